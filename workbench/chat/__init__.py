@@ -1,0 +1,1 @@
+"""Conversations with a loaded model: templates, sampling, generation, history."""

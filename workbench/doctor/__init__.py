@@ -1,0 +1,1 @@
+"""Does this Python environment really drive this GPU? Facts in, findings out."""

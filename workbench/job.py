@@ -1,0 +1,31 @@
+"""What a long-running function sees of its caller: a way to report and a way to be stopped. Stdlib only."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+class Job:
+    """Progress sink and cancellation point handed to every function that may take longer than 0.3 s.
+
+    The base class ignores progress and never cancels; the session's lanes pass one that sends events.
+    """
+
+    def progress(
+        self, phase: str, done: int, total: Optional[int] = None, unit: str = "", detail: str = ""
+    ) -> None:
+        """Report real counts.
+
+        Args:
+            phase: what is happening, lower case, such as ``download`` or ``weights``.
+            done: how many units are finished.
+            total: how many there are, or None when unknown.
+            unit: ``bytes``, ``tensors``, ``layers``, ``tokens``, ``files`` or ``rows``.
+            detail: the item at hand, such as a file or tensor name.
+        """
+
+    def check(self) -> None:
+        """Raise `JobCancelled` if the caller asked to stop; cheap enough to call once per token or tensor."""
+
+
+SILENT = Job()

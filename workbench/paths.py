@@ -1,0 +1,113 @@
+"""Where the workbench keeps things (XDG base directories) and how it writes them. Stdlib only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+
+APP_NAME = "workbench"
+
+# sun_path in struct sockaddr_un is 108 bytes on Linux and 104 on macOS, terminating NUL included.
+MAX_SOCKET_PATH_BYTES = 107 if sys.platform.startswith("linux") else 103
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    value = os.environ.get(variable, "")
+    # The specification says relative paths are invalid and must be ignored.
+    base = Path(value) if os.path.isabs(value) else Path.home() / fallback
+    return base / APP_NAME
+
+
+def config_dir() -> Path:
+    """Settings and the user's own themes."""
+    return _xdg("XDG_CONFIG_HOME", ".config")
+
+
+def cache_dir() -> Path:
+    """Anything that can be made again: converted GGUF files, fetched samples, skeletons."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def state_dir() -> Path:
+    """Conversations, logs, remembered choices."""
+    return _xdg("XDG_STATE_HOME", ".local/state")
+
+
+def data_dir(name: str) -> Path:
+    """A shipped data folder, ``themes`` or ``sample_models``, in a wheel or in a checkout."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "_data" / name
+    return packaged if packaged.is_dir() else package.parent / name
+
+
+def ensure_private_dir(path: Path) -> Path:
+    """Create `path` with mode 0700 and make sure that nobody else owns or can enter it.
+
+    Raises:
+        WorkbenchError: ``unsafe-directory`` if it belongs to someone else, is a link or no directory.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = path.lstat()
+    except OSError as error:
+        raise WorkbenchError(
+            "unsafe-directory",
+            f"Cannot create the directory {path}: {error.strerror}.",
+            "Make its parent writable, or set XDG_RUNTIME_DIR, XDG_STATE_HOME or XDG_CACHE_HOME elsewhere.",
+        ) from None
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
+        raise WorkbenchError(
+            "unsafe-directory",
+            f"{path} is not a directory of user {os.getuid()}.",
+            "Remove it, or point XDG_RUNTIME_DIR at a directory of your own.",
+        )
+    if stat.S_IMODE(info.st_mode) & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def runtime_dir() -> Path:
+    """The directory of sockets and locks, mode 0700, short enough for a Unix socket path.
+
+    Raises:
+        WorkbenchError: ``unsafe-directory`` if someone else owns it.
+    """
+    value = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(value):
+        base = Path(value)
+        usable = base.is_dir() and os.access(base, os.W_OK | os.X_OK)
+        if usable and len(os.fsencode(str(base / APP_NAME))) < MAX_SOCKET_PATH_BYTES - 40:
+            return ensure_private_dir(base / APP_NAME)
+    return ensure_private_dir(Path(tempfile.gettempdir()) / f"{APP_NAME}-{os.getuid()}")
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file so that a reader or a crash sees the old content or the new, never a mixture.
+
+    Raises:
+        OSError: as the operating system reports it (no space, read-only file system); the old file is intact.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,1 @@
+"""The process boundary: protocol, transport, client, worker, lanes."""

@@ -1,0 +1,1 @@
+"""Exact token counts of a text under each model's own tokenizer."""

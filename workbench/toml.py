@@ -1,0 +1,40 @@
+"""Reading TOML on every interpreter we may run under. Stdlib first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import WorkbenchError
+
+
+def loads(text: str, source: str = "TOML") -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        WorkbenchError: ``bad-toml`` naming `source`, the line and the column.
+    """
+    parser: Any
+    try:
+        import tomllib as parser
+    except ImportError:
+        try:
+            import tomli as parser
+        except ImportError:
+            # Python 3.9 and 3.10 have no TOML reader of their own, but the pip beside them carries one.
+            from pip._vendor import tomli as parser  # type: ignore[no-redef]
+    try:
+        result: dict[str, Any] = parser.loads(text)
+    except parser.TOMLDecodeError as error:
+        raise WorkbenchError("bad-toml", f"{source} is not valid TOML: {error}.", "Mend that line.") from None
+    return result
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Parse the TOML file at `path`; see `loads`. Raises OSError if it cannot be read."""
+    try:
+        return loads(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise WorkbenchError(
+            "bad-toml", f"{path} is not UTF-8 at byte {error.start}.", "Save it as UTF-8."
+        ) from None

@@ -1,0 +1,1 @@
+"""Everything Textual. Asks the session client, never a model library."""

@@ -1,0 +1,1 @@
+"""Memory budgets: weights, KV cache and the rest, in bytes."""
