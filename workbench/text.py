@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# C0 (without newline and tab), DEL, C1, and the characters that reorder or hide what a person reads: zero-width
-# characters, bidirectional controls (UAX #9), line and paragraph separators, interlinear marks, tags, lone surrogates.
+# C0 (without newline and tab), DEL, C1, and the characters that reorder or hide what a person reads:
+# zero-width characters, bidirectional controls (UAX #9), line and paragraph separators, interlinear marks,
+# tags, lone surrogates. The joiners U+200C and U+200D stay: emoji and several scripts need them.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f\ud800-\udfff]"

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
+
+
+def _parser() -> Any:
+    # Python 3.9 and 3.10 have no TOML reader of their own, but the pip beside them carries one.
+    for name in ("tomllib", "tomli", "pip._vendor.tomli"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    raise WorkbenchError(
+        "missing-package", "This Python cannot read TOML.", f"{sys.executable} -m pip install tomli"
+    )
 
 
 def loads(text: str, source: str = "TOML") -> dict[str, Any]:
@@ -14,15 +27,7 @@ def loads(text: str, source: str = "TOML") -> dict[str, Any]:
     Raises:
         WorkbenchError: ``bad-toml`` naming `source`, the line and the column.
     """
-    parser: Any
-    try:
-        import tomllib as parser
-    except ImportError:
-        try:
-            import tomli as parser
-        except ImportError:
-            # Python 3.9 and 3.10 have no TOML reader of their own, but the pip beside them carries one.
-            from pip._vendor import tomli as parser  # type: ignore[no-redef]
+    parser = _parser()
     try:
         result: dict[str, Any] = parser.loads(text)
     except parser.TOMLDecodeError as error:
