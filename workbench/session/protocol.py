@@ -1,0 +1,693 @@
+"""Every message between a client and the model session, and the codec that carries them. Stdlib only.
+
+Reading this file from top to bottom tells what the session can do.
+
+One message is one line of UTF-8 JSON: ``{"v": 1, "id": 7, "type": "generate", "body": {...}}``. The client chooses
+`id`; every event and the final reply echo it. Each request gets any number of events and exactly one reply:
+its own reply type, `Failed` or `Cancelled`. Broadcasts carry id 0. Unknown fields are ignored, so either side
+may be newer; an unknown type is answered with `Failed(kind="unknown-request")`.
+
+Bytes are ``int`` in fields named ``*_bytes``; durations are ``float`` seconds in fields named ``*_seconds``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+from workbench.errors import JobCancelled, WorkbenchError
+
+PROTOCOL_VERSION = 1
+
+MAX_FRAME_BYTES = 32 * 2**20
+"""Longest line either side reads; a longer one is answered with ``frame-too-large`` and the connection ends."""
+
+BROADCAST_ID = 0
+
+
+class Message:
+    """Base of everything that crosses the socket."""
+
+
+class Request(Message):
+    """Asked by a client; named by an imperative verb."""
+
+
+class Event(Message):
+    """Sent while a request runs, or broadcast; named by a past participle."""
+
+
+class Reply(Message):
+    """The one final answer to a request."""
+
+
+# --- State -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """The loaded model as it stands in the worker."""
+
+    name: str
+    """As the user named it."""
+    directory: str
+    architecture: str
+    """Class name, such as ``LlamaForCausalLM``."""
+    quant: str
+    """``none``, ``int8``, ``nf4`` or ``fp4``."""
+    double_quant: bool
+    dtype: str
+    """Compute type: ``bfloat16``, ``float16`` or ``float32``."""
+    device: str
+    weights_bytes: int
+    context_length: Optional[int] = None
+    load_seconds: float = 0.0
+    note: str = ""
+    """What a user should know about this load, such as "pickle checkpoint"."""
+
+
+@dataclass(frozen=True)
+class LaneStatus:
+    """What one lane does now."""
+
+    name: str
+    """``model``, ``quick`` or ``children``."""
+    job: str = ""
+    """Wire name of the running request; empty when idle."""
+    phase: str = ""
+    done: int = 0
+    total: Optional[int] = None
+    unit: str = ""
+    queued: int = 0
+
+
+@dataclass(frozen=True)
+class SessionStatus:
+    """A whole snapshot; sent to every watching client when anything in it changes."""
+
+    session: str
+    pid: int
+    executable: str
+    python_version: str
+    torch_state: str = "not imported"
+    """``not imported``, ``importing``, ``ready``, ``missing`` or ``broken``."""
+    torch_version: str = ""
+    torch_error: str = ""
+    model: Optional[ModelStatus] = None
+    lanes: tuple[LaneStatus, ...] = ()
+    clients: int = 0
+    resident_bytes: int = 0
+    """Resident memory of the worker process."""
+    device_bytes: Optional[int] = None
+    """Memory the worker's allocator holds on the GPU; None without one."""
+    tokens_per_second: Optional[float] = None
+    """Decode speed of the last answer."""
+    conversation_id: str = ""
+    """The conversation being answered now; empty when none is."""
+    unload_in_seconds: Optional[float] = None
+    """Idle time left until the model is unloaded; None while it is in use or not loaded."""
+
+
+# --- Replies and events that any request may get -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failed(Reply):
+    """The request failed; one line to show, details one key away."""
+
+    kind: str
+    message: str
+    remedy: str = ""
+    details: str = ""
+
+    def error(self) -> WorkbenchError:
+        """The failure as the exception that domain code raised in the worker."""
+        return WorkbenchError(self.kind, self.message, self.remedy, self.details)
+
+
+@dataclass(frozen=True)
+class Cancelled(Reply):
+    """The request was stopped by `Cancel`, by unloading or by the end of the session."""
+
+    reason: str = "stopped on request"
+
+
+@dataclass(frozen=True)
+class JobProgressed(Event):
+    """Real counts of a running job, at most ten a second; a later one replaces an earlier one."""
+
+    phase: str
+    done: int
+    total: Optional[int] = None
+    unit: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class StatusChanged(Event):
+    """Broadcast to watching clients."""
+
+    status: SessionStatus
+
+
+@dataclass(frozen=True)
+class LogAppended(Event):
+    """Broadcast to watching clients: new lines of the session log, repeats already folded."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SessionEnding(Event):
+    """Broadcast before the worker leaves, with the reason."""
+
+    reason: str
+
+
+# --- The session itself ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hello(Request):
+    """First message of a client. Reply: `Welcome`, or `Failed(kind="protocol-version")`."""
+
+    protocol_version: int = PROTOCOL_VERSION
+    client: str = "cli"
+    watch: bool = False
+    """Whether to receive the broadcasts `StatusChanged` and `LogAppended`."""
+
+
+@dataclass(frozen=True)
+class Welcome(Reply):
+    """Answered before anything heavy is imported."""
+
+    protocol_version: int
+    workbench_version: str
+    started_at: float
+    """Unix time of the worker's start."""
+    requests: tuple[str, ...]
+    """Wire names this worker understands."""
+    status: SessionStatus
+
+
+@dataclass(frozen=True)
+class GetStatus(Request):
+    """Reply: `StatusReported`."""
+
+
+@dataclass(frozen=True)
+class StatusReported(Reply):
+    status: SessionStatus
+
+
+@dataclass(frozen=True)
+class Cancel(Request):
+    """Stop another request of this client, or of any client for the lane owner. Reply: `CancelNoted`.
+
+    The stopped request itself ends with `Cancelled`, a running answer with `Generated`.
+    """
+
+    request_id: int = 0
+    """Id of a request of this client; 0 stops whatever the lane runs, whoever asked for it."""
+    lane: str = "model"
+
+
+@dataclass(frozen=True)
+class CancelNoted(Reply):
+    found: bool
+
+
+@dataclass(frozen=True)
+class Warm(Request):
+    """Import torch and transformers now, so that the first load or inspection does not wait. Reply: `Warmed`."""
+
+
+@dataclass(frozen=True)
+class Warmed(Reply):
+    status: SessionStatus
+
+
+@dataclass(frozen=True)
+class ReadLog(Request):
+    """Reply: `LogRead`."""
+
+    lines: int = 200
+
+
+@dataclass(frozen=True)
+class LogRead(Reply):
+    path: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shutdown(Request):
+    """End the worker. Reply: `ShutdownNoted`."""
+
+    force: bool = False
+    """Without it the worker stays while other clients are attached."""
+
+
+@dataclass(frozen=True)
+class ShutdownNoted(Reply):
+    ending: bool
+    other_clients: int = 0
+
+
+# --- Models ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ListModels(Request):
+    """Samples, the local Hub cache, the catalogue. Reply: `ModelsListed`."""
+
+
+@dataclass(frozen=True)
+class ModelsListed(Reply):
+    models: list[dict[str, Any]]
+    """`workbench.models.listing.ModelListing` as dictionaries."""
+
+
+@dataclass(frozen=True)
+class ResolveModel(Request):
+    """Find a model by name without downloading. Reply: `ModelResolved`."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class ModelResolved(Reply):
+    model: dict[str, Any]
+    """`workbench.models.resolve.ResolvedModel` as a dictionary."""
+
+
+@dataclass(frozen=True)
+class FetchModel(Request):
+    """Bring a model's weights to this box. Events: `JobProgressed`. Reply: `ModelFetched`."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class ModelFetched(Reply):
+    model: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadModel(Request):
+    """Fetch and convert if needed, then load; a loaded model is unloaded first. Events: `JobProgressed`.
+
+    Reply: `ModelLoaded`. A failed or cancelled load leaves no model and no memory behind.
+    """
+
+    model: str
+    quant: str = "none"
+    double_quant: bool = False
+    dtype: str = "auto"
+    device: str = "auto"
+    attention: str = "auto"
+
+
+@dataclass(frozen=True)
+class ModelLoaded(Reply):
+    model: ModelStatus
+
+
+@dataclass(frozen=True)
+class UnloadModel(Request):
+    """Free the model and its caches. Reply: `ModelUnloaded`."""
+
+
+@dataclass(frozen=True)
+class ModelUnloaded(Reply):
+    name: str
+    """Empty when no model was loaded."""
+    freed_bytes: int = 0
+    remaining_bytes: int = 0
+    """Tensor bytes still alive afterwards; 0 unless something leaks."""
+
+
+# --- Doctor ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Diagnose(Request):
+    """Examine the worker's own interpreter. Events: `DiagnosisUpdated`. Reply: `Diagnosed`."""
+
+    live: bool = True
+    """Also import torch, launch a kernel and load bitsandbytes in a child process with a time limit."""
+
+
+@dataclass(frozen=True)
+class DiagnosisUpdated(Event):
+    """A report with what is known so far."""
+
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Diagnosed(Reply):
+    report: dict[str, Any]
+    """The object that ``workbench doctor --json`` prints."""
+
+
+@dataclass(frozen=True)
+class DiagnoseText(Request):
+    """Examine a pasted report of another machine. Reply: `Diagnosed`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ListEnvironments(Request):
+    """Reply: `EnvironmentsListed`."""
+
+
+@dataclass(frozen=True)
+class EnvironmentsListed(Reply):
+    environments: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunSelfTest(Request):
+    """The five steps that prove an environment for fine-tuning. Events: `SelfTestStepped`. Reply: `SelfTested`."""
+
+
+@dataclass(frozen=True)
+class SelfTestStepped(Event):
+    step: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SelfTested(Reply):
+    steps: list[dict[str, Any]]
+
+
+# --- Tokens, Architecture, VRAM ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CountTokens(Request):
+    """Count texts under tokenizers. Reply: `TokensCounted`."""
+
+    texts: list[dict[str, str]]
+    """Each ``{"name": ..., "text": ...}``."""
+    models: list[str]
+    special: bool = False
+    """Add the tokenizer's own special tokens."""
+    plain: bool = False
+    """Count special tokens typed in the text as plain text."""
+    chat: bool = False
+    """Wrap each text as one user message in the model's chat template."""
+    ids: bool = False
+    pieces: bool = False
+
+
+@dataclass(frozen=True)
+class TokensCounted(Reply):
+    result: dict[str, Any]
+    """The object that ``workbench tokens --json`` prints; a model that failed has ``error`` in its results."""
+
+
+@dataclass(frozen=True)
+class InspectModel(Request):
+    """Build a config on the meta device and count it exactly. Reply: `ModelInspected`."""
+
+    model: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Config values to replace before building."""
+    depth: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class ModelInspected(Reply):
+    result: dict[str, Any]
+    """The object that ``workbench inspect --json`` prints, and under ``tree`` the folded module tree."""
+
+
+@dataclass(frozen=True)
+class EstimateMemory(Request):
+    """Bytes of a plan. Reply: `MemoryEstimated`."""
+
+    model: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Fields of `workbench.vram.plan.Plan`; those left out have their defaults."""
+    gpus: list[str] = field(default_factory=list)
+    """Names or sizes to hold it against; empty means the GPUs of this box."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimated(Reply):
+    result: dict[str, Any]
+    """The object that ``workbench vram --json`` prints."""
+
+
+# --- Chat --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Generate(Request):
+    """Answer a prompt with the loaded model. Events: `JobProgressed` (prefill), `AnswerStarted`, `TokensGenerated`.
+
+    Reply: `Generated`, also after `Cancel`. The answer goes on and is saved when the client goes away.
+    """
+
+    prompt: str
+    conversation_id: str = ""
+    """The conversation to continue; empty starts a new one."""
+    system: str = ""
+    raw: bool = False
+    """Complete the prompt as it is, without chat template or history."""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """Fields of `workbench.chat.sampling.SamplingOptions`."""
+    save: bool = True
+    """Keep the exchange in the history."""
+
+
+@dataclass(frozen=True)
+class AnswerStarted(Event):
+    """The prompt as the model will see it is known."""
+
+    conversation_id: str
+    prompt_tokens: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TokensGenerated(Event):
+    """Newly completed text, gathered by the worker to at most 15 events a second; never dropped."""
+
+    text: str
+    count: int
+    """Tokens of the answer so far."""
+    conversation_id: str = ""
+
+
+@dataclass(frozen=True)
+class Generated(Reply):
+    conversation_id: str
+    result: dict[str, Any]
+    """The object that ``workbench chat --json`` prints."""
+
+
+@dataclass(frozen=True)
+class FollowConversation(Request):
+    """Attach to an answer in progress. Events: `ConversationOpened`, then `TokensGenerated`. Reply: `Followed`."""
+
+    conversation_id: str
+
+
+@dataclass(frozen=True)
+class ConversationOpened(Event):
+    conversation: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Followed(Reply):
+    """The answer ended."""
+
+    conversation: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ListConversations(Request):
+    """Reply: `ConversationsListed`, newest first."""
+
+    limit: int = 200
+
+
+@dataclass(frozen=True)
+class ConversationsListed(Reply):
+    conversations: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class OpenConversation(Request):
+    """Reply: `ConversationRead`."""
+
+    conversation_id: str
+
+
+@dataclass(frozen=True)
+class ConversationRead(Reply):
+    conversation: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RenameConversation(Request):
+    """Reply: `ConversationRead`."""
+
+    conversation_id: str
+    title: str
+
+
+@dataclass(frozen=True)
+class DeleteConversation(Request):
+    """Reply: `ConversationDeleted`."""
+
+    conversation_id: str
+
+
+@dataclass(frozen=True)
+class ConversationDeleted(Reply):
+    conversation_id: str
+
+
+# --- Codec -------------------------------------------------------------------------------------------------
+
+
+class ProtocolError(Exception):
+    """A line that is not a message of this protocol.
+
+    Attributes:
+        kind: ``bad-json``, ``bad-message``, ``unknown-request``, ``bad-field`` or ``protocol-version``.
+        message_id: the id of the offending message where it could be read, else 0.
+    """
+
+    def __init__(self, kind: str, text: str, message_id: int = 0) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.message_id = message_id
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message with the id that ties it to its request."""
+
+    id: int
+    message: Message
+
+
+def wire_name(message_type: type[Message]) -> str:
+    """``TokensGenerated`` → ``tokens_generated``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", message_type.__name__).lower()
+
+
+def _leaves(base: type[Message]) -> list[type[Message]]:
+    found = []
+    for child in base.__subclasses__():
+        found.extend(_leaves(child) if child in (Request, Event, Reply) else [child])
+    return found
+
+
+@functools.lru_cache(maxsize=None)
+def registry() -> dict[str, type[Message]]:
+    """Every message type by its wire name."""
+    return {wire_name(message_type): message_type for message_type in _leaves(Message)}
+
+
+def encode(message_id: int, message: Message) -> bytes:
+    """One message as one line. Non-ASCII text is escaped, so a line holds no stray line separator."""
+    frame = {
+        "v": PROTOCOL_VERSION,
+        "id": message_id,
+        "type": wire_name(type(message)),
+        "body": dataclasses.asdict(message),  # type: ignore[call-overload]
+    }
+    return json.dumps(frame, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def decode(line: bytes) -> Frame:
+    """Read one line.
+
+    Raises:
+        ProtocolError: with the id of the message where that much could be read.
+    """
+    try:
+        frame = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("bad-json", f"not a line of JSON: {error}") from None
+    if not isinstance(frame, dict):
+        raise ProtocolError("bad-message", "a message is a JSON object")
+    message_id = frame.get("id")
+    if not isinstance(message_id, int) or isinstance(message_id, bool) or message_id < 0:
+        raise ProtocolError("bad-message", "a message needs a whole number as id")
+    if frame.get("v") != PROTOCOL_VERSION:
+        raise ProtocolError(
+            "protocol-version",
+            f"this side speaks protocol version {PROTOCOL_VERSION}, the message has {frame.get('v')!r:.20}",
+            message_id,
+        )
+    name = frame.get("type")
+    message_type = registry().get(name) if isinstance(name, str) else None
+    if message_type is None:
+        raise ProtocolError("unknown-request", f"unknown message type {str(name)[:60]!r}", message_id)
+    body = frame.get("body", {})
+    try:
+        message = _convert(message_type, body)
+    except (TypeError, ValueError) as error:
+        raise ProtocolError("bad-field", f"{name}: {error}", message_id) from None
+    return Frame(message_id, message)
+
+
+@functools.lru_cache(maxsize=None)
+def _hints(record: type) -> dict[str, Any]:
+    return typing.get_type_hints(record)
+
+
+def _convert(expected: Any, value: Any) -> Any:
+    """`value` from JSON as the type `expected`, checked; unknown fields of a dataclass are dropped."""
+    if expected is Any:
+        return value
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is Union:
+        return None if value is None else _convert(arguments[0], value)
+    if origin in (tuple, list):
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, got {type(value).__name__}")
+        return origin(_convert(arguments[0], item) for item in value)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, got {type(value).__name__}")
+        return {key: _convert(arguments[1], item) for key, item in value.items()}
+    if dataclasses.is_dataclass(expected):
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, got {type(value).__name__}")
+        hints = _hints(expected)  # type: ignore[arg-type]
+        return expected(**{key: _convert(hints[key], item) for key, item in value.items() if key in hints})
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise TypeError(f"expected {expected.__name__}, got {type(value).__name__}")
+    return value
+
+
+def failure(error: BaseException) -> Reply:
+    """Any exception of a job as the reply that ends its request."""
+    if isinstance(error, JobCancelled):
+        return Cancelled()
+    if isinstance(error, WorkbenchError):
+        return Failed(error.kind, error.message, error.remedy, error.details)
+    import traceback
+
+    return Failed(
+        "internal",
+        f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        "The session log (workbench session log) has the traceback.",
+        "".join(traceback.format_exception(type(error), error, error.__traceback__))[-20_000:],
+    )
