@@ -40,7 +40,7 @@ def sanitize_tree(value: Any) -> Any:
     """`sanitize` every string, keys included, in a JSON-like value."""
     if isinstance(value, str):
         return sanitize(value)
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [sanitize_tree(item) for item in value]
     if isinstance(value, dict):
         return {sanitize_tree(key): sanitize_tree(item) for key, item in value.items()}

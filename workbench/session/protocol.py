@@ -595,7 +595,7 @@ def _leaves(base: type[Message]) -> list[type[Message]]:
     return found
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def registry() -> dict[str, type[Message]]:
     """Every message type by its wire name."""
     return {wire_name(message_type): message_type for message_type in _leaves(Message)}
@@ -639,13 +639,19 @@ def decode(line: bytes) -> Frame:
         raise ProtocolError("unknown-request", f"unknown message type {str(name)[:60]!r}", message_id)
     body = frame.get("body", {})
     try:
-        message = _convert(message_type, body)
+        message = rebuild(message_type, body)
     except (TypeError, ValueError) as error:
         raise ProtocolError("bad-field", f"{name}: {error}", message_id) from None
     return Frame(message_id, message)
 
 
-@functools.lru_cache(maxsize=None)
+def rebuild(message_type: type[Message], body: Any) -> Message:
+    """A message from its body as plain JSON values. Raises TypeError where a value has the wrong type."""
+    message: Message = _convert(message_type, body)
+    return message
+
+
+@functools.cache
 def _hints(record: type) -> dict[str, Any]:
     return typing.get_type_hints(record)
 
@@ -658,7 +664,7 @@ def _convert(expected: Any, value: Any) -> Any:
     if origin is Union:
         return None if value is None else _convert(arguments[0], value)
     if origin in (tuple, list):
-        if not isinstance(value, list):
+        if not isinstance(value, (list, tuple)):
             raise TypeError(f"expected a list, got {type(value).__name__}")
         return origin(_convert(arguments[0], item) for item in value)
     if origin is dict:
@@ -668,8 +674,9 @@ def _convert(expected: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(expected):
         if not isinstance(value, dict):
             raise TypeError(f"expected an object, got {type(value).__name__}")
-        hints = _hints(expected)  # type: ignore[arg-type]
-        return expected(**{key: _convert(hints[key], item) for key, item in value.items() if key in hints})
+        hints = _hints(expected)
+        record: Any = expected
+        return record(**{key: _convert(hints[key], item) for key, item in value.items() if key in hints})
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
