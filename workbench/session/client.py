@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import subprocess
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Optional, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, Optional, TypeVar
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session import protocol
 from workbench.session.protocol import Cancel, Cancelled, Event, Failed, JobProgressed, Message, Reply, Request
+from workbench.session.lock import SessionFiles
 from workbench.session.transport import FrameTooLarge, Transport
 from workbench.text import sanitize_tree
 
@@ -96,6 +98,10 @@ class SessionClient:
 
     def __init__(self, transport: Transport, sanitize: bool = False) -> None:
         self.welcome: Optional[protocol.Welcome] = None
+        self.files: Optional[SessionFiles] = None
+        """Where the session lives; None over a transport that is not a socket."""
+        self.process: Optional[subprocess.Popen[bytes]] = None
+        """The worker, if this client started it: its exit status tells how it died."""
         self._transport = transport
         self._sanitize = sanitize
         self._next_id = 1

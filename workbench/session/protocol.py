@@ -652,7 +652,7 @@ def rebuild(message_type: type[Message], body: Any) -> Message:
 
 
 @functools.cache
-def _hints(record: type) -> dict[str, Any]:
+def _hints(record: Any) -> dict[str, Any]:
     return typing.get_type_hints(record)
 
 

@@ -1,0 +1,343 @@
+"""Connect to a session, starting its worker when there is none; stop it; say why it died. Stdlib only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import workbench
+from workbench import paths
+from workbench.errors import WorkbenchError
+from workbench.session import transport
+from workbench.session.client import SessionClient, SessionLost
+from workbench.session.lock import FileLock, SessionFiles, WorkerIdentity, lock_holder, process_start_ticks
+from workbench.session.protocol import Shutdown, ShutdownNoted
+from workbench.text import one_line
+
+START_TIMEOUT_SECONDS = 30.0
+"""A cold interpreter on a network file system may need most of it."""
+
+ANSWER_TIMEOUT_SECONDS = 5.0
+
+DEFAULT_SESSION = "default"
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """Which session, under which interpreter, and how long it keeps things."""
+
+    name: str = DEFAULT_SESSION
+    python: str = ""
+    """Target interpreter; empty means the one that runs the workbench."""
+    keep_model_seconds: float = 1800.0
+    """Idle time after which the model is unloaded."""
+    keep_worker_seconds: float = 300.0
+    """Time without model and clients after which the worker exits."""
+
+
+def options_for(
+    session: str = "", python: str = "", keep_model_seconds: float = 1800.0, keep_worker_seconds: float = 300.0
+) -> SessionOptions:
+    """Session options of a command line: another interpreter gets a session of its own unless one is named.
+
+    Raises:
+        WorkbenchError: ``bad-interpreter`` if `python` is no executable file.
+    """
+    executable = find_interpreter(python)
+    name = session
+    if not name:
+        name = DEFAULT_SESSION
+        if not _same_interpreter(executable, sys.executable):
+            folder = Path(executable).parent.parent.name
+            label = "".join(c for c in folder if c.isalnum() or c in "-_")[:20].lstrip("-_") or "python"
+            name = f"{label}-{hashlib.sha256(executable.encode()).hexdigest()[:8]}"
+    return SessionOptions(name, executable, keep_model_seconds, keep_worker_seconds)
+
+
+def find_interpreter(python: str) -> str:
+    """The absolute path of the interpreter a user named: a path, a command on PATH or an environment's folder.
+
+    The path is not resolved: a virtual environment's python is a link, and the link is what makes it one.
+
+    Raises:
+        WorkbenchError: ``bad-interpreter``.
+    """
+    if not python:
+        return sys.executable
+    candidate = Path(python).expanduser()
+    if candidate.is_dir():
+        candidate = candidate / "bin" / "python"
+    elif os.sep not in python:
+        candidate = Path(shutil.which(python) or python)
+    if not (candidate.is_file() and os.access(candidate, os.X_OK)):
+        raise WorkbenchError(
+            "bad-interpreter",
+            f"There is no Python interpreter at {one_line(str(candidate))}.",
+            "Name one with --python; workbench envs lists those on this box.",
+        )
+    return os.path.abspath(candidate)
+
+
+def _same_interpreter(one: str, other: str) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other) or (
+        Path(one).parent == Path(other).parent and os.path.realpath(one) == os.path.realpath(other)
+    )
+
+
+async def open_session(
+    options: SessionOptions, client: str = "tui", watch: bool = True, sanitize: bool = True, start: bool = True
+) -> SessionClient:
+    """A greeted client of the session, whose worker is started if none runs.
+
+    Raises:
+        WorkbenchError: ``no-session`` (only with ``start=False``), ``worker-not-answering``, ``worker-start-failed``,
+            ``bad-interpreter``, ``other-interpreter``, ``foreign-socket``, ``protocol-version`` and others.
+    """
+    files = SessionFiles.of(options.name)
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    child: Optional[subprocess.Popen[bytes]] = None
+    start_lock = FileLock(files.start_lock)
+    try:
+        while True:
+            connected = await _connect(files, client, watch, sanitize)
+            if connected is not None:
+                _refuse_other_interpreter(connected, options)
+                connected.process = child
+                connected.files = files
+                return connected
+            if not start:
+                raise WorkbenchError(
+                    "no-session", f"Session {options.name!r} is not running.", "workbench session start starts it."
+                )
+            if child is None:
+                if start_lock.acquire() and lock_holder(files.worker_lock) is None:
+                    child = _spawn(files, options)
+            elif child.poll() is not None:
+                raise _start_failure(files, options, child.returncode)
+            if time.monotonic() > deadline:
+                raise _not_answering(files)
+            await asyncio.sleep(0.02)
+    finally:
+        start_lock.release()
+
+
+async def _connect(files: SessionFiles, client: str, watch: bool, sanitize: bool) -> Optional[SessionClient]:
+    try:
+        connection = await transport.connect(files.socket)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except OSError as error:
+        raise WorkbenchError(
+            "session-unreachable",
+            f"Cannot connect to the session socket {files.socket}: {error.strerror or error}.",
+            "Remove the file if no workbench runs, or choose another --session name.",
+        ) from None
+    session = SessionClient(connection, sanitize=sanitize)
+    try:
+        await asyncio.wait_for(session.greet(client, watch), ANSWER_TIMEOUT_SECONDS)
+    except asyncio.TimeoutError:
+        await session.close()
+        raise _not_answering(files) from None
+    except SessionLost:
+        return None  # it ended between our connect and its answer
+    except WorkbenchError:
+        await session.close()
+        raise
+    return session
+
+
+def _refuse_other_interpreter(session: SessionClient, options: SessionOptions) -> None:
+    running = session.welcome.status.executable if session.welcome else ""
+    if options.python and running and not _same_interpreter(options.python, running):
+        raise WorkbenchError(
+            "other-interpreter",
+            f"Session {options.name!r} runs under {running}, not under {options.python}.",
+            f"Stop it (workbench session stop --session {options.name}) or use another --session name.",
+        )
+
+
+def _not_answering(files: SessionFiles) -> WorkbenchError:
+    holder = lock_holder(files.worker_lock)
+    pid = holder.pid if holder else 0
+    remedy = f"workbench session stop --session {files.name} --force ends it" if pid else "Try again"
+    return WorkbenchError(
+        "worker-not-answering",
+        f"The worker of session {files.name!r}" + (f" (pid {pid})" if pid else "") + " does not answer.",
+        f"{remedy}; the log is {files.log}.",
+        log_tail(files),
+    )
+
+
+def import_dir() -> Path:
+    """A private folder that holds nothing but a link to the `workbench` package.
+
+    It goes on the worker's path in place of our own site-packages, which would shadow the packages under examination.
+    """
+    package = Path(workbench.__file__).resolve().parent
+    label = hashlib.sha256(os.fsencode(str(package))).hexdigest()[:8]
+    folder = paths.ensure_private_dir(paths.runtime_dir() / f"import-{label}")
+    link = folder / "workbench"
+    if not link.is_symlink() or os.readlink(link) != str(package):
+        temporary = folder / f".link-{os.getpid()}"
+        with contextlib.suppress(FileExistsError):
+            temporary.symlink_to(package)
+        os.replace(temporary, link)
+    return folder
+
+
+def _spawn(files: SessionFiles, options: SessionOptions) -> subprocess.Popen[bytes]:
+    python = options.python or sys.executable
+    folder = import_dir()
+    environment = dict(os.environ)
+    inherited = environment.get("PYTHONPATH", "")
+    environment["PYTHONPATH"] = os.pathsep.join(part for part in (str(folder), inherited) if part)
+    environment["WORKBENCH_HOME_PYTHON"] = sys.executable
+    environment["PYTHONUNBUFFERED"] = "1"
+    settings = {
+        "session": files.name,
+        "keep_model_seconds": options.keep_model_seconds,
+        "keep_worker_seconds": options.keep_worker_seconds,
+    }
+    with contextlib.suppress(FileNotFoundError):
+        files.farewell.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    log = os.open(files.log, flags, 0o600)
+    try:
+        return subprocess.Popen(
+            [python, "-X", "faulthandler", "-m", "workbench.session.worker", json.dumps(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=str(folder),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise WorkbenchError(
+            "bad-interpreter",
+            f"Cannot run {one_line(python)}: {error.strerror or error}.",
+            "Name a Python interpreter with --python; workbench envs lists those on this box.",
+        ) from None
+    finally:
+        os.close(log)
+
+
+def _start_failure(files: SessionFiles, options: SessionOptions, code: int) -> WorkbenchError:
+    tail = log_tail(files)
+    last = one_line(tail.strip().rpartition("\n")[2])
+    return WorkbenchError(
+        "worker-start-failed",
+        f"{options.python or sys.executable} did not start a session: {_ending(code)}"
+        + (f"; its last words: {last}" if last else "."),
+        f"It must be a Python of version 3.9 or newer; the log is {files.log}.",
+        tail,
+    )
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"ended by {signal.Signals(-code).name}"
+        return f"ended by signal {-code}"
+    return f"exit code {code}"
+
+
+def log_tail(files: SessionFiles, lines: int = 40) -> str:
+    """The last lines of the session log, as they are."""
+    try:
+        with files.log.open("rb") as file:
+            file.seek(max(0, files.log.stat().st_size - 64 * 1024))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+async def describe_loss(session: SessionClient) -> SessionLost:
+    """Why the worker behind a lost client is gone: its farewell, its exit code or signal, its last log lines."""
+    files = session.files
+    if files is None:
+        return session.lost or SessionLost()
+    tail = log_tail(files)
+    with contextlib.suppress(OSError):
+        return SessionLost(f"The model session ended: {one_line(files.farewell.read_text())}.", tail)
+    holder = lock_holder(files.worker_lock)
+    if holder is not None:
+        return SessionLost(f"The model session (pid {holder.pid}) closed this connection.", tail)
+    if session.process is not None:
+        for _ in range(50):
+            if session.process.poll() is not None:
+                break
+            await asyncio.sleep(0.02)
+        code = session.process.poll()
+        if code is not None:
+            hint = " (the kernel's out-of-memory killer sends this too: see dmesg)" if code == -signal.SIGKILL else ""
+            return SessionLost(f"The model session died: {_ending(code)}{hint}.", tail)
+    return SessionLost("The model session died without a farewell: killed, or crashed.", tail)
+
+
+async def stop_session(name: str, force: bool = False, wait_seconds: float = 5.0) -> str:
+    """End a session's worker: ask, then SIGTERM, then SIGKILL. Returns one line saying what happened.
+
+    Raises:
+        WorkbenchError: ``clients-attached`` if others use the session and `force` is not given.
+    """
+    files = SessionFiles.of(name)
+    holder = lock_holder(files.worker_lock)
+    if holder is None:
+        return f"Session {name!r} is not running."
+    others = await _ask_shutdown(name, force)
+    if others:
+        raise WorkbenchError(
+            "clients-attached",
+            f"Session {name!r} has {others} other client{'s' if others > 1 else ''} attached.",
+            "Add --force to end it all the same.",
+        )
+    return await _end_process(files, holder, wait_seconds)
+
+
+async def _ask_shutdown(name: str, force: bool) -> int:
+    """Clients that keep the session from ending; 0 when it ends, or is beyond being asked."""
+    try:
+        session = await open_session(SessionOptions(name=name), client="cli", watch=False, start=False)
+    except WorkbenchError:
+        return 0
+    try:
+        reply = await asyncio.wait_for(session.ask(Shutdown(force=force), ShutdownNoted), ANSWER_TIMEOUT_SECONDS)
+    except (WorkbenchError, asyncio.TimeoutError):
+        return 0
+    finally:
+        await session.close()
+    return 0 if reply.ending else reply.other_clients
+
+
+async def _end_process(files: SessionFiles, holder: WorkerIdentity, wait_seconds: float) -> str:
+    for sent in (None, signal.SIGTERM, signal.SIGKILL):
+        if sent is not None:
+            if not holder.pid or process_start_ticks(holder.pid) != holder.start_ticks:
+                break  # never signal a stranger that got the pid
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(holder.pid, sent)
+                os.kill(holder.pid, signal.SIGCONT)
+        deadline = time.monotonic() + wait_seconds
+        while time.monotonic() < deadline:
+            if lock_holder(files.worker_lock) is None:
+                suffix = f" by {sent.name}" if sent is not None else ""
+                return f"Session {files.name!r} (pid {holder.pid}) ended{suffix}."
+            await asyncio.sleep(0.02)
+    raise WorkbenchError(
+        "worker-not-answering",
+        f"Session {files.name!r} (pid {holder.pid}) does not end.",
+        f"Look at it: ps -fp {holder.pid}; the log is {files.log}.",
+    )
