@@ -1,0 +1,91 @@
+"""What a text costs under one tokenizer. Stdlib only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from workbench.tokens.pieces import Piece, require_encodable
+from workbench.tokens.tokenizer import TextTokenizer
+
+
+@dataclass(frozen=True)
+class TextFigures:
+    """Size of a text before any tokenizer sees it."""
+
+    name: str
+    bytes: int
+    """In UTF-8."""
+    characters: int
+    """Unicode code points."""
+    words: int
+    """Stretches between white space."""
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """What one text costs under one tokenizer. The ratios are 0.0 for a text of no tokens or no words."""
+
+    model: str
+    text: str
+    """Name of the text."""
+    tokens: int
+    bytes_per_token: float
+    tokens_per_word: float
+    characters_per_token: float
+    vocab_size: int
+    ids: Optional[list[int]] = None
+    pieces: Optional[list[Piece]] = None
+
+
+def text_figures(text: str, name: str = "") -> TextFigures:
+    """Measure `text`.
+
+    Raises:
+        WorkbenchError: ``bad-text`` for a lone surrogate.
+    """
+    require_encodable(text)
+    return TextFigures(name, len(text.encode("utf-8")), len(text), len(text.split()))
+
+
+def count_text(
+    text: str,
+    tokenizer: TextTokenizer,
+    *,
+    special: bool = False,
+    plain: bool = False,
+    pieces: bool = False,
+    ids: bool = False,
+    name: str = "",
+) -> TokenCount:
+    """Count `text` under `tokenizer`.
+
+    Args:
+        special: add what the tokenizer puts around a text (BOS, EOS, CLS).
+        plain: take special tokens typed in the text as plain text.
+        pieces: give the tokens with the stretches they cover.
+        ids: give the token ids.
+        name: what the text is called in the result.
+
+    Raises:
+        WorkbenchError: ``bad-text`` for a lone surrogate.
+    """
+    figures = text_figures(text, name)
+    if pieces:
+        found: Optional[list[Piece]] = tokenizer.encode_pieces(text, special, not plain)
+        token_ids = [piece.id for piece in found or []]
+    else:
+        found = None
+        token_ids = tokenizer.encode(text, special, not plain)
+    tokens = len(token_ids)
+    return TokenCount(
+        model=tokenizer.name,
+        text=name,
+        tokens=tokens,
+        bytes_per_token=figures.bytes / tokens if tokens else 0.0,
+        tokens_per_word=tokens / figures.words if figures.words else 0.0,
+        characters_per_token=figures.characters / tokens if tokens else 0.0,
+        vocab_size=tokenizer.vocab_size,
+        ids=token_ids if ids else None,
+        pieces=found,
+    )

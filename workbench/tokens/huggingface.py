@@ -1,0 +1,117 @@
+"""``tokenizer.json`` files, read by the ``tokenizers`` library, which is their reference.
+
+Not through transformers' AutoTokenizer: since version 5 some of its classes rebuild the pipeline from
+vocabulary and merges and give other ids than the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from workbench.tokens.pieces import Piece, require_encodable
+from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, missing_package, unknown_token
+
+# Added tokens without the special flag are of two kinds: markers (<think>, </s>, [IMG]) and stretches of
+# ordinary text (runs of spaces in GPT-NeoX). Only the first kind may be smuggled in by typing it.
+_MARKER = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
+
+
+def load_tokenizer_json(file: Path, name: str) -> HuggingFaceTokenizer:
+    """Load a ``tokenizer.json``.
+
+    Raises:
+        WorkbenchError: ``bad-tokenizer``, ``missing-package``.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise missing_package("tokenizers", file) from None
+    try:
+        backend = Tokenizer.from_file(str(file))
+        # A file may carry the truncation and padding of the training run; a count must not.
+        backend.no_truncation()
+        backend.no_padding()
+    except BaseException as error:
+        # Panics of the Rust library arrive as a direct subclass of BaseException.
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        raise bad_tokenizer(file, error) from None
+    return HuggingFaceTokenizer(backend, name)
+
+
+class HuggingFaceTokenizer(TextTokenizer):
+    """A `tokenizers.Tokenizer`."""
+
+    format = "tokenizer.json"
+
+    def __init__(self, backend: Any, name: str) -> None:
+        self.name = name
+        self.vocab_size = int(backend.get_vocab_size(with_added_tokens=True))
+        self._backend = backend
+        self._plain: Any = None
+        self._plain_lock = threading.Lock()
+        added = backend.get_added_tokens_decoder()
+        self._special = {token.content: int(token_id) for token_id, token in added.items() if token.special}
+        self._special_ids = frozenset(self._special.values())
+
+    def encode(self, text: str, add_special_tokens: bool = False, parse_special: bool = True) -> list[int]:
+        ids: list[int] = self._encoding(text, add_special_tokens, parse_special).ids
+        return ids
+
+    def encode_pieces(self, text: str, add_special_tokens: bool = False, parse_special: bool = True) -> list[Piece]:
+        encoding = self._encoding(text, add_special_tokens, parse_special)
+        return [
+            Piece(
+                id=token_id,
+                text=text[start:end] if end > start else token,
+                start=start,
+                end=end,
+                special=token_id in self._special_ids,
+            )
+            for token_id, token, (start, end) in zip(encoding.ids, encoding.tokens, encoding.offsets)
+        ]
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+    def token_id(self, token: str) -> Optional[int]:
+        found: Optional[int] = self._backend.token_to_id(token)
+        return found
+
+    def id_token(self, token_id: int) -> str:
+        token: Optional[str] = self._backend.id_to_token(token_id) if token_id >= 0 else None
+        if token is None:
+            raise unknown_token(self, token_id)
+        return token
+
+    def special_tokens(self) -> dict[str, int]:
+        return dict(self._special)
+
+    def _encoding(self, text: str, add_special_tokens: bool, parse_special: bool) -> Any:
+        require_encodable(text)
+        backend = self._backend if parse_special else self._plain_backend()
+        return backend.encode(text, add_special_tokens=add_special_tokens)
+
+    def _plain_backend(self) -> Any:
+        """A second tokenizer that reads markers as text.
+
+        ``encode_special_tokens`` spares only tokens with the special flag, so the copy sets that flag on every
+        marker. It is a copy because the switch would act on other threads in the middle of their text.
+        """
+        with self._plain_lock:
+            if self._plain is None:
+                from tokenizers import Tokenizer
+
+                content = json.loads(self._backend.to_str())
+                for token in content.get("added_tokens", []):
+                    token["special"] = token["special"] or bool(_MARKER.fullmatch(token["content"]))
+                plain = Tokenizer.from_str(json.dumps(content))
+                plain.encode_special_tokens = True
+                self._plain = plain
+            return self._plain

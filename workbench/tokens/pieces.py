@@ -1,0 +1,46 @@
+"""One token of a text as it stands in that text. Stdlib only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from workbench.errors import WorkbenchError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token and the stretch of the original text it covers.
+
+    Several tokens may cover the same character (the bytes of one emoji), and a token that the tokenizer added
+    by itself covers nothing: its ``start`` equals its ``end`` and its text is the token's own name.
+    """
+
+    id: int
+    text: str
+    """Taken from the original text by offset, never from decoding."""
+    start: int
+    """Character offset in the text, inclusive."""
+    end: int
+    """Character offset in the text, exclusive."""
+    special: bool
+    """Whether the tokenizer treats this token as a marker rather than as text."""
+
+
+def require_encodable(text: str) -> None:
+    """Refuse text that has no UTF-8 form, as every tokenizer library fails on it in its own way.
+
+    Raises:
+        WorkbenchError: ``bad-text`` with the character offset of the first lone surrogate.
+    """
+    # isascii is a flag look-up; only text that could hold a surrogate is searched.
+    found = None if text.isascii() else _SURROGATE.search(text)
+    if found is not None:
+        raise WorkbenchError(
+            "bad-text",
+            f"The text has half of a surrogate pair (U+{ord(found.group()):04X}) at character {found.start()}, "
+            "which no encoding can hold.",
+            "Remove that character, or read the file with its right encoding.",
+        )
