@@ -12,8 +12,8 @@ from typing import Any, Optional, TypeVar
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session import protocol
-from workbench.session.protocol import Cancel, Cancelled, Event, Failed, JobProgressed, Message, Reply, Request
 from workbench.session.lock import SessionFiles
+from workbench.session.protocol import Cancel, Cancelled, Event, Failed, JobProgressed, Message, Reply, Request
 from workbench.session.transport import FrameTooLarge, Transport
 from workbench.text import sanitize_tree
 

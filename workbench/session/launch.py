@@ -22,6 +22,7 @@ from workbench.errors import WorkbenchError
 from workbench.session import transport
 from workbench.session.client import SessionClient, SessionLost
 from workbench.session.lock import FileLock, SessionFiles, WorkerIdentity, lock_holder, process_start_ticks
+from workbench.session.logcapture import Spool, read_tail
 from workbench.session.protocol import Shutdown, ShutdownNoted
 from workbench.text import one_line
 
@@ -211,8 +212,7 @@ def _spawn(files: SessionFiles, options: SessionOptions) -> subprocess.Popen[byt
     }
     with contextlib.suppress(FileNotFoundError):
         files.farewell.unlink()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    log = os.open(files.log, flags, 0o600)
+    log = Spool(files.log).open()
     try:
         return subprocess.Popen(
             [python, "-X", "faulthandler", "-m", "workbench.session.worker", json.dumps(settings)],
@@ -254,14 +254,8 @@ def _ending(code: int) -> str:
 
 
 def log_tail(files: SessionFiles, lines: int = 40) -> str:
-    """The last lines of the session log, as they are."""
-    try:
-        with files.log.open("rb") as file:
-            file.seek(max(0, files.log.stat().st_size - 64 * 1024))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
+    """The last lines of the session log."""
+    return "\n".join(read_tail(files.log, lines))
 
 
 async def describe_loss(session: SessionClient) -> SessionLost:

@@ -672,10 +672,10 @@ def _convert(expected: Any, value: Any) -> Any:
             raise TypeError(f"expected an object, got {type(value).__name__}")
         return {key: _convert(arguments[1], item) for key, item in value.items()}
     if dataclasses.is_dataclass(expected):
+        record: Any = expected
         if not isinstance(value, dict):
             raise TypeError(f"expected an object, got {type(value).__name__}")
-        hints = _hints(expected)
-        record: Any = expected
+        hints = _hints(record)
         return record(**{key: _convert(hints[key], item) for key, item in value.items() if key in hints})
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
