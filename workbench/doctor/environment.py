@@ -1,0 +1,118 @@
+"""Environment variables that decide how models run, with every secret masked. Stdlib only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+MASK = "***"
+
+_PREFIXES = (
+    "ACCELERATE_",
+    "BNB_",
+    "CUBLAS_",
+    "CUDA_",
+    "CUDNN_",
+    "GPU_",
+    "HF_",
+    "HIP_",
+    "HSA_",
+    "HUGGINGFACE_",
+    "HUGGING_FACE_",
+    "NCCL_",
+    "NVIDIA_",
+    "PYTORCH_",
+    "ROCM_",
+    "ROCR_",
+    "SAFETENSORS_",
+    "TORCH_",
+    "TORCHINDUCTOR_",
+    "TRANSFORMERS_",
+    "TRITON_",
+    "VLLM_",
+    "XFORMERS_",
+)
+_NAMES = frozenset(
+    (
+        "CC",
+        "CONDA_DEFAULT_ENV",
+        "CONDA_PREFIX",
+        "CXX",
+        "DISABLE_TELEMETRY",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "LIBRARY_PATH",
+        "MKL_NUM_THREADS",
+        "MKL_THREADING_LAYER",
+        "NO_PROXY",
+        "OMP_NUM_THREADS",
+        "PIP_CONFIG_FILE",
+        "PIP_EXTRA_INDEX_URL",
+        "PIP_INDEX_URL",
+        "PIP_REQUIRE_VIRTUALENV",
+        "PYTHONHOME",
+        "PYTHONNOUSERSITE",
+        "PYTHONPATH",
+        "PYTHONSAFEPATH",
+        "REQUESTS_CA_BUNDLE",
+        "SLURM_JOB_ID",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "TOKENIZERS_PARALLELISM",
+        "UV_INDEX_URL",
+        "VIRTUAL_ENV",
+        "XDG_CACHE_HOME",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+    )
+)
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:TOKEN|TOKENS|SECRET|SECRETS|PASSWORD|PASSWD|PASS|PAT|KEY|APIKEY|CREDENTIAL|CREDENTIALS|AUTH|COOKIE)(?:_|$)",
+    re.IGNORECASE,
+)
+_SECRET_VALUE = re.compile(
+    r"(?:hf_|api_org_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|nvapi-|AKIA|AIza)[A-Za-z0-9_\-]{8,200}"
+    r"|eyJ[A-Za-z0-9_\-]{8,2000}\.[A-Za-z0-9_\-]{8,2000}(?:\.[A-Za-z0-9_\-]{0,2000})?"
+)
+_URL_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,20}://)[^\s/@'\"]{1,500}@")
+_QUERY_SECRET = re.compile(
+    r"([?&](?:[A-Za-z_\-]{0,30}(?:token|secret|key|signature|password))=)[^&\s'\"]{1,2000}", re.IGNORECASE
+)
+_ASSIGNED = re.compile(
+    r"\b([A-Za-z][A-Za-z0-9_]{0,60})(\s{0,3}[=:]\s{0,3})(\"[^\"\n]{1,500}\"|'[^'\n]{1,500}'|[^\s'\"]{4,500})"
+)
+_BEARER = re.compile(r"(\b(?:Bearer|Basic)\s{1,3})[A-Za-z0-9._~+/=\-]{8,2000}", re.IGNORECASE)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name is taken for a secret whatever its value."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def mask_value(name: str, value: str) -> str:
+    """The value as it may be shown: secrets replaced, credentials in URLs too."""
+    if value and is_secret(name):
+        return MASK
+    return mask_text(value)
+
+
+def mask_text(text: str) -> str:
+    """Free text (an error message, a command line) without the tokens and credentials in it."""
+    text = _URL_CREDENTIALS.sub(rf"\1{MASK}@", text)
+    text = _QUERY_SECRET.sub(rf"\1{MASK}", text)
+    text = _BEARER.sub(rf"\1{MASK}", text)
+    text = _ASSIGNED.sub(lambda match: f"{match[1]}{match[2]}{MASK}" if is_secret(match[1]) else match[0], text)
+    return _SECRET_VALUE.sub(MASK, text)
+
+
+def matters(name: str) -> bool:
+    """Whether a variable belongs in a report."""
+    return name in _NAMES or name.startswith(_PREFIXES)
+
+
+def relevant_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that matter, sorted by name, masked."""
+    return {name: mask_value(name, environ[name]) for name in sorted(environ) if matters(name)}

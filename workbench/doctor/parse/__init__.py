@@ -1,0 +1,1 @@
+"""Readers of pasted reports: text in, `Facts` out."""
