@@ -229,7 +229,10 @@ class Warm(Request):
 
 @dataclass(frozen=True)
 class Warmed(Reply):
-    status: SessionStatus
+    torch_state: str
+    """As in `SessionStatus`."""
+    torch_version: str = ""
+    torch_error: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,87 @@
+"""The click group; each command is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from workbench import __version__
+
+BENCHES = ("doctor", "tokens", "architecture", "vram", "chat")
+
+COMMANDS = {
+    "doctor": "Does this environment really drive this GPU? Root causes and exact fixes.",
+    "tokens": "Exact token counts of texts under any models.",
+    "inspect": "What a model is made of: exact parameter counts and facts, from its config.",
+    "vram": "Will this job fit? Bytes per category against the GPUs.",
+    "chat": "Talk to a model, quantized or not.",
+    "models": "List, fetch and find models.",
+    "session": "The background model session: status, start, stop, log, unload.",
+    "envs": "The Python environments of this box with their torch and CUDA.",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports ``workbench.cli.<name>`` only when its command is run; help lines are listed above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"workbench.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="workbench")
+@click.option("--bench", type=click.Choice(BENCHES), default=None, help="The bench to open.")
+@click.option("--model", default="", metavar="MODEL", help="The model of every bench: name, directory or .gguf.")
+@click.option("--theme", default="", metavar="NAME", help="A theme by name.")
+@click.option("--python", default="", metavar="PATH", help="Target interpreter or environment folder.")
+@click.option("--session", default="", metavar="NAME", help="Name of the model session.")
+@click.option("--slow-link", is_flag=True, help="Fewer frames and no animation, for slow connections.")
+@click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+@click.pass_context
+def workbench(ctx: click.Context, **options: Any) -> None:
+    """A terminal workbench for people who run and fine-tune language models.
+
+    Without a command it opens the app. A MODEL is a directory, a .gguf file, a Hub id (org/name), a name of the
+    catalogue (workbench models list) or a sample such as smollm2-135m-instruct.
+    """
+    if ctx.invoked_subcommand is None:
+        from workbench.cli.app import open_app
+
+        ctx.exit(open_app(**options))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        result = workbench.main(args=list(arguments), prog_name="workbench", standalone_mode=False)
+    except click.exceptions.Exit as exit_request:
+        return exit_request.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        print(f"workbench: {error.format_message()} See workbench --help.", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (head, less); keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0

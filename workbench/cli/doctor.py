@@ -1,0 +1,54 @@
+"""``workbench doctor``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from workbench.cli.common import Common, ask, common_options, with_session
+from workbench.cli.output import print_json, print_text
+from workbench.doctor.report import to_markdown, to_text
+from workbench.errors import WorkbenchError
+from workbench.session.client import SessionClient
+from workbench.session.protocol import Diagnose, Diagnosed, DiagnoseText, RunSelfTest, SelfTested
+from workbench.text import sanitize
+
+
+@click.command("doctor")
+@click.option("--from", "source", default="", metavar="FILE|-", help="Examine a pasted report of another machine.")
+@click.option("--compare", default="", metavar="PATH|FILE", help="Another interpreter or report: what differs.")
+@click.option("--self-test", is_flag=True, help="Run the five steps that prove an environment for fine-tuning.")
+@click.option("--markdown", is_flag=True, help="The report as Markdown, for an issue.")
+@click.option("--light", is_flag=True, help="Do not import torch or touch the GPU.")
+@common_options
+def command(common: Common, source: str, compare: str, self_test: bool, markdown: bool, light: bool) -> int:
+    """Diagnose this machine and the target interpreter.
+
+    Exit code 1 means that something is broken.
+    """
+    request = DiagnoseText(_read(source)) if source else Diagnose(live=not light)
+
+    async def diagnose(session: SessionClient) -> dict[str, object]:
+        report = (await ask(session, request, Diagnosed)).report
+        if self_test:
+            report["self_test"] = (await ask(session, RunSelfTest(), SelfTested)).steps
+        return report
+
+    report = with_session(common, diagnose)
+    if common.as_json:
+        print_json("doctor", report)
+    else:
+        print_text(sanitize(to_markdown(report) if markdown else to_text(report)))
+    return 1 if report["verdict"] == "broken" else 0
+
+
+def _read(source: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).expanduser().read_bytes()
+    except OSError as error:
+        raise WorkbenchError(
+            "unreadable-file", f"Cannot read {source}: {error.strerror}.", "Give a text file, or - for standard input."
+        ) from None
+    return data.decode("utf-8", "replace")

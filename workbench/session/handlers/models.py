@@ -1,0 +1,120 @@
+"""Finding, fetching, loading and unloading models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Optional
+
+from workbench.chat.generate import Generator
+from workbench.models.fetch import fetch
+from workbench.models.gguf_convert import ensure_directory
+from workbench.models.listing import list_models
+from workbench.models.load import LoadedModel, LoadOptions, load_model, unload
+from workbench.models.resolve import resolve
+from workbench.session.protocol import (
+    FetchModel,
+    ListModels,
+    LoadModel,
+    ModelFetched,
+    ModelLoaded,
+    ModelResolved,
+    ModelsListed,
+    ModelStatus,
+    ModelUnloaded,
+    Request,
+    ResolveModel,
+    UnloadModel,
+)
+from workbench.session.runtime import Context, Handler, LoadedSlot, Runtime, Stage, quick
+from workbench.tokens.tokenizer import load_tokenizer
+
+
+def _list(request: ListModels, context: Context) -> ModelsListed:
+    return ModelsListed([asdict(listing) for listing in list_models(context.job)])
+
+
+def _resolve(request: ResolveModel, context: Context) -> ModelResolved:
+    return ModelResolved(asdict(resolve(request.model, context.job)))
+
+
+def _fetch(request: FetchModel, context: Context) -> ModelFetched:
+    return ModelFetched(asdict(fetch(resolve(request.model, context.job), context.job)))
+
+
+def _make_ready(request: LoadModel, context: Context) -> Optional[Path]:
+    """Weights on this box in a form that loads; None if the very same load stands already."""
+    LoadOptions(request.quant, request.double_quant, request.dtype, request.device, request.attention).validate()
+    if _already_loaded(request, context.runtime):
+        return None
+    return ensure_directory(resolve(request.model, context.job), context.job)
+
+
+def _load(request: LoadModel, context: Context) -> ModelLoaded:
+    runtime, job = context.runtime, context.job
+    slot = _already_loaded(request, runtime)
+    if slot is not None:
+        return ModelLoaded(slot.status)
+    directory = context.carried or ensure_directory(resolve(request.model, job), job)
+    runtime.import_torch(job)
+    unload_slot(runtime)
+    options = LoadOptions(request.quant, request.double_quant, request.dtype, request.device, request.attention)
+    loaded = load_model(directory, options, job)
+    try:
+        tokenizer = load_tokenizer(str(directory))
+        slot = LoadedSlot(_status(request, loaded), loaded, tokenizer, Generator(loaded, tokenizer), request)
+    except BaseException:
+        unload(loaded)
+        raise
+    runtime.slot = slot
+    runtime.touch_model()
+    runtime.changed()
+    return ModelLoaded(slot.status)
+
+
+def _already_loaded(request: LoadModel, runtime: Runtime) -> Optional[LoadedSlot]:
+    slot = runtime.slot
+    return slot if slot is not None and slot.request == request else None
+
+
+def _status(request: LoadModel, loaded: LoadedModel) -> ModelStatus:
+    facts = loaded.facts
+    return ModelStatus(
+        name=request.model,
+        directory=facts.directory,
+        architecture=facts.class_name,
+        quant=facts.quant,
+        double_quant=facts.double_quant,
+        dtype=facts.dtype,
+        device=facts.device,
+        weights_bytes=facts.weights_bytes,
+        context_length=facts.context_length,
+        load_seconds=facts.load_seconds,
+        note="pickle checkpoint, read with weights_only" if facts.pickle else "",
+    )
+
+
+def _unload(request: UnloadModel, context: Context) -> ModelUnloaded:
+    return unload_slot(context.runtime)
+
+
+def unload_slot(runtime: Runtime) -> ModelUnloaded:
+    """Free the loaded model, if any; on the model lane only."""
+    slot, runtime.slot = runtime.slot, None
+    if slot is None:
+        return ModelUnloaded("")
+    name, weights_bytes, loaded = slot.status.name, slot.status.weights_bytes, slot.loaded
+    slot.generator.clear()
+    del slot
+    remaining_bytes = unload(loaded)
+    runtime.changed()
+    return ModelUnloaded(name, weights_bytes - remaining_bytes, remaining_bytes)
+
+
+HANDLERS: dict[type[Request], Handler] = {
+    ListModels: quick(_list),
+    ResolveModel: quick(_resolve),
+    FetchModel: Handler((Stage("children", _fetch),), outlives_client=True),
+    LoadModel: Handler((Stage("children", _make_ready), Stage("model", _load)), outlives_client=True),
+    UnloadModel: Handler((Stage("model", _unload),), outlives_client=True),
+}
