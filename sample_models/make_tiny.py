@@ -3,8 +3,9 @@
     python sample_models/make_tiny.py [NAME ...]
 
 Each is one of the kinds that the benches must handle, small enough to be kept in the repository: random bfloat16
-weights from a fixed seed (the same at every run; Unigram and WordPiece training vary a little), and a real tokenizer trained on corpus.txt. They answer nonsense; their shapes,
-tokenizers, chat templates and files are what they are for.
+weights from a fixed seed, and a real tokenizer trained on corpus.txt (weights come out the same at every run;
+Unigram and WordPiece training vary a little). They answer nonsense; their shapes, tokenizers, chat templates and
+files are what they are for.
 """
 
 from __future__ import annotations

@@ -223,6 +223,19 @@ def read_vocabulary(header: GgufHeader) -> GgufVocabulary:
     )
 
 
+def read_floats(header: GgufHeader, tensor: GgufTensor) -> tuple[float, ...]:
+    """The values of a small F32 tensor, such as rotary factors.
+
+    Raises:
+        WorkbenchError: ``corrupt-file`` if it is no F32 tensor or has more than a million values.
+    """
+    if tensor.type != "F32" or tensor.elements > 1_000_000:
+        raise _corrupt(header.path, f"the tensor {tensor.name} is not a small F32 tensor")
+    with open(header.path, "rb") as file:
+        file.seek(tensor.offset_bytes)
+        return struct.unpack(f"<{tensor.elements}f", file.read(4 * tensor.elements))
+
+
 def _chat_templates(data: dict[str, Any]) -> dict[str, str]:
     prefix = "tokenizer.chat_template"
     found = {}

@@ -138,6 +138,9 @@ def read_checkpoint(directory: Union[str, Path]) -> tuple[StoredTensor, ...]:
             ``corrupt-file`` if a shard lacks a tensor that the index promises.
     """
     directory = Path(directory)
+    # transformers looks for the single file first.
+    if (directory / SINGLE_FILE).is_file():
+        return read_header(directory / SINGLE_FILE)
     if (directory / INDEX_FILE).is_file():
         weight_map = read_index(directory / INDEX_FILE)
         tensors: list[StoredTensor] = []
@@ -154,8 +157,6 @@ def read_checkpoint(directory: Union[str, Path]) -> tuple[StoredTensor, ...]:
             if held.get(name) != file_name:
                 raise _corrupt(directory / file_name, f"the tensor {name} that the index promises is missing")
         return tuple(tensors)
-    if (directory / SINGLE_FILE).is_file():
-        return read_header(directory / SINGLE_FILE)
     return ()
 
 

@@ -1,0 +1,103 @@
+"""Every model this box has or knows of. Stdlib only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from workbench.errors import WorkbenchError
+from workbench.models import catalogue, hub_cache, samples, weights
+from workbench.models.resolve import resolve
+
+
+@dataclass(frozen=True)
+class ModelListing:
+    """One line of the model list.
+
+    Attributes:
+        name: what `resolve` takes.
+        kind: ``sample``, ``hub`` or ``catalogue``.
+        present: whether weights are on this box.
+        fetchable: whether absent weights can be fetched.
+        size_bytes: on disk if present, else what fetching takes; None if unknown.
+        formats: weight formats present.
+        path: where it lies, if present.
+        problem: why what is present cannot be used, one line; usually empty.
+    """
+
+    name: str
+    kind: str
+    title: str
+    present: bool
+    fetchable: bool
+    size_bytes: Optional[int]
+    formats: tuple[str, ...]
+    parameters: Optional[int] = None
+    path: Optional[str] = None
+    problem: str = ""
+
+
+def list_models() -> list[ModelListing]:
+    """Samples first, then the Hub cache, then the catalogue's entries of which no weights are here."""
+    listed = [_sample(sample) for sample in samples.samples().values()]
+    cached = [_cached(repository) for repository in hub_cache.repositories()]
+    here = {item.name.lower() for item in cached if item.present}
+    planned = [
+        _catalogue(entry)
+        for entry in sorted(catalogue.entries().values(), key=lambda entry: entry.name)
+        if (entry.hub_id or "").lower() not in here
+    ]
+    return listed + cached + planned
+
+
+def _sample(sample: samples.Sample) -> ModelListing:
+    try:
+        found = resolve(sample.name)
+    except WorkbenchError as error:
+        return ModelListing(
+            sample.name, "sample", sample.title, False, True, None, (), sample.parameters, None, error.message
+        )
+    return ModelListing(
+        name=sample.name,
+        kind="sample",
+        title=sample.title,
+        present=found.has_weights,
+        fetchable=found.fetchable,
+        size_bytes=found.size_bytes,
+        formats=found.formats,
+        parameters=sample.parameters,
+        path=found.path,
+    )
+
+
+def _cached(repository: hub_cache.CachedRepository) -> ModelListing:
+    found = weights.find_weights(repository.snapshot)
+    config_path = Path(repository.snapshot) / "config.json"
+    usable = config_path.is_file() or found.formats == (weights.GGUF,)
+    entry = catalogue.find(repository.hub_id)
+    return ModelListing(
+        name=repository.hub_id,
+        kind="hub",
+        title=repository.hub_id,
+        present=bool(found.formats) and usable,
+        fetchable=not found.formats,
+        size_bytes=repository.size_bytes,
+        formats=found.formats,
+        parameters=entry.parameters if entry else None,
+        path=repository.snapshot,
+        problem="" if usable else "It has no config.json: not a model that can be loaded.",
+    )
+
+
+def _catalogue(entry: catalogue.CatalogueEntry) -> ModelListing:
+    return ModelListing(
+        name=entry.name,
+        kind="catalogue",
+        title=entry.hub_id or entry.name,
+        present=False,
+        fetchable=entry.hub_id is not None,
+        size_bytes=None,
+        formats=(),
+        parameters=entry.parameters,
+    )
