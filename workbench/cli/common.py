@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Optional, TypeVar
 
 import click
 
@@ -65,8 +65,8 @@ def common_options(command: Callable[..., Optional[int]]) -> Callable[..., None]
     return wrapped
 
 
-def with_session(common: Common, work: Callable[[SessionClient], Awaitable[T]]) -> T:
-    """Run `work` with a client of the session, which is started if it does not run.
+def with_session(common: Common, work: Callable[[SessionClient], Awaitable[T]], start: bool = True) -> T:
+    """Run `work` with a client of the session, which is started if it does not run and `start` is true.
 
     Raises:
         WorkbenchError: as the session or the work reports it; a lost session says why it died.
@@ -74,7 +74,8 @@ def with_session(common: Common, work: Callable[[SessionClient], Awaitable[T]]) 
     """
 
     async def run() -> T:
-        session = await open_session(common.session_options(), client="cli", watch=False, sanitize=not common.as_json)
+        options = common.session_options()
+        session = await open_session(options, "cli", watch=False, sanitize=not common.as_json, start=start)
         try:
             return await work(session)
         except SessionLost:

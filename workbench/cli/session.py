@@ -12,7 +12,7 @@ from workbench.cli.common import Common, ask, common_options, with_session
 from workbench.cli.output import print_json, print_text
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
-from workbench.session.launch import open_session, stop_session
+from workbench.session.launch import stop_session
 from workbench.session.lock import SessionFiles
 from workbench.session.logcapture import read_tail
 from workbench.session.protocol import ModelUnloaded, SessionStatus, UnloadModel
@@ -28,29 +28,23 @@ def command() -> None:
 @common_options
 def status(common: Common) -> int:
     """Process, interpreter, model, memory, lanes and clients. Exit code 1: it does not run."""
-    options = common.session_options()
-
-    async def read() -> SessionStatus:
-        session = await open_session(options, client="cli", watch=False, sanitize=not common.as_json, start=False)
-        assert session.welcome is not None
-        await session.close()
-        return session.welcome.status
-
     try:
-        found = asyncio.run(read())
+        found = with_session(common, _status, start=False)
     except WorkbenchError as error:
         if error.kind != "no-session":
             raise
-        if common.as_json:
-            print_json("session status", {"running": False, "session": options.name})
-        else:
-            print_text(f"Session {options.name!r} is not running. workbench session start starts it.")
+        _say(common, "session status", {"running": False}, str(error))
         return 1
     if common.as_json:
         print_json("session status", {"running": True, **asdict(found)})
     else:
         print_text("\n".join(f"{label:<12} {value}" for label, value in _rows(found)))
     return 0
+
+
+async def _status(session: SessionClient) -> SessionStatus:
+    assert session.welcome is not None
+    return session.welcome.status
 
 
 def _rows(status: SessionStatus) -> list[tuple[str, str]]:
@@ -80,12 +74,7 @@ def _rows(status: SessionStatus) -> list[tuple[str, str]]:
 @common_options
 def start(common: Common) -> int:
     """Start the session if it does not run."""
-
-    async def greet(session: SessionClient) -> SessionStatus:
-        assert session.welcome is not None
-        return session.welcome.status
-
-    found = with_session(common, greet)
+    found = with_session(common, _status)
     if common.as_json:
         print_json("session start", {"running": True, **asdict(found)})
     else:
@@ -122,7 +111,7 @@ def unload(common: Common) -> int:
     async def ask_unload(session: SessionClient) -> ModelUnloaded:
         return await ask(session, UnloadModel(), ModelUnloaded)
 
-    done = with_session(common, ask_unload)
+    done = with_session(common, ask_unload, start=False)
     text = f"Unloaded {done.name}: {format_bytes(done.freed_bytes)} freed." if done.name else "No model was loaded."
     _say(common, "session unload", asdict(done), text)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Optional
 
 import workbench
@@ -81,12 +82,19 @@ class Connection:
         elif not self._greeted:
             self.send(message_id, Failed("protocol-version", "The first message must be hello."))
         else:
-            reply = self._answer_at_once(message)
-            if reply is not None:
-                self.send(message_id, reply)
-            else:
-                handler = handlers.find(type(message))
-                self.worker.submit(self, message_id, message, handler)
+            try:
+                self._route(message_id, message)
+            except Exception as error:
+                # Most likely a domain module that cannot be imported here; one request fails, not the session.
+                traceback.print_exc()
+                self.send(message_id, protocol.failure(error))
+
+    def _route(self, message_id: int, request: Request) -> None:
+        reply = self._answer_at_once(request)
+        if reply is not None:
+            self.send(message_id, reply)
+        else:
+            self.worker.submit(self, message_id, request, handlers.find(type(request)))
 
     def _welcome(self, message_id: int, hello: protocol.Hello) -> None:
         if hello.protocol_version != protocol.PROTOCOL_VERSION:

@@ -113,7 +113,7 @@ async def open_session(
         while True:
             connected = await _connect(files, client, watch, sanitize)
             if connected is not None:
-                _refuse_other_interpreter(connected, options)
+                await _refuse_other_interpreter(connected, options)
                 connected.process = child
                 connected.files = files
                 return connected
@@ -158,9 +158,10 @@ async def _connect(files: SessionFiles, client: str, watch: bool, sanitize: bool
     return session
 
 
-def _refuse_other_interpreter(session: SessionClient, options: SessionOptions) -> None:
+async def _refuse_other_interpreter(session: SessionClient, options: SessionOptions) -> None:
     running = session.welcome.status.executable if session.welcome else ""
     if options.python and running and not _same_interpreter(options.python, running):
+        await session.close()
         raise WorkbenchError(
             "other-interpreter",
             f"Session {options.name!r} runs under {running}, not under {options.python}.",
@@ -263,22 +264,22 @@ async def describe_loss(session: SessionClient) -> SessionLost:
     files = session.files
     if files is None:
         return session.lost or SessionLost()
+    # The socket closes a moment before the process is gone and its lock is free.
+    for _ in range(50):
+        if lock_holder(files.worker_lock) is None and (session.process is None or session.process.poll() is not None):
+            break
+        await asyncio.sleep(0.02)
     tail = log_tail(files)
     with contextlib.suppress(OSError):
         return SessionLost(f"The model session ended: {one_line(files.farewell.read_text())}.", tail)
     holder = lock_holder(files.worker_lock)
     if holder is not None:
         return SessionLost(f"The model session (pid {holder.pid}) closed this connection.", tail)
-    if session.process is not None:
-        for _ in range(50):
-            if session.process.poll() is not None:
-                break
-            await asyncio.sleep(0.02)
-        code = session.process.poll()
-        if code is not None:
-            hint = " (the kernel's out-of-memory killer sends this too: see dmesg)" if code == -signal.SIGKILL else ""
-            return SessionLost(f"The model session died: {_ending(code)}{hint}.", tail)
-    return SessionLost("The model session died without a farewell: killed, or crashed.", tail)
+    code = session.process.poll() if session.process is not None else None
+    if code is None:
+        return SessionLost("The model session died without a farewell: killed, or crashed.", tail)
+    hint = " (the kernel's out-of-memory killer sends this too: see dmesg)" if code == -signal.SIGKILL else ""
+    return SessionLost(f"The model session died: {_ending(code)}{hint}.", tail)
 
 
 async def stop_session(name: str, force: bool = False, wait_seconds: float = 5.0) -> str:

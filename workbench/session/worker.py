@@ -262,6 +262,5 @@ def _prepare_environment() -> None:
     os.environ.setdefault("PYTHONFAULTHANDLER", "1")
 
 
-
 if __name__ == "__main__":
     sys.exit(main())

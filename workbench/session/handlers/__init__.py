@@ -1,34 +1,48 @@
-"""Request type → domain function: one table, put together from one module per domain."""
+"""Request type → domain function: which module of this package answers which requests.
+
+The modules are imported at their first request, so the worker answers `Hello` before it reads any domain code.
+"""
 
 from __future__ import annotations
 
-from workbench.errors import WorkbenchError
-from workbench.session.handlers import architecture, chat, doctor, models, tokens, vram
-from workbench.session.protocol import Request, Warm, Warmed
-from workbench.session.runtime import Context, Handler, Stage
+import functools
+import importlib
 
+from workbench.session import protocol
+from workbench.session.protocol import Request
+from workbench.session.runtime import Handler
 
-def _warm(request: Warm, context: Context) -> Warmed:
-    try:
-        context.runtime.import_torch(context.job)
-    except WorkbenchError as error:
-        # A missing or broken torch is a finding of the doctor, not a failure of the session.
-        context.job.progress("import", 0, None, "", error.message)
-    torch = context.runtime.torch
-    return Warmed(torch.state, torch.version, torch.error)
-
-
-HANDLERS: dict[type[Request], Handler] = {
-    Warm: Handler((Stage("model", _warm),), outlives_client=True),
-    **models.HANDLERS,
-    **doctor.HANDLERS,
-    **tokens.HANDLERS,
-    **architecture.HANDLERS,
-    **vram.HANDLERS,
-    **chat.HANDLERS,
+MODULES: dict[str, tuple[type[Request], ...]] = {
+    "models": (
+        protocol.Warm,
+        protocol.ListModels,
+        protocol.ResolveModel,
+        protocol.FetchModel,
+        protocol.LoadModel,
+        protocol.UnloadModel,
+    ),
+    "doctor": (protocol.Diagnose, protocol.DiagnoseText, protocol.ListEnvironments, protocol.RunSelfTest),
+    "tokens": (protocol.CountTokens,),
+    "architecture": (protocol.InspectModel,),
+    "vram": (protocol.EstimateMemory,),
+    "chat": (
+        protocol.Generate,
+        protocol.FollowConversation,
+        protocol.ListConversations,
+        protocol.OpenConversation,
+        protocol.RenameConversation,
+        protocol.DeleteConversation,
+    ),
 }
+"""Everything but the requests about the session itself, which `workbench.session.connection` answers at once."""
 
 
+@functools.cache
 def find(request_type: type[Request]) -> Handler:
-    """How a request of this type is answered; requests about the session itself are not in the table."""
-    return HANDLERS[request_type]
+    """How requests of this type are answered."""
+    for name, types in MODULES.items():
+        if request_type in types:
+            module = importlib.import_module(f"{__name__}.{name}")
+            handlers: dict[type[Request], Handler] = module.HANDLERS
+            return handlers[request_type]
+    raise LookupError(request_type.__name__)

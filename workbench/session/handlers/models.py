@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Optional
 
 from workbench.chat.generate import Generator
+from workbench.errors import WorkbenchError
 from workbench.models.fetch import fetch
 from workbench.models.gguf_convert import ensure_directory
 from workbench.models.listing import list_models
@@ -25,9 +27,19 @@ from workbench.session.protocol import (
     Request,
     ResolveModel,
     UnloadModel,
+    Warm,
+    Warmed,
 )
 from workbench.session.runtime import Context, Handler, LoadedSlot, Runtime, Stage, quick
 from workbench.tokens.tokenizer import load_tokenizer
+
+
+def _warm(request: Warm, context: Context) -> Warmed:
+    # A missing or broken torch is a finding of the doctor, not a failure of the session.
+    with contextlib.suppress(WorkbenchError):
+        context.runtime.import_torch(context.job)
+    torch = context.runtime.torch
+    return Warmed(torch.state, torch.version, torch.error)
 
 
 def _list(request: ListModels, context: Context) -> ModelsListed:
@@ -112,6 +124,7 @@ def unload_slot(runtime: Runtime) -> ModelUnloaded:
 
 
 HANDLERS: dict[type[Request], Handler] = {
+    Warm: Handler((Stage("model", _warm),), outlives_client=True),
     ListModels: quick(_list),
     ResolveModel: quick(_resolve),
     FetchModel: Handler((Stage("children", _fetch),), outlives_client=True),

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.models.resolve import resolve
 from workbench.models.tokenizer_source import tokenizer_path
 from workbench.session.protocol import CountTokens, Request, TokensCounted
 from workbench.session.runtime import Context, Handler, Runtime, quick
@@ -45,9 +44,7 @@ def _count(request: CountTokens, context: Context) -> TokensCounted:
     return TokensCounted({"texts": figures, "results": results})
 
 
-def _count_under(
-    tokenizer: TextTokenizer, model: str, request: CountTokens, context: Context
-) -> list[dict[str, Any]]:
+def _count_under(tokenizer: TextTokenizer, model: str, request: CountTokens, context: Context) -> list[dict[str, Any]]:
     counted = []
     for item in request.texts:
         context.job.check()

@@ -1,0 +1,37 @@
+"""``workbench envs``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from workbench.cli.common import Common, ask, common_options, with_session
+from workbench.cli.output import console, print_json, table
+from workbench.session.client import SessionClient
+from workbench.session.protocol import EnvironmentsListed, ListEnvironments
+
+
+@click.command("envs")
+@common_options
+def command(common: Common) -> int:
+    """The Python environments of this box with their torch and CUDA."""
+
+    async def listed(session: SessionClient) -> list[dict[str, Any]]:
+        return (await ask(session, ListEnvironments(), EnvironmentsListed)).environments
+
+    environments = with_session(common, listed)
+    if common.as_json:
+        print_json("envs", {"environments": environments})
+        return 0
+    grid = table("python", "kind", "version", "torch", "CUDA")
+    for found in environments:
+        grid.add_row(
+            found["python"],
+            found["kind"],
+            found.get("python_version") or "",
+            found.get("torch_version") or "",
+            found.get("torch_cuda") or "",
+        )
+    console().print(grid)
+    return 0
