@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from workbench.errors import WorkbenchError
+from workbench.job import SILENT, Job
 from workbench.models import catalogue, hub_cache, samples, weights
 from workbench.models.resolve import resolve
 
@@ -38,10 +39,12 @@ class ModelListing:
     problem: str = ""
 
 
-def list_models() -> list[ModelListing]:
+def list_models(job: Job = SILENT) -> list[ModelListing]:
     """Samples first, then the Hub cache, then the catalogue's entries of which no weights are here."""
     listed = [_sample(sample) for sample in samples.samples().values()]
+    job.check()
     cached = [_cached(repository) for repository in hub_cache.repositories()]
+    job.check()
     here = {item.name.lower() for item in cached if item.present}
     planned = [
         _catalogue(entry)

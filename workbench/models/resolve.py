@@ -65,6 +65,8 @@ def resolve(name: str, job: Job = SILENT) -> ResolvedModel:
     """
     job.check()
     name = name.strip()
+    if not name:
+        raise _unknown(name)
     path = as_path(name)
     known = samples.find(name) or catalogue.find(name) if is_bare_name(name) else None
     if path is not None and (known is None or _looks_like_model(path)):
