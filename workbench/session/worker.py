@@ -241,7 +241,7 @@ def main() -> int:
         return 3
     pid = os.getpid()
     lock.write(WorkerIdentity(pid, process_start_ticks(pid), sys.executable, time.time()))
-    faulthandler.enable()
+    faulthandler.enable(all_threads=False)
     faulthandler.register(signal.SIGUSR1)
     _prepare_environment()
     asyncio.run(_serve(files, settings))
