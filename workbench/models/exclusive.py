@@ -1,4 +1,4 @@
-"""One process at a time does a thing that makes files in the cache; the others wait and can be cancelled. Stdlib only."""
+"""One process at a time makes a thing in the cache; the others wait and can be cancelled. Stdlib only."""
 
 from __future__ import annotations
 

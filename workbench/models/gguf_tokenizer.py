@@ -1,7 +1,7 @@
 """Turns the vocabulary of a GGUF file into a ``tokenizer.json`` with the right pre-tokenizer. Stdlib only.
 
-The result is what the `tokenizers` library reads. Pre-tokenizers by the name in ``tokenizer.ggml.pre``: the patterns are
-those of the models' own tokenizer files and of llama.cpp's vocabulary code, which agree.
+The result is what the `tokenizers` library reads. Which patterns a name in ``tokenizer.ggml.pre`` stands for follows
+the vocabulary code of llama.cpp, which defines those names.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ def _merges_from_scores(vocabulary: GgufVocabulary) -> list[list[str]]:
         if kind not in (TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_BYTE)
     }
     ordered = sorted(normal, key=lambda token: (-vocabulary.scores[normal[token]], normal[token]))
-    merges = []
+    merges: list[list[str]] = []
     for token in ordered:
         parts = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
         pairs = [
