@@ -11,9 +11,7 @@ class Job:
     The base class ignores progress and never cancels; the session's lanes pass one that sends events.
     """
 
-    def progress(
-        self, phase: str, done: int, total: Optional[int] = None, unit: str = "", detail: str = ""
-    ) -> None:
+    def progress(self, phase: str, done: int, total: Optional[int] = None, unit: str = "", detail: str = "") -> None:
         """Report real counts.
 
         Args:

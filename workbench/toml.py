@@ -16,9 +16,7 @@ def _parser() -> Any:
     for name in ("tomllib", "tomli", "pip._vendor.tomli"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
-    raise WorkbenchError(
-        "missing-package", "This Python cannot read TOML.", f"{sys.executable} -m pip install tomli"
-    )
+    raise WorkbenchError("missing-package", "This Python cannot read TOML.", f"{sys.executable} -m pip install tomli")
 
 
 def loads(text: str, source: str = "TOML") -> dict[str, Any]:
@@ -40,6 +38,4 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return loads(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise WorkbenchError(
-            "bad-toml", f"{path} is not UTF-8 at byte {error.start}.", "Save it as UTF-8."
-        ) from None
+        raise WorkbenchError("bad-toml", f"{path} is not UTF-8 at byte {error.start}.", "Save it as UTF-8.") from None

@@ -85,6 +85,13 @@ class Runtime:
             job.progress("import", 2, 2, "packages")
             self.changed()
 
+    def torch_seen(self) -> TorchState:
+        """How torch stands, also when another handler imported it on its way."""
+        torch = sys.modules.get("torch")
+        if self.torch.state == "not imported" and hasattr(torch, "__version__"):
+            return TorchState("ready", str(getattr(torch, "__version__", "")))
+        return self.torch
+
     def require_slot(self) -> LoadedSlot:
         """The loaded model.
 

@@ -78,6 +78,7 @@ class Worker:
         """A snapshot of the session."""
         runtime = self.runtime
         slot = runtime.slot
+        torch = runtime.torch_seen()
         idle = slot is not None and not self.lanes["model"].busy
         unload_in = self.keep_model_seconds - (time.monotonic() - runtime.model_used_at) if idle else None
         return SessionStatus(
@@ -85,9 +86,9 @@ class Worker:
             pid=os.getpid(),
             executable=sys.executable,
             python_version=sys.version.split()[0],
-            torch_state=runtime.torch.state,
-            torch_version=runtime.torch.version,
-            torch_error=runtime.torch.error,
+            torch_state=torch.state,
+            torch_version=torch.version,
+            torch_error=torch.error,
             model=slot.status if slot else None,
             lanes=tuple(lane.status() for lane in self.lanes.values()),
             clients=len(self.connections),

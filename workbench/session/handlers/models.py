@@ -116,7 +116,7 @@ def unload_slot(runtime: Runtime) -> ModelUnloaded:
     if slot is None:
         return ModelUnloaded("")
     name, weights_bytes, loaded = slot.status.name, slot.status.weights_bytes, slot.loaded
-    slot.generator.clear()
+    slot.generator.close()
     del slot
     remaining_bytes = unload(loaded)
     runtime.changed()

@@ -1,0 +1,81 @@
+"""Inspecting a model's config."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from workbench.architecture.cache import load_skeleton
+from workbench.architecture.count import count_parameters
+from workbench.architecture.describe import describe
+from workbench.architecture.tree import TreeNode, flatten, module_tree
+from workbench.errors import WorkbenchError
+from workbench.models.resolve import ResolvedModel, resolve
+from workbench.session.protocol import InspectModel, ModelInspected, Request
+from workbench.session.runtime import Context, Handler, quick
+
+
+def config_of(resolved: ResolvedModel, changes: dict[str, Any]) -> dict[str, Any]:
+    """The config of a model with values replaced; a dotted key reaches into a nested object.
+
+    Raises:
+        WorkbenchError: ``no-config`` if nothing is known of the model yet; ``bad-option`` for a key that leads nowhere.
+    """
+    if resolved.config is None:
+        remedy = f"Fetch it first: workbench models get {resolved.name}" if resolved.fetchable else ""
+        raise WorkbenchError("no-config", f"The config of {resolved.name} is not on this box.", remedy)
+    config: dict[str, Any] = dict(resolved.config)
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        target = config
+        for parent in parents:
+            if not isinstance(target.get(parent), dict):
+                raise WorkbenchError("bad-option", f"The config of {resolved.name} has no object {parent!r:.60}.")
+            target[parent] = dict(target[parent])
+            target = target[parent]
+        target[last] = value
+    return config
+
+
+def _inspect(request: InspectModel, context: Context) -> ModelInspected:
+    resolved = resolve(request.model, context.job)
+    skeleton = load_skeleton(config_of(resolved, request.changes), context.job)
+    counts = asdict(count_parameters(skeleton))
+    tree = module_tree(skeleton)
+    return ModelInspected(
+        {
+            "model": resolved.name,
+            "architecture": skeleton.architecture,
+            "config_source": resolved.config_source,
+            "transformers_version": skeleton.transformers_version,
+            "parameters": counts,
+            "facts": asdict(describe(skeleton)),
+            "modules": [_module(node) for node in flatten(tree, request.depth)],
+            "tree": _node(tree),
+        }
+    )
+
+
+def _module(node: TreeNode) -> dict[str, Any]:
+    return {
+        "name": node.path,
+        "class": node.class_name,
+        "parameters": node.parameters,
+        "shape": list(node.shape) if node.shape is not None else None,
+        "dtype": node.dtype,
+        "bytes": node.bytes,
+        "count": node.repeat,
+        "tied_to": node.tied_to,
+    }
+
+
+def _node(node: TreeNode) -> dict[str, Any]:
+    return {
+        **_module(node),
+        "name": node.name,
+        "path": node.path,
+        "children": [_node(child) for child in node.children],
+    }
+
+
+HANDLERS: dict[type[Request], Handler] = {InspectModel: quick(_inspect)}
