@@ -5,6 +5,7 @@ from __future__ import annotations
 from workbench.cli.common import BAD_INPUT, Common
 from workbench.cli.output import print_error
 from workbench.errors import WorkbenchError
+from workbench.settings import load_settings
 
 
 def open_app(
@@ -13,11 +14,14 @@ def open_app(
     """Run the app until the user leaves it; returns the exit code."""
     try:
         options = Common(False, python, session).session_options()
+        settings = load_settings()
+        # Textual reads its environment when it is imported.
+        from workbench.ui.environment import prepare_environment
+
+        prepare_environment(slow_link or settings.ui.slow_link)
         from workbench.ui.run import run_app
 
-        return run_app(
-            bench=bench or "", model=model, theme=theme, session=options, slow_link=slow_link, mouse=not no_mouse
-        )
+        return run_app(options, bench=bench or "", model=model, theme=theme, mouse=not no_mouse, settings=settings)
     except WorkbenchError as error:
         print_error(error, "", False)
         return BAD_INPUT

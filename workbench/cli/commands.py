@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from workbench import __version__
+from workbench.text import one_line
 
 BENCHES = ("doctor", "tokens", "architecture", "vram", "chat")
 
@@ -84,4 +85,13 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of our output has gone (head, less); keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if os.environ.get("WORKBENCH_DETAILS"):
+            raise
+        print(
+            f"workbench: unexpected {type(error).__name__}: {one_line(str(error))} "
+            "Set WORKBENCH_DETAILS=1 for the traceback.",
+            file=sys.stderr,
+        )
+        return 2
     return result if isinstance(result, int) else 0

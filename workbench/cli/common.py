@@ -34,7 +34,7 @@ class Common:
 
     def session_options(self) -> SessionOptions:
         """Which worker to talk to; settings give what the command line does not."""
-        settings, _ = load_settings()
+        settings = load_settings()
         return options_for(
             session=self.session,
             python=self.python or settings.session.python,
