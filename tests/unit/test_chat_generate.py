@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,14 +20,6 @@ pytestmark = pytest.mark.model
 
 GREEDY = SamplingOptions(greedy=True, max_new_tokens=40)
 PROMPTS = ("Tell me a long story about a fox.", "Write a Python function that sorts a list.", "What causes rain?")
-
-
-@pytest.fixture(scope="session")
-def smollm2_dir() -> Path:
-    directory = os.environ.get("WORKBENCH_TEST_SMOLLM2")
-    if not directory:
-        pytest.skip("WORKBENCH_TEST_SMOLLM2 names no directory with SmolLM2-135M-Instruct")
-    return Path(directory)
 
 
 @pytest.fixture(scope="module")

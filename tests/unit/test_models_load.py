@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import pickle
 import shutil
 import socket
@@ -18,14 +17,6 @@ from workbench.models.load import LoadOptions, load_model, unload
 from workbench.paths import data_dir
 
 pytestmark = pytest.mark.model
-
-
-@pytest.fixture(scope="session")
-def smollm2_dir() -> Path:
-    directory = os.environ.get("WORKBENCH_TEST_SMOLLM2")
-    if not directory:
-        pytest.skip("WORKBENCH_TEST_SMOLLM2 names no directory with SmolLM2-135M-Instruct")
-    return Path(directory)
 
 
 @pytest.fixture
