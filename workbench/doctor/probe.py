@@ -177,7 +177,7 @@ def _explain(error: BaseException) -> str:
         if inner is None or inner in chain:
             break
         chain.append(inner)
-    lines = []
+    lines: list[str] = []
     for item in reversed(chain):
         text = str(item) if isinstance(item, ProbeFailure) else f"{type(item).__name__}: {item}"
         if not any(text in line or str(item) in line for line in lines):

@@ -1,0 +1,104 @@
+"""Facts that follow from other facts: a capability from a GPU's name, a build from a version. Needs the tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+from workbench.doctor.facts import ErrorFact, Facts, GpuFacts, TorchFacts
+from workbench.doctor.parse.messages import find_messages
+from workbench.doctor.tables import cuda_of, driver_cuda, gpu_capability, torch_release
+from workbench.doctor.versions import at_least, local_tag, minor_name, release_of
+
+
+def derive(facts: Facts) -> Facts:
+    """`facts` with what can be concluded from them filled in; nothing known is changed."""
+    facts = replace(facts, gpus=_gpus(facts), errors=(*facts.errors, *_probe_errors(facts)))
+    facts = replace(facts, torch=_torch(facts))
+    driver = facts.driver
+    if driver.cuda is None and driver.version and not facts.platform.wsl:
+        facts = replace(facts, driver=replace(driver, cuda=driver_cuda(driver.version)))
+    bitsandbytes = facts.bitsandbytes
+    if bitsandbytes.version is None and facts.package("bitsandbytes"):
+        found = replace(bitsandbytes, version=facts.package("bitsandbytes"), installed=True)
+        facts = replace(facts, bitsandbytes=found)
+    return facts
+
+
+def _gpus(facts: Facts) -> Optional[tuple[GpuFacts, ...]]:
+    if facts.gpus is None:
+        return None
+    return tuple(_gpu(gpu) for gpu in facts.gpus)
+
+
+def _gpu(gpu: GpuFacts) -> GpuFacts:
+    capability = gpu.compute_capability or (gpu_capability(gpu.name) if gpu.name else None)
+    vendor = gpu.vendor
+    if vendor is None and capability:
+        vendor = "amd" if capability.startswith("gfx") else "nvidia"
+    bf16, fp8 = gpu.bf16, gpu.fp8
+    if capability and not capability.startswith("gfx"):
+        # Ampere brought bf16, Ada and Hopper fp8 (CUDA programming guide, features by compute capability).
+        bf16 = at_least(capability, "8.0") if bf16 is None else bf16
+        fp8 = at_least(capability, "8.9") if fp8 is None else fp8
+    return replace(gpu, compute_capability=capability, vendor=vendor, bf16=bf16, fp8=fp8)
+
+
+def _probe_errors(facts: Facts) -> list[ErrorFact]:
+    known = {error.id for error in facts.errors}
+    found: list[ErrorFact] = []
+    for step in facts.probes:
+        text = f"{step.detail}\n{step.stderr}" if step.status != "passed" else step.stderr
+        for error in find_messages(text.splitlines()):
+            if error.id not in known:
+                known.add(error.id)
+                found.append(error)
+    if facts.driver.error and facts.origin == "live":
+        found += [error for error in find_messages([facts.driver.error]) if error.id not in known]
+    return found
+
+
+def _torch(facts: Facts) -> TorchFacts:
+    torch = facts.torch
+    version = torch.version or facts.package("torch") or facts.package("pytorch")
+    if version is None:
+        return torch
+    torch = replace(torch, version=version, installed=True if torch.installed is None else torch.installed)
+    if torch.build is not None:
+        return torch
+    if torch.cuda:
+        return replace(torch, build="cuda")
+    if torch.hip:
+        return replace(torch, build="rocm")
+    tag = local_tag(version) or ""
+    if tag.startswith("cpu"):
+        return replace(torch, build="cpu")
+    if tag.startswith("cu") and cuda_of(tag[:5]):
+        return replace(torch, build="cuda", cuda=cuda_of(tag[:5]))
+    if tag.startswith("rocm"):
+        return replace(torch, build="rocm", hip=tag[4:])
+    if tag.startswith("xpu"):
+        return replace(torch, build="xpu")
+    return _from_packages(facts, torch) if not tag else torch
+
+
+def _from_packages(facts: Facts, torch: TorchFacts) -> TorchFacts:
+    """The build of a version without a tag, which is what pip lists for a wheel from the package index."""
+    for major in ("13", "12", "11"):
+        for name in (f"nvidia-cuda-runtime-cu{major}", "nvidia-cuda-runtime"):
+            runtime = facts.package(name)
+            if runtime and runtime.split(".")[0] == major:
+                numbers = release_of(runtime)
+                return replace(torch, build="cuda", cuda=f"{numbers[0]}.{numbers[1]}" if numbers else None)
+    machine, system = facts.platform.machine, facts.platform.system
+    if system == "Windows" and at_least(torch.version, "1.13"):
+        return replace(torch, build="cpu")
+    if system == "Darwin":
+        return replace(torch, build="mps" if machine == "arm64" else "cpu")
+    release = torch_release(torch.version)
+    if system == "Linux" and machine == "x86_64" and release is not None:
+        return replace(torch, build="cuda", cuda=cuda_of(release.index))
+    if system == "Linux" and machine == "aarch64" and release is not None:
+        on_index = at_least(minor_name(torch.version), "2.11")
+        return replace(torch, build="cuda", cuda=cuda_of(release.index)) if on_index else replace(torch, build="cpu")
+    return torch

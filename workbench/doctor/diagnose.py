@@ -1,0 +1,243 @@
+"""From facts to a diagnosis: every rule, root causes first, consequences named as such."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from workbench.doctor.derive import derive
+from workbench.doctor.facts import Facts
+from workbench.doctor.findings import SEVERITIES, Finding
+from workbench.doctor.rules import bitsandbytes, driver, extensions, huggingface, runtime, torch
+
+RULES = (*driver.RULES, *torch.RULES, *extensions.RULES, *bitsandbytes.RULES, *huggingface.RULES, *runtime.RULES)
+
+# What keeps torch itself from coming up.
+_TORCH_DOWN = (
+    "torch-missing",
+    "python-32-bit",
+    "musl-alpine",
+    "glibc-too-old",
+    "no-torch-wheel-for-python",
+    "no-torch-wheel-for-platform",
+    "ld-library-path-shadows-nvidia-wheels",
+    "nvidia-wheel-version-mismatch",
+    "torch-import-broken",
+)
+# What keeps the GPU from torch, nearest to the hardware first.
+_GPU_DOWN = (
+    "gpu-fallen-off-the-bus",
+    "driver-does-not-answer",
+    "driver-library-version-mismatch",
+    "nouveau-loaded",
+    "kernel-module-not-loaded",
+    "container-without-gpu-runtime",
+    "fabric-manager-not-running",
+    "cuda-compat-on-unsupported-gpu",
+    "driver-userspace-mismatch",
+    "wsl-libcuda",
+    "wsl-error-2",
+    "kaslr-hmm-uvm",
+    "cuda-visible-devices-wrong",
+    "mig-uuid-in-cuda-visible-devices",
+    "no-nvidia-driver",
+    "rocm-wheel-on-nvidia",
+    "cuda-wheel-on-amd",
+    "aarch64-cpu-only-wheel",
+    "torch-cpu-only",
+    "driver-too-old-for-wheel-cuda",
+    "cuda-unknown-error",
+    "compute-mode-exclusive",
+    "no-cuda-gpus-available",
+    "rocm-no-device",
+    "torch-wheel-lacks-gpu-arch",
+    "rocm-gfx-unsupported",
+    "cuda-does-not-start",
+)
+_BNB_ROOTS = (
+    "stale-notebook-kernel",
+    "bnb-cuda-version-override",
+    "bnb-too-old-for-windows",
+    "bnb-unsupported-on-macos",
+    "bnb-legacy-loader",
+    "bnb-wheel-without-rocm",
+    "bnb-no-lib-for-rocm",
+    "bnb-source-install-not-compiled",
+    "bnb-no-lib-for-cuda",
+    "bnb-missing-runtime-lib",
+    "bnb-jetson",
+    "bitsandbytes-missing",
+)
+_IMPORT_ROOTS = (
+    "transformers-needs-newer-python",
+    "duplicate-torch-installs",
+    "transformers-too-new-for-torch",
+    "huggingface-hub-pin-conflict",
+    "tokenizers-pin-conflict",
+    "transformers-pin-conflict",
+    "numpy2-with-old-torch",
+    "torchvision-torch-mismatch",
+    "flash-attn-built-for-other-torch",
+    "extension-built-for-other-cuda",
+)
+
+# What may follow from what: a finding that stands here is a consequence of the first of its causes that is there too.
+CAUSES: dict[str, tuple[str, ...]] = {
+    "torch-import-broken": (*_TORCH_DOWN[:-1], "numpy2-with-old-torch", "duplicate-torch-installs"),
+    "torch-missing": (
+        "no-torch-wheel-for-python",
+        "no-torch-wheel-for-platform",
+        "musl-alpine",
+        "glibc-too-old",
+        "python-32-bit",
+    ),
+    "no-torch-wheel-for-python": ("python-32-bit", "musl-alpine", "glibc-too-old", "no-torch-wheel-for-platform"),
+    "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
+    "kernel-launch-failed": _GPU_DOWN,
+    "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported", "bf16-unsupported-gpu"),
+    "no-nvidia-driver": _GPU_DOWN[:12],
+    "no-cuda-gpus-available": _GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")],
+    "cuda-unknown-error": _GPU_DOWN[:13],
+    "kernel-module-not-loaded": ("gpu-fallen-off-the-bus", "nouveau-loaded"),
+    "driver-library-version-mismatch": ("gpu-fallen-off-the-bus",),
+    "wsl-libcuda": ("driver-library-version-mismatch",),
+    "compute-mode-exclusive": ("gpu-fallen-off-the-bus",),
+    "torch-cpu-only": ("duplicate-torch-installs",),
+    "torchvision-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),
+    "bitsandbytes-unusable": _TORCH_DOWN + _GPU_DOWN + _BNB_ROOTS + ("numpy2-with-old-torch",),
+    "bitsandbytes-too-old": _TORCH_DOWN + _GPU_DOWN + _BNB_ROOTS,
+    "bnb-no-lib-for-cuda": (
+        "bnb-cuda-version-override",
+        "bnb-too-old-for-windows",
+        "bnb-legacy-loader",
+        "bnb-source-install-not-compiled",
+    ),
+    "bnb-legacy-loader": ("bnb-cuda-version-override",),
+    "bnb-missing-runtime-lib": ("bnb-cuda-version-override",),
+    "bnb-source-install-not-compiled": ("bnb-too-old-for-windows",),
+    "bnb-wheel-without-rocm": ("rocm-wheel-on-nvidia",),
+    "accelerate-message-without-cuda": _TORCH_DOWN + _GPU_DOWN,
+    "accelerate-missing": ("transformers-pin-conflict",),
+    "transformers-import-broken": _IMPORT_ROOTS + _TORCH_DOWN,
+    "transformers-too-new-for-torch": ("duplicate-torch-installs",),
+    "extension-built-for-other-cuda": (
+        "bnb-missing-runtime-lib",
+        "duplicate-torch-installs",
+        "bnb-cuda-version-override",
+    ),
+    "xformers-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),
+    "vllm-torch-mismatch": ("duplicate-torch-installs",),
+    "flash-attn-built-for-other-torch": ("duplicate-torch-installs",),
+    "triton-missing-or-wrong": ("duplicate-torch-installs", "torch-cpu-only"),
+    "requirement-conflicts": (
+        *_IMPORT_ROOTS,
+        "xformers-torch-mismatch",
+        "vllm-torch-mismatch",
+        "triton-missing-or-wrong",
+        "accelerate-missing",
+        "peft-too-old",
+        "torch-missing",
+        "nvidia-wheel-version-mismatch",
+    ),
+    "out-of-memory": ("gpu-memory-held-by-other-process",),
+    "allocator-fragmentation": ("gpu-memory-held-by-other-process",),
+    "memlock-or-nccl": ("shm-too-small",),
+    "app-needs-newer-compute-capability": ("torch-wheel-lacks-gpu-arch",),
+    "bnb-int8-old-gpu": (),
+    "hf-offline": ("hf-home-unwritable",),
+}
+# Remarks that only repeat, in other words, what a root cause already says.
+_SILENCED_BY: dict[str, tuple[str, ...]] = {
+    "no-cuda-gpus-available": ("cuda-visible-devices-wrong", "cuda-does-not-start"),
+    "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
+    "no-nvidia-driver": ("kernel-module-not-loaded", "container-without-gpu-runtime", "nouveau-loaded"),
+    "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),
+    "kernel-launch-failed": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),
+    "bf16-unsupported-gpu": ("torch-wheel-lacks-gpu-arch",),
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A diagnosis."""
+
+    facts: Facts
+    findings: tuple[Finding, ...]
+    verdict: str
+    """``healthy``, ``degraded`` (warnings) or ``broken`` (errors)."""
+    passed: int
+    """Rules that had their facts and found nothing wrong."""
+    unknown: int
+    """Rules that could not judge for want of facts."""
+
+
+def diagnose(facts: Facts) -> Report:
+    """Run every rule over the facts and order what they found.
+
+    A rule never fires on an unknown fact; what was seen working outranks what versions say.
+
+    Raises:
+        WorkbenchError: ``missing-package`` where this interpreter cannot read the tables (TOML).
+    """
+    known = derive(facts)
+    found: dict[str, Finding] = {}
+    passed = unknown = 0
+    for rule in RULES:
+        result = rule(known)
+        if result is None:
+            unknown += 1
+        elif not result:
+            passed += 1
+        for finding in result or ():
+            found.setdefault(finding.id, finding)
+    findings = _ordered(_linked(list(found.values())))
+    return Report(known, tuple(findings), _verdict(findings), passed, unknown)
+
+
+def _verdict(findings: list[Finding]) -> str:
+    severities = {finding.severity for finding in findings}
+    return "broken" if "error" in severities else "degraded" if "warning" in severities else "healthy"
+
+
+def _linked(findings: list[Finding]) -> list[Finding]:
+    """Name the cause of each consequence; drop what only repeats its cause."""
+    present = {finding.id: finding for finding in findings}
+    kept = [
+        finding
+        for finding in findings
+        if not any(_outweighs(present.get(cause), finding) for cause in _SILENCED_BY.get(finding.id, ()))
+    ]
+    present = {finding.id: finding for finding in kept}
+    return [replace(finding, caused_by=_cause(finding, present)) for finding in kept]
+
+
+def _outweighs(cause: Optional[Finding], finding: Finding) -> bool:
+    return cause is not None and SEVERITIES.index(cause.severity) <= SEVERITIES.index(finding.severity)
+
+
+def _cause(finding: Finding, present: dict[str, Finding]) -> Optional[str]:
+    for cause in CAUSES.get(finding.id, ()):
+        if cause != finding.id and _outweighs(present.get(cause), finding):
+            return cause
+    return None
+
+
+def _ordered(findings: list[Finding]) -> list[Finding]:
+    """Most serious first; a root cause before what follows from it; what was seen before what was concluded."""
+    depth = _depths(findings)
+    rank = {finding.id: number for number, finding in enumerate(findings)}
+    return sorted(
+        findings,
+        key=lambda item: (SEVERITIES.index(item.severity), depth[item.id], not item.observed, rank[item.id]),
+    )
+
+
+def _depths(findings: list[Finding]) -> dict[str, int]:
+    causes = {finding.id: finding.caused_by for finding in findings}
+    depths = {}
+    for finding in findings:
+        depth, current = 0, finding.caused_by
+        while current is not None and depth < 10:
+            depth, current = depth + 1, causes.get(current)
+        depths[finding.id] = depth
+    return depths

@@ -1,0 +1,184 @@
+"""Commands that mend this very environment: its own installer, and the wheel that its driver and GPUs can run."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Optional
+
+from workbench.doctor.facts import Facts
+from workbench.doctor.tables import (
+    WHEELS,
+    TorchRelease,
+    cuda_of,
+    driver_runs,
+    minimum_driver,
+    torch_kernels,
+    torch_release,
+    torch_releases,
+    transformers_release,
+)
+from workbench.doctor.versions import older, release_of
+
+
+def python_command(facts: Facts) -> str:
+    """The interpreter as it is typed in a shell."""
+    if facts.origin == "live" and facts.python.executable:
+        return shlex.quote(facts.python.executable)
+    return "python"
+
+
+def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = False) -> str:
+    """The command that installs `packages` into this environment."""
+    words = " ".join(shlex.quote(package) for package in packages)
+    flags = f"{' -U' if upgrade else ''}{' ' + options if options else ''}"
+    return f"{_pip(facts, 'install')}{flags} {words}"
+
+
+def uninstall(facts: Facts, *packages: str) -> str:
+    """The command that removes `packages` from this environment."""
+    command = _pip(facts, "uninstall")
+    yes = "" if command.startswith("uv ") else " -y"
+    return f"{command}{yes} {' '.join(packages)}"
+
+
+def _pip(facts: Facts, verb: str) -> str:
+    if facts.origin != "live":
+        return f"uv pip {verb}" if "uv pip list" in facts.formats else f"python -m pip {verb}"
+    python = python_command(facts)
+    if facts.python.kind == "uv":
+        return f"uv pip {verb} --python {python}"
+    if facts.python.kind == "pipx" and facts.python.prefix:
+        return f"pipx runpip {shlex.quote(PurePath(facts.python.prefix).name)} {verb}"
+    return f"{python} -m pip {verb}"
+
+
+def preparation(facts: Facts) -> tuple[str, ...]:
+    """What must come before any install here: a pip, or an environment of one's own."""
+    if facts.origin != "live":
+        return ()
+    python = python_command(facts)
+    if facts.python.externally_managed:
+        return (
+            f"{python} -m venv ~/envs/models   # this Python belongs to the system and refuses pip (PEP 668)",
+            "~/envs/models/bin/python -m pip install …   # use that interpreter in the commands below",
+        )
+    if facts.python.pip == "" and facts.python.kind not in ("uv", "pipx"):
+        return (f"{python} -m ensurepip --upgrade   # there is no pip in this environment",)
+    return ()
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A torch build to install."""
+
+    release: TorchRelease
+    version: str
+    variant: str
+
+    @property
+    def index(self) -> str:
+        """URL of the package index that has it."""
+        return f"{WHEELS}/{self.variant}"
+
+
+def choose_wheel(facts: Facts, keep_release: bool = True, assume_driver: Optional[str] = None) -> Optional[Wheel]:
+    """The torch build that this Python, driver, libc and these GPUs can run.
+
+    The installed release is kept if one of its builds fits; else it is the newest that has one. What is unknown
+    restricts nothing.
+
+    Args:
+        facts: derived facts.
+        keep_release: whether to prefer the release that is installed.
+        assume_driver: a driver version to suppose in place of the one found.
+    """
+    current = torch_release(facts.torch.version) if keep_release else None
+    newest_first = list(reversed(torch_releases()))
+    for release in ([current] if current else []) + newest_first:
+        if not _release_fits(facts, release):
+            continue
+        for variant in sorted(release.variants, key=lambda name: release_of(cuda_of(name)) or (0, 0), reverse=True):
+            if _variant_fits(facts, release, variant, assume_driver):
+                keeps = current is not None and release.name == current.name and facts.torch.version
+                version = str(facts.torch.version).split("+")[0] if keeps else release.latest
+                return Wheel(release, version, variant)
+    return None
+
+
+def python_fits(python: Optional[str], release: TorchRelease) -> Optional[bool]:
+    """Whether `release` has wheels for a Python version; None when the version is unknown."""
+    numbers, first, last = release_of(python), release_of(release.python_min), release_of(release.python_max)
+    return None if numbers is None or first is None or last is None else first <= numbers <= last
+
+
+def _release_fits(facts: Facts, release: TorchRelease) -> bool:
+    if python_fits(facts.python.version, release) is False:
+        return False
+    if facts.platform.libc == "glibc" and older(facts.platform.libc_version, release.glibc):
+        return False
+    needed = transformers_release(facts.package("transformers"))
+    return not (needed and older(release.latest, needed["torch"]))
+
+
+def _variant_fits(facts: Facts, release: TorchRelease, variant: str, assume_driver: Optional[str]) -> bool:
+    cuda = release_of(cuda_of(variant))
+    if cuda is None:
+        return False
+    windows = facts.platform.system == "Windows"
+    driver = assume_driver or _driver_for_choice(facts)
+    if driver and driver_runs(driver, cuda[0], windows) is False:
+        return False
+    kernels = torch_kernels(release.latest, variant, facts.platform.machine)
+    capabilities = [gpu.compute_capability for gpu in facts.nvidia_gpus() if gpu.compute_capability]
+    if kernels is None:
+        return not capabilities
+    return all(kernels.cover(capability) is not False for capability in capabilities)
+
+
+def _driver_for_choice(facts: Facts) -> Optional[str]:
+    if facts.driver.version:
+        return facts.driver.version
+    # A CUDA version offered by libcuda says as much: the oldest driver of that family is the least it can be.
+    numbers = release_of(facts.driver.cuda)
+    return minimum_driver(numbers[0], facts.platform.system == "Windows")[0] if numbers else None
+
+
+def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
+    """Steps that replace torch and its companions by builds that run here, or the driver that has to come first."""
+    wheel = choose_wheel(facts, keep_release)
+    steps = list(preparation(facts))
+    if wheel is None:
+        newer = choose_wheel(facts, keep_release, assume_driver="999.0")
+        if newer is None:
+            return (*steps, "No published torch wheel fits this Python, system and GPU together: see the evidence.")
+        major = (release_of(cuda_of(newer.variant)) or (13,))[0]
+        minimum = minimum_driver(major, facts.platform.system == "Windows")[0]
+        steps.append(f"Update the NVIDIA driver to {minimum} or newer first.")
+        wheel = newer
+    if "pytorch" in facts.packages:
+        steps.append("conda remove -y pytorch torchvision torchaudio pytorch-cuda")
+    companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+    steps.append(uninstall(facts, "torch", *companions))
+    steps.append(install(facts, *torch_pins(facts, wheel), options=f"--index-url {wheel.index}"))
+    return tuple(steps)
+
+
+def torch_pins(facts: Facts, wheel: Wheel) -> list[str]:
+    """torch and those companions that are installed, each at the version that belongs to `wheel`."""
+    pins = [f"torch=={wheel.version}"]
+    if facts.package("torchvision"):
+        # A companion of the same patch level resolves by itself, since torchvision pins torch exactly.
+        exact = wheel.version == wheel.release.latest
+        pins.append(f"torchvision=={wheel.release.torchvision}" if exact else "torchvision")
+    if facts.package("torchaudio"):
+        pins.append("torchaudio")
+    return pins
+
+
+def rocm_index(facts: Facts) -> str:
+    """The package index with ROCm builds of the installed release, or of the newest one that has them."""
+    with_rocm = [release for release in reversed(torch_releases()) if release.rocm]
+    current = torch_release(facts.torch.version)
+    return f"{WHEELS}/rocm{current.rocm if current and current.rocm else with_rocm[0].rocm}"

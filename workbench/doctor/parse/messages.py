@@ -1,0 +1,90 @@
+"""Known error messages in any text, in the order in which they stand there. Needs the tables."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from workbench.doctor.environment import mask_text
+from workbench.doctor.facts import ErrorFact
+from workbench.doctor.tables import table
+
+MAX_HITS_PER_MARK = 30
+MAX_SHOWN = 400
+
+
+@dataclass(frozen=True)
+class Message:
+    """One known message."""
+
+    id: str
+    contains: tuple[str, ...]
+    match: Optional[re.Pattern[str]]
+    detail: Optional[re.Pattern[str]]
+
+
+@functools.lru_cache(maxsize=1)
+def known_messages() -> tuple[Message, ...]:
+    """The table of messages, compiled."""
+    return tuple(
+        Message(row["id"], tuple(row["contains"]), _compiled(row.get("match")), _compiled(row.get("detail")))
+        for row in table("messages")["message"]
+    )
+
+
+def _compiled(pattern: Optional[str]) -> Optional[re.Pattern[str]]:
+    return re.compile(pattern, re.MULTILINE) if pattern else None
+
+
+def find_messages(lines: Sequence[str]) -> list[ErrorFact]:
+    """The first sight of each known message, earliest line first; line numbers count from 1."""
+    lowered = [line.lower() for line in lines]
+    starts = [0]
+    for line in lowered:
+        starts.append(starts[-1] + len(line) + 1)
+    # Joined by a blank, so that a message wrapped by a mail program is still found.
+    text = " ".join(lowered)
+    found = []
+    for message in known_messages():
+        first = _first(message, text, starts, lines)
+        if first is not None:
+            found.append(first)
+    return sorted(found, key=lambda error: error.line)
+
+
+def _first(message: Message, text: str, starts: list[int], lines: Sequence[str]) -> Optional[ErrorFact]:
+    hits = sorted({index for mark in message.contains for index in _lines_with(mark, text, starts)})
+    for index in hits:
+        window = _windows(lines, index)
+        match = _search(message.match, window)
+        if message.match is not None and match is None:
+            continue
+        detail = _search(message.detail, window)
+        values = {**(match.groupdict() if match else {}), **(detail.groupdict() if detail else {})}
+        kept = {name: value.strip()[:200] for name, value in values.items() if value}
+        return ErrorFact(message.id, mask_text(" ".join(lines[index].split())[:MAX_SHOWN]), index + 1, kept)
+    return None
+
+
+def _lines_with(mark: str, text: str, starts: list[int]) -> Iterator[int]:
+    position = -1
+    for _ in range(MAX_HITS_PER_MARK):
+        position = text.find(mark, position + 1)
+        if position < 0:
+            return
+        yield bisect.bisect_right(starts, position) - 1
+
+
+def _windows(lines: Sequence[str], index: int) -> tuple[str, str, str]:
+    around = lines[max(0, index - 1) : index + 4]
+    return lines[index], "\n".join(around), " ".join(line.strip() for line in around)
+
+
+def _search(pattern: Optional[re.Pattern[str]], windows: tuple[str, ...]) -> Optional[re.Match[str]]:
+    if pattern is None:
+        return None
+    return next(filter(None, map(pattern.search, windows)), None)

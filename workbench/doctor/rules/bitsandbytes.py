@@ -1,0 +1,491 @@
+"""Rules about bitsandbytes and its native library."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import (
+    ISSUES,
+    PASSED,
+    Result,
+    Rule,
+    capabilities,
+    cuda_works,
+    evidence,
+    from_message,
+    seen,
+)
+from workbench.doctor.tables import bitsandbytes_release, newer_than_table, table
+from workbench.doctor.versions import at_least, older, release_of
+
+BNB = ISSUES + "bitsandbytes-foundation/bitsandbytes/"
+QUANTIZED = ("chat", "vram")
+_MISSING_LIBRARY = ("bnb-binary-not-found", "bnb-version-mismatch", "bnb-library-not-found")
+
+
+def _upgrade(facts: Facts) -> str:
+    return fixes.install(facts, "bitsandbytes", upgrade=True)
+
+
+def _installed(facts: Facts) -> Optional[bool]:
+    found = facts.bitsandbytes
+    return found.installed if found.installed is not None else (True if found.version else None)
+
+
+def missing(facts: Facts) -> Result:
+    """bitsandbytes is not installed."""
+    error = facts.error("bnb-required")
+    absent = facts.bitsandbytes.installed is False or facts.lacks("bitsandbytes")
+    if error is None and not absent:
+        return None if _installed(facts) is None else PASSED
+    if _installed(facts) and error is not None and not absent:
+        return _stale(facts, error)
+    # Somebody who pasted a report without any trouble of this kind did not ask for it.
+    if error is None and facts.origin != "live":
+        return PASSED
+    return [
+        Finding(
+            "bitsandbytes-missing",
+            "error" if error else "warning",
+            "bitsandbytes is not installed: no 4-bit or 8-bit loading",
+            "int8, NF4 and FP4 are done by bitsandbytes; full-precision models load without it.",
+            {**evidence(python=facts.python.executable), **seen(error)},
+            (*fixes.preparation(facts), fixes.install(facts, "bitsandbytes")),
+            BNB,
+            affects=QUANTIZED,
+            observed=True,
+        )
+    ]
+
+
+def _stale(facts: Facts, error: ErrorFact) -> Result:
+    if "latest version" not in error.text:
+        return PASSED
+    return [
+        Finding(
+            "bitsandbytes-too-old",
+            "error",
+            "transformers asks for a newer bitsandbytes, or CUDA is not there",
+            "Before transformers 4.43 the same message came up whenever CUDA was missing.",
+            {
+                **evidence(bitsandbytes=facts.bitsandbytes.version, transformers=facts.package("transformers")),
+                **seen(error),
+            },
+            (_upgrade(facts),),
+            ISSUES + "huggingface/transformers/issues/24539",
+            affects=QUANTIZED,
+            observed=True,
+        )
+    ]
+
+
+def legacy_loader(facts: Facts) -> Result:
+    """bitsandbytes before 0.43, which searches libcudart by guessing and knows no Windows."""
+    error = facts.error("bnb-legacy-loader")
+    version = facts.bitsandbytes.version
+    windows = facts.platform.system == "Windows" or (error is not None and "WindowsPath" in error.text)
+    old_on_windows = windows and older(version, "0.43.0")
+    if error is None and not old_on_windows:
+        return None if version is None else PASSED
+    if at_least(version, "0.43.0"):
+        return PASSED
+    return [
+        Finding(
+            "bnb-too-old-for-windows" if windows else "bnb-legacy-loader",
+            "error",
+            "bitsandbytes is too old" + (" for Windows" if windows else ": its loader guesses where CUDA is"),
+            "Up to 0.42 it searches the file system for libcudart and has no Windows library; from 0.43 on it takes "
+            "the CUDA "
+            "that torch brings.",
+            {**evidence(bitsandbytes=version, system=facts.platform.system), **seen(error)},
+            (_upgrade(facts),),
+            BNB + "issues/741",
+            affects=QUANTIZED,
+            observed=error is not None,
+        )
+    ]
+
+
+def source_not_compiled(facts: Facts) -> Result:
+    """A checkout or source build without any native library."""
+    error = facts.error("bnb-forgot-compile", "bnb-required-cpu")
+    libraries = facts.bitsandbytes.libraries
+    if error is None and libraries is None:
+        return None
+    if error is None and libraries:
+        return PASSED
+    if libraries and "cpu" in libraries:
+        return PASSED
+    return [
+        Finding(
+            "bnb-source-install-not-compiled",
+            "error",
+            "bitsandbytes is there without its native library",
+            "Neither a CUDA nor a CPU library is in the package: a checkout, an egg or a broken install in place of "
+            "a wheel.",
+            {**evidence(bitsandbytes=facts.bitsandbytes.version, location=facts.bitsandbytes.location), **seen(error)},
+            (
+                fixes.uninstall(facts, "bitsandbytes"),
+                fixes.install(facts, "bitsandbytes", options="--no-cache-dir --force-reinstall --no-deps"),
+            ),
+            BNB + "issues/1042",
+            affects=QUANTIZED,
+            observed=True,
+        )
+    ]
+
+
+def override(facts: Facts) -> Result:
+    """BNB_CUDA_VERSION forces a library."""
+    error = facts.error("bnb-override", "bnb-override-invalid")
+    variable, value = _override_variable(facts, error)
+    if variable is None:
+        return PASSED
+    wanted = _digits(facts.torch.hip if variable == "BNB_ROCM_VERSION" else facts.torch.cuda)
+    shipped = _shipped(facts, "rocm" if variable == "BNB_ROCM_VERSION" else "cuda")
+    empty_is_error = value == "" and at_least(facts.bitsandbytes.version, "0.50.0")
+    trouble = facts.error(
+        *_MISSING_LIBRARY, "bnb-missing-dependency", "cudart-missing", "bnb-setup-failed", "bnb-override-invalid"
+    )
+    if value == "" and not empty_is_error and trouble is None:
+        return PASSED
+    wrong = bool(
+        empty_is_error
+        or trouble
+        or (shipped is not None and value not in shipped)
+        or (wanted and value[:2] != wanted[:2])
+    )
+    if facts.bitsandbytes.works:
+        wrong = False
+    if wanted == value and not trouble:
+        return PASSED
+    return [
+        Finding(
+            "bnb-cuda-version-override",
+            "error" if wrong else "warning",
+            f"{variable} forces another native library than the one that fits",
+            "The variable overrides bitsandbytes' own choice, without any fallback"
+            + ("; from 0.50 on an empty value is an error." if value == "" else "."),
+            {
+                **evidence(bitsandbytes=facts.bitsandbytes.version, torch__cuda=facts.torch.cuda),
+                variable: repr(value),
+                **seen(trouble or error),
+            },
+            (f"unset {variable}   # and remove it from ~/.bashrc or the service file",),
+            BNB + "issues/760",
+            affects=QUANTIZED,
+            observed=trouble is not None or error is not None,
+        )
+    ]
+
+
+def _override_variable(facts: Facts, error: Optional[ErrorFact]) -> tuple[Optional[str], str]:
+    for name in ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION"):
+        if name in facts.environment:
+            return name, facts.environment[name].strip("'\"")
+    if error is not None and error.values.get("variable"):
+        return error.values["variable"], error.values.get("value", "")
+    return None, ""
+
+
+def _digits(version: Optional[str]) -> str:
+    numbers = release_of(version)
+    return f"{numbers[0]}{numbers[1]}" if numbers else ""
+
+
+def _shipped(facts: Facts, kind: str) -> Optional[list[str]]:
+    """Variants of the installed version: as its files show, else as the table says for Linux x86-64."""
+    if facts.bitsandbytes.libraries is not None:
+        return [name[len(kind) :] for name in facts.bitsandbytes.libraries if name.startswith(kind)]
+    row = bitsandbytes_release(facts.bitsandbytes.version)
+    if row is None:
+        return None
+    listed: list[str] = row[kind]
+    return listed
+
+
+def no_library_for_cuda(facts: Facts) -> Result:
+    """No shipped library fits torch's CUDA."""
+    error = facts.error(*_MISSING_LIBRARY)
+    lacks = _lacks_cuda(facts)
+    if error is None and lacks is None:
+        return None
+    if facts.bitsandbytes.works or (error is None and not lacks):
+        return PASSED
+    version, cuda = facts.bitsandbytes.version, facts.torch.cuda or _wanted_cuda(error)
+    shipped = _shipped(facts, "cuda")
+    legacy = older(version, "0.43.0")
+    newest = table("bitsandbytes")["newest"]
+    numbers = release_of(cuda)
+    whole_major = bool(shipped and numbers and not any(item.startswith(str(numbers[0])) for item in shipped))
+    fix = [_upgrade(facts)]
+    if at_least(version, newest):
+        fix = list(fixes.reinstall_torch(facts, keep_release=False))
+    return [
+        Finding(
+            "bnb-no-lib-for-cuda",
+            "error",
+            f"bitsandbytes {version or ''} has no library for CUDA {cuda}".replace("  ", " ")
+            if cuda
+            else "bitsandbytes has no library for torch's CUDA",
+            (
+                "Before 0.50 only a library of exactly torch's CUDA version is loaded, "
+                if older(version, "0.50.0") or version is None
+                else "A library of torch's CUDA major is needed, "
+            )
+            + "and this release ships none"
+            + (" of that CUDA major." if whole_major else "."),
+            {
+                **evidence(bitsandbytes=version, torch__cuda=cuda, ships=" ".join(shipped) if shipped else None),
+                **seen(error),
+            },
+            (*fix, *(("unset BNB_CUDA_VERSION   # it is only a last resort",) if legacy else ())),
+            BNB + "issues/631",
+            affects=QUANTIZED,
+            observed=error is not None or facts.bitsandbytes.works is False,
+        )
+    ]
+
+
+def _wanted_cuda(error: Optional[ErrorFact]) -> Optional[str]:
+    digits = error.values.get("wanted", "") if error else ""
+    return f"{digits[:2]}.{digits[2:]}" if len(digits) >= 3 else None
+
+
+def _lacks_cuda(facts: Facts) -> Optional[bool]:
+    numbers = release_of(facts.torch.cuda)
+    shipped = _shipped(facts, "cuda")
+    if facts.torch.build != "cuda" or numbers is None or shipped is None or not _installed(facts):
+        return None
+    if facts.platform.system == "Darwin":
+        return None
+    if f"{numbers[0]}{numbers[1]}" in shipped:
+        return False
+    fallback = at_least(facts.bitsandbytes.version, "0.50.0")
+    if fallback is None:
+        return None
+    return not (fallback and any(item.startswith(str(numbers[0])) for item in shipped))
+
+
+def missing_runtime_library(facts: Facts) -> Result:
+    """The chosen library needs a CUDA runtime of another major."""
+    error = facts.error("bnb-missing-dependency")
+    if error is None:
+        return PASSED
+    library = error.values.get("library", "a CUDA library")
+    return [
+        Finding(
+            "bnb-missing-runtime-lib",
+            "error",
+            f"bitsandbytes' library needs {library}, which is not there",
+            "A library made for another CUDA major than torch's was loaded, or torch came without its NVIDIA wheels.",
+            {**evidence(bitsandbytes=facts.bitsandbytes.version, torch__cuda=facts.torch.cuda), **seen(error)},
+            ("unset BNB_CUDA_VERSION", _upgrade(facts), *fixes.reinstall_torch(facts)[-1:]),
+            BNB + "issues/1518",
+            affects=QUANTIZED,
+            observed=True,
+        )
+    ]
+
+
+def rocm(facts: Facts) -> Result:
+    """AMD: a wheel without ROCm libraries, or without the right one."""
+    error = facts.error("bnb-rocm-binary-not-found")
+    version = facts.bitsandbytes.version
+    if error is None and (facts.torch.build is None or version is None):
+        return None
+    if facts.torch.build != "rocm" and error is None:
+        return PASSED
+    if facts.bitsandbytes.works:
+        return PASSED
+    if older(version, "0.49.0"):
+        return [_rocm(facts, "bnb-wheel-without-rocm", f"bitsandbytes {version} has no ROCm library", error)]
+    shipped, wanted = _shipped(facts, "rocm"), _digits(facts.torch.hip)
+    if error is None:
+        fits = shipped is None or not wanted or wanted in shipped
+        fits = fits or bool(at_least(version, "0.50.0") and any(item[:1] == wanted[:1] for item in shipped or ()))
+        if fits:
+            return PASSED
+    return [
+        _rocm(
+            facts, "bnb-no-lib-for-rocm", f"bitsandbytes has no library for ROCm {facts.torch.hip or ''}".strip(), error
+        )
+    ]
+
+
+def _rocm(facts: Facts, id: str, title: str, error: Optional[ErrorFact]) -> Finding:
+    return Finding(
+        id,
+        "error",
+        title,
+        "ROCm libraries are in the wheels from 0.49 on (6.2 to 7.2); ROCm 7.14 needs 0.50, whose file names also "
+        "spell the "
+        "version right.",
+        {
+            **evidence(bitsandbytes=facts.bitsandbytes.version, torch__hip=facts.torch.hip),
+            **seen(error or facts.error("bnb-no-gpu-support")),
+        },
+        (fixes.install(facts, "bitsandbytes>=0.50"),),
+        BNB + ("issues/1890" if id == "bnb-no-lib-for-rocm" else "issues/1955"),
+        affects=QUANTIZED,
+        observed=error is not None,
+    )
+
+
+def macos(facts: Facts) -> Result:
+    """macOS wheels begin with 0.49."""
+    if facts.platform.system is None or facts.bitsandbytes.version is None:
+        return None
+    if facts.platform.system != "Darwin" or not older(facts.bitsandbytes.version, "0.49.0"):
+        return PASSED
+    return [
+        Finding(
+            "bnb-unsupported-on-macos",
+            "error",
+            f"bitsandbytes {facts.bitsandbytes.version} does not run on macOS",
+            "Wheels for Apple silicon exist from 0.49 on; older ones carry Linux libraries only.",
+            {
+                **evidence(bitsandbytes=facts.bitsandbytes.version, os=facts.platform.os),
+                **seen(facts.error("bnb-no-gpu-support")),
+            },
+            (fixes.install(facts, "bitsandbytes>=0.49"), "or use MLX or llama.cpp for quantized models on a Mac"),
+            BNB + "pull/1818",
+            affects=QUANTIZED,
+            observed=facts.bitsandbytes.works is False,
+        )
+    ]
+
+
+def int8_old_gpu(facts: Facts) -> Result:
+    """LLM.int8() has its fast path from 7.5 on only."""
+    error = facts.error("bnb-slow-int8", "bnb-cublaslt")
+    old = [(gpu, capability) for gpu, capability in capabilities(facts) if older(capability, "7.5")]
+    if error is None and not capabilities(facts):
+        return None
+    if not _installed(facts) and error is None:
+        return PASSED
+    if error is None and not old:
+        return PASSED
+    fails = error is not None and error.id == "bnb-cublaslt"
+    return [
+        Finding(
+            "bnb-int8-old-gpu",
+            "error" if fails else "info",
+            "int8 is slow or fails on GPUs below compute capability 7.5",
+            "The fast path of LLM.int8() needs int8 tensor cores; NF4 works from 6.0 on.",
+            {
+                **evidence(gpu=old[0][0].name if old else None, compute_capability=old[0][1] if old else None),
+                **seen(error),
+            },
+            ("Load in 4 bits (NF4) in place of int8.",),
+            BNB + "issues/529",
+            affects=QUANTIZED,
+            observed=error is not None,
+        )
+    ]
+
+
+def stale_kernel(facts: Facts) -> Result:
+    """A notebook that was not restarted after an upgrade."""
+    return from_message(
+        facts,
+        ("bnb-stale-kernel",),
+        lambda error: Finding(
+            "stale-notebook-kernel",
+            "error",
+            "The notebook still holds the old bitsandbytes in memory",
+            "A package was upgraded while its old modules were loaded; half of each is now in use.",
+            {**evidence(bitsandbytes=facts.bitsandbytes.version), **seen(error)},
+            ("Restart the kernel (Runtime → Restart session), then import again.",),
+            BNB,
+            affects=QUANTIZED,
+            observed=True,
+        ),
+    )
+
+
+def jetson(facts: Facts) -> Result:
+    """Jetson is not covered by the aarch64 wheels."""
+    return from_message(
+        facts,
+        ("bnb-named-symbol",),
+        lambda error: Finding(
+            "bnb-jetson",
+            "error",
+            "The bitsandbytes wheel has no kernels for this GPU",
+            "'named symbol not found' means that the library holds no code for the device; the aarch64 wheels cover "
+            "servers, "
+            "not Jetson boards.",
+            {**evidence(bitsandbytes=facts.bitsandbytes.version, machine=facts.platform.machine), **seen(error)},
+            ("Build from source: cmake -DCOMPUTE_BACKEND=cuda -DCOMPUTE_CAPABILITY=87 -S . && make && pip install .",),
+            BNB,
+            affects=QUANTIZED,
+            observed=True,
+        ),
+    )
+
+
+def unusable(facts: Facts) -> Result:
+    """bitsandbytes does not work and nothing more precise is known; most often CUDA itself is the cause."""
+    error = facts.error(
+        "bnb-setup-failed", "bnb-no-gpu-support", "bnb-str2optimizer", "bnb-no-device", "bnb-required-cpu"
+    )
+    step = facts.probe("bitsandbytes")
+    failed = step is not None and step.status in ("failed", "crashed", "timeout")
+    if error is None and step is None:
+        return None
+    if error is None and not failed:
+        return PASSED
+    if facts.bitsandbytes.works:
+        return PASSED
+    detail = step.detail.strip().splitlines()[0][:200] if step and step.detail.strip() else None
+    version = facts.bitsandbytes.version
+    newer = " This release is newer than the tables." if newer_than_table("bitsandbytes", version) else ""
+    no_gpu = cuda_works(facts) is False
+    return [
+        Finding(
+            "bitsandbytes-unusable",
+            "error",
+            "bitsandbytes does not load its GPU library"
+            if error
+            else f"bitsandbytes fails: {detail or (step and step.status)}",
+            (
+                "It takes the GPU library only when torch sees a GPU."
+                if no_gpu
+                else "Its native library did not load or has no code for this device."
+            )
+            + newer,
+            {
+                **evidence(
+                    bitsandbytes=version,
+                    torch__version=facts.torch.version,
+                    library=facts.bitsandbytes.library,
+                    detail=detail,
+                ),
+                **seen(error),
+            },
+            (f"{fixes.python_command(facts)} -m bitsandbytes   # its own diagnosis", _upgrade(facts)),
+            BNB + "issues/631",
+            affects=QUANTIZED,
+            observed=True,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (
+    override,
+    stale_kernel,
+    legacy_loader,
+    source_not_compiled,
+    macos,
+    rocm,
+    no_library_for_cuda,
+    missing_runtime_library,
+    jetson,
+    missing,
+    unusable,
+    int8_old_gpu,
+)

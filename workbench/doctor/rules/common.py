@@ -1,0 +1,86 @@
+"""What several rules ask of the facts."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+from workbench.doctor.facts import ErrorFact, Facts, GpuFacts
+from workbench.doctor.findings import Finding
+from workbench.doctor.tables import Kernels, arch_numbers, covers, torch_kernels, variant_of
+from workbench.doctor.versions import release_of
+
+Result = Optional[list[Finding]]
+Rule = Callable[[Facts], Result]
+
+ALL_GPU_BENCHES = ("chat", "vram", "architecture")
+ISSUES = "https://github.com/"
+PASSED: list[Finding] = []
+
+
+def cuda_works(facts: Facts) -> Optional[bool]:
+    """Whether CUDA was seen working; this outranks whatever versions say."""
+    if facts.torch.kernel_ok or facts.torch.cuda_available:
+        return True
+    return facts.torch.cuda_available
+
+
+def cuda_major(facts: Facts) -> Optional[int]:
+    """CUDA major version of the torch build."""
+    numbers = release_of(facts.torch.cuda)
+    return numbers[0] if facts.torch.build == "cuda" and numbers else None
+
+
+def capabilities(facts: Facts) -> list[tuple[GpuFacts, str]]:
+    """NVIDIA GPUs whose compute capability is known."""
+    return [(gpu, gpu.compute_capability) for gpu in facts.nvidia_gpus() if gpu.compute_capability]
+
+
+def torch_code(facts: Facts) -> Optional[Kernels]:
+    """The kernels in the installed torch: as it says itself, else as the table says for its build."""
+    if facts.torch.build != "cuda":
+        return None
+    if facts.torch.arch_list:
+        codes, ptx = arch_numbers(facts.torch.arch_list)
+        if not codes and ptx is None:
+            return None
+        return Kernels(
+            (*codes, ptx) if ptx and ptx not in codes else codes, ptx is not None, "torch.cuda.get_arch_list()"
+        )
+    variant = variant_of(facts.torch.cuda)
+    return torch_kernels(facts.torch.version, variant, facts.platform.machine) if variant else None
+
+
+def uncovered(facts: Facts) -> Optional[list[tuple[GpuFacts, str]]]:
+    """GPUs for which the installed torch has no code; None when either side is unknown."""
+    code, gpus = torch_code(facts), capabilities(facts)
+    if code is None or not gpus:
+        return None
+    highest_ptx = arch_numbers(facts.torch.arch_list or ())[1] if facts.torch.arch_list else None
+    ptx = highest_ptx if facts.torch.arch_list else (code.arch[-1] if code.ptx else None)
+    return [(gpu, capability) for gpu, capability in gpus if covers(code.arch, capability, ptx) is False]
+
+
+def evidence(**items: object) -> dict[str, str]:
+    """Evidence as text, leaving out what is unknown; double underscores become dots."""
+    return {name.replace("__", "."): str(value) for name, value in items.items() if value not in (None, "", ())}
+
+
+def seen(error: Optional[ErrorFact]) -> dict[str, str]:
+    """A message as evidence, with the line it stands on."""
+    return {} if error is None else {f"message, line {error.line}" if error.line else "message": error.text}
+
+
+def gpu_names(facts: Facts) -> Optional[str]:
+    """The GPUs in one phrase, such as ``2 x NVIDIA A100``."""
+    names = [gpu.name for gpu in facts.gpus or () if gpu.name]
+    if not names:
+        return None
+    return ", ".join(
+        f"{names.count(name)} x {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names)
+    )
+
+
+def from_message(facts: Facts, ids: tuple[str, ...], make: Callable[[ErrorFact], Finding]) -> Result:
+    """A finding when one of the messages `ids` was seen. Silence says nothing, so without one: passed."""
+    error = facts.error(*ids)
+    return [make(error)] if error else PASSED

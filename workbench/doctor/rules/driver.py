@@ -1,0 +1,638 @@
+"""Rules about the kernel, the NVIDIA driver, containers and what hides a GPU."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import (
+    ALL_GPU_BENCHES,
+    ISSUES,
+    PASSED,
+    Result,
+    Rule,
+    cuda_works,
+    evidence,
+    from_message,
+    gpu_names,
+    seen,
+)
+from workbench.doctor.tables import is_datacenter
+from workbench.doctor.versions import parse_version
+from workbench.text import format_bytes
+
+
+def driver_library_version_mismatch(facts: Facts) -> Result:
+    """The user-space driver library is of another version than the loaded kernel module."""
+    error = facts.error("nvml-mismatch")
+    kernel, library = facts.driver.kernel_module, facts.driver.library
+    differ = bool(kernel and library and parse_version(kernel) != parse_version(library))
+    if error is None and not differ:
+        return None if kernel is None or library is None else PASSED
+    if error is None and cuda_works(facts):
+        return PASSED
+    inside = bool(facts.platform.container)
+    fix = (
+        ("Restart the container, so that the host's present driver libraries are mounted into it.",)
+        if inside
+        else (
+            "sudo reboot",
+            "or, with nothing using the GPU: sudo rmmod nvidia_drm nvidia_modeset nvidia_uvm nvidia && sudo "
+            "modprobe nvidia",
+            "sudo apt-mark hold 'nvidia-driver-*'   # keeps an unattended upgrade from doing it again",
+        )
+    )
+    return [
+        Finding(
+            "driver-library-version-mismatch",
+            "error",
+            "The NVIDIA driver was updated under a running kernel module",
+            "The kernel still runs the old driver module while the libraries on disk are already new; every CUDA call "
+            "fails until both are of one version.",
+            {**evidence(kernel_module=kernel, library=library), **seen(error)},
+            fix,
+            ISSUES + "NVIDIA/ubuntu-packaging-nvidia-driver/issues/3",
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None,
+        )
+    ]
+
+
+def kernel_module_not_loaded(facts: Facts) -> Result:
+    """The card is there, the driver's kernel module is not."""
+    error = facts.error("smi-cannot-communicate")
+    machine = facts.platform
+    bare = machine.container == "" and machine.wsl is False
+    missing = bool(
+        bare
+        and "nvidia" in (machine.gpu_vendors or ())
+        and machine.modules is not None
+        and "nvidia" not in machine.modules
+    )
+    if error is None and not missing:
+        return None if machine.modules is None or machine.gpu_vendors is None else PASSED
+    if cuda_works(facts):
+        return PASSED
+    installed = facts.driver.smi or error is not None
+    fix = (
+        "sudo apt install linux-headers-$(uname -r) && sudo dkms autoinstall && sudo modprobe nvidia",
+        "If modprobe says 'Key was rejected', Secure Boot refuses the module: enrol its key with "
+        "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der, then reboot.",
+        "sudo reboot   # when a new kernel was installed, the module must be built for it first",
+    )
+    return [
+        Finding(
+            "kernel-module-not-loaded",
+            "error",
+            "The NVIDIA kernel module is not loaded"
+            if installed
+            else "No NVIDIA driver is installed for the NVIDIA GPU",
+            "The GPU is on the bus but the driver's kernel module does not run: it was not built for this kernel, "
+            "Secure Boot refuses it, or the driver is not installed.",
+            {
+                **evidence(kernel=machine.kernel, modules=machine.modules, secure_boot=machine.secure_boot),
+                **seen(error),
+            },
+            fix
+            if installed
+            else ("sudo ubuntu-drivers install   # or your distribution's driver package", "sudo reboot"),
+            ISSUES + "GoogleCloudPlatform/compute-gpu-installation/pull/18",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def nouveau_loaded(facts: Facts) -> Result:
+    """The open nouveau driver holds the card."""
+    error = facts.error("nouveau", "nouveau-loaded")
+    loaded = "nouveau" in (facts.platform.modules or ())
+    if error is None and not loaded:
+        return None if facts.platform.modules is None else PASSED
+    if cuda_works(facts) or (facts.driver.version and facts.driver.error is None and error is None):
+        return PASSED
+    return [
+        Finding(
+            "nouveau-loaded",
+            "error",
+            "The nouveau driver holds the GPU, so NVIDIA's cannot",
+            "nouveau was loaded first and took the device; CUDA needs NVIDIA's own module.",
+            {**evidence(modules=facts.platform.modules), **seen(error)},
+            (
+                "printf 'blacklist nouveau\\noptions nouveau modeset=0\\n' | sudo tee "
+                "/etc/modprobe.d/blacklist-nouveau.conf",
+                "sudo update-initramfs -u   # or: sudo dracut --force",
+                "sudo reboot",
+            ),
+            ISSUES + "Oneflow-Inc/oneflow/issues/3106",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def gpu_fallen_off_the_bus(facts: Facts) -> Result:
+    """The hardware reported a fault that no software setting mends."""
+    error = facts.error("fallen-off-bus", "xid")
+    numbers = list(facts.platform.xids or ())
+    if error and error.values.get("xid"):
+        numbers.append(int(error.values["xid"]))
+    # NVIDIA's Xid catalogue: 79 off the bus; 48, 63, 64, 94, 95 memory errors; 13, 31, 43, 45 come from programs.
+    serious = [number for number in numbers if number in (48, 61, 62, 63, 64, 74, 79, 94, 95, 119)]
+    if not serious and (error is None or error.id == "xid"):
+        return None if facts.platform.xids is None and error is None else PASSED
+    off_bus = 79 in serious or (error is not None and error.id == "fallen-off-bus")
+    return [
+        Finding(
+            "gpu-fallen-off-the-bus",
+            "error",
+            "A GPU has fallen off the bus" if off_bus else f"The GPU reported hardware errors (Xid {serious[0]})",
+            "The driver lost the card, or the card reported memory or link errors. This is power, seating, heat or a "
+            "failing board, not a version mismatch.",
+            {**evidence(xids=", ".join(map(str, serious))), **seen(error)},
+            (
+                "sudo dmesg | grep -i xid   # which GPU, and when",
+                "sudo reboot; check power cables, seating and temperature",
+                "sudo nvidia-smi -lgc 300,1500   # lower clocks; if it then stays, suspect the power supply",
+            ),
+            ISSUES + "NVIDIA/open-gpu-kernel-modules/issues/507",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def fabric_manager_not_running(facts: Facts) -> Result:
+    """NVSwitch systems need the fabric manager before CUDA starts."""
+
+    def make(error: ErrorFact) -> Finding:
+        version = facts.driver.version
+        branch = version.split(".")[0] if version else "<driver branch>"
+        return Finding(
+            "fabric-manager-not-running",
+            "error",
+            "The NVSwitch fabric is not initialised (error 802)",
+            "On HGX systems CUDA starts only after nvidia-fabricmanager, of exactly the driver's version, has set "
+            "up the links.",
+            {**evidence(driver=version, gpus=gpu_names(facts)), **seen(error)},
+            (
+                f"sudo apt install nvidia-fabricmanager-{branch}" + (f"={version}-1" if version else ""),
+                "sudo systemctl enable --now nvidia-fabricmanager",
+                "nvidia-smi -q | grep -A 2 Fabric   # State must be Completed",
+            ),
+            ISSUES + "pytorch/pytorch/issues/35710",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+
+    return from_message(facts, ("error-802",), make)
+
+
+def driver_userspace_mismatch(facts: Facts) -> Result:
+    """Error 803: libcuda and the kernel module do not fit."""
+
+    def make(error: ErrorFact) -> Finding:
+        return Finding(
+            "driver-userspace-mismatch",
+            "error",
+            "libcuda and the kernel driver are of different versions (error 803)",
+            "The libcuda that is loaded belongs to another driver than the kernel module: mixed packages, a stale copy "
+            "mounted into a container, or a compatibility library older than the driver.",
+            {
+                **evidence(driver=facts.driver.version, library=facts.driver.library, compat=facts.toolkit.compat),
+                **seen(error),
+            },
+            (
+                "ldconfig -p | grep libcuda   # every copy must be of the driver's version",
+                "Remove stray copies and /usr/local/cuda*/compat from LD_LIBRARY_PATH, reinstall one driver, reboot.",
+            ),
+            ISSUES + "easydiffusion/easydiffusion/issues/379",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+
+    return from_message(facts, ("error-803",), make)
+
+
+def cuda_compat_on_unsupported_gpu(facts: Facts) -> Result:
+    """Error 804: the forward-compatibility library on a GPU that it does not support."""
+    error = facts.error("error-804")
+    gpus = [gpu.name for gpu in facts.nvidia_gpus() if gpu.name and is_datacenter(gpu.name) is False]
+    if error is None:
+        unsupported = bool(facts.toolkit.compat and gpus and cuda_works(facts) is False)
+        if not unsupported:
+            return None if facts.toolkit.compat is None else PASSED
+    return [
+        Finding(
+            "cuda-compat-on-unsupported-gpu",
+            "error",
+            "The CUDA compatibility library does not work on this GPU (error 804)",
+            "A cuda-compat libcuda is found before the driver's own. It runs only on data-centre GPUs; everywhere "
+            "else the "
+            "driver itself must be new enough.",
+            {
+                **evidence(gpus=gpu_names(facts), driver=facts.driver.version, compat=facts.toolkit.compat),
+                **seen(error),
+            },
+            (
+                "Update the NVIDIA driver of the host to the CUDA of the image or newer.",
+                "or take the compatibility library out of the way: export LD_LIBRARY_PATH=$(echo $LD_LIBRARY_PATH | "
+                "tr : '\\n' | grep -v compat | paste -sd :)",
+            ),
+            ISSUES + "SYSTRAN/faster-whisper/issues/653",
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None,
+        )
+    ]
+
+
+def cuda_unknown_error(facts: Facts) -> Result:
+    """CUDA fails to start for want of the unified-memory device."""
+    error = facts.error("cuda-unknown-error")
+    nodes = facts.platform.devices
+    # The uvm node appears on first use, so its absence alone says nothing while CUDA has not been tried.
+    no_uvm = bool(nodes and "/dev/nvidiactl" in nodes and "/dev/nvidia-uvm" not in nodes and cuda_works(facts) is False)
+    if error is None and not no_uvm:
+        return None if nodes is None or cuda_works(facts) is None else PASSED
+    return [
+        Finding(
+            "cuda-unknown-error",
+            "error",
+            "CUDA does not start: the nvidia_uvm module is missing or stuck",
+            "After suspend and resume, or when nvidia_uvm was never loaded, CUDA ends with 'unknown error' although "
+            "nvidia-smi works. Changing CUDA_VISIBLE_DEVICES inside the program does the same.",
+            {**evidence(devices=nodes), **seen(error)},
+            ("sudo modprobe -r nvidia_uvm && sudo modprobe nvidia_uvm", "sudo nvidia-modprobe -u -c=0", "sudo reboot"),
+            ISSUES + "pytorch/pytorch/issues/100095",
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None,
+        )
+    ]
+
+
+def kaslr_hmm_uvm(facts: Facts) -> Result:
+    """A known clash of new kernels with nvidia_uvm's heterogeneous memory."""
+    return from_message(
+        facts,
+        ("hmm-uvm",),
+        lambda error: Finding(
+            "kaslr-hmm-uvm",
+            "error",
+            "nvidia_uvm cannot reserve its memory range on this kernel",
+            "With address randomisation the kernel leaves no range for heterogeneous memory, and CUDA does not start.",
+            {**evidence(kernel=facts.platform.kernel), **seen(error)},
+            (
+                "echo 'options nvidia_uvm uvm_disable_hmm=1' | sudo tee /etc/modprobe.d/nvidia-uvm.conf",
+                "sudo update-initramfs -u && sudo reboot",
+            ),
+            "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/index.html",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        ),
+    )
+
+
+def container_without_gpu_runtime(facts: Facts) -> Result:
+    """The container was started without access to the GPU."""
+    error = facts.error("container-no-gpu-driver")
+    machine = facts.platform
+    visible = facts.environment.get("NVIDIA_VISIBLE_DEVICES")
+    inside = bool(machine.container) and machine.devices is not None
+    no_device = inside and not any(
+        node.startswith(("/dev/nvidia", "/dev/kfd", "/dev/dxg")) for node in machine.devices or ()
+    )
+    asked = visible not in (None, "", "void", "none")
+    expects = asked or "nvidia" in (machine.gpu_vendors or ()) or facts.error("no-nvidia-driver") is not None
+    if error is None and not (no_device and expects):
+        return None if machine.container is None or machine.devices is None else PASSED
+    if cuda_works(facts):
+        return PASSED
+    return [
+        Finding(
+            "container-without-gpu-runtime",
+            "error",
+            "The container was started without the GPU",
+            "No NVIDIA device is visible inside. The host needs the NVIDIA container toolkit, and the container "
+            "must be "
+            "started with --gpus.",
+            {
+                **evidence(container=machine.container, devices=machine.devices, NVIDIA_VISIBLE_DEVICES=visible),
+                **seen(error),
+            },
+            (
+                "On the host: sudo apt install nvidia-container-toolkit",
+                "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
+                "docker run --gpus all …   # docker from snap is a known trap: use the distribution's or docker.com's",
+            ),
+            ISSUES + "NVIDIA/nvidia-docker/issues/1642",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def no_nvidia_driver(facts: Facts) -> Result:
+    """torch found no driver at all, and nothing more precise is known."""
+    error = facts.error("no-nvidia-driver")
+    if error is None or facts.driver.version:
+        return PASSED
+    return [
+        Finding(
+            "no-nvidia-driver",
+            "error",
+            "torch finds no NVIDIA driver",
+            "libcuda did not answer: the driver is not installed, its module is not loaded, or the container was "
+            "started "
+            "without GPU access.",
+            {**evidence(driver=facts.driver.version, container=facts.platform.container), **seen(error)},
+            (
+                "nvidia-smi   # if this fails on the host: sudo ubuntu-drivers install, then reboot",
+                "In a container: docker run --gpus all …",
+            ),
+            "https://docs.nvidia.com/cuda/cuda-installation-guide-linux/",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def cuda_visible_devices_wrong(facts: Facts) -> Result:
+    """CUDA_VISIBLE_DEVICES hides every GPU or names one that is not there."""
+    value = facts.environment.get("CUDA_VISIBLE_DEVICES")
+    if value is None or cuda_works(facts):
+        return PASSED
+    fault = _visible_fault(value.strip().strip("'\""), len(facts.nvidia_gpus()) if facts.gpus else None)
+    if fault is None:
+        return PASSED
+    return [
+        Finding(
+            "cuda-visible-devices-wrong",
+            "error",
+            "CUDA_VISIBLE_DEVICES hides every GPU" if fault == "hides all" else f"CUDA_VISIBLE_DEVICES {fault}",
+            "CUDA shows a process only the devices listed there, up to the first one that does not exist; torch "
+            "then says "
+            "'No CUDA GPUs are available' although nvidia-smi lists them.",
+            {
+                **evidence(gpus=gpu_names(facts)),
+                "CUDA_VISIBLE_DEVICES": repr(value),
+                **seen(facts.error("no-cuda-gpus")),
+            },
+            ("unset CUDA_VISIBLE_DEVICES   # or set it to indices from 0, before the process starts",),
+            ISSUES + "KeYang8/WITT/issues/34",
+            affects=ALL_GPU_BENCHES,
+            observed=facts.error("no-cuda-gpus") is not None or facts.torch.cuda_available is False,
+        )
+    ]
+
+
+def _visible_fault(value: str, count: Optional[int]) -> Optional[str]:
+    if value in ("", "-1", "void", "none", "NoDevFiles"):
+        return "hides all"
+    first = value.split(",")[0].strip()
+    if re.fullmatch(r"-?\d{1,6}", first):
+        index = int(first)
+        if index < 0:
+            return "hides all"
+        if count is not None and index >= count:
+            return f"names GPU {index}, but there are only {count}"
+    return None
+
+
+def no_cuda_gpus(facts: Facts) -> Result:
+    """torch sees no device, and nothing more precise is known."""
+    return from_message(
+        facts,
+        ("no-cuda-gpus",),
+        lambda error: Finding(
+            "no-cuda-gpus-available",
+            "error",
+            "torch sees no GPU",
+            "The driver answered, but offered no device to this process: CUDA_VISIBLE_DEVICES, a job scheduler, or a "
+            "container limited to other devices.",
+            {**evidence(gpus=gpu_names(facts)), **seen(error)},
+            ("echo $CUDA_VISIBLE_DEVICES; unset CUDA_VISIBLE_DEVICES", "nvidia-smi -L"),
+            ISSUES + "KeYang8/WITT/issues/34",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        ),
+    )
+
+
+def compute_mode_exclusive(facts: Facts) -> Result:
+    """Exclusive compute mode lets one process in."""
+    error = facts.error("devices-busy")
+    modes = [gpu.compute_mode for gpu in facts.nvidia_gpus() if gpu.compute_mode]
+    limited = next((mode for mode in modes if mode.lower().replace("_", " ")[:2] in ("e.", "ex", "pr")), None)
+    if error is None and (limited is None or cuda_works(facts) is not False):
+        return None if not modes else PASSED
+    return [
+        Finding(
+            "compute-mode-exclusive",
+            "error",
+            "The GPU accepts one process only, or none" if limited else "The GPU is busy or unavailable",
+            "In exclusive compute mode a second process is refused with 'all CUDA-capable devices are busy or "
+            "unavailable'. "
+            "A vGPU guest without a licence and a half-installed driver say the same.",
+            {**evidence(compute_mode=limited), **seen(error)},
+            ("sudo nvidia-smi -c 0   # default mode: several processes", "nvidia-smi   # which process holds it"),
+            ISSUES + "NVIDIA/DIGITS/issues/2005",
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None,
+        )
+    ]
+
+
+def gpu_memory_held(facts: Facts) -> Result:
+    """Other processes hold most of a GPU's memory."""
+    known = [gpu for gpu in facts.gpus or () if gpu.memory_bytes and gpu.memory_used_bytes is not None]
+    if not known:
+        return None
+    held = [gpu for gpu in known if (gpu.memory_used_bytes or 0) > 0.5 * (gpu.memory_bytes or 1)]
+    if not held:
+        return PASSED
+    out_of_memory = facts.error("oom")
+    gpu = held[0]
+    unlisted = gpu.processes == ()
+    return [
+        Finding(
+            "gpu-memory-held-by-other-process",
+            "error" if out_of_memory else "warning",
+            f"{format_bytes(gpu.memory_used_bytes or 0)} of GPU {gpu.index or 0} are in use"
+            + (" by a process that nvidia-smi does not list" if unlisted else " by other processes"),
+            "What is held by others is not there for a model. A process in another container, of another user or a "
+            "dead "
+            "one does not show in the list.",
+            {
+                **evidence(
+                    memory_used=format_bytes(gpu.memory_used_bytes or 0),
+                    memory_total=format_bytes(gpu.memory_bytes or 0),
+                    processes="; ".join(f"{p.pid} {p.name}" for p in (gpu.processes or ())[:8]),
+                ),
+                **seen(out_of_memory),
+            },
+            ("sudo fuser -v /dev/nvidia*   # who holds it, other containers included", "kill <pid>"),
+            ISSUES + "vllm-project/vllm/issues/34296",
+            affects=("chat", "vram"),
+            observed=True,
+        )
+    ]
+
+
+def mig(facts: Facts) -> Result:
+    """MIG: a process sees one instance only."""
+    error = facts.error("mig-parse")
+    value = facts.environment.get("CUDA_VISIBLE_DEVICES", "")
+    several = value.count("MIG-") > 1
+    enabled = [gpu for gpu in facts.nvidia_gpus() if gpu.mig]
+    if error is None and not several:
+        if enabled:
+            return [_mig_note(facts)]
+        return None if not any(gpu.mig is not None for gpu in facts.gpus or ()) else PASSED
+    return [
+        Finding(
+            "mig-uuid-in-cuda-visible-devices",
+            "error",
+            "A MIG instance is named in a way that this program does not understand",
+            "One process sees one MIG instance; several UUIDs, or code that expects plain numbers, fail.",
+            {**evidence(CUDA_VISIBLE_DEVICES=value), **seen(error)},
+            (
+                "nvidia-smi -L   # the UUIDs",
+                "export CUDA_VISIBLE_DEVICES=MIG-<one UUID>   # one per process",
+                "or in docker: --gpus '\"device=0:0\"'; or sudo nvidia-smi -mig 0 to switch MIG off",
+            ),
+            ISSUES + "pytorch/pytorch/issues/130181",
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None,
+        )
+    ]
+
+
+def _mig_note(facts: Facts) -> Finding:
+    return Finding(
+        "mig-mode",
+        "info",
+        "MIG is on: a process sees one instance with a part of the memory",
+        "Memory and speed are those of the instance, not of the whole card.",
+        evidence(gpus=gpu_names(facts)),
+        (),
+        "https://docs.nvidia.com/datacenter/tesla/mig-user-guide/",
+        affects=("vram",),
+        observed=True,
+    )
+
+
+def wsl_libcuda(facts: Facts) -> Result:
+    """WSL: a Linux driver inside, or libcuda not on the loader's path."""
+    if facts.platform.wsl is not True:
+        return None if facts.platform.wsl is None else PASSED
+    linux_driver = next((name for name in facts.packages if name.startswith("nvidia-driver-")), None)
+    broken = cuda_works(facts) is False
+    no_libcuda = facts.driver.libcuda == ""
+    if cuda_works(facts) or not (broken or linux_driver) or not (linux_driver or no_libcuda or facts.error("no-lcuda")):
+        return PASSED
+    return [
+        Finding(
+            "wsl-libcuda",
+            "error",
+            "Under WSL the Windows driver's libcuda is not found",
+            "WSL takes the driver from Windows through /usr/lib/wsl/lib; a Linux driver installed inside hides it.",
+            evidence(libcuda=facts.driver.libcuda, kernel=facts.platform.kernel),
+            (
+                "sudo apt purge 'nvidia-driver-*' 'libnvidia-compute-*'   # inside WSL no driver may be installed",
+                "export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH",
+                "wsl --update   # in PowerShell; then install the newest driver on Windows",
+            ),
+            ISSUES + "microsoft/WSL/issues/8587",
+            affects=ALL_GPU_BENCHES,
+            observed=broken,
+        )
+    ]
+
+
+def wsl_error_2(facts: Facts) -> Result:
+    """WSL with several GPUs runs out of pinned memory at start."""
+    error = facts.error("error-2-init")
+    if error is None:
+        return PASSED
+    if facts.platform.wsl is False:
+        return PASSED
+    return [
+        Finding(
+            "wsl-error-2",
+            "error",
+            "CUDA cannot start for want of pinned memory (error 2)",
+            "Under WSL every visible GPU takes pinned memory at start; with several of them it runs out.",
+            {**evidence(gpus=gpu_names(facts), kernel=facts.platform.kernel), **seen(error)},
+            (
+                "export CUDA_VISIBLE_DEVICES=0   # fewer GPUs",
+                "more memory= in %UserProfile%\\.wslconfig, then wsl --shutdown",
+                "the newest Windows driver, or native Linux",
+            ),
+            ISSUES + "microsoft/WSL/issues/9092",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def wsl_symlink_warning(facts: Facts) -> Result:
+    """A harmless complaint of ldconfig."""
+    return from_message(
+        facts,
+        ("wsl-symlink",),
+        lambda error: Finding(
+            "wsl-libcuda-symlink",
+            "info",
+            "'libcuda.so.1 is not a symbolic link' is harmless",
+            "ldconfig says so of the files that WSL mounts; CUDA works all the same.",
+            seen(error),
+            (),
+            ISSUES + "microsoft/WSL/issues/5663",
+            observed=True,
+        ),
+    )
+
+
+def nvidia_smi_hangs(facts: Facts) -> Result:
+    """nvidia-smi does not answer."""
+    if facts.driver.error is None or "did not answer" not in facts.driver.error:
+        return PASSED if facts.driver.smi else None
+    return [
+        Finding(
+            "driver-does-not-answer",
+            "error",
+            "The NVIDIA driver does not answer",
+            "nvidia-smi hangs, so the kernel module is stuck; programs that touch the GPU will hang as well.",
+            evidence(nvidia_smi=facts.driver.error),
+            ("sudo dmesg | grep -iE 'nvrm|xid' | tail", "sudo reboot"),
+            "https://docs.nvidia.com/deploy/xid-errors/",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (
+    gpu_fallen_off_the_bus,
+    nvidia_smi_hangs,
+    driver_library_version_mismatch,
+    nouveau_loaded,
+    kernel_module_not_loaded,
+    container_without_gpu_runtime,
+    fabric_manager_not_running,
+    cuda_compat_on_unsupported_gpu,
+    driver_userspace_mismatch,
+    wsl_libcuda,
+    wsl_error_2,
+    kaslr_hmm_uvm,
+    cuda_unknown_error,
+    cuda_visible_devices_wrong,
+    mig,
+    no_nvidia_driver,
+    compute_mode_exclusive,
+    no_cuda_gpus,
+    gpu_memory_held,
+    wsl_symlink_warning,
+)

@@ -1,0 +1,450 @@
+"""Rules about compiled packages beside torch, and about compiling."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, cuda_major, evidence, from_message, seen
+from workbench.doctor.tables import companion, torch_release
+from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of
+
+MODELS = ("chat", "architecture", "vram")
+
+
+def torchvision_mismatch(facts: Facts) -> Result:
+    """torchvision (or torchaudio) belongs to another torch."""
+    error = facts.error("torchvision-nms", "torchvision-symbol", "torchaudio-symbol")
+    torch, vision = facts.torch.version, facts.package("torchvision")
+    pair = companion("torchvision", vision)
+    wrong = bool(pair and torch and minor_name(torch) != minor_name(pair[0]))
+    tags = _tags_differ(vision, torch)
+    audio = _torchaudio_differs(facts)
+    step = facts.probe("torchvision")
+    if error is None and (pair is None or torch is None) and not audio:
+        return None
+    if error is None and not (wrong or tags or audio):
+        return PASSED
+    name = (
+        "torchaudio"
+        if audio and not (wrong or tags) and (error is None or error.id == "torchaudio-symbol")
+        else "torchvision"
+    )
+    fails = error is not None or (step is not None and step.status != "passed")
+    return [
+        Finding(
+            "torchvision-torch-mismatch",
+            "error" if fails or wrong or tags else "warning",
+            f"{name} {facts.package(name) or ''} does not belong to torch {torch or ''}".replace("  ", " ").strip(),
+            "Its compiled part was made for another torch, so its operators do not register; inside transformers "
+            "this shows as "
+            "'Failed to import … processing_auto'.",
+            {
+                **evidence(
+                    torchvision=vision,
+                    torchaudio=facts.package("torchaudio"),
+                    torch__version=torch,
+                    belongs_to=pair[0] if pair else None,
+                ),
+                **seen(error),
+            },
+            _reinstall_pair(facts),
+            ISSUES + "pytorch/vision/issues/8985",
+            affects=MODELS,
+            observed=fails,
+        )
+    ]
+
+
+def _tags_differ(vision: Optional[str], torch: Optional[str]) -> bool:
+    a, b = local_tag(vision), local_tag(torch)
+    return bool(a and b and re.match(r"cu|cpu|rocm", a) and re.match(r"cu|cpu|rocm", b) and a != b)
+
+
+def _torchaudio_differs(facts: Facts) -> bool:
+    audio, torch = facts.package("torchaudio"), facts.torch.version
+    # Same number as torch and pinned up to 2.10; 2.11 is the last and takes any torch from there on.
+    if not audio or not torch or not older(audio, "2.11") or older(audio, "2.0"):
+        return False
+    return minor_name(audio) != minor_name(torch)
+
+
+def _reinstall_pair(facts: Facts) -> tuple[str, ...]:
+    release = torch_release(facts.torch.version)
+    if release is None:
+        return (fixes.install(facts, "torch", "torchvision", upgrade=True),)
+    version = str(facts.torch.version).split("+")[0]
+    pin = f"torchvision=={release.torchvision}" if version == release.latest else "torchvision"
+    tag = local_tag(facts.torch.version)
+    options = "--force-reinstall --no-cache-dir" + (
+        f" --index-url https://download.pytorch.org/whl/{tag}" if tag else ""
+    )
+    audio = ["torchaudio"] if facts.package("torchaudio") else []
+    return (fixes.install(facts, f"torch=={version}", pin, *audio, options=options),)
+
+
+def flash_attn_mismatch(facts: Facts) -> Result:
+    """flash-attn was built for another torch."""
+    error = facts.error("flash-attn-symbol")
+    step = facts.probe("flash-attn")
+    version, torch = facts.package("flash-attn"), facts.torch.version
+    built = re.search(r"torch(\d{1,2}\.\d{1,2})", version or "")
+    differs = bool(built and torch and built[1] != minor_name(torch))
+    failed = step is not None and step.status in ("failed", "crashed", "timeout")
+    if error is None and step is None and built is None:
+        return None
+    if error is None and not failed and not differs:
+        return PASSED
+    release = minor_name(torch)
+    return [
+        Finding(
+            "flash-attn-built-for-other-torch",
+            "error",
+            "flash-attn was compiled for another torch",
+            "Its extension looks for C++ symbols that this torch does not have: another torch minor, another C++ "
+            "ABI (wheels "
+            "changed theirs with torch 2.7), or another CUDA major.",
+            {
+                **evidence(
+                    flash_attn=version,
+                    torch__version=torch,
+                    cxx11_abi=facts.torch.cxx11_abi,
+                    detail=step.detail[:200] if step else None,
+                ),
+                **seen(error),
+            },
+            (
+                fixes.uninstall(facts, "flash-attn"),
+                f"Take the wheel for torch{release or 'X.Y'}, your Python, CUDA major and ABI from "
+                "https://github.com/Dao-AILab/flash-attention/releases",
+                "or: " + fixes.install(facts, "flash-attn", options="--no-build-isolation --no-cache-dir"),
+                "or do without: attn_implementation='sdpa'",
+            ),
+            ISSUES + "Dao-AILab/flash-attention/issues/853",
+            affects=MODELS,
+            observed=error is not None or failed,
+        )
+    ]
+
+
+def nvidia_wheels(facts: Facts) -> Result:
+    """The CUDA libraries that are loaded are not of one version."""
+    error = facts.error("nvjitlink", "cudnn-mismatch")
+    path = facts.environment.get("LD_LIBRARY_PATH", "")
+    shadow = [entry for entry in path.split(":") if re.search(r"/cuda|conda|/cudnn", entry) and "compat" not in entry]
+    mismatch = _older_nvjitlink(facts)
+    if error is None and not mismatch:
+        # A toolkit on the path is common and mostly harmless; without trouble there is nothing to say.
+        return PASSED if facts.packages or path else None
+    by_path = bool(shadow)
+    return [
+        Finding(
+            "ld-library-path-shadows-nvidia-wheels" if by_path else "nvidia-wheel-version-mismatch",
+            "error" if error else "warning",
+            "LD_LIBRARY_PATH puts other CUDA libraries before torch's own"
+            if by_path
+            else "torch's NVIDIA wheels are not of one CUDA version",
+            "torch loads the CUDA libraries of its nvidia-* wheels as a set; one of another version in between has "
+            "not the "
+            "symbols that the others want.",
+            {
+                **evidence(
+                    LD_LIBRARY_PATH=":".join(shadow) or None,
+                    torch__cuda=facts.torch.cuda,
+                    nvjitlink=facts.package("nvidia-nvjitlink-cu12") or facts.package("nvidia-nvjitlink"),
+                    cusparse=facts.package("nvidia-cusparse-cu12") or facts.package("nvidia-cusparse"),
+                ),
+                **seen(error),
+            },
+            (
+                "unset LD_LIBRARY_PATH   # for the Python process; torch needs none",
+                *fixes.reinstall_torch(facts)[-1:],
+            )
+            if by_path or error is not None
+            else fixes.reinstall_torch(facts)[-1:],
+            ISSUES + "pytorch/pytorch/issues/111469",
+            affects=MODELS,
+            observed=error is not None,
+        )
+    ]
+
+
+def _older_nvjitlink(facts: Facts) -> bool:
+    for suffix in ("-cu12", ""):
+        link = release_of(facts.package(f"nvidia-nvjitlink{suffix}"))
+        runtime = release_of(facts.package(f"nvidia-cuda-runtime{suffix}"))
+        # cusparse and cusolver of a CUDA release want an nvJitLink that is at least as new.
+        if link and runtime and link[0] == runtime[0] and link < runtime:
+            return True
+    return False
+
+
+def numpy_abi(facts: Facts) -> Result:
+    """NumPy 2 under a torch built for NumPy 1."""
+    error = facts.error("numpy-abi", "numpy-dtype-size")
+    torch, numpy = facts.torch.version, facts.package("numpy")
+    bound = "2.4.1" if facts.platform.system == "Windows" else "2.3"
+    clash = bool(older(torch, bound) and at_least(numpy, "2.0"))
+    step = facts.probe("numpy")
+    if error is None and (torch is None or numpy is None):
+        return None
+    if step is not None and step.status == "passed" and error is None:
+        return PASSED
+    if error is None and not clash:
+        return PASSED
+    other = error is not None and not clash and torch is not None and numpy is not None
+    return [
+        Finding(
+            "numpy2-with-old-torch",
+            "error",
+            "A compiled package here was built for NumPy 1, but NumPy 2 is installed"
+            if other
+            else f"torch {torch or ''} was built for NumPy 1, but NumPy {numpy or '2'} is installed".replace("  ", " "),
+            "NumPy 2 changed its binary interface; torch takes it from 2.3 on (Windows: 2.4.1).",
+            {**evidence(torch__version=torch, numpy=numpy), **seen(error)},
+            (fixes.install(facts, "numpy<2"), "or a torch of 2.4.1 or newer"),
+            ISSUES + "pytorch/pytorch/issues/107302",
+            affects=MODELS,
+            observed=error is not None or (step is not None and step.status != "passed"),
+        )
+    ]
+
+
+def extension_for_other_cuda(facts: Facts) -> Result:
+    """An extension wants the CUDA runtime of another major than torch brings."""
+    error = facts.error("cudart-missing", "vllm-symbol")
+    mixed = _mixed_majors(facts)
+    if error is None and not mixed:
+        return PASSED
+    if error is None and not facts.package("vllm"):
+        return PASSED
+    library, major = (error.values.get("library"), error.values.get("major")) if error else (None, None)
+    own = cuda_major(facts)
+    if error is not None and library and "bnb-missing-dependency" in {item.id for item in facts.errors}:
+        return PASSED
+    who = "vLLM" if facts.package("vllm") or (error and "vllm" in error.text) else "An extension"
+    return [
+        Finding(
+            "extension-built-for-other-cuda",
+            "error" if error else "warning",
+            f"{who} was built for CUDA {major}, torch brings CUDA {own}"
+            if major and own and major != str(own)
+            else f"{who} does not fit this torch",
+            "A compiled package looks for the CUDA runtime or the torch symbols that it was built with, and this "
+            "environment has others.",
+            {**evidence(library=library, torch__cuda=facts.torch.cuda, vllm=facts.package("vllm")), **seen(error)},
+            (
+                "In a fresh environment: uv pip install vllm --torch-backend=auto"
+                if who == "vLLM"
+                else f"Install the package's build for torch {minor_name(facts.torch.version) or ''} with CUDA "
+                f"{own or 'of torch'}.",
+                "Do not mix packages made for CUDA 12 and CUDA 13 in one environment.",
+            ),
+            ISSUES + "vllm-project/vllm/issues/52300",
+            affects=MODELS,
+            observed=error is not None,
+        )
+    ]
+
+
+def _mixed_majors(facts: Facts) -> bool:
+    return bool(facts.package("nvidia-cuda-runtime-cu12") and facts.package("nvidia-cuda-runtime"))
+
+
+def vllm_pin(facts: Facts) -> Result:
+    """vLLM pins torch exactly."""
+    version, torch = facts.package("vllm"), facts.torch.version
+    pair = companion("vllm", version)
+    if pair is None or torch is None:
+        return None
+    if minor_name(torch) == minor_name(pair[0]):
+        return PASSED
+    return [
+        Finding(
+            "vllm-torch-mismatch",
+            "warning",
+            f"vLLM {version} belongs to torch {pair[0]}, not {torch}",
+            "Its kernels are compiled against exactly that torch.",
+            evidence(vllm=version, torch__version=torch, needs=f"torch=={pair[0]}"),
+            ("In a fresh environment: uv pip install vllm --torch-backend=auto",),
+            pair[1],
+        )
+    ]
+
+
+def xformers_mismatch(facts: Facts) -> Result:
+    """xformers belongs to another torch."""
+    error = facts.error("xformers-extensions")
+    version, torch = facts.package("xformers"), facts.torch.version
+    pair = companion("xformers", version)
+    if error is None and (pair is None or torch is None):
+        return None
+    built = error.values.get("built") if error else None
+    wanted = pair[0] if pair else built
+    if error is None and release_of(torch, 3) == release_of(wanted, 3):
+        return PASSED
+    return [
+        Finding(
+            "xformers-torch-mismatch",
+            "warning",
+            f"xformers {version or ''} was built for torch {wanted or 'of another version'}".replace("  ", " ")
+            + (f", not {torch}" if torch else ""),
+            "Its CUDA extensions do not load. Installing it through pip may silently replace torch by the one it pins.",
+            {**evidence(xformers=version, torch__version=torch, needs=wanted), **seen(error)},
+            (
+                fixes.uninstall(facts, "xformers") + "   # SDPA in torch does the same work",
+                "or install the pair: "
+                + fixes.install(
+                    facts, "xformers", options="-U --index-url https://download.pytorch.org/whl/<variant of torch>"
+                ),
+            ),
+            ISSUES + "facebookresearch/xformers/issues/1275",
+            affects=("chat",),
+            observed=error is not None,
+        )
+    ]
+
+
+def nvcc_mismatch(facts: Facts) -> Result:
+    """An extension is compiled with another CUDA than torch's."""
+
+    def make(error: ErrorFact) -> Finding:
+        return Finding(
+            "nvcc-torch-cuda-mismatch",
+            "error",
+            f"nvcc is of CUDA {error.values.get('detected') or facts.toolkit.nvcc}, torch of CUDA "
+            f"{facts.torch.cuda or 'another version'}",
+            "Building an extension needs a toolkit of torch's CUDA major. To run models it is of no matter.",
+            {
+                **evidence(nvcc=facts.toolkit.nvcc, torch__cuda=facts.torch.cuda, CUDA_HOME=facts.toolkit.cuda_home),
+                **seen(error),
+            },
+            (
+                f"export CUDA_HOME=/usr/local/cuda-{facts.torch.cuda or 'X.Y'}   # a toolkit of torch's version",
+                "or take a prebuilt wheel of the package",
+            ),
+            ISSUES + "oobabooga/textgen/issues/1440",
+            observed=True,
+        )
+
+    return from_message(facts, ("cuda-mismatch-build",), make)
+
+
+def cuda_home_unset(facts: Facts) -> Result:
+    """Something wants to compile and finds no toolkit."""
+    return from_message(
+        facts,
+        ("cuda-home",),
+        lambda error: Finding(
+            "cuda-home-unset",
+            "error",
+            "A package wants to compile CUDA code, and there is no toolkit",
+            "torch's wheels bring the CUDA runtime, not the compiler.",
+            {**evidence(nvcc=facts.toolkit.nvcc), **seen(error)},
+            (
+                "Prefer a prebuilt wheel of that package.",
+                f"or: conda install -c nvidia cuda-nvcc={facts.torch.cuda or 'X.Y'}; export CUDA_HOME=$CONDA_PREFIX",
+            ),
+            ISSUES + "facebookresearch/votenet/issues/2",
+            observed=True,
+        ),
+    )
+
+
+def compiler_missing(facts: Facts) -> Result:
+    """Triton and torch.compile need a C compiler and Python's headers."""
+    error = facts.error("python-h", "no-compiler")
+    if error is None:
+        return PASSED
+    minor = minor_name(facts.python.version) or "3.X"
+    return [
+        Finding(
+            "missing-compiler-or-python-headers",
+            "error",
+            "Python's headers are missing" if error.id == "python-h" else "There is no C compiler",
+            "Triton (torch.compile, many kernels) compiles a small C file at run time.",
+            {**evidence(c_compiler=facts.platform.c_compiler, headers=facts.python.headers), **seen(error)},
+            (f"sudo apt install build-essential python{minor}-dev",),
+            ISSUES + "sgl-project/sglang/pull/18644",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def triton_cannot_link(facts: Facts) -> Result:
+    """Triton finds no libcuda.so to link with."""
+
+    def make(error: ErrorFact) -> Finding:
+        wsl = facts.platform.wsl
+        return Finding(
+            "triton-cannot-link-libcuda",
+            "error",
+            "Triton cannot link with libcuda",
+            "Only libcuda.so.1 is on the system; the linker wants libcuda.so in a directory that it searches.",
+            {**evidence(libcuda=facts.driver.libcuda), **seen(error)},
+            ("export TRITON_LIBCUDA_PATH=/usr/lib/wsl/lib",)
+            if wsl
+            else (
+                "sudo ln -s $(ldconfig -p | awk '/libcuda.so.1/{print $NF; exit}') /usr/local/lib/libcuda.so && "
+                "sudo ldconfig",
+                "or: export LIBRARY_PATH=<directory with libcuda.so>:$LIBRARY_PATH",
+            ),
+            ISSUES + "state-spaces/mamba/issues/123",
+            affects=("chat",),
+            observed=True,
+        )
+
+    return from_message(facts, ("no-lcuda",), make)
+
+
+def triton_missing(facts: Facts) -> Result:
+    """triton is missing or not the one that torch pins."""
+    error = facts.error("no-triton")
+    release, found = torch_release(facts.torch.version), facts.package("triton")
+    pinned = release.triton if release else None
+    differs = bool(
+        facts.torch.build == "cuda"
+        and found
+        and pinned
+        and facts.platform.system in (None, "Linux")
+        and minor_name(found) != minor_name(pinned)
+    )
+    if error is None and (found is None or pinned is None):
+        return None
+    if error is None and not differs:
+        return PASSED
+    windows = facts.platform.system == "Windows"
+    return [
+        Finding(
+            "triton-missing-or-wrong",
+            "error" if error else "warning",
+            f"triton {found} is not the one that torch {facts.torch.version} pins" if differs else "triton is missing",
+            "torch.compile and many quantized kernels need the very triton that this torch was built for."
+            + (" There is no official one for Windows." if windows else ""),
+            {**evidence(triton=found, torch__version=facts.torch.version, pinned=pinned), **seen(error)},
+            (fixes.install(facts, "triton-windows" if windows else f"triton=={pinned}" if pinned else "triton"),),
+            ISSUES + "pytorch/pytorch/issues/120233",
+            affects=("chat",),
+            observed=error is not None,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (
+    nvidia_wheels,
+    numpy_abi,
+    torchvision_mismatch,
+    flash_attn_mismatch,
+    extension_for_other_cuda,
+    vllm_pin,
+    xformers_mismatch,
+    nvcc_mismatch,
+    cuda_home_unset,
+    compiler_missing,
+    triton_cannot_link,
+    triton_missing,
+)

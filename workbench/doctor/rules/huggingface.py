@@ -1,0 +1,545 @@
+"""Rules about transformers and its neighbours, and about where models are kept."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import DiskFacts, ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.tables import newer_than_table, table, transformers_release
+from workbench.doctor.versions import at_least, older, parse_version, satisfies
+from workbench.text import format_bytes
+
+MODELS = ("chat", "architecture", "vram")
+LOW_DISK_BYTES = 5 * 2**30
+
+
+def transformers_missing(facts: Facts) -> Result:
+    """No transformers."""
+    if not facts.lacks("transformers"):
+        return None if facts.package("transformers") is None else PASSED
+    if facts.origin != "live":
+        return PASSED
+    return [
+        Finding(
+            "transformers-missing",
+            "warning",
+            "transformers is not installed: no model can be loaded",
+            "Architectures and weights are built by transformers; GGUF headers and tokenizer files are read without "
+            "it.",
+            evidence(python=facts.python.executable),
+            (*fixes.preparation(facts), fixes.install(facts, "transformers", "accelerate")),
+            "https://huggingface.co/docs/transformers/installation",
+            affects=MODELS,
+            observed=True,
+        )
+    ]
+
+
+def too_new_for_torch(facts: Facts) -> Result:
+    """transformers ignores a torch older than it wants."""
+    error = facts.error("pytorch-disabled", "torch-attribute")
+    version, torch = facts.package("transformers"), facts.torch.version
+    row = transformers_release(version)
+    old = older(torch, row["torch"]) if row and torch else None
+    if error is None and old is None:
+        return None
+    if error is None and not old:
+        return PASSED
+    if error is not None and error.id == "torch-attribute" and old is False:
+        return PASSED
+    needed = (error.values.get("needed") if error else None) or (row["torch"] if row else None)
+    found = (error.values.get("found") if error else None) or torch
+    older_release = _last_for_torch(found)
+    beyond = newer_than_table("transformers", version)
+    return [
+        Finding(
+            "transformers-too-new-for-torch",
+            "error",
+            f"transformers {version or ''} needs torch {needed or 'newer than this one'}".replace("  ", " ")
+            + (f", but {found} is installed" if found else ""),
+            "transformers does not refuse an old torch, it leaves it out; what fails later speaks of a missing PyTorch."
+            + (
+                " This release is newer than the tables; its needs are at least those of the last known one."
+                if beyond
+                else ""
+            ),
+            {
+                **evidence(transformers=version, torch__version=found, needs=needed and f"torch>={needed}"),
+                **seen(error),
+            },
+            (
+                *fixes.reinstall_torch(facts, keep_release=False),
+                *(("or: " + fixes.install(facts, f"transformers<{older_release}"),) if older_release else ()),
+            ),
+            ISSUES + "huggingface/transformers/issues/31385",
+            affects=MODELS,
+            observed=error is not None,
+        )
+    ]
+
+
+def _last_for_torch(torch: Optional[str]) -> Optional[str]:
+    """The first transformers release that no longer takes this torch."""
+    return next((row["from"] for row in table("transformers")["release"] if older(torch, row["torch"])), None)
+
+
+def python_too_old(facts: Facts) -> Result:
+    """transformers needs a newer Python."""
+    version, python = facts.package("transformers"), facts.python.version
+    row = transformers_release(version)
+    if row is None or python is None:
+        return None
+    if not older(python, row["python"]):
+        return PASSED
+    return [
+        Finding(
+            "transformers-needs-newer-python",
+            "error",
+            f"transformers {version} needs Python {row['python']}, this is {python}",
+            "pip would not have installed it; it was forced or copied.",
+            evidence(transformers=version, python=python, needs=f"python>={row['python']}"),
+            (
+                f"Make an environment with Python {row['python']} or newer: uv venv --python 3.12 .venv",
+                "or: " + fixes.install(facts, f"transformers<{_first_refusing(python)}"),
+            ),
+            str(row["source"]),
+            affects=MODELS,
+        )
+    ]
+
+
+def _first_refusing(python: str) -> str:
+    return next(str(row["from"]) for row in table("transformers")["release"] if older(python, row["python"]))
+
+
+def hub_pin(facts: Facts) -> Result:
+    """huggingface-hub of the wrong side of 1.0 or 2.0."""
+    return _pin(
+        facts,
+        "huggingface-hub",
+        "huggingface-hub-pin-conflict",
+        ("hub-import",),
+        "huggingface-hub 1.0 and 2.0 removed what earlier transformers import.",
+        ISSUES + "huggingface/transformers/pull/41973",
+    )
+
+
+def tokenizers_pin(facts: Facts) -> Result:
+    """tokenizers outside the range of this transformers."""
+    return _pin(
+        facts,
+        "tokenizers",
+        "tokenizers-pin-conflict",
+        ("tokenizers-import",),
+        "Each transformers release works with one minor range of tokenizers.",
+        ISSUES + "huggingface/transformers/pull/41973",
+    )
+
+
+def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: str, source: str) -> Result:
+    error = facts.error("pin-conflict")
+    if error is not None and error.values.get("package", "").replace("_", "-").lower() != package:
+        error = None
+    import_error = facts.error(*messages)
+    version, found = facts.package("transformers"), facts.package(package)
+    row = transformers_release(version)
+    specifier = (
+        error.values.get("spec")
+        if error
+        else (row[package] if row and not newer_than_table("transformers", version) else None)
+    )
+    found = (error.values.get("found") if error else None) or found
+    met = satisfies(found, specifier) if specifier and found else None
+    if error is None and import_error is None and met is None:
+        return None
+    if error is None and met is not False and import_error is None:
+        return PASSED
+    if error is None and met and import_error:
+        return [_import_error(facts, package, import_error)]
+    if specifier:
+        fix = [fixes.install(facts, f"{package}{specifier}")]
+        if older(version, "5.0") or version is None:
+            fix.append("or: " + fixes.install(facts, "transformers", upgrade=True))
+    else:
+        fix = [fixes.install(facts, "transformers", package, upgrade=True)]
+    return [
+        Finding(
+            id,
+            "error",
+            f"{package} {found or ''} does not fit transformers {version or ''}".replace("  ", " ").strip(),
+            why + (f" This one wants {package}{specifier}." if specifier else ""),
+            {
+                **evidence(transformers=version, **{package.replace("-", "_"): found}, needs=specifier),
+                **seen(error or import_error),
+            },
+            tuple(fix),
+            source,
+            affects=(*MODELS, "tokens"),
+            observed=error is not None or import_error is not None,
+        )
+    ]
+
+
+def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
+    return Finding(
+        f"{package}-import-error",
+        "error",
+        f"Something imports from {package} what this version does not have",
+        "A package beside transformers was written for another version.",
+        {
+            **evidence(**{package.replace("-", "_"): facts.package(package)}, name=error.values.get("name")),
+            **seen(error),
+        },
+        (
+            "Upgrade the package that the traceback ends in; "
+            + fixes.install(facts, "transformers", "peft", "accelerate", upgrade=True),
+        ),
+        ISSUES + "huggingface/transformers/pull/41973",
+        affects=MODELS,
+        observed=True,
+    )
+
+
+def other_pin(facts: Facts) -> Result:
+    """Any other of the pins that transformers checks when it is imported."""
+    error = facts.error("pin-conflict")
+    if error is None or error.values.get("package", "").replace("_", "-").lower() in ("huggingface-hub", "tokenizers"):
+        return PASSED
+    package, specifier = error.values.get("package", "a package"), error.values.get("spec", "")
+    return [
+        Finding(
+            "transformers-pin-conflict",
+            "error",
+            f"transformers needs {package}{specifier}",
+            "It checks this at import and refuses to start.",
+            {**evidence(found=error.values.get("found")), **seen(error)},
+            (fixes.install(facts, f"{package}{specifier}"),),
+            "https://huggingface.co/docs/transformers/installation",
+            affects=MODELS,
+            observed=True,
+        )
+    ]
+
+
+def accelerate(facts: Facts) -> Result:
+    """accelerate is missing or too old."""
+    error = facts.error("accelerate-required")
+    version, found = facts.package("transformers"), facts.package("accelerate")
+    row = transformers_release(version)
+    too_old = bool(row and found and older(found, row["accelerate"]))
+    absent = facts.lacks("accelerate")
+    if error is None and not too_old and not absent:
+        return None if found is None else PASSED
+    if error is None and absent and (facts.origin != "live" or facts.lacks("transformers")):
+        return PASSED
+    if error is not None and found and not too_old and older(version, "4.43"):
+        return [_accelerate_red_herring(facts, error)]
+    if error is not None and found and not too_old:
+        return [_restart(facts, error)]
+    minimum = row["accelerate"] if row else None
+    return [
+        Finding(
+            "accelerate-missing",
+            "error" if error or too_old else "warning",
+            f"accelerate {found} is too old"
+            if found
+            else "accelerate is not installed: no device_map, no 4-bit loading",
+            "transformers hands placing and quantized loading to accelerate."
+            + (f" It wants {minimum} or newer." if minimum else ""),
+            {**evidence(transformers=version, accelerate=found), **seen(error)},
+            (fixes.install(facts, "accelerate", upgrade=True), "Restart the notebook kernel afterwards."),
+            ISSUES + "huggingface/transformers/issues/24539",
+            affects=("chat", "vram"),
+            observed=True,
+        )
+    ]
+
+
+def _accelerate_red_herring(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "accelerate-message-without-cuda",
+        "error",
+        "transformers asks for accelerate, but means that CUDA is missing",
+        "Before 4.43 the message 'requires Accelerate' also came when torch saw no GPU; accelerate is installed here.",
+        {**evidence(accelerate=facts.package("accelerate"), transformers=facts.package("transformers")), **seen(error)},
+        (f"{fixes.python_command(facts)} -c 'import torch; print(torch.cuda.is_available())'",),
+        ISSUES + "huggingface/transformers/issues/24539",
+        affects=("chat", "vram"),
+        observed=True,
+    )
+
+
+def _restart(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "stale-notebook-kernel",
+        "error",
+        "accelerate is installed, but the running program does not see it",
+        "It was installed after the program started, or into another environment.",
+        {**evidence(accelerate=facts.package("accelerate")), **seen(error)},
+        ("Restart the notebook kernel or the program.", f"{fixes.python_command(facts)} -m pip show accelerate"),
+        ISSUES + "huggingface/transformers/issues/24539",
+        affects=("chat", "vram"),
+        observed=True,
+    )
+
+
+def transformers_import_broken(facts: Facts) -> Result:
+    """transformers does not import, or finds no torch; the generic case."""
+    step = facts.probe("transformers")
+    error = facts.error("no-framework")
+    if step is None and error is None:
+        return None
+    failed = step is not None and step.status in ("failed", "crashed", "timeout")
+    if error is None and not failed:
+        return PASSED
+    detail = step.detail.strip().splitlines()[0][:200] if step and step.detail.strip() else None
+    return [
+        Finding(
+            "transformers-import-broken",
+            "error",
+            f"transformers does not import: {detail}" if failed and detail else "transformers finds no usable torch",
+            "It reports what fails last; the first line of the output names the cause.",
+            {
+                **evidence(
+                    transformers=facts.package("transformers"), torch__version=facts.torch.version, detail=detail
+                ),
+                **seen(error),
+            },
+            (fixes.install(facts, "transformers", upgrade=True),),
+            "https://huggingface.co/docs/transformers/installation",
+            affects=MODELS,
+            observed=True,
+        )
+    ]
+
+
+def unknown_architecture(facts: Facts) -> Result:
+    """The model is newer than transformers."""
+    return from_message(
+        facts,
+        ("unknown-architecture",),
+        lambda error: Finding(
+            "transformers-too-old-for-model",
+            "error",
+            f"transformers {facts.package('transformers') or ''} does not know this model's architecture".replace(
+                "  ", " "
+            ),
+            "The checkpoint's model type came with a later release.",
+            {**evidence(model_type=error.values.get("type")), **seen(error)},
+            (fixes.install(facts, "transformers", upgrade=True),),
+            "https://huggingface.co/docs/transformers/installation",
+            affects=MODELS,
+            observed=True,
+        ),
+    )
+
+
+def disk_full(facts: Facts) -> Result:
+    """No room where models are kept."""
+    error = facts.error("no-space")
+    disks = [disk for disk in facts.platform.disks or () if disk.free_bytes is not None]
+    if error is None and not disks:
+        return None
+    low = [disk for disk in disks if (disk.free_bytes or 0) < LOW_DISK_BYTES or disk.free_inodes == 0]
+    if error is None and not low:
+        return PASSED
+    where = low[0] if low else None
+    full = error is not None or any(disk.free_inodes == 0 or (disk.free_bytes or 0) < 2**28 for disk in low)
+    return [
+        Finding(
+            "hf-cache-disk-full",
+            "error" if full else "warning",
+            "The disk is full"
+            if full
+            else f"Little room is left for models: {format_bytes(where.free_bytes or 0) if where else ''}",
+            "Downloads and installs need room where the Hub cache and the temporary directory are.",
+            {
+                **evidence(
+                    path=where.path if where else None,
+                    free=format_bytes(where.free_bytes) if where and where.free_bytes is not None else None,
+                    free_inodes=where.free_inodes if where else None,
+                ),
+                **seen(error),
+            },
+            ("export HF_HOME=/a/big/disk/hf   # and TMPDIR for pip", "hf cache prune", "df -h; df -i"),
+            ISSUES + "huggingface/huggingface_hub/issues/2742",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def cache_unwritable(facts: Facts) -> Result:
+    """The Hub cache cannot be written."""
+    error = facts.error("cache-permission")
+    known = [disk for disk in facts.platform.disks or () if disk.writable is not None]
+    if error is None and not known:
+        return None
+    locked: list[DiskFacts] = [disk for disk in known if disk.writable is False]
+    if error is None and not locked:
+        return PASSED
+    path = locked[0].path if locked else (error.values.get("path") if error else None) or "~/.cache/huggingface"
+    return [
+        Finding(
+            "hf-home-unwritable",
+            "error",
+            f"{'The Hub cache' if not locked or locked[0].purpose == 'HF cache' else 'The temporary directory'} "
+            "cannot be written",
+            "Often a run with sudo or a container left files of root there, or the home directory is read-only.",
+            {**evidence(path=path, owner=locked[0].owner if locked else None), **seen(error)},
+            ("sudo chown -R $(id -u):$(id -g) ~/.cache/huggingface", "or: export HF_HOME=/somewhere/writable/hf"),
+            ISSUES + "huggingface/transformers/issues/13472",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def offline(facts: Facts) -> Result:
+    """The Hub cannot be reached, or must not be."""
+    error = facts.error("hf-offline")
+    names = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if _true(facts.environment.get(name))]
+    if error is None and not names:
+        return PASSED
+    mirror = facts.environment.get("HF_ENDPOINT")
+    fix = tuple(f"unset {name}" for name in names) or ("Check the proxy: echo $HTTPS_PROXY",)
+    return [
+        Finding(
+            "hf-offline",
+            "error" if error else "info",
+            f"{' and '.join(names)} keep{'s' if len(names) == 1 else ''} the Hub out"
+            if names
+            else "The Hugging Face Hub is not reached",
+            "Only what is already in the cache can be loaded.",
+            {**{name: facts.environment[name] for name in names}, **evidence(HF_ENDPOINT=mirror), **seen(error)},
+            (
+                *fix,
+                *(("unset HF_ENDPOINT",) if mirror and error else ()),
+                "or fetch it on a machine with network: hf download <model>",
+            ),
+            ISSUES + "huggingface/huggingface_hub/issues/4487",
+            affects=("chat",),
+            observed=error is not None,
+        )
+    ]
+
+
+def _true(value: Optional[str]) -> bool:
+    # The spellings that huggingface_hub takes for true (its constants.py).
+    return (value or "").strip().upper() in ("1", "ON", "YES", "TRUE")
+
+
+def gated(facts: Facts) -> Result:
+    """A model that wants its licence accepted."""
+    return from_message(
+        facts,
+        ("hf-gated",),
+        lambda error: Finding(
+            "hf-gated-model",
+            "error",
+            "The model is gated: its licence must be accepted",
+            "This is about permission, not about the environment.",
+            seen(error),
+            ("Accept the licence on the model's page, then: hf auth login",),
+            "https://huggingface.co/docs/hub/models-gated",
+            affects=("chat",),
+            observed=True,
+        ),
+    )
+
+
+_NOTABLE = frozenset(
+    (
+        "torch",
+        "torchvision",
+        "torchaudio",
+        "transformers",
+        "tokenizers",
+        "huggingface-hub",
+        "accelerate",
+        "peft",
+        "trl",
+        "bitsandbytes",
+        "xformers",
+        "flash-attn",
+        "vllm",
+        "datasets",
+    )
+)
+
+
+def requirement_conflicts(facts: Facts) -> Result:
+    """Declared requirements that are not met, as pip check finds them."""
+    if facts.conflicts is None:
+        return None
+    notable = [item for item in facts.conflicts if item.package in _NOTABLE]
+    if not notable:
+        return PASSED
+    shown = {
+        f"{item.package} {item.version or ''}".strip(): f"needs {item.requires}, found {item.found or 'nothing'}"
+        for item in notable[:12]
+    }
+    names = sorted({item.package for item in notable})
+    return [
+        Finding(
+            "requirement-conflicts",
+            "warning",
+            f"Requirements of {', '.join(names[:4])} are not met",
+            "pip allowed it, or something was installed past it; it may work until the missing part is used.",
+            shown,
+            tuple(dict.fromkeys(fixes.install(facts, item.requires) for item in notable[:4])),
+            "https://pip.pypa.io/en/stable/cli/pip_check/",
+            affects=MODELS,
+        )
+    ]
+
+
+def peft_version(facts: Facts) -> Result:
+    """transformers 5 wants a newer peft."""
+    transformers, peft = facts.package("transformers"), facts.package("peft")
+    if parse_version(transformers) is None or peft is None:
+        return None
+    wanted = next(
+        (
+            need
+            for bound, need in (("5.18", "0.20"), ("5.10", "0.19"), ("5.0", "0.18"))
+            if at_least(transformers, bound)
+        ),
+        None,
+    )
+    if wanted is None or not older(peft, wanted):
+        return PASSED
+    return [
+        Finding(
+            "peft-too-old",
+            "warning",
+            f"peft {peft} is too old for transformers {transformers}",
+            f"It asks for peft {wanted} or newer; adapters fail to load otherwise.",
+            evidence(peft=peft, transformers=transformers),
+            (fixes.install(facts, f"peft>={wanted}"),),
+            ISSUES + "huggingface/peft",
+            affects=("chat", "vram"),
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (
+    transformers_missing,
+    python_too_old,
+    too_new_for_torch,
+    hub_pin,
+    tokenizers_pin,
+    other_pin,
+    accelerate,
+    unknown_architecture,
+    transformers_import_broken,
+    disk_full,
+    cache_unwritable,
+    offline,
+    gated,
+    peft_version,
+    requirement_conflicts,
+)

@@ -1,0 +1,184 @@
+"""Rules about limits met while running: number formats, memory, shared memory, communication."""
+
+from __future__ import annotations
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, capabilities, evidence, from_message, seen
+from workbench.doctor.versions import older
+from workbench.text import format_bytes
+
+SMALL_SHM_BYTES = 256 * 2**20
+
+
+def bf16_unsupported(facts: Facts) -> Result:
+    """No native bfloat16 before Ampere."""
+    error = facts.error("bf16-unsupported")
+    known = capabilities(facts)
+    if error is None and not known:
+        return None
+    old = [(gpu, capability) for gpu, capability in known if older(capability, "8.0")]
+    if error is None and not old:
+        return PASSED
+    name = (error.values.get("gpu") if error else None) or (old[0][0].name if old else None)
+    return [
+        Finding(
+            "bf16-unsupported-gpu",
+            "error" if error else "info",
+            f"{name or 'This GPU'} has no native bfloat16",
+            "bf16 needs compute capability 8.0; below it torch emulates it slowly, and is_bf16_supported() still "
+            "says True.",
+            {
+                **evidence(compute_capability=old[0][1] if old else (error.values.get("cc") if error else None)),
+                **seen(error),
+            },
+            (
+                "Use float16: torch_dtype=torch.float16, bnb_4bit_compute_dtype=torch.float16, fp16=True, vLLM "
+                "--dtype half",
+            ),
+            ISSUES + "vllm-project/vllm/issues/1157",
+            affects=("chat", "vram"),
+            observed=error is not None,
+        )
+    ]
+
+
+def capability_below_minimum(facts: Facts) -> Result:
+    """An engine refuses the card."""
+    return from_message(
+        facts,
+        ("capability-below-7", "capability-required"),
+        lambda error: Finding(
+            "app-needs-newer-compute-capability",
+            "error",
+            "The program needs a newer GPU than this one",
+            "vLLM starts at compute capability 7.0, FlashAttention 2 at 8.0; torch itself may run on the card.",
+            {
+                **evidence(compute_capability=", ".join(capability for _, capability in capabilities(facts))),
+                **seen(error),
+            },
+            ("attn_implementation='sdpa' in place of FlashAttention", "llama.cpp in place of vLLM on cards below 7.0"),
+            ISSUES + "vllm-project/vllm/issues/1284",
+            affects=("chat",),
+            observed=True,
+        ),
+    )
+
+
+def allocator_fragmentation(facts: Facts) -> Result:
+    """CUDA out of memory, with or without much memory reserved and unused."""
+
+    def make(error: ErrorFact) -> Finding:
+        amount = float(error.values.get("reserved") or 0) * (1 if error.values.get("unit") == "GiB" else 1 / 1024)
+        fragmented = amount >= 1.0
+        already = "expandable_segments" in facts.environment.get("PYTORCH_CUDA_ALLOC_CONF", "")
+        advice = ("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",) if fragmented and not already else ()
+        if facts.platform.system == "Windows" or facts.platform.wsl:
+            advice = ()
+        return Finding(
+            "allocator-fragmentation" if fragmented else "out-of-memory",
+            "error",
+            "CUDA ran out of memory" + (" with much of it reserved but unused" if fragmented else ""),
+            "torch prints the hint about expandable_segments every time; it helps only when much is reserved and "
+            "unallocated." + ("" if fragmented else " Here little is: the job is too big for the card as it is."),
+            {**evidence(reserved_unallocated_gib=round(amount, 2) if amount else None), **seen(error)},
+            (
+                *advice,
+                "Smaller batch or sequence, gradient checkpointing, 4-bit weights: the VRAM bench says what fits.",
+            ),
+            ISSUES + "pytorch/pytorch/issues/35901",
+            affects=("vram", "chat"),
+            observed=True,
+        )
+
+    return from_message(facts, ("oom",), make)
+
+
+def shm_too_small(facts: Facts) -> Result:
+    """A container's 64 MB of shared memory."""
+    error = facts.error("shm")
+    total = facts.platform.shm_total_bytes
+    small = bool(facts.platform.container and total is not None and total < SMALL_SHM_BYTES)
+    if error is None and total is None:
+        return None
+    if error is None and not small:
+        return PASSED
+    return [
+        Finding(
+            "shm-too-small",
+            "error" if error else "warning",
+            f"/dev/shm has only {format_bytes(total)}" if small and total is not None else "Shared memory ran out",
+            "DataLoader workers and NCCL pass tensors through /dev/shm; a container gets 64 MB of it unless told "
+            "otherwise.",
+            {
+                **evidence(shm=format_bytes(total) if total is not None else None, container=facts.platform.container),
+                **seen(error),
+            },
+            (
+                "docker run --ipc=host …   # or --shm-size=16g; Kubernetes: an emptyDir of medium Memory at /dev/shm",
+                "num_workers=0 until then",
+            ),
+            ISSUES + "pytorch/pytorch/issues/5040",
+            affects=("vram",),
+            observed=error is not None,
+        )
+    ]
+
+
+def memlock_or_nccl(facts: Facts) -> Result:
+    """NCCL or RDMA fails for want of locked memory."""
+    return from_message(
+        facts,
+        ("memlock", "nccl"),
+        lambda error: Finding(
+            "memlock-or-nccl",
+            "error",
+            "NCCL cannot get the memory it wants to lock or share",
+            "RDMA needs locked memory (ulimit -l), and NCCL needs /dev/shm; containers limit both.",
+            {
+                **evidence(
+                    memlock_bytes=facts.platform.memlock_bytes,
+                    shm=format_bytes(facts.platform.shm_total_bytes) if facts.platform.shm_total_bytes else None,
+                ),
+                **seen(error),
+            },
+            (
+                "docker run --ulimit memlock=-1 --ipc=host …",
+                "NCCL_DEBUG=INFO names the call",
+                "in /etc/security/limits.conf it needs a new login",
+            ),
+            ISSUES + "NVIDIA/nccl-tests/issues/206",
+            observed=True,
+        ),
+    )
+
+
+def pynvml_deprecated(facts: Facts) -> Result:
+    """A harmless warning of torch."""
+    error = facts.error("pynvml")
+    installed = facts.package("pynvml")
+    if error is None and installed is None:
+        return PASSED if facts.lacks("pynvml") else None
+    return [
+        Finding(
+            "pynvml-deprecated",
+            "info",
+            "The pynvml package is deprecated; the warning is harmless",
+            "nvidia-ml-py provides the same module.",
+            {**evidence(pynvml=installed), **seen(error)},
+            (f"{fixes.uninstall(facts, 'pynvml')} && {fixes.install(facts, 'nvidia-ml-py')}",),
+            "https://pypi.org/project/nvidia-ml-py/",
+            observed=error is not None,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (
+    capability_below_minimum,
+    bf16_unsupported,
+    allocator_fragmentation,
+    shm_too_small,
+    memlock_or_nccl,
+    pynvml_deprecated,
+)

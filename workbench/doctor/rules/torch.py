@@ -1,0 +1,750 @@
+"""Rules about the installed torch: its build, its kernels, its driver, its Python, its copies."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import Facts, GpuFacts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import (
+    ALL_GPU_BENCHES,
+    ISSUES,
+    PASSED,
+    Result,
+    Rule,
+    capabilities,
+    cuda_major,
+    cuda_works,
+    evidence,
+    gpu_names,
+    seen,
+    torch_code,
+    uncovered,
+)
+from workbench.doctor.tables import (
+    cuda_of,
+    driver_runs,
+    gpu_capability,
+    minimum_driver,
+    newer_than_table,
+    torch_release,
+    torch_releases,
+    variant_of,
+)
+from workbench.doctor.versions import at_least, older, release_of
+
+EVERYTHING = ("chat", "vram", "architecture")
+
+
+def torch_missing(facts: Facts) -> Result:
+    """There is no torch."""
+    error = facts.error("no-module-torch")
+    absent = facts.torch.installed is False or facts.lacks("torch")
+    if error is None and not absent:
+        return None if facts.torch.installed is None else PASSED
+    if facts.torch.installed:
+        return PASSED
+    wheel = fixes.choose_wheel(facts)
+    has_gpu = facts.has_nvidia()
+    options = f"--index-url {wheel.index}" if wheel and has_gpu else ""
+    note = (
+        ""
+        if has_gpu or has_gpu is None
+        else "   # no GPU here: --index-url https://download.pytorch.org/whl/cpu is smaller"
+    )
+    return [
+        Finding(
+            "torch-missing",
+            "error",
+            "torch is not installed in this environment",
+            "Without torch no model can be loaded, traced or measured; counting tokens and estimating still work.",
+            {**evidence(python=facts.python.executable or facts.python.version), **seen(error)},
+            (*fixes.preparation(facts), fixes.install(facts, "torch", options=options) + note),
+            "https://pytorch.org/get-started/locally/",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def torch_import_broken(facts: Facts) -> Result:
+    """torch is there but cannot be imported; the generic case."""
+    step = facts.probe("torch")
+    dll = facts.error("torch-import-dll")
+    if step is None and dll is None:
+        return None
+    if dll is None and (step is None or step.status in ("passed", "skipped")):
+        return PASSED
+    how = _how(step.status, step.signal, step.detail) if step else "a DLL cannot be loaded"
+    fix = fixes.reinstall_torch(facts)
+    if dll is not None:
+        fix = ("Install the Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe", *fix)
+    return [
+        Finding(
+            "torch-import-broken",
+            "error",
+            f"import torch fails: {how}",
+            "The files of torch are there, but it does not come up; everything that needs torch fails with it.",
+            {
+                **evidence(
+                    torch__version=facts.torch.version,
+                    torch__location=facts.torch.location,
+                    exit_code=step.exit_code if step else None,
+                    stderr=_tail(step.stderr) if step else None,
+                ),
+                **seen(dll),
+            },
+            fix,
+            "https://pytorch.org/get-started/locally/",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def _how(status: str, signal: Optional[str], detail: str) -> str:
+    if status == "timeout":
+        return f"it {detail}"
+    if signal:
+        return f"the process dies with {signal}"
+    first = next((line for line in detail.splitlines() if line.strip()), status)
+    return first[:160]
+
+
+def _tail(text: str) -> Optional[str]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-4:])[:600] or None
+
+
+def torch_cpu_only(facts: Facts) -> Result:
+    """A CPU build of torch in a machine with an NVIDIA GPU."""
+    error = facts.error("torch-not-compiled-with-cuda")
+    build = facts.torch.build
+    if error is None and build is None:
+        return None
+    if (build is not None and build != "cpu") or cuda_works(facts):
+        return PASSED
+    has_gpu = facts.has_nvidia()
+    if error is None and not has_gpu:
+        return None if has_gpu is None else PASSED
+    return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
+
+
+def _cpu_only(facts: Facts) -> Finding:
+    error = facts.error("torch-not-compiled-with-cuda")
+    windows = facts.platform.system == "Windows"
+    tail = " On Windows plain 'pip install torch' always gives it." if windows else ""
+    return Finding(
+        "torch-cpu-only",
+        "error",
+        "torch is a CPU build, so the NVIDIA GPU stays unused",
+        "This torch was built without CUDA: it came from an index or a package without GPU builds, or another install "
+        "replaced the GPU build." + tail,
+        {
+            **evidence(
+                torch__version=facts.torch.version,
+                torch__build=facts.torch.build,
+                gpus=gpu_names(facts),
+                driver=facts.driver.version,
+            ),
+            **seen(error),
+        },
+        fixes.reinstall_torch(facts),
+        ISSUES + "pytorch/pytorch/issues/30664",
+        affects=ALL_GPU_BENCHES,
+        observed=error is not None or facts.torch.cuda_available is False,
+    )
+
+
+def _is_aarch64_default(facts: Facts) -> bool:
+    return (
+        facts.platform.machine == "aarch64" and facts.platform.system != "Darwin" and older(facts.torch.version, "2.11")
+    )
+
+
+def _aarch64_cpu(facts: Facts) -> Finding:
+    jetson = any("orin" in (gpu.name or "").lower() or "xavier" in (gpu.name or "").lower() for gpu in facts.gpus or ())
+    fix = (
+        (
+            "Install NVIDIA's own build for your JetPack: "
+            "https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/",
+        )
+        if jetson
+        else fixes.reinstall_torch(facts, keep_release=False)
+    )
+    return Finding(
+        "aarch64-cpu-only-wheel",
+        "error",
+        "torch is the CPU wheel that the package index has for aarch64",
+        "Up to torch 2.10 the default index offers only CPU wheels for Linux on aarch64 (GH200, GB10); CUDA came "
+        "with 2.11.",
+        evidence(torch__version=facts.torch.version, machine=facts.platform.machine, gpus=gpu_names(facts)),
+        fix,
+        ISSUES + "pytorch/pytorch/issues/160162",
+        affects=ALL_GPU_BENCHES,
+        observed=facts.torch.cuda_available is False,
+    )
+
+
+def driver_too_old(facts: Facts) -> Result:
+    """The driver cannot run the CUDA major that torch was built with."""
+    error = facts.error("driver-too-old", "driver-insufficient")
+    major = cuda_major(facts)
+    offered = _driver_major(facts)
+    old = _older_than(facts, major, offered)
+    if error is None and old is None:
+        return None
+    if cuda_works(facts) or (error is None and not old):
+        return PASSED
+    windows = facts.platform.system == "Windows"
+    minimum = minimum_driver(major, windows)[0] if major else None
+    fix = [f"Update the NVIDIA driver to {minimum or 'the newest'} or newer, then reboot."] if minimum else []
+    wheel = fixes.choose_wheel(facts)
+    if wheel is not None:
+        fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
+    wants = f"CUDA {facts.torch.cuda}" if facts.torch.cuda else "a newer CUDA"
+    note = " The tables end before this torch; the rule is NVIDIA's: a driver runs no newer CUDA major than its own."
+    return [
+        Finding(
+            "driver-too-old-for-wheel-cuda",
+            "error",
+            f"The NVIDIA driver is too old for this torch ({wants})",
+            f"torch brings {wants}"
+            + (f", which needs driver {minimum} or newer" if minimum else "")
+            + ". Since torch 2.11 the default wheel is built with CUDA 13, which needs driver 580."
+            + (note if newer_than_table("torch", facts.torch.version) else ""),
+            {
+                **evidence(
+                    torch__version=facts.torch.version,
+                    torch__cuda=facts.torch.cuda,
+                    driver=facts.driver.version,
+                    driver__cuda=facts.driver.cuda or _found_cuda(facts),
+                ),
+                **seen(error),
+            },
+            tuple(filter(None, fix)),
+            ISSUES + "pytorch/pytorch/pull/162531",
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None or facts.torch.cuda_available is False,
+        )
+    ]
+
+
+def _found_cuda(facts: Facts) -> Optional[str]:
+    # torch prints the CUDA of the driver as 1000 * major + 10 * minor.
+    error = facts.error("driver-too-old")
+    found = int(error.values["found"]) if error and error.values.get("found") else 0
+    return f"{found // 1000}.{found % 1000 // 10}" if found else None
+
+
+def _driver_major(facts: Facts) -> Optional[int]:
+    numbers = release_of(_found_cuda(facts) or facts.driver.cuda)
+    return numbers[0] if numbers else None
+
+
+def _older_than(facts: Facts, major: Optional[int], offered: Optional[int]) -> Optional[bool]:
+    if major is None:
+        return None
+    if offered is not None:
+        return offered < major
+    if facts.driver.version and not facts.platform.wsl:
+        runs = driver_runs(facts.driver.version, major, facts.platform.system == "Windows")
+        return None if runs is None else not runs
+    return None
+
+
+def wheel_lacks_gpu_arch(facts: Facts) -> Result:
+    """torch has no code for a GPU of this capability, newer or older than what it was built for."""
+    error = facts.error("unsupported-capability", "gpu-too-old-for-torch")
+    missing = uncovered(facts)
+    code = torch_code(facts)
+    if error is None and missing is None:
+        return None
+    if facts.torch.kernel_ok or (error is None and not missing):
+        return PASSED
+    capability = _lacking(facts)
+    name = (error.values.get("gpu") if error else None) or (missing[0][0].name if missing else None) or "this GPU"
+    name = re.sub(r"^.*?(?=NVIDIA|GeForce|Tesla|Quadro)", "", name)
+    new = capability is not None and bool(at_least(capability, "10.0"))
+    wheel = fixes.choose_wheel(_with_gpu(facts, capability))
+    shown = f"sm_{capability.replace('.', '')}" if capability else "its capability"
+    return [
+        Finding(
+            "torch-wheel-lacks-gpu-arch",
+            "error",
+            f"This torch has no kernels for {name} ({shown})",
+            (
+                "The GPU is newer than this build: Blackwell needs torch 2.7 or newer built with CUDA 12.8 or newer."
+                if new
+                else "The GPU is older than what this build still carries; CUDA 13 builds start at 7.5, and torch "
+                "2.14 with "
+                "CUDA 12.6 is the last for Maxwell, Pascal and Volta."
+            )
+            + " Every operation on it ends in 'no kernel image is available'.",
+            {
+                **evidence(
+                    gpu=name,
+                    compute_capability=capability,
+                    torch__version=facts.torch.version,
+                    torch__cuda=facts.torch.cuda,
+                    kernels=" ".join(code.arch) if code else None,
+                ),
+                **seen(error or facts.error("no-kernel-image")),
+            },
+            _arch_fix(facts, capability) if wheel or capability else (),
+            ISSUES + ("pytorch/pytorch/issues/150733" if new else "pytorch/pytorch/issues/190385"),
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None or facts.error("no-kernel-image") is not None or facts.torch.kernel_ok is False,
+        )
+    ]
+
+
+def _lacking(facts: Facts) -> Optional[str]:
+    error = facts.error("unsupported-capability", "gpu-too-old-for-torch")
+    missing = uncovered(facts)
+    if missing:
+        return missing[0][1]
+    if error and error.values.get("sm"):
+        digits = error.values["sm"]
+        return f"{digits[:-1]}.{digits[-1]}"
+    if error and error.values.get("cc"):
+        return error.values["cc"]
+    found = capabilities(facts)
+    if found:
+        return found[0][1]
+    return gpu_capability(error.values["gpu"]) if error and error.values.get("gpu") else None
+
+
+def _with_gpu(facts: Facts, capability: Optional[str]) -> Facts:
+    if capability is None or capabilities(facts):
+        return facts
+    return replace(facts, gpus=(GpuFacts(index=0, vendor="nvidia", compute_capability=capability),))
+
+
+def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
+    fix = fixes.reinstall_torch(_with_gpu(facts, capability))
+    if "No published torch wheel" in fix[-1] and capability and older(capability, "3.7"):
+        return ("No torch since 2.6 runs on this GPU: use llama.cpp, or another card.",)
+    return fix
+
+
+def no_kernel_image(facts: Facts) -> Result:
+    """'no kernel image' where torch itself covers the GPU, or where that is not known."""
+    error = facts.error("no-kernel-image", "invalid-device-function")
+    if error is None or facts.torch.hip:
+        return PASSED
+    covered = uncovered(facts) == []
+    old = next((gpu for gpu, capability in capabilities(facts) if older(capability, "7.5")), None)
+    title = "An extension has no kernels for this GPU" if covered else "Some library has no kernels for this GPU"
+    return [
+        Finding(
+            "app-needs-newer-compute-capability" if covered else "no-kernel-image",
+            "error",
+            title,
+            (
+                "torch itself covers the GPU, so the code comes from an extension (vLLM, AWQ, flash-attn, exllama) "
+                "built for "
+                if covered
+                else "The code that was launched was not built for "
+            )
+            + ("newer cards." if old or not covered else "other cards."),
+            {**evidence(gpus=gpu_names(facts), torch__version=facts.torch.version), **seen(error)},
+            (
+                "See in the traceback which package launched the kernel; install its build for this GPU or build it "
+                "with "
+                "TORCH_CUDA_ARCH_LIST set to the GPU's capability.",
+                "For cards below 7.0 use llama.cpp in place of vLLM.",
+            ),
+            ISSUES + "vllm-project/vllm/issues/1284",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def no_wheel_for_python(facts: Facts) -> Result:
+    """pip finds no torch for this Python."""
+    error = facts.error("pip-no-torch")
+    if error is None:
+        return PASSED
+    if (
+        facts.platform.libc == "musl"
+        or "musl" in (facts.platform.os or "").lower()
+        or "alpine" in (facts.platform.os or "").lower()
+    ):
+        return PASSED
+    if facts.platform.system == "Darwin" and facts.platform.machine == "x86_64":
+        return PASSED
+    newest = torch_releases()[-1]
+    python = facts.python.version
+    fits = fixes.python_fits(python, newest)
+    return [
+        Finding(
+            "no-torch-wheel-for-python",
+            "error",
+            f"No torch wheel exists for Python {python}" if python else "pip finds no torch wheel for this Python",
+            "pip offers only wheels made for this Python and platform. It finds none (or only old ones) for a "
+            "Python that "
+            "is too new or too old, a 32-bit one, or a platform without wheels.",
+            {**evidence(python=python, bits=facts.python.bits, offered=error.values.get("offered")), **seen(error)},
+            (
+                f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: "
+                "uv venv --python 3.12 .venv && source .venv/bin/activate",
+                "python -m pip install -U pip && python -m pip install torch",
+            )
+            if not fits
+            else (
+                "python -m pip install -U pip   # an old pip does not know the wheel's platform tag",
+                "python -m pip install torch",
+            ),
+            "https://pytorch.org/get-started/locally/",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def musl(facts: Facts) -> Result:
+    """Alpine: there are no musl wheels of torch at all."""
+    alpine = facts.platform.libc == "musl" or "alpine" in (facts.platform.os or "").lower()
+    error = facts.error("musl")
+    if not alpine and error is None:
+        return None if facts.platform.libc is None else PASSED
+    if facts.torch.installed and facts.probe("torch") and facts.torch.import_error is None:
+        return PASSED
+    return [
+        Finding(
+            "musl-alpine",
+            "error",
+            "Alpine uses musl, and torch has no wheels for it",
+            "All torch wheels are made for glibc; pip finds no matching distribution, and a forced one does not load.",
+            {**evidence(os=facts.platform.os, libc=facts.platform.libc), **seen(error or facts.error("pip-no-torch"))},
+            ("Use a Debian or Ubuntu image, such as python:3.12-slim.",),
+            ISSUES + "docker-library/python/issues/341",
+            affects=EVERYTHING,
+            observed=error is not None or facts.error("pip-no-torch") is not None,
+        )
+    ]
+
+
+def no_wheel_for_intel_mac(facts: Facts) -> Result:
+    """Intel Macs ended with torch 2.2.2."""
+    machine = facts.platform
+    if machine.system is None or machine.machine is None:
+        return None
+    if machine.system != "Darwin" or machine.machine != "x86_64":
+        return PASSED
+    if facts.error("pip-no-torch") is None and not facts.lacks("torch"):
+        return PASSED
+    return [
+        Finding(
+            "no-torch-wheel-for-platform",
+            "error",
+            "torch ended for Intel Macs with 2.2.2",
+            "No newer wheels are made for macOS on x86-64, so pip offers nothing or an old release.",
+            {**evidence(os=machine.os, machine=machine.machine), **seen(facts.error("pip-no-torch"))},
+            ("python -m pip install torch==2.2.2 'numpy<2' 'transformers<4.58'   # needs Python 3.8 to 3.12",),
+            ISSUES + "pytorch/pytorch/issues/161614",
+            affects=EVERYTHING,
+            observed=facts.error("pip-no-torch") is not None,
+        )
+    ]
+
+
+def glibc_too_old(facts: Facts) -> Result:
+    """The system's glibc is older than what the wheels need."""
+    error = facts.error("glibc")
+    version = facts.platform.libc_version if facts.platform.libc == "glibc" else None
+    if error is None and version is None:
+        return None
+    old_for_any = older(version, "2.17")
+    release = torch_release(facts.torch.version)
+    broken = facts.torch.import_error is not None or facts.error("pip-no-torch") is not None
+    too_old = old_for_any or bool(broken and version and older(version, release.glibc if release else "2.28"))
+    if error is None and not too_old:
+        return PASSED
+    return [
+        Finding(
+            "glibc-too-old",
+            "error",
+            "The system's glibc is too old for these wheels",
+            "torch 2.7 and newer need glibc 2.28 (RHEL 8, Ubuntu 20.04, Debian 10); bitsandbytes 0.43 and newer "
+            "2.24. With "
+            "an older one pip takes ancient releases, or the library does not load.",
+            {**evidence(glibc=version, torch__version=facts.torch.version), **seen(error)},
+            (
+                "Use a newer system, or a container: docker run --gpus all -it ubuntu:24.04",
+                fixes.install(facts, "torch==2.6.0") + "   # the last torch for glibc 2.17",
+            ),
+            ISSUES + "pytorch/pytorch/issues/156215",
+            affects=EVERYTHING,
+            observed=error is not None,
+        )
+    ]
+
+
+def wrong_vendor(facts: Facts) -> Result:
+    """A ROCm build on an NVIDIA box, or a CUDA build on a box that has only AMD."""
+    nvidia, amd, build = facts.has_nvidia(), facts.has_amd(), facts.torch.build
+    if build is None:
+        return None
+    if cuda_works(facts):
+        return PASSED
+    if build == "rocm" and nvidia and not amd:
+        return [
+            _vendor(
+                facts,
+                "rocm-wheel-on-nvidia",
+                "torch is a ROCm (AMD) build, but the GPU is NVIDIA's",
+                fixes.reinstall_torch(facts),
+            )
+        ]
+    if (build in ("cuda", "cpu") and amd and nvidia is False) or (
+        build == "cuda" and amd and facts.nvidia_gpus() == () and not facts.driver.version
+    ):
+        if not _discrete_amd(facts):
+            return PASSED
+        fix = (
+            fixes.uninstall(facts, "torch", *[n for n in ("torchvision", "torchaudio") if facts.package(n)]),
+            fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts)}"),
+            "sudo usermod -aG render,video $USER   # then log in anew: /dev/kfd must be readable",
+        )
+        return [_vendor(facts, "cuda-wheel-on-amd", "torch has no ROCm in it, but the GPU is AMD's", fix)]
+    return PASSED if nvidia is not None or amd is not None else None
+
+
+def _discrete_amd(facts: Facts) -> bool:
+    # An integrated Radeon is no reason to ask for ROCm; /dev/kfd or a known discrete name is.
+    named = any(gpu.vendor == "amd" and (gpu.compute_capability or "").startswith("gfx") for gpu in facts.gpus or ())
+    return named or "/dev/kfd" in (facts.platform.devices or ())
+
+
+def _vendor(facts: Facts, id: str, title: str, fix: tuple[str, ...]) -> Finding:
+    error = facts.error("hip-no-gpus", "torch-not-compiled-with-cuda")
+    return Finding(
+        id,
+        "error",
+        title,
+        "A torch build drives one vendor's GPUs only; this one finds no device.",
+        {
+            **evidence(
+                torch__version=facts.torch.version,
+                torch__build=facts.torch.build,
+                gpus=gpu_names(facts) or ", ".join(facts.platform.gpu_vendors or ()),
+                driver=facts.driver.version,
+            ),
+            **seen(error),
+        },
+        fix,
+        ISSUES + "pytorch/pytorch/issues/70036",
+        affects=ALL_GPU_BENCHES,
+        observed=error is not None or facts.torch.cuda_available is False,
+    )
+
+
+def rocm_no_device(facts: Facts) -> Result:
+    """ROCm build, AMD GPU, and still no device."""
+    error = facts.error("hip-no-gpus")
+    if error is None or facts.nvidia_gpus():
+        return PASSED
+    return [
+        Finding(
+            "rocm-no-device",
+            "error",
+            "ROCm finds no GPU",
+            "The user may lack access to /dev/kfd and /dev/dri, amdgpu is not loaded, or the container was started "
+            "without them.",
+            {**evidence(gpus=gpu_names(facts), devices=facts.platform.devices), **seen(error)},
+            (
+                "sudo usermod -aG render,video $USER   # then log in anew",
+                "docker run --device=/dev/kfd --device=/dev/dri --group-add video …",
+                "rocminfo | grep gfx",
+            ),
+            ISSUES + "pytorch/pytorch/issues/70036",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def rocm_gfx_unsupported(facts: Facts) -> Result:
+    """The ROCm build has no code for this gfx target."""
+    error = facts.error("hip-no-binary")
+    if error is None:
+        return PASSED
+    gfx = next(
+        (gpu.compute_capability for gpu in facts.gpus or () if (gpu.compute_capability or "").startswith("gfx")), None
+    )
+    near = "11.0.0" if gfx and gfx.startswith("gfx11") else "10.3.0"
+    return [
+        Finding(
+            "rocm-gfx-unsupported",
+            "error",
+            f"ROCm's libraries have no code for this GPU{f' ({gfx})' if gfx else ''}",
+            "The build lists other gfx targets; near relatives can often run each other's code.",
+            {**evidence(gfx=gfx, torch__version=facts.torch.version), **seen(error)},
+            (
+                f"export HSA_OVERRIDE_GFX_VERSION={near}   # run it as its nearest supported relative",
+                fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts)}", upgrade=True),
+            ),
+            ISSUES + "ROCm/bitsandbytes/issues/29",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def duplicate_torch(facts: Facts) -> Result:
+    """More than one torch on the path."""
+    installs = list(facts.torch.installs or ())
+    listed = facts.duplicates.get("torch", ())
+    copies = installs if len(installs) > 1 else list(listed)
+    if len(copies) < 2:
+        return None if facts.torch.installs is None and not facts.duplicates else PASSED
+    versions = {(item.version or "").split("+")[0] for item in copies}
+    if len(versions) < 2 and len({item.path for item in copies}) < 2:
+        return PASSED
+    user = next((item.path for item in copies if "/.local/" in item.path or "AppData\\Roaming" in item.path), None)
+    differ = len(versions) > 1
+    return [
+        Finding(
+            "duplicate-torch-installs",
+            "warning" if not differ else "error",
+            "Two copies of torch are installed" + (f": {' and '.join(sorted(versions))}" if differ else ""),
+            "Whichever stands first on the path is imported, while its companions may have been installed for the "
+            "other one.",
+            {f"copy {number}": f"{item.version} in {item.path}" for number, item in enumerate(copies, 1)},
+            (
+                *(
+                    ("export PYTHONNOUSERSITE=1   # ignore the copy in the home directory",)
+                    if user or facts.origin != "live"
+                    else ()
+                ),
+                fixes.uninstall(facts, "torch") + "   # repeat until it says that none is left",
+                *fixes.reinstall_torch(facts)[-1:],
+            ),
+            ISSUES + "huggingface/transformers/issues/29022",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def cuda_init_failed(facts: Facts) -> Result:
+    """CUDA does not start and nothing more precise is known."""
+    works = cuda_works(facts)
+    step = facts.probe("cuda")
+    if works is None and step is None:
+        return None
+    gpu = facts.has_nvidia()
+    crashed = step is not None and step.status in ("crashed", "timeout")
+    if works or (not crashed and (not gpu or facts.torch.build != "cuda")):
+        return PASSED
+    return [
+        Finding(
+            "cuda-does-not-start",
+            "error",
+            "CUDA does not start in this environment"
+            + (f": {_how(step.status, step.signal, step.detail)}" if crashed and step else ""),
+            "torch is a CUDA build and a GPU is there, but torch.cuda.is_available() is False.",
+            evidence(
+                torch__version=facts.torch.version,
+                torch__cuda=facts.torch.cuda,
+                driver=facts.driver.version,
+                error=facts.torch.cuda_error,
+                stderr=_tail(step.stderr) if step else None,
+            ),
+            ("nvidia-smi", f"{fixes.python_command(facts)} -c 'import torch; torch.cuda.init()'   # the full error"),
+            "https://docs.nvidia.com/deploy/cuda-compatibility/",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def kernel_failed(facts: Facts) -> Result:
+    """CUDA starts but a kernel does not run, and nothing more precise is known."""
+    step = facts.probe("kernel")
+    if step is None or step.status == "skipped":
+        return None
+    if step.status == "passed":
+        return PASSED
+    return [
+        Finding(
+            "kernel-launch-failed",
+            "error",
+            f"A kernel does not run: {_how(step.status, step.signal, step.detail)}",
+            "A sum and a matrix product were tried on every device.",
+            evidence(torch__version=facts.torch.version, detail=step.detail[:400], stderr=_tail(step.stderr)),
+            ("nvidia-smi", "sudo dmesg | grep -i xid"),
+            "https://docs.nvidia.com/deploy/xid-errors/",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def python_bits(facts: Facts) -> Result:
+    """A 32-bit Python."""
+    if facts.python.bits is None:
+        return None
+    if facts.python.bits != 32:
+        return PASSED
+    return [
+        Finding(
+            "python-32-bit",
+            "error",
+            "This Python is a 32-bit one",
+            "torch has only 64-bit wheels.",
+            evidence(python=facts.python.version, bits=facts.python.bits),
+            ("Install the 64-bit Python and make a new environment with it.",),
+            "https://pytorch.org/get-started/locally/",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def newer_torch_than_known(facts: Facts) -> Result:
+    """Said once, so that nobody takes silence for knowledge."""
+    if facts.torch.version is None:
+        return None
+    if not newer_than_table("torch", facts.torch.version):
+        return PASSED
+    newest = torch_releases()[-1].latest
+    return [
+        Finding(
+            "torch-newer-than-tables",
+            "info",
+            f"torch {facts.torch.version} is newer than this tool's tables (up to {newest})",
+            "Its CUDA, driver and GPU needs are judged by the vendors' general rules.",
+            evidence(torch__version=facts.torch.version, cuda=cuda_of(variant_of(facts.torch.cuda) or "")),
+            (),
+            ISSUES + "pytorch/pytorch/blob/main/RELEASE.md",
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (
+    torch_missing,
+    python_bits,
+    musl,
+    no_wheel_for_intel_mac,
+    glibc_too_old,
+    no_wheel_for_python,
+    duplicate_torch,
+    wrong_vendor,
+    torch_cpu_only,
+    driver_too_old,
+    wheel_lacks_gpu_arch,
+    rocm_no_device,
+    rocm_gfx_unsupported,
+    torch_import_broken,
+    cuda_init_failed,
+    no_kernel_image,
+    kernel_failed,
+    newer_torch_than_known,
+)
