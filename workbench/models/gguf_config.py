@@ -31,7 +31,8 @@ def config_from_gguf(header: GgufHeader) -> dict[str, Any]:
             "Use the model's safetensors files instead.",
         )
     config = builder(_Keys(header))
-    return {key: value for key, value in config.items() if value is not None}
+    # A token id that the file does not give is null: the default of the config class is another vocabulary's.
+    return {key: value for key, value in config.items() if value is not None or key.endswith("_token_id")}
 
 
 def supported_architectures() -> list[str]:
