@@ -54,17 +54,17 @@ class LazyGroup(click.Group):
 @click.option("--session", default="", metavar="NAME", help="Name of the model session.")
 @click.option("--slow-link", is_flag=True, help="Fewer frames and no animation, for slow connections.")
 @click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
-@click.pass_context
-def workbench(ctx: click.Context, **options: Any) -> None:
+def workbench(**options: Any) -> None:
     """A terminal workbench for people who run and fine-tune language models.
 
     Without a command it opens the app. A MODEL is a directory, a .gguf file, a Hub id (org/name), a name of the
     catalogue (workbench models list) or a sample such as smollm2-135m-instruct.
     """
-    if ctx.invoked_subcommand is None:
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
         from workbench.cli.app import open_app
 
-        ctx.exit(open_app(**options))
+        context.exit(open_app(**options))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -15,11 +15,11 @@ from workbench.text import format_bytes, format_count
 
 
 @click.group("models", invoke_without_command=True)
-@click.pass_context
-def command(ctx: click.Context) -> None:
+def command() -> None:
     """List, fetch and find models. Without a subcommand: list."""
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_command)
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        context.invoke(list_command)
 
 
 @command.command("list")

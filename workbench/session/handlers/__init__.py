@@ -5,7 +5,6 @@ The modules are imported at their first request, so the worker answers `Hello` b
 
 from __future__ import annotations
 
-import functools
 import importlib
 
 from workbench.session import protocol
@@ -37,12 +36,11 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
 """Everything but the requests about the session itself, which `workbench.session.connection` answers at once."""
 
 
-@functools.cache
+_MODULE_OF = {request_type: name for name, types in MODULES.items() for request_type in types}
+
+
 def find(request_type: type[Request]) -> Handler:
     """How requests of this type are answered."""
-    for name, types in MODULES.items():
-        if request_type in types:
-            module = importlib.import_module(f"{__name__}.{name}")
-            handlers: dict[type[Request], Handler] = module.HANDLERS
-            return handlers[request_type]
-    raise LookupError(request_type.__name__)
+    module = importlib.import_module(f"{__name__}.{_MODULE_OF[request_type]}")
+    handlers: dict[type[Request], Handler] = module.HANDLERS
+    return handlers[request_type]

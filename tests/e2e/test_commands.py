@@ -1,0 +1,233 @@
+"""The commands as a script calls them: real processes, real session, real models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.session.lock import SessionFiles, lock_holder
+
+QUESTION = "What is the capital of France?"
+
+
+def workbench(*arguments: str, stdin: str | bytes = "", expect: int = 0) -> subprocess.CompletedProcess[str]:
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    done = subprocess.run([sys.executable, "-m", "workbench", *arguments], input=data, capture_output=True, timeout=110)
+    result = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert result.returncode == expect, f"exit {result.returncode}: {result.stdout[-2000:]}{result.stderr[-2000:]}"
+    return result
+
+
+def as_json(*arguments: str, stdin: str | bytes = "", expect: int = 0) -> dict[str, Any]:
+    result = workbench(*arguments, "--json", stdin=stdin, expect=expect)
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert found["schema"] == 1
+    assert found["command"].split()[0] == arguments[0]
+    assert "\x1b" not in result.stdout
+    return found
+
+
+def refused(*arguments: str, stdin: str | bytes = "") -> str:
+    """The one line a command answers bad input with."""
+    result = workbench(*arguments, stdin=stdin, expect=2)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("workbench: ")
+    assert result.stdout == ""
+    return lines[0]
+
+
+def test_help_and_version_need_no_session() -> None:
+    assert "workbench" in workbench("--version").stdout
+    listed = workbench("--help").stdout
+    for name in ("doctor", "tokens", "inspect", "vram", "chat", "models", "session", "envs"):
+        assert name in listed
+        assert "--json" in workbench(name, "--help").stdout or name in ("models", "session")
+
+
+def test_tokens_of_text_files_and_standard_input(tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("Grüße 12345", encoding="utf-8")
+    counted = as_json(
+        "tokens", "--file", str(file), "--model", "tiny-llama", "--model", "tiny-bert", "--ids", "--pieces"
+    )
+    assert counted["texts"] == [{"name": str(file), "bytes": 13, "characters": 11, "words": 2}]
+    assert [entry["model"] for entry in counted["results"]] == ["tiny-llama", "tiny-bert"]
+    for entry in counted["results"]:
+        assert len(entry["ids"]) == entry["tokens"] == len(entry["pieces"])
+    piped = as_json("tokens", "-", "--model", "tiny-llama", stdin="Grüße 12345")
+    assert piped["results"][0]["tokens"] == counted["results"][0]["tokens"]
+
+
+def test_tokens_with_the_chat_template_cost_more() -> None:
+    plain = as_json("tokens", "Hello", "--model", "tiny-llama")["results"][0]["tokens"]
+    wrapped = as_json("tokens", "Hello", "--model", "tiny-llama", "--chat")["results"][0]["tokens"]
+    assert wrapped > plain
+
+
+@pytest.mark.model
+def test_inspect_a_catalogue_model_to_the_unit() -> None:
+    inspected = as_json("inspect", "llama-3.1-8b")
+    assert inspected["parameters"]["total"] == 8_030_261_248
+    assert inspected["facts"]["attention_kind"] == "GQA"
+    assert sum(inspected["parameters"]["by_component"].values()) == 8_030_261_248
+    changed = as_json("inspect", "llama-3.1-8b", "--set", "num_hidden_layers=16")
+    assert changed["facts"]["num_hidden_layers"] == 16
+    assert changed["parameters"]["total"] < 5_000_000_000
+
+
+@pytest.mark.model
+def test_vram_says_whether_it_fits() -> None:
+    fits = as_json("vram", "llama-3.1-8b", "--quant", "nf4", "--gpu", "24GiB")
+    assert fits["gpus"][0]["fits"] is True
+    assert fits["estimate"]["total"] == sum(count for key, count in fits["estimate"].items() if key != "total")
+    too_big = as_json("vram", "llama-3.1-8b", "--gpu", "8GiB", expect=1)
+    assert too_big["gpus"][0]["fits"] is False
+    assert too_big["estimate"]["weights"] > fits["estimate"]["weights"]
+
+
+def test_doctor_reports_this_environment() -> None:
+    report = as_json("doctor", "--light")
+    assert report["verdict"] in ("healthy", "degraded")
+    assert report["facts"]["python"]["executable"]
+    assert report["facts"]["packages"]["textual"]
+
+
+def test_envs_finds_the_one_it_runs_in() -> None:
+    found = as_json("envs")["environments"]
+    assert any(os.path.realpath(entry["python"]) == os.path.realpath(sys.executable) for entry in found)
+
+
+@pytest.mark.model
+@pytest.mark.timeout(240)
+def test_chat_answers_paris_in_four_bits_and_keeps_the_model(shared_cache: Path) -> None:
+    first = as_json("chat", "smollm2-135m-instruct", "--quant", "nf4", "--greedy", "--prompt", QUESTION)
+    assert "Paris" in first["text"]
+    assert first["finish_reason"] == "stop"
+    assert first["new_tokens"] == len(first["ids"])
+    assert first["memory"]["weights_bytes"] < 120 * 2**20
+    assert QUESTION not in first["text"]
+    status = as_json("session", "status")
+    assert status["model"]["quant"] == "nf4"
+    again = workbench("chat", "--greedy", "--prompt", "-", stdin=QUESTION)
+    assert again.stdout.strip() == first["text"].strip()
+    assert "Unloaded" in workbench("session", "unload").stdout
+    assert as_json("session", "status")["model"] is None
+    assert "ended" in workbench("session", "stop").stdout
+
+
+@pytest.mark.model
+@pytest.mark.timeout(240)
+def test_interrupting_an_answer_stops_the_worker_too(shared_cache: Path) -> None:
+    workbench("chat", "smollm2-135m-instruct", "--greedy", "--max-new-tokens", "1", "--prompt", "hi")
+    running = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "workbench",
+            "chat",
+            "--raw",
+            "--max-new-tokens",
+            "4000",
+            "--prompt",
+            "Once upon a time",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdout is not None
+    assert running.stdout.read(4)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(20) == 130
+    deadline = time.monotonic() + 10
+    while as_json("session", "status")["lanes"][0]["job"]:
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.model
+@pytest.mark.timeout(240)
+def test_a_worker_killed_while_it_generates_is_one_line(shared_cache: Path) -> None:
+    workbench("chat", "smollm2-135m-instruct", "--greedy", "--max-new-tokens", "1", "--prompt", "hi")
+    running = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "workbench",
+            "chat",
+            "--raw",
+            "--max-new-tokens",
+            "4000",
+            "--prompt",
+            "Once upon a time",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdout is not None
+    assert running.stdout.read(4)
+    holder = lock_holder(SessionFiles.of("default").worker_lock)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == 2
+    assert errors.decode().count("\n") == 1
+    assert "died" in errors.decode()
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    not_json = tmp_path / "not-json"
+    not_json.mkdir()
+    (not_json / "config.json").write_text("{nonsense")
+    corrupt = tmp_path / "corrupt.gguf"
+    corrupt.write_bytes(b"GGUF\x03\x00\x00\x00" + b"\xff" * 64)
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("Grüße".encode("latin-1"))
+    assert "no-such-model" in refused("inspect", "no-such-model")
+    assert str(empty) in refused("inspect", str(empty))
+    assert "config.json" in refused("inspect", str(not_json))
+    assert "corrupt.gguf" in refused("tokens", "x", "--model", str(corrupt))
+    assert "byte 2" in refused("tokens", "--file", str(latin), "--model", "tiny-llama")
+    assert "absent.txt" in refused("tokens", "--file", str(tmp_path / "absent.txt"), "--model", "tiny-llama")
+    assert "--model" in refused("tokens", "x")
+    assert "no Python interpreter" in refused("doctor", "--python", str(tmp_path / "none"))
+    assert "/bin/false" in refused("doctor", "--python", "/bin/false")
+    assert "KEY=VALUE" in refused("inspect", "tiny-llama", "--set", "layers")
+    assert "divide" in refused("inspect", "tiny-llama", "--set", "num_key_value_heads=3")
+    assert "cannot name a session" in refused("session", "start", "--session", "../x")
+    assert "nonsense" in refused("vram", "tiny-llama", "--gpu", "nonsense")
+    assert "No such command" in refused("fly")
+
+
+@pytest.mark.model
+def test_models_that_cannot_chat_or_are_damaged_say_so(tmp_path: Path) -> None:
+    from workbench.paths import data_dir
+
+    assert "encoder" in refused("chat", "tiny-bert", "--prompt", "x")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for file in (data_dir("sample_models") / "tiny-llama").iterdir():
+        data = file.read_bytes()
+        (damaged / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
+    assert "safetensors" in refused("chat", str(damaged), "--prompt", "x")
+    assert "temperature" in refused("chat", "tiny-llama", "--temperature", "-1", "--prompt", "x")
+
+
+def test_an_error_is_json_too() -> None:
+    found = as_json("inspect", "no-such-model", expect=2)
+    assert found["error"]["kind"] == "unknown-model"
+    assert found["error"]["remedy"]
+
+
+def test_offline_and_not_here_is_said(private_home: Path) -> None:
+    line = refused("models", "get", "org/never-heard-of")
+    assert "org/never-heard-of" in line
