@@ -1,0 +1,286 @@
+"""Believable replies for every request of the app, fixed to the digit so that pictures stay the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.session import protocol
+
+MIB, GIB = 2**20, 2**30
+
+STATUS = protocol.SessionStatus(
+    session="default",
+    pid=4242,
+    executable="/home/ada/envs/train/bin/python",
+    python_version="3.11.9",
+    torch_state="ready",
+    torch_version="2.13.0+cu126",
+    lanes=(protocol.LaneStatus("model"), protocol.LaneStatus("quick"), protocol.LaneStatus("children")),
+    clients=1,
+)
+
+MODEL = protocol.ModelStatus(
+    name="smollm2-135m-instruct",
+    directory="/home/ada/.cache/workbench/smollm2",
+    architecture="LlamaForCausalLM",
+    quant="nf4",
+    double_quant=False,
+    dtype="bfloat16",
+    device="cuda:0",
+    weights_bytes=110 * MIB,
+    context_length=8192,
+    load_seconds=2.1,
+)
+
+REPORT: dict[str, Any] = {
+    "schema": 1,
+    "command": "doctor",
+    "verdict": "broken",
+    "findings": [
+        {
+            "id": "driver-too-old-for-wheel-cuda",
+            "severity": "error",
+            "title": "PyTorch cannot use this GPU: its wheel needs CUDA 13, the driver speaks CUDA 12.4",
+            "why": "A wheel built for CUDA 13 runs on drivers from 580 on; minor versions do not matter, majors do. "
+            "Everything here runs on the CPU instead, fifty times slower.",
+            "evidence": {"torch.version.cuda": "13.0", "driver": "550.90.07", "nvidia-smi CUDA": "12.4"},
+            "fix": ["pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126"],
+            "source": "https://docs.nvidia.com/deploy/cuda-compatibility/",
+        },
+        {
+            "id": "bitsandbytes-cpu-fallback",
+            "severity": "error",
+            "title": "bitsandbytes falls back to the CPU",
+            "why": "It found no GPU that torch can use.",
+            "evidence": {"backend": "cpu"},
+            "fix": [],
+            "caused_by": "driver-too-old-for-wheel-cuda",
+        },
+        {
+            "id": "hf-cache-low-space",
+            "severity": "warning",
+            "title": "4.1 GiB free for the Hugging Face cache",
+            "why": "A 7B model in 16 bits takes 15 GB.",
+            "evidence": {"free_bytes": 4402341478, "path": "/home/ada/.cache/huggingface"},
+            "fix": ["export HF_HOME=/data/hf"],
+            "source": "https://huggingface.co/docs/huggingface_hub/guides/manage-cache",
+        },
+    ],
+    "facts": {
+        "platform": {"system": "Linux", "os": "Ubuntu 24.04", "kernel": "6.8.0", "memory_total_bytes": 33 * GIB},
+        "python": {"version": "3.11.9", "kind": "venv", "executable": "/home/ada/envs/train/bin/python"},
+        "torch": {"version": "2.13.0+cu130", "cuda": "13.0", "arch_list": ["sm_80", "sm_90"], "cuda_available": False},
+        "driver": {"version": "550.90.07", "cuda": "12.4", "error": None},
+        "gpus": [{"name": "NVIDIA RTX 3060", "compute_capability": "8.6", "memory_bytes": 12 * GIB}],
+        "packages": {"bitsandbytes": "0.50.2", "transformers": "5.23.0", "accelerate": "1.9.0"},
+        "environment": {"CUDA_VISIBLE_DEVICES": None},
+    },
+}
+
+MODELS: list[dict[str, Any]] = [
+    {
+        "name": "smollm2-135m-instruct", "kind": "sample", "title": "SmolLM2 135M Instruct", "present": True,
+        "fetchable": True, "size_bytes": 92871040, "formats": ["gguf"], "parameters": 134515008,
+    },
+    {
+        "name": "qwen2.5-0.5b-instruct", "kind": "sample", "title": "Qwen2.5 0.5B Instruct", "present": False,
+        "fetchable": True, "size_bytes": 1000000000, "formats": [], "parameters": 494032768,
+    },
+    {
+        "name": "mistralai/Mistral-7B-Instruct-v0.3", "kind": "hub", "title": "mistralai/Mistral-7B-Instruct-v0.3",
+        "present": True, "fetchable": False, "size_bytes": 14496047104, "formats": ["safetensors"],
+        "parameters": 7248023552,
+    },
+    {
+        "name": "llama-3.1-8b", "kind": "catalogue", "title": "meta-llama/Llama-3.1-8B", "present": False,
+        "fetchable": True, "size_bytes": None, "formats": [], "parameters": 8030261248,
+    },
+]  # fmt: skip
+
+HIDDEN, LAYERS = 576, 30
+
+
+def _leaf(name: str, *shape: int) -> dict[str, Any]:
+    count = 1
+    for size in shape:
+        count *= size
+    node = {"name": name, "class_name": "", "parameters": count, "bytes": 2 * count, "repeat": 1, "children": []}
+    return node | {"shape": list(shape), "dtype": "bfloat16"}
+
+
+def _module(name: str, class_name: str, children: list[dict[str, Any]], repeat: int = 1) -> dict[str, Any]:
+    count = repeat * sum(child["parameters"] for child in children)
+    node = {"name": name, "class_name": class_name, "parameters": count, "bytes": 2 * count, "repeat": repeat}
+    return node | {"children": children, "shape": None, "dtype": None}
+
+
+def _linear(name: str, out: int, into: int) -> dict[str, Any]:
+    return _module(name, "Linear", [_leaf("weight", out, into)])
+
+
+def _norm(name: str) -> dict[str, Any]:
+    return _module(name, "LlamaRMSNorm", [_leaf("weight", HIDDEN)])
+
+
+LAYER = [
+    _module(
+        "self_attn",
+        "LlamaAttention",
+        [
+            _linear("q_proj", 576, HIDDEN),
+            _linear("k_proj", 192, HIDDEN),
+            _linear("v_proj", 192, HIDDEN),
+            _linear("o_proj", HIDDEN, 576),
+        ],
+    ),
+    _module(
+        "mlp",
+        "LlamaMLP",
+        [_linear("gate_proj", 1536, HIDDEN), _linear("up_proj", 1536, HIDDEN), _linear("down_proj", HIDDEN, 1536)],
+    ),
+    _norm("input_layernorm"),
+    _norm("post_attention_layernorm"),
+]
+TREE = _module(
+    "",
+    "LlamaForCausalLM",
+    [
+        _module(
+            "model",
+            "LlamaModel",
+            [
+                _module("embed_tokens", "Embedding", [_leaf("weight", 49152, HIDDEN)]),
+                _module("layers", "ModuleList", [_module("0-29", "LlamaDecoderLayer", LAYER, LAYERS)]),
+                _norm("norm"),
+            ],
+        ),
+        _module("lm_head", "Linear", []),
+    ],
+)
+
+INSPECTION: dict[str, Any] = {
+    "model": "smollm2-135m-instruct",
+    "architecture": "LlamaForCausalLM",
+    "parameters": {"total": 134515008, "active": 134515008},
+    "facts": {
+        "num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
+        "attention_kind": "GQA", "sliding_window": None, "position": "RoPE 100k", "norm": "RMSNorm",
+        "activation": "SwiGLU", "tied_embeddings": True, "vocab_size": 49152, "context_length": 8192, "experts": None,
+    },
+    "tree": TREE,
+}  # fmt: skip
+
+CONVERSATION: dict[str, Any] = {
+    "id": "c1",
+    "title": "Capital of France",
+    "messages": [
+        {"role": "user", "text": "What is the capital of France?"},
+        {
+            "role": "assistant",
+            "text": "The capital of France is **Paris**.",
+            "result": {
+                "prompt_tokens": 38, "new_tokens": 8, "reused_tokens": 0, "time_to_first_token_seconds": 0.21,
+                "tokens_per_second": 41.0, "finish_reason": "stop", "memory": {"kv_cache_bytes": 17 * MIB},
+            },
+        },
+    ],
+}  # fmt: skip
+
+
+def count_reply(request: protocol.CountTokens) -> list[protocol.Message]:
+    """Counts as a tokenizer would that makes a token of every word with the space before it."""
+    import re
+
+    results = []
+    for model in request.models:
+        for item in request.texts:
+            text = item["text"]
+            pieces, position = [], 0
+            for number, match in enumerate(re.findall(r"\s?\S+|\s+", text)):
+                pieces.append(
+                    {"id": number, "text": match, "start": position, "end": position + len(match), "special": False}
+                )
+                position += len(match)
+            results.append(
+                {
+                    "model": model, "text": item["name"], "tokens": len(pieces), "vocab_size": 49152,
+                    "bytes_per_token": len(text.encode()) / max(1, len(pieces)),
+                    "tokens_per_word": len(pieces) / max(1, len(text.split())), "pieces": pieces,
+                }
+            )  # fmt: skip
+    texts = [
+        {
+            "name": t["name"],
+            "bytes": len(t["text"].encode()),
+            "characters": len(t["text"]),
+            "words": len(t["text"].split()),
+        }
+        for t in request.texts
+    ]
+    return [protocol.TokensCounted({"texts": texts, "results": results})]
+
+
+def estimate_reply(request: protocol.EstimateMemory) -> list[protocol.Message]:
+    """Weights by quantization, KV cache by lengths, against two GPUs."""
+    plan = request.plan
+    per_parameter = {"none": 2.0, "int8": 1.1, "nf4": 0.66, "fp4": 0.66}[plan.get("quant", "none")]
+    weights = int(8_030_261_248 * per_parameter)
+    tokens = plan.get("batch", 1) * (plan.get("sequence", 2048) + plan.get("new_tokens", 256))
+    cache = tokens * 2 * 32 * 8 * 128 * 2
+    estimate = {"weights": weights, "kv_cache": cache, "activations": 0, "overhead": 512 * MIB}
+    total = sum(estimate.values())
+    gpus = [
+        {
+            "name": name,
+            "capacity_bytes": int(size * GIB),
+            "fits": total <= size * GIB,
+            "free_bytes": int(size * GIB) - total,
+        }
+        for name, size in (("NVIDIA L4", 22.0), ("NVIDIA RTX 3060", 11.6))
+    ]
+    known = {"weights": "exact", "kv_cache": "exact", "overhead": "rule", "activations": "not covered"}
+    return [protocol.MemoryEstimated({"estimate": estimate | {"total": total}, "gpus": gpus, "known": known})]
+
+
+def generate_reply(request: protocol.Generate) -> list[protocol.Message]:
+    """An answer in four pieces."""
+    pieces = ["The capital", " of France", " is **Paris**", "."]
+    events: list[protocol.Message] = [
+        protocol.JobProgressed("prefill", 38, 38, "tokens"),
+        protocol.AnswerStarted("c1", 38),
+    ]
+    events += [protocol.TokensGenerated(piece, 2 * (i + 1), "c1") for i, piece in enumerate(pieces)]
+    result = CONVERSATION["messages"][1]["result"] | {"text": "".join(pieces)}
+    return [*events, protocol.Generated("c1", result)]
+
+
+SCRIPTS: dict[type[protocol.Request], Any] = {
+    protocol.Diagnose: lambda request: [
+        protocol.DiagnosisUpdated(REPORT | {"findings": [], "verdict": ""}),
+        protocol.Diagnosed(REPORT),
+    ],
+    protocol.DiagnoseText: lambda request: [protocol.Diagnosed(REPORT)],
+    protocol.ListModels: lambda request: [protocol.ModelsListed(MODELS)],
+    protocol.CountTokens: count_reply,
+    protocol.InspectModel: lambda request: [
+        protocol.JobProgressed("skeleton", 1, 2, "steps"),
+        protocol.ModelInspected(INSPECTION | {"model": request.model}),
+    ],
+    protocol.EstimateMemory: estimate_reply,
+    protocol.LoadModel: lambda request: [
+        protocol.JobProgressed("weights", 120, 273, "tensors"),
+        protocol.ModelLoaded(MODEL),
+    ],
+    protocol.UnloadModel: lambda request: [protocol.ModelUnloaded("smollm2-135m-instruct", 110 * MIB)],
+    protocol.Generate: generate_reply,
+    protocol.ListConversations: lambda request: [protocol.ConversationsListed([])],
+    protocol.OpenConversation: lambda request: [protocol.ConversationRead(CONVERSATION)],
+    protocol.FollowConversation: lambda request: [
+        protocol.ConversationOpened(CONVERSATION),
+        protocol.TokensGenerated(" It lies on the Seine.", 14, "c1"),
+        protocol.Followed(CONVERSATION),
+    ],
+    protocol.ReadLog: lambda request: [protocol.LogRead("/run/user/1000/workbench/default.log", ("worker started",))],
+    protocol.Shutdown: lambda request: [protocol.ShutdownNoted(True)],
+    protocol.Warm: lambda request: [protocol.Warmed("ready", STATUS.torch_version)],
+}

@@ -1,0 +1,138 @@
+"""Every action once: its key, footer word, palette entry, help line and tooltip all come from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+BENCHES: tuple[tuple[str, str, str], ...] = (
+    ("doctor", "Doctor", "Doctor"),
+    ("tokens", "Tokens", "Tokens"),
+    ("architecture", "Architecture", "Arch"),
+    ("vram", "VRAM", "VRAM"),
+    ("chat", "Chat", "Chat"),
+)
+"""Bench id, title, and title for narrow terminals, in the order of their keys 1 to 5."""
+
+BENCH_TITLES = {bench: title for bench, title, _ in BENCHES}
+APP = "app"
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something the user can do, from anywhere or on one bench."""
+
+    id: str
+    """Stable name, for ``[keys]`` in the settings."""
+    keys: str
+    """Comma-separated; empty for what is reached through the palette only."""
+    action: str
+    """Textual action, found on the app or on the bench that `scope` names."""
+    title: str
+    """Palette entry and help line: an imperative."""
+    help: str
+    scope: str = APP
+    footer: str = ""
+    """Word beside the key in the footer; empty keeps it out of there."""
+    priority: bool = False
+    palette: bool = True
+
+    @property
+    def palette_title(self) -> str:
+        """The title with the bench it belongs to, so that a search for the bench lists what it can do."""
+        return self.title if self.scope == APP else f"{BENCH_TITLES[self.scope].lower()}: {self.title}"
+
+    def binding(self) -> Binding:
+        """This action as a key binding."""
+        return Binding(
+            self.keys,
+            self.action,
+            self.footer or self.title,
+            show=bool(self.footer),
+            tooltip=self.help,
+            id=self.id,
+            priority=self.priority,
+        )
+
+
+def _switches() -> Iterable[Action]:
+    for number, (bench, title, _) in enumerate(BENCHES, 1):
+        keys = f"{number},alt+{number},f{number}"
+        help_line = f"Go to {title}; alt+{number} and f{number} work inside text fields too."
+        yield Action(f"bench-{bench}", keys, f"show_bench('{bench}')", f"Show {title}", help_line)
+
+
+ACTIONS: tuple[Action, ...] = (
+    *_switches(),
+    Action("choose-model", "ctrl+o", "choose_model", "Choose the model", "Choose the model of every bench."),
+    Action("load-model", "ctrl+l", "load_model", "Load the model", "Load it: quantization, dtype and device."),
+    Action("unload-model", "", "unload_model", "Unload the model", "Free the memory the loaded model takes."),
+    Action("stop-job", "", "stop_job", "Stop what the session does", "Cancel the running load, answer or trace."),
+    Action("restart-session", "ctrl+r", "restart_session", "Start the session again", "After it died or was ended."),
+    Action("session-log", "f9", "session_log", "Show the session log", "Everything the worker and its libraries said."),
+    Action("error-details", "f7,exclamation_mark", "error_details", "Show error details", "All of the last error."),
+    Action(
+        "choose-theme", "ctrl+t", "choose_theme", "Choose a theme", "Try the themes; yours lie in your config folder."
+    ),
+    Action("help", "question_mark,f8", "help", "Show help", "Every key of this bench and of the app."),
+    Action(
+        "detach", "alt+d", "detach", "Detach", "Leave the screen; the session, its model and a running answer go on."
+    ),
+    Action("quit", "q,ctrl+q", "quit", "Quit", "End the app and its session, unless another terminal uses it."),
+    Action(
+        "interrupt",
+        "ctrl+c",
+        "interrupt",
+        "Stop or quit",
+        "Copies the selection; else stops what runs; pressed again within 5 s, quits.",
+        priority=True,
+        palette=False,
+    ),
+    Action("doctor-again", "r", "again", "Examine again", "Examine the environment anew.", "doctor", "again"),
+    Action("doctor-copy", "y", "copy", "Copy the fix", "Copy the selected finding's fix.", "doctor", "copy fix"),
+    Action("doctor-export", "e", "export", "Export Markdown", "Write the report to a file.", "doctor", "export"),
+    Action(
+        "doctor-paste", "p", "paste_report", "Examine a pasted report", "Of another machine.", "doctor", "paste report"
+    ),
+    Action("tokens-edit", "i", "edit", "Edit the text", "Move into the text.", "tokens", "edit"),
+    Action(
+        "tokens-special", "s", "toggle_special", "Count special tokens", "With or without them.", "tokens", "special"
+    ),
+    Action("tokens-clear", "x", "clear", "Clear the text", "Start with an empty text.", "tokens", "clear"),
+    Action("tokens-copy", "y", "copy", "Copy the figures", "Copy the counts.", "tokens", "copy"),
+    Action(
+        "architecture-toggle", "space", "toggle", "Open or fold", "The module under the cursor.", "architecture", "open"
+    ),
+    Action("architecture-all", "a", "toggle_all", "Open or fold all", "The whole tree.", "architecture", "open all"),
+    Action("architecture-sort", "s", "sort", "Sort by size", "By size, or as the model runs.", "architecture", "sort"),
+    Action("architecture-copy", "y", "copy", "Copy the row", "Name, class, count and shape.", "architecture", "copy"),
+    Action(
+        "vram-load", "l", "load_plan", "Load this plan", "Load the model as planned here.", "vram", "load this plan"
+    ),
+    Action("vram-reset", "0", "reset", "Reset the plan", "Back to the defaults.", "vram", "reset"),
+    Action("vram-copy", "y", "copy", "Copy the budget", "Copy the table.", "vram", "copy"),
+    Action("chat-edit", "i", "edit", "Write a message", "Move into the message field.", "chat", "write"),
+    Action("chat-stop", "escape", "stop", "Stop the answer", "Keeps what was written.", "chat", "stop"),
+    Action("chat-new", "ctrl+n", "new", "New conversation", "The old one is kept.", "chat", "new"),
+    Action("chat-copy", "y", "copy", "Copy the answer", "Copy the last answer as it was written.", "chat", "copy"),
+)
+
+
+def actions_of(scope: str) -> tuple[Action, ...]:
+    """The actions of the app or of one bench."""
+    return tuple(action for action in ACTIONS if action.scope == scope)
+
+
+def bindings_of(scope: str) -> list[Binding]:
+    """Key bindings of the app or of one bench."""
+    return [action.binding() for action in actions_of(scope) if action.keys]
+
+
+def unknown_key_settings(keys: dict[str, str]) -> list[str]:
+    """One line for each entry of ``[keys]`` that names no action."""
+    known = {action.id for action in ACTIONS}
+    return [
+        f"settings.toml: keys.{name} names no action; see help for their names." for name in keys if name not in known
+    ]

@@ -1,0 +1,392 @@
+"""The workbench app: holds the session's state and what is the same on every bench."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
+from textual.filter import LineFilter
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.widgets import TextArea
+
+from workbench.errors import JobCancelled, WorkbenchError
+from workbench.session import protocol
+from workbench.settings import Settings, save_setting
+from workbench.ui.actions import ACTIONS, APP, BENCHES, Action, bindings_of, unknown_key_settings
+from workbench.ui.bench import Bench
+from workbench.ui.gauges import Gauges, GaugeThread, ReadGauges, gauge_reader
+from workbench.ui.link import DescribeLoss, OpenSession, SessionLink, told_by_client
+from workbench.ui.main_screen import MainScreen
+from workbench.ui.safety import with_control_filter
+from workbench.ui.session_state import Attached, Attaching, Lost, ModelChosen, SessionEvent, SessionState, reduce
+from workbench.ui.theme import FALLBACK, LoadedThemes, house_variable_defaults, load_themes
+
+SECOND_PRESS_SECONDS = 5.0
+SHUTDOWN_WAIT_SECONDS = 2.0
+LOG_LINES = 2000
+
+
+class WorkbenchApp(App[int], inherit_bindings=False):
+    """Five benches on one model session.
+
+    Args:
+        settings: the user's settings.
+        open_session: connects to the session, starting it when there is none; called after the first frame.
+        describe_loss: says why the worker behind a lost client is gone.
+        bench: the bench to open; the last one when empty.
+        model: the model to choose; the loaded one, else the last one, when empty.
+        theme: theme for this run; the one of the settings when empty.
+        make_gauges: gives the reader of live gauges, in its own thread; None shows no gauges.
+        remember: whether to keep bench, model and theme in the settings file.
+    """
+
+    TITLE = "workbench"
+    CSS_PATH = "styles/workbench.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    NOTIFICATION_TIMEOUT = 6
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of(APP)]
+
+    session: reactive[SessionState] = reactive(SessionState)
+    gauges: reactive[Gauges | None] = reactive(None)
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_session: OpenSession,
+        *,
+        describe_loss: DescribeLoss = told_by_client,
+        bench: str = "",
+        model: str = "",
+        theme: str = "",
+        make_gauges: Callable[[], ReadGauges] | None = gauge_reader,
+        remember: bool = True,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.link = SessionLink(open_session, describe_loss)
+        self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
+        self.last_error: WorkbenchError | None = None
+        benches = [name for name, _, _ in BENCHES]
+        self._first_bench = next((b for b in (bench, settings.ui.last_bench) if b in benches), benches[0])
+        self._last_model = settings.ui.last_model
+        self._remember = remember
+        self._make_gauges = make_gauges
+        self._gauge_thread: GaugeThread | None = None
+        self._leaving = False
+        self._interrupted_at = -SECOND_PRESS_SECONDS
+        self._clashes_told: set[str] = set()
+        self.set_reactive(WorkbenchApp.session, SessionState(chosen=model))
+        self._themes = load_themes()
+        self._take_theme(theme or settings.ui.theme, self._themes)
+
+    # --- Look ----------------------------------------------------------------------------------------------
+
+    def _take_theme(self, name: str, loaded: LoadedThemes) -> None:
+        for theme in loaded.themes.values():
+            self.register_theme(theme)
+        self._theme_missing = "" if name in loaded.themes else name
+        self.theme = name if name in loaded.themes else FALLBACK
+
+    @property
+    def theme_names(self) -> list[str]:
+        """The house's themes and the user's own."""
+        return sorted(self._themes.themes)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return house_variable_defaults()
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return with_control_filter(super().get_line_filters())
+
+    def get_default_screen(self) -> Screen[object]:
+        screen = MainScreen(self.link, self._first_bench)
+        return screen.data_bind(WorkbenchApp.session, WorkbenchApp.gauges)
+
+    @property
+    def main(self) -> MainScreen:
+        """The screen under every other."""
+        screen = self.screen_stack[0]
+        assert isinstance(screen, MainScreen)
+        return screen
+
+    # --- Start and end -------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        self.set_keymap(self.settings.keys)
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+        self.call_after_refresh(self._after_first_frame)
+
+    async def _after_first_frame(self) -> None:
+        self.run_session()
+        await self.main.show_bench(self._first_bench)
+        if self._make_gauges:
+            self._gauge_thread = GaugeThread(self._deliver_gauges, self._make_gauges)
+            self._gauge_thread.start()
+        complaints = [*self.settings.warnings, *self._themes.failures, *unknown_key_settings(self.settings.keys)]
+        if self._theme_missing:
+            complaints.append(f"There is no theme {self._theme_missing!r}; using {FALLBACK}.")
+        if complaints:
+            self.warn("\n".join(complaints[:8]))
+
+    def _deliver_gauges(self, gauges: Gauges) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.call_later(self._show_gauges, gauges)
+
+    def _show_gauges(self, gauges: Gauges) -> None:
+        self.gauges = gauges
+
+    def _hang_up(self) -> None:
+        """The terminal is gone: leave at once, and leave the session as it is."""
+        self._leaving = True
+        self._save_choices()
+        self.exit(0)
+
+    def _save_choices(self) -> None:
+        if not self._remember:
+            return
+        choices = {"last_bench": self.main.current, "last_model": self.session.chosen, "theme": self.theme}
+        if self._theme_missing:
+            del choices["theme"]
+        for key, value in choices.items():
+            if value != getattr(self.settings.ui, key):
+                with contextlib.suppress(WorkbenchError):
+                    save_setting("ui", key, value)
+
+    async def on_unmount(self) -> None:
+        if self._gauge_thread:
+            self._gauge_thread.end()
+        await self.link.close()
+
+    # --- The session ---------------------------------------------------------------------------------------
+
+    def apply(self, event: SessionEvent) -> None:
+        """Fold an event into the session's state."""
+        self.session = reduce(self.session, event)
+
+    @work(group="session", exclusive=True, exit_on_error=False)
+    async def run_session(self) -> None:
+        """Attach, then follow the worker's broadcasts until it goes away."""
+        self.apply(Attaching())
+        try:
+            client = await self.link.attach()
+        except WorkbenchError as error:
+            self.last_error = error
+            self.apply(Lost(error))
+            return
+        assert client.welcome is not None
+        self.apply(Attached(client.welcome.status))
+        if not self.session.chosen and self._last_model:
+            self.apply(ModelChosen(self._last_model))
+        async for event in client.broadcasts():
+            if isinstance(event, protocol.StatusChanged):
+                self.apply(event)
+            elif isinstance(event, protocol.LogAppended):
+                self.log_lines.extend(event.lines)
+        if not self._leaving:
+            lost = await self.link.lost()
+            self.last_error = lost
+            self.apply(Lost(lost))
+
+    def action_restart_session(self) -> None:
+        if self.session.connection == "lost":
+            self.run_session()
+
+    def action_stop_job(self) -> None:
+        self.stop_model_job()
+
+    def stop_model_job(self) -> bool:
+        """Cancel what the model lane does; False when it is idle."""
+        if not (self.link.client and self.session.model_lane.job):
+            return False
+        self.link.client.send(protocol.Cancel())
+        return True
+
+    # --- Choosing and loading ------------------------------------------------------------------------------
+
+    @work(group="picker", exclusive=True, exit_on_error=False)
+    async def action_choose_model(self) -> None:
+        from workbench.ui.screens.model_picker import ModelPicker
+
+        picked = await self.push_screen_wait(ModelPicker(self.link, self.settings.models.directories, self.session))
+        if picked is None:
+            return
+        self.apply(ModelChosen(picked.name))
+        if picked.load:
+            self.action_load_model()
+
+    def action_load_model(self) -> None:
+        self.load_model(None)
+
+    @work(group="load", exclusive=True, exit_on_error=False)
+    async def load_model(self, plan: dict[str, object] | None) -> None:
+        """Ask how to load the chosen model, starting from `plan`, then load it."""
+        from workbench.ui.screens.load_dialog import LoadDialog
+
+        if not self.session.chosen:
+            self.action_choose_model()
+            return
+        request = await self.push_screen_wait(LoadDialog(self.session.chosen, plan or {}))
+        if request is None:
+            return
+        try:
+            await self.link.ask(request, protocol.ModelLoaded)
+        except JobCancelled:
+            self.say("Loading was stopped; no memory is held.")
+        except WorkbenchError as error:
+            self.show_failure(error)
+
+    @work(group="load", exit_on_error=False)
+    async def action_unload_model(self) -> None:
+        try:
+            unloaded = await self.link.ask(protocol.UnloadModel(), protocol.ModelUnloaded)
+        except WorkbenchError as error:
+            self.show_failure(error)
+        else:
+            self.say(f"Unloaded {unloaded.name}." if unloaded.name else "No model was loaded.")
+
+    # --- Words to the user ---------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """A short word in a corner."""
+        self.notify(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """A complaint in a corner."""
+        self.notify(text, severity="warning", markup=False, timeout=10)
+
+    def show_failure(self, error: WorkbenchError) -> None:
+        """A failure that belongs to no bench: one line with its remedy, its details a key away."""
+        self.last_error = error
+        if error.kind != "session-lost":
+            self.notify(f"{error.message} {error.remedy}", severity="error", markup=False, timeout=12)
+
+    def copy(self, text: str, what: str) -> None:
+        """Send text to the terminal's clipboard by OSC 52, which crosses SSH."""
+        self.copy_to_clipboard(text)
+        self.say(f"Sent to the terminal's clipboard: {what} ({len(text.encode('utf-8', 'replace')):,} bytes).")
+
+    @on(Bench.Failed)
+    def keep_error(self, message: Bench.Failed) -> None:
+        self.last_error = message.error
+
+    @on(Bench.Said)
+    def pass_on(self, message: Bench.Said) -> None:
+        self.say(message.text)
+
+    @on(Bench.CopyRequested)
+    def copy_for_bench(self, message: Bench.CopyRequested) -> None:
+        self.copy(message.text, message.what)
+
+    @on(Bench.LoadRequested)
+    def load_for_bench(self, message: Bench.LoadRequested) -> None:
+        self.load_model(message.plan)
+
+    # --- Actions of the app --------------------------------------------------------------------------------
+
+    async def action_show_bench(self, name: str) -> None:
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        await self.main.show_bench(name)
+
+    def action_session_log(self) -> None:
+        from workbench.ui.screens.session_log import SessionLog
+
+        self.push_screen(SessionLog(self.link, self.log_lines))
+
+    def action_error_details(self) -> None:
+        if self.last_error is None:
+            self.say("Nothing has failed.")
+            return
+        from workbench.ui.screens.error_details import ErrorDetails
+
+        self.push_screen(ErrorDetails(self.last_error))
+
+    def action_help(self) -> None:
+        from workbench.ui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.main.current, self.settings.keys))
+
+    def action_choose_theme(self) -> None:
+        def take(name: str) -> Callable[[], None]:
+            return lambda: setattr(self, "theme", name)
+
+        self.search_commands([(name, take(name)) for name in self.theme_names], placeholder="Theme")
+
+    def action_interrupt(self) -> None:
+        focused = self.focused
+        if isinstance(focused, TextArea) and focused.selected_text:
+            self.copy(focused.selected_text, "the selection")
+            return
+        if selected := self.screen.get_selected_text():
+            self.copy(selected, "the selection")
+            self.screen.clear_selection()
+            return
+        now = time.monotonic()
+        if now - self._interrupted_at < SECOND_PRESS_SECONDS:
+            self.leave(end_session=True)
+            return
+        self._interrupted_at = now
+        stopped = self.stop_model_job()
+        self.say("Stopping. ctrl+c again quits." if stopped else "ctrl+c again quits; alt+d only detaches.")
+
+    async def action_quit(self) -> None:
+        self.leave(end_session=True, ask=True)
+
+    def action_detach(self) -> None:
+        self.leave(end_session=False)
+
+    @work(group="leave", exclusive=True, exit_on_error=False)
+    async def leave(self, end_session: bool, ask: bool = False) -> None:
+        """Exit, with or without the session. A session that other clients use stays in any case."""
+        if ask and self.session.model_lane.job == "generate":
+            from workbench.ui.screens.confirm import Confirm
+
+            question = Confirm("An answer is being written.", (("q", "quit, and stop it"), ("d", "detach, it goes on")))
+            picked = await self.push_screen_wait(question)
+            if picked is None:
+                return
+            end_session = picked == "q"
+        self._leaving = True
+        self._save_choices()
+        client = self.link.client
+        if end_session and client is not None:
+            with contextlib.suppress(WorkbenchError, JobCancelled, asyncio.TimeoutError):
+                await asyncio.wait_for(client.ask(protocol.Shutdown(), protocol.ShutdownNoted), SHUTDOWN_WAIT_SECONDS)
+        self.exit(0)
+
+    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
+        names = {binding.id or binding.action for binding in clashed_bindings} - self._clashes_told
+        if names:
+            self._clashes_told |= names
+            self.warn(f"Two actions share a key, see [keys] in settings.toml: {', '.join(sorted(names))}.")
+
+    # --- Palette -------------------------------------------------------------------------------------------
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        for action in ACTIONS:
+            if action.palette:
+                keys = action.keys.replace(",", " ").replace("question_mark", "?").replace("exclamation_mark", "!")
+                help_line = f"{action.help}  {keys}" if keys else action.help
+                yield SystemCommand(action.palette_title, help_line, self._runner(action))
+
+    def _runner(self, action: Action) -> Callable[[], None]:
+        return lambda: self.run_worker(self.perform(action), group="palette", exit_on_error=False) and None
+
+    async def perform(self, action: Action) -> None:
+        """Do an action from anywhere; one of a bench brings that bench on screen first."""
+        if action.scope == APP:
+            await self.run_action(f"app.{action.action}")
+            return
+        await self.action_show_bench(action.scope)
+        await self.run_action(action.action, self.main.bench)

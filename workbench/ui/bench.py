@@ -1,0 +1,115 @@
+"""What the five benches have in common."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widget import Widget
+from textual.widgets import Static
+
+from workbench.errors import WorkbenchError
+from workbench.ui.link import SessionLink
+from workbench.ui.session_state import SessionState
+
+
+class ErrorLine(Static):
+    """The bench's last failure in one line; hidden while there is none."""
+
+    DEFAULT_CSS = "ErrorLine { display: none; height: auto; padding: 0 1; }"
+
+    def show_error(self, error: WorkbenchError | None) -> None:
+        """Show a failure with its remedy, or hide the line."""
+        self.display = error is not None
+        if error is not None:
+            hint = "  F7 details" if error.details else ""
+            parts = (("✖ ", "bold $bad"), (error.message, "$bad"), f" {error.remedy}", (hint, "$muted"))
+            self.update(Content.assemble(*parts))
+
+
+class Bench(Vertical, can_focus=True):
+    """One bench: asks the session through its link, shows what comes back, changes nothing elsewhere by itself."""
+
+    NAME: ClassVar[str] = ""
+    """Bench id, as in `workbench.ui.actions.BENCHES`."""
+    NEEDS_TORCH: ClassVar[bool] = False
+    """Whether the worker should import torch when this bench is first shown."""
+
+    session: reactive[SessionState] = reactive(SessionState)
+
+    class Failed(Message):
+        """Something failed; the app keeps it for its details screen."""
+
+        def __init__(self, error: WorkbenchError) -> None:
+            super().__init__()
+            self.error = error
+
+    class Said(Message):
+        """A short word to the user, as a toast."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    class CopyRequested(Message):
+        """Text for the terminal's clipboard."""
+
+        def __init__(self, text: str, what: str) -> None:
+            super().__init__()
+            self.text = text
+            self.what = what
+
+    class LoadRequested(Message):
+        """Load the chosen model, asking how, or as `plan` says."""
+
+        def __init__(self, plan: dict[str, object] | None = None) -> None:
+            super().__init__()
+            self.plan = plan
+
+    def __init__(self, link: SessionLink) -> None:
+        super().__init__(id=f"bench-{self.NAME}", classes="bench")
+        self.link = link
+
+    def first_focus(self) -> Widget:
+        """What has the focus when the bench is shown."""
+        return self
+
+    def bench_shown(self) -> None:
+        """The bench came on screen."""
+
+    def session_changed(self, old: SessionState, new: SessionState) -> None:
+        """The session changed; also called, with the state the bench last saw, when the bench is shown again."""
+
+    def on_mount(self) -> None:
+        self._seen = self.session
+        self.call_after_refresh(self.reveal)
+
+    def watch_session(self) -> None:
+        if self.is_mounted and self.display:
+            self.catch_up()
+
+    def reveal(self) -> None:
+        """Bring the bench up to date as it comes on screen."""
+        self.bench_shown()
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Handle what changed since the bench last looked."""
+        old, self._seen = self._seen, self.session
+        self.session_changed(old, self.session)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        # While the session is lost, r must reach the screen, whose r starts it again.
+        return not (action == "again" and self.session.connection == "lost")
+
+    def show_error(self, error: WorkbenchError | None) -> None:
+        """Show a failure in the bench's own error line. A lost session is told by the banner instead."""
+        if error is not None and error.kind == "session-lost":
+            return
+        for line in self.query(ErrorLine):
+            line.show_error(error)
+        if error is not None:
+            self.post_message(self.Failed(error))

@@ -1,0 +1,320 @@
+"""Chat: how the model really behaves, at what speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import TextArea
+
+from workbench.errors import JobCancelled, WorkbenchError
+from workbench.session.protocol import (
+    AnswerStarted,
+    Cancel,
+    ConversationOpened,
+    ConversationRead,
+    ConversationsListed,
+    Event,
+    FollowConversation,
+    Followed,
+    Generate,
+    Generated,
+    JobProgressed,
+    ListConversations,
+    OpenConversation,
+    TokensGenerated,
+)
+from workbench.text import format_bytes
+from workbench.ui.actions import bindings_of
+from workbench.ui.bench import Bench, ErrorLine
+from workbench.ui.environment import over_ssh
+from workbench.ui.link import SessionLink
+from workbench.ui.session_state import SessionState
+from workbench.ui.strip_text import job_text, progress_text, quant_word
+from workbench.ui.widgets.one_line import OneLine
+from workbench.ui.widgets.transcript import Transcript, Turn
+
+NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
+
+
+class Prompt(TextArea):
+    """A message of several lines: enter sends, ctrl+j starts a new line."""
+
+    class Sent(Message):
+        """Enter on a message that is not blank."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            if self.text.strip():
+                self.post_message(self.Sent(self.text))
+        elif event.key in NEWLINE_KEYS:
+            event.stop()
+            event.prevent_default()
+            self.insert("\n")
+        else:
+            await super()._on_key(event)
+
+
+class ChatBench(Bench):
+    """The conversation, one line on what goes on, and the message being written."""
+
+    NAME = "chat"
+    NEEDS_TORCH = True
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
+
+    def __init__(self, link: SessionLink) -> None:
+        super().__init__(link)
+        self.conversation_id = ""
+        self.answering = False
+        self._progress = ""
+        self._tokens = 0
+
+    def compose(self) -> ComposeResult:
+        yield Transcript(id="chat-transcript", scroll_step=3 if over_ssh() else 1)
+        yield ErrorLine()
+        yield OneLine(id="chat-status")
+        yield Prompt(id="chat-input", placeholder="Write a message. enter sends, ctrl+j starts a new line.")
+
+    def first_focus(self) -> Widget:
+        return self.query_one(Prompt)
+
+    @property
+    def transcript(self) -> Transcript:
+        """The conversation on screen."""
+        return self.query_one(Transcript)
+
+    def bench_shown(self) -> None:
+        self.query_one(Prompt).cursor_blink = False
+        if not self.transcript.turns:
+            self._show_opening()
+        self._show_status()
+
+    def session_changed(self, old: SessionState, new: SessionState) -> None:
+        if new.attached and not self.answering:
+            running = new.status.conversation_id if new.status else ""
+            was_running = old.status.conversation_id if old.status and old.attached else ""
+            another_answers_here = running != was_running and running == self.conversation_id != ""
+            if new.attachments != old.attachments or not self.transcript.turns or another_answers_here:
+                self.restore(running)
+        if not self.transcript.turns:
+            self._show_opening()
+        self._show_status()
+
+    # --- Restoring -----------------------------------------------------------------------------------------
+
+    @work(group="chat-restore", exclusive=True, exit_on_error=False)
+    async def restore(self, running: str) -> None:
+        """Show the conversation being answered, following it, or else the newest one."""
+        try:
+            if running:
+                await self._follow(running)
+                return
+            wanted = self.conversation_id
+            if not wanted:
+                listed = await self.link.ask(ListConversations(limit=1), ConversationsListed)
+                wanted = str(listed.conversations[0].get("id") or "") if listed.conversations else ""
+            if wanted and not self.answering:
+                read = await self.link.ask(OpenConversation(wanted), ConversationRead)
+                self._show_conversation(read.conversation)
+        except JobCancelled:
+            return
+        except WorkbenchError as error:
+            # A worker without a history yet is no failure of the chat.
+            if error.kind not in ("unknown-request", "unknown-conversation"):
+                self.show_error(error)
+
+    async def _follow(self, conversation_id: str) -> None:
+        self._set_answering(True)
+        try:
+            followed = await self.link.ask(FollowConversation(conversation_id), Followed, self._on_event)
+            self._show_conversation(followed.conversation)
+        finally:
+            self._set_answering(False)
+
+    def _show_conversation(self, conversation: dict[str, Any], growing: bool = False) -> None:
+        self.conversation_id = str(conversation.get("id") or self.conversation_id)
+        turns = [_turn(message) for message in conversation.get("messages") or [] if message.get("role") != "system"]
+        if growing:
+            if not turns or turns[-1].role != "assistant":
+                turns.append(Turn("assistant", ""))
+            turns[-1].growing = True
+            turns[-1].foot = ""
+        self.transcript.set_turns(turns)
+        if not turns:
+            self._show_opening()
+
+    def _show_opening(self) -> None:
+        self.transcript.set_turns([])
+        words = [Turn("note", "Talk to the model, and see how fast it answers and what it takes.")]
+        if not self.session.chosen:
+            words.append(Turn("note", "ctrl+o chooses a model; the samples are small and run on any CPU."))
+        elif self.session.model is None:
+            words.append(Turn("note", f"ctrl+l loads {self.session.chosen}; what is not on this box is fetched first."))
+        if self.is_mounted:
+            self.transcript.set_turns(words)
+
+    # --- Talking -------------------------------------------------------------------------------------------
+
+    @on(Prompt.Sent)
+    def send(self, message: Prompt.Sent) -> None:
+        if self.answering:
+            self.post_message(self.Said("The model is still answering; escape stops it."))
+        elif self.session.model is None:
+            self._show_status(refused=True)
+        else:
+            self.query_one(Prompt).text = ""
+            self.answer(message.text)
+
+    @work(group="chat-answer", exclusive=True, exit_on_error=False)
+    async def answer(self, prompt: str) -> None:
+        """Ask for an answer and show it as it grows."""
+        self.show_error(None)
+        if self.transcript.turns and self.transcript.turns[0].role == "note":
+            self.transcript.set_turns([])
+        self.transcript.add(Turn("user", prompt))
+        turn = Turn("assistant", "", growing=True)
+        self.transcript.add(turn)
+        self._set_answering(True)
+        try:
+            request = Generate(prompt, conversation_id=self.conversation_id)
+            reply = await self.link.ask(request, Generated, self._on_event)
+        except JobCancelled:
+            self._end_turn(turn, foot="stopped before the answer began")
+        except WorkbenchError as error:
+            self._answer_failed(turn, prompt, error)
+        else:
+            self.conversation_id = reply.conversation_id or self.conversation_id
+            model = self.session.model
+            figures = figures_line(reply.result, quant_word(model) if model else "")
+            self._end_turn(turn, text=str(reply.result.get("text") or turn.text), foot=figures)
+        finally:
+            self._set_answering(False)
+
+    def _answer_failed(self, turn: Turn, prompt: str, error: WorkbenchError) -> None:
+        lost = error.kind == "session-lost"
+        self._end_turn(turn, foot="cut off: the session was lost; what came is saved" if lost else "cut off: it failed")
+        self.show_error(error)
+        field = self.query_one(Prompt)
+        if not turn.text and not field.text:
+            # Nothing was answered, so the words go back to where they can be sent again.
+            field.text = prompt
+
+    def _end_turn(self, turn: Turn, text: str | None = None, foot: str = "") -> None:
+        turn.finish(text, foot)
+        self.transcript.lay_out()
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, TokensGenerated):
+            self._tokens, self._progress = event.count, ""
+            self.transcript.grow(event.text)
+        elif isinstance(event, AnswerStarted):
+            self.conversation_id = event.conversation_id or self.conversation_id
+            self._progress = ""
+        elif isinstance(event, JobProgressed):
+            self._progress = f"{event.phase} {progress_text(event.done, event.total, event.unit)}".strip()
+        elif isinstance(event, ConversationOpened):
+            self._show_conversation(event.conversation, growing=True)
+        self._show_status()
+
+    def _set_answering(self, answering: bool) -> None:
+        self.answering = answering
+        self._tokens, self._progress = 0, ""
+        self.refresh_bindings()
+        self._show_status()
+
+    # --- One line on what goes on --------------------------------------------------------------------------
+
+    def _show_status(self, refused: bool = False) -> None:
+        if not self.is_mounted:
+            return
+        self.query_one("#chat-status", OneLine).show(self._status(refused))
+
+    def _status(self, refused: bool) -> Content:
+        state, key = self.session, "bold $accent"
+        if self.answering:
+            what = self._progress or (f"answering · {self._tokens:,} tokens" if self._tokens else "answering")
+            return Content.assemble((what, "$accent"), ("   escape", key), (" stops", "$muted"))
+        if state.model_lane.job == "load_model":
+            return Content.assemble((job_text(state.model_lane), "$accent"), ("   ctrl+c", key), (" stops", "$muted"))
+        if not state.attached:
+            return Content.styled("No session yet; what you write stays here.", "$muted")
+        if state.model is None:
+            style = "bold $warn" if refused else "$muted"
+            if not state.chosen:
+                return Content.assemble(("No model is chosen.  ", style), ("ctrl+o", key), (" chooses one", "$muted"))
+            loads = f" loads {state.chosen}"
+            return Content.assemble(("No model is loaded.  ", style), ("ctrl+l", key), (loads, "$muted"))
+        if not state.chosen_is_loaded and state.chosen:
+            held = f"{state.model.name} answers; "
+            return Content.assemble((held, "$muted"), ("ctrl+l", key), (f" loads {state.chosen}", "$muted"))
+        return Content.assemble((f"{state.model.name} · {quant_word(state.model)}", "$muted"))
+
+    # --- Actions -------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "stop":
+            return self.answering
+        return super().check_action(action, parameters)
+
+    def action_stop(self) -> None:
+        if self.link.client is not None:
+            self.link.client.send(Cancel())
+            self._progress = "stopping"
+            self._show_status()
+
+    def action_edit(self) -> None:
+        self.query_one(Prompt).focus()
+
+    def action_new(self) -> None:
+        if self.answering:
+            self.post_message(self.Said("The model is still answering; escape stops it."))
+            return
+        self.conversation_id = ""
+        self.show_error(None)
+        self._show_opening()
+        self.action_edit()
+
+    def action_copy(self) -> None:
+        answers = [turn.text for turn in self.transcript.turns if turn.role == "assistant" and turn.text]
+        if answers:
+            self.post_message(self.CopyRequested(answers[-1], "the answer"))
+
+
+def _turn(message: dict[str, Any]) -> Turn:
+    role = str(message.get("role") or "assistant")
+    text = str(message.get("text") or message.get("content") or "")
+    result = message.get("result") or message.get("figures") or message.get("stats")
+    foot = figures_line(result, str(message.get("quant") or "")) if isinstance(result, dict) else ""
+    return Turn(role, text, foot=foot if role == "assistant" else "")
+
+
+def figures_line(result: dict[str, Any], quant: str = "") -> str:
+    """``nf4 · 143 in (120 reused) · 87 out · first 0.21 s · 41 tok/s · KV 17 MiB``, of what is known."""
+    memory = result.get("memory") if isinstance(result.get("memory"), dict) else {}
+    reused = f" ({result['reused_tokens']:,} reused)" if result.get("reused_tokens") else ""
+    known: list[tuple[Any, Callable[[], str]]] = [
+        (quant, lambda: quant),
+        (result.get("prompt_tokens"), lambda: f"{result['prompt_tokens']:,} in{reused}"),
+        (result.get("new_tokens"), lambda: f"{result['new_tokens']:,} out"),
+        (result.get("time_to_first_token_seconds"), lambda: f"first {result['time_to_first_token_seconds']:.2f} s"),
+        (result.get("tokens_per_second"), lambda: f"{result['tokens_per_second']:.1f} tok/s"),
+        (memory.get("kv_cache_bytes"), lambda: f"KV {format_bytes(memory['kv_cache_bytes'])}"),
+    ]
+    ends = {"length": "cut at max new tokens", "cancelled": "stopped", "failed": "failed"}
+    known.append((ends.get(str(result.get("finish_reason"))), lambda: ends[str(result["finish_reason"])]))
+    return " · ".join(word() for value, word in known if value)
+
+
+BENCH = ChatBench

@@ -1,0 +1,107 @@
+"""A doctor's report as rows, as text to copy and as Markdown; pure functions of the report's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from textual.content import Content
+
+from workbench.text import format_bytes, one_line
+from workbench.ui.widgets.bars import left
+from workbench.ui.widgets.row_list import Row
+
+NAME_WIDTH = 24
+
+
+def show_value(value: Any, limit: int = 200) -> str:
+    """A fact in words; an unknown one says so."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return one_line(", ".join(f"{key} {show_value(item, 60)}" for key, item in value.items()), limit)
+    if isinstance(value, (list, tuple)):
+        return one_line(", ".join(show_value(item, 120) for item in value), limit) or "none"
+    text = str(value)
+    return text if len(text) <= limit and "\n" not in text else one_line(text, limit)
+
+
+def _value_of(name: str, value: Any) -> str:
+    if name.endswith("_bytes") and isinstance(value, int) and value >= 0:
+        return format_bytes(value)
+    return show_value(value)
+
+
+def _label(name: str) -> str:
+    return name.removesuffix("_bytes").replace("_", " ")
+
+
+def fact_rows(facts: dict[str, Any], opened: set[str]) -> Iterator[Row]:
+    """Groups of facts, folded unless their key is in `opened`; unknown facts are left out of the count."""
+    for group, value in facts.items():
+        key = f"facts:{group}"
+        items = _items(value)
+        if not items:
+            yield Row(f"fact:{group}", _fact_line(_label(group), _value_of(group, value), "  "), value)
+            continue
+        mark = "▾ " if key in opened else "▸ "
+        yield Row(key, _fact_line(_label(group), _summary(group, value), mark), value)
+        if key in opened:
+            for name, item in items:
+                yield Row(f"fact:{group}.{name}", _fact_line("  " + _label(name), _value_of(name, item), "  "), item)
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, (list, tuple)):
+        return [(str(i), item) for i, item in enumerate(value)]
+    return []
+
+
+def _summary(group: str, value: Any) -> str:
+    items = _items(value)
+    if isinstance(value, dict):
+        for name in ("version", "os", "cuda"):
+            if value.get(name):
+                return show_value(value[name])
+        known = sum(item is not None for _, item in items)
+        return f"{known} known" if known < len(items) else f"{known} entries"
+    names = [str(item.get("name")) for _, item in items if isinstance(item, dict) and item.get("name")]
+    return ", ".join(names) if names else f"{len(items)} entries"
+
+
+def _fact_line(name: str, value: str, mark: str) -> Content:
+    style = "$muted" if value == "unknown" else ""
+    return Content.assemble((mark, "$accent"), left(name, NAME_WIDTH, "$muted"), " ", (value, style))
+
+
+def fix_text(finding: dict[str, Any]) -> str:
+    """The steps of a fix, one a line, ready to paste into a shell."""
+    return "\n".join(str(step) for step in finding.get("fix") or [])
+
+
+def report_markdown(report: dict[str, Any]) -> str:
+    """The report as Markdown for an issue."""
+    lines = ["## workbench doctor", "", f"**Verdict: {report.get('verdict') or 'unknown'}**", ""]
+    for finding in report.get("findings") or []:
+        lines += [f"### {finding.get('severity')}: {finding.get('title')}", "", f"`{finding.get('id')}`", ""]
+        if finding.get("why"):
+            lines += [str(finding["why"]), ""]
+        if finding.get("evidence"):
+            lines += [f"- {key}: `{show_value(value, 300)}`" for key, value in finding["evidence"].items()] + [""]
+        if finding.get("fix"):
+            lines += ["```", fix_text(finding), "```", ""]
+        if finding.get("source"):
+            lines += [f"Source: {finding['source']}", ""]
+    lines += ["### Facts", ""]
+    for group, value in (report.get("facts") or {}).items():
+        items = _items(value)
+        if not items:
+            lines.append(f"- **{_label(group)}**: {_value_of(group, value)}")
+            continue
+        lines.append(f"- **{_label(group)}**")
+        lines += [f"  - {_label(name)}: {_value_of(name, item)}" for name, item in items if item is not None]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,100 @@
+"""What is always in sight: the bench strip, the session strip, and the banner of a lost session."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.content import Content
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widgets import Static
+
+from workbench.ui.actions import BENCHES
+from workbench.ui.gauges import Gauges
+from workbench.ui.session_state import LOST, SessionState
+from workbench.ui.strip_text import strip_line
+from workbench.ui.widgets.one_line import OneLine
+
+WIDE = 100
+
+
+class BenchStrip(OneLine):
+    """The five benches with their keys; the current one in the accent colour."""
+
+    current = reactive("doctor")
+    """Id of the bench on screen."""
+
+    class Picked(Message):
+        """A bench was clicked."""
+
+        def __init__(self, bench: str) -> None:
+            super().__init__()
+            self.bench = bench
+
+    def watch_current(self) -> None:
+        self.repaint()
+
+    def line(self, width: int) -> Content:
+        wide = width >= WIDE
+        parts = []
+        for number, (bench, title, short) in enumerate(BENCHES, 1):
+            text = f" {number} {title if wide else short} "
+            if bench == self.current:
+                parts.append(Content.styled(text, "bold $on-accent on $accent"))
+            else:
+                parts.append(Content.assemble((text[:3], "bold $accent"), (text[3:], "$muted")))
+        benches = Content("  " if wide else " ").join(parts)
+        keys = [("ctrl+o", "model"), ("ctrl+p", "palette"), ("?", "help")] if wide else [("^p", "all"), ("?", "help")]
+        hints = Content("   " if wide else "  ").join(
+            Content.assemble((key, "$accent"), (f" {word}", "$muted")) for key, word in keys
+        )
+        return Content.assemble(benches, " " * max(1, width - benches.cell_length - hints.cell_length - 1), hints)
+
+    def on_click(self, event: events.Click) -> None:
+        position = 0
+        wide = self.size.width >= WIDE
+        for number, (bench, title, short) in enumerate(BENCHES, 1):
+            position += len(f" {number} {title if wide else short} ") + (2 if wide else 1)
+            if event.x < position:
+                self.post_message(self.Picked(bench))
+                return
+
+
+class SessionStrip(OneLine):
+    """Model, environment, memory and work of the session."""
+
+    session: reactive[SessionState] = reactive(SessionState)
+    gauges: reactive[Gauges | None] = reactive(None)
+
+    def watch_session(self) -> None:
+        self.repaint()
+
+    def watch_gauges(self) -> None:
+        self.repaint()
+
+    def line(self, width: int) -> Content:
+        return strip_line(self.session, self.gauges, width)
+
+
+class LossBanner(Static):
+    """Why there is no session, and the key that starts it again."""
+
+    session: reactive[SessionState] = reactive(SessionState)
+
+    def watch_session(self) -> None:
+        error = self.session.error
+        self.display = self.session.connection == LOST and error is not None
+        if self.display and error is not None:
+            remedy = "" if error.kind == "session-lost" else f" {error.remedy}"
+            self.update(
+                Content.assemble(
+                    ("✖ ", "bold $bad"),
+                    (error.message, "bold $bad"),
+                    remedy,
+                    "\n",
+                    ("  r ", "bold $accent"),
+                    ("starts it again   ", "$muted"),
+                    ("! ", "bold $accent"),
+                    ("its last words   ", "$muted"),
+                    ("What was saved and what you typed is still here.", "$muted"),
+                )
+            )

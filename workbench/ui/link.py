@@ -1,0 +1,86 @@
+"""The one way by which benches reach the model session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from workbench.session.client import SessionClient, SessionLost
+from workbench.session.protocol import Event, Reply, Request
+
+R = TypeVar("R", bound=Reply)
+
+OpenSession = Callable[[], Awaitable[SessionClient]]
+DescribeLoss = Callable[[SessionClient], Awaitable[SessionLost]]
+
+
+async def told_by_client(client: SessionClient) -> SessionLost:
+    """What the client itself knows of its loss."""
+    return client.lost or SessionLost()
+
+
+class SessionLink:
+    """Holds the current client, and lets requests wait while the session is still starting.
+
+    Args:
+        open_session: gives a greeted client that watches broadcasts.
+        describe_loss: says why the worker behind a lost client is gone.
+    """
+
+    def __init__(self, open_session: OpenSession, describe_loss: DescribeLoss = told_by_client) -> None:
+        self._open = open_session
+        self._describe = describe_loss
+        self._client: SessionClient | None = None
+        self._attached = asyncio.Event()
+
+    @property
+    def client(self) -> SessionClient | None:
+        """The connected client, or None while there is no session."""
+        return self._client
+
+    async def attach(self) -> SessionClient:
+        """Connect. Raises WorkbenchError when no session can be had."""
+        self._client = await self._open()
+        self._attached.set()
+        return self._client
+
+    async def lost(self) -> SessionLost:
+        """Note that the session is gone, and say why."""
+        client, self._client = self._client, None
+        self._attached.clear()
+        return await self._describe(client) if client else SessionLost()
+
+    async def close(self) -> None:
+        """Detach; the worker keeps what it has."""
+        client, self._client = self._client, None
+        self._attached.clear()
+        if client:
+            await client.close()
+
+    async def ask(self, request: Request, expected: type[R], on_event: Callable[[Event], None] | None = None) -> R:
+        """Send a request as soon as there is a session, hand its events on, and return its reply.
+
+        Cancelling the awaiting task cancels the request in the worker.
+
+        Raises:
+            WorkbenchError: as the worker says, or `SessionLost`.
+            JobCancelled: the request was stopped.
+        """
+        await self._attached.wait()
+        client = self._client
+        if client is None:
+            raise SessionLost()
+        if on_event is None:
+            return await client.ask(request, expected)
+        call = client.start(request)
+        try:
+            async for event in call.events():
+                on_event(event)
+            reply = await call.reply()
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if not isinstance(reply, expected):
+            raise SessionLost(f"The session answered {type(reply).__name__} to {type(request).__name__}.")
+        return reply

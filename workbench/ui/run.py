@@ -1,0 +1,49 @@
+"""The way into the app for the command line."""
+
+from __future__ import annotations
+
+from workbench.errors import WorkbenchError
+from workbench.session.client import SessionClient, SessionLost
+from workbench.session.launch import SessionOptions, describe_loss, open_session
+from workbench.settings import Settings, load_settings
+from workbench.ui.app import WorkbenchApp
+
+
+def run_app(
+    options: SessionOptions,
+    *,
+    bench: str = "",
+    model: str = "",
+    theme: str = "",
+    mouse: bool = True,
+    settings: Settings | None = None,
+) -> int:
+    """Open the app and return its exit code.
+
+    Call `workbench.ui.environment.prepare_environment` before this module is imported.
+
+    Args:
+        options: which session to attach to or start.
+        bench: doctor, tokens, architecture, vram or chat; the last one when empty.
+        model: the model of every bench; the loaded or last one when empty.
+        theme: theme for this run.
+        mouse: whether to ask the terminal for mouse reports.
+        settings: those already read; else they are read now.
+
+    Raises:
+        WorkbenchError: the app itself failed.
+    """
+
+    async def open_now() -> SessionClient:
+        return await open_session(options)
+
+    async def explain(client: SessionClient) -> SessionLost:
+        return await describe_loss(client)
+
+    app = WorkbenchApp(
+        settings or load_settings(), open_now, describe_loss=explain, bench=bench, model=model, theme=theme
+    )
+    code = app.run(mouse=mouse)
+    if app.return_code:
+        raise WorkbenchError("app-failed", "The app ended with an error.", "Its report stands above.")
+    return code or 0

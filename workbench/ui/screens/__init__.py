@@ -1,0 +1,1 @@
+"""Screens over the main one; each module is imported when its screen is first opened."""

@@ -1,0 +1,187 @@
+"""Choose the model of every bench: samples, Hub cache, catalogue, directories, or any id or path typed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from workbench.errors import JobCancelled, WorkbenchError
+from workbench.session.protocol import ListModels, ModelsListed
+from workbench.text import format_bytes, format_count
+from workbench.ui.link import SessionLink
+from workbench.ui.screens.dialog import Dialog
+from workbench.ui.session_state import SessionState
+from workbench.ui.widgets.bars import left, right
+from workbench.ui.widgets.row_list import Row, RowList, gap, heading
+
+SECTIONS = (
+    ("sample", "SAMPLES"),
+    ("hub", "HUB CACHE"),
+    ("directory", "DIRECTORIES"),
+    ("catalogue", "CATALOGUE  for planning before any download"),
+)
+LIST_KEYS = ("up", "down", "pageup", "pagedown")
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The model named, and whether to load it at once."""
+
+    name: str
+    load: bool = False
+
+
+class ModelPicker(Dialog[Picked]):
+    """Type to search; enter chooses, ctrl+l chooses and loads."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+l", "load", "Load", show=False),
+        Binding("enter", "choose", "Choose", show=False),
+    ]
+
+    def __init__(self, link: SessionLink, directories: Iterable[str], state: SessionState) -> None:
+        super().__init__("model-picker")
+        self._link = link
+        self._directories = tuple(directories)
+        self._state = state
+        self._models: list[dict[str, Any]] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box"):
+            yield Static("Model of every bench", classes="box-title")
+            yield Input(placeholder="Search, or type a Hub id, a directory or a .gguf file", id="picker-search")
+            yield RowList(id="picker-list")
+            yield Static(id="picker-foot", classes="box-foot")
+
+    def on_mount(self) -> None:
+        self.query_one(Input).cursor_blink = False
+        self.query_one(Input).focus()
+        self._foot("Looking at this box …")
+        self._models = [_directory(path) for path in self._directories]
+        self.fill()
+        self.list_models()
+
+    @work(group="list", exclusive=True, exit_on_error=False)
+    async def list_models(self) -> None:
+        """Ask the session what there is."""
+        try:
+            listed = await self._link.ask(ListModels(), ModelsListed)
+        except JobCancelled:
+            return
+        except WorkbenchError as error:
+            self._foot(f"✖ {error.message} {error.remedy}")
+        else:
+            self._models = [*listed.models, *(_directory(path) for path in self._directories)]
+            self._foot("")
+            self.fill()
+
+    def _foot(self, problem: str) -> None:
+        keys = Content.assemble(
+            ("enter", "bold $accent"),
+            " chooses   ",
+            ("ctrl+l", "bold $accent"),
+            " chooses and loads   ",
+            ("escape", "bold $accent"),
+            " leaves",
+        )
+        self.query_one("#picker-foot", Static).update(Content.assemble(problem, "\n", keys) if problem else keys)
+
+    @on(Input.Changed)
+    def fill(self) -> None:
+        """Show the models that match what is typed."""
+        typed = self.query_one(Input).value.strip()
+        words = typed.lower().split()
+        matching = [
+            model
+            for model in self._models
+            if all(word in f"{model.get('name')} {model.get('title')}".lower() for word in words)
+        ]
+        self.query_one(RowList).set_rows(
+            self._rows(matching, typed), cursor_key=None if typed else f"model:{self._state.chosen}"
+        )
+
+    def _rows(self, models: list[dict[str, Any]], typed: str) -> Iterable[Row]:
+        exact = any(model.get("name") == typed for model in models)
+        kinds = {kind for kind, _ in SECTIONS}
+        for kind, title in (*SECTIONS, ("", "OTHERS")):
+            section = [m for m in models if m.get("kind") == kind or (not kind and m.get("kind") not in kinds)]
+            if section:
+                yield heading(title)
+                yield from (Row(f"model:{m.get('name')}", _line(m, self._is_loaded(m)), m) for m in section)
+                yield gap(title)
+        if typed and not exact:
+            line = Content.assemble("use ", (typed, "bold $accent"), ("  as a Hub id or a path", "$muted"))
+            yield Row("typed", line, {"name": typed})
+
+    def _is_loaded(self, model: dict[str, Any]) -> bool:
+        return self._state.model is not None and self._state.model.name == model.get("name")
+
+    def on_key(self, event: events.Key) -> None:
+        # The field keeps the focus; the arrow keys move through the list all the same.
+        listing = self.query_one(RowList)
+        if event.key in LIST_KEYS and self.focused is not listing:
+            event.stop()
+            event.prevent_default()
+            step = -1 if event.key.endswith("up") else 1
+            (listing.action_page if event.key.startswith("page") else listing.action_cursor)(step)
+
+    @on(Input.Submitted)
+    @on(RowList.Chosen)
+    def action_choose(self) -> None:
+        self._dismiss(load=False)
+
+    def action_load(self) -> None:
+        self._dismiss(load=True)
+
+    def _dismiss(self, load: bool) -> None:
+        row = self.query_one(RowList).row
+        if row is not None:
+            self.dismiss(Picked(str(row.data["name"]), load))
+
+
+def _directory(path: str) -> dict[str, Any]:
+    there = Path(path).expanduser()
+    return {"name": str(there), "kind": "directory", "title": "from your settings", "present": there.exists()}
+
+
+def _line(model: dict[str, Any], loaded: bool) -> Callable[[int], Content]:
+    name = str(model.get("name"))
+    title = str(model.get("title") or "")
+    parameters, size = model.get("parameters"), model.get("size_bytes")
+    if loaded:
+        word, style = "● loaded", "$good"
+    elif model.get("problem"):
+        word, style = "✖ unusable", "$bad"
+    elif model.get("present"):
+        word, style = "here", "$good"
+    elif model.get("kind") == "catalogue":
+        word, style = "plan only", "$muted"
+    elif model.get("fetchable"):
+        word, style = "to fetch", "$warn"
+    else:
+        word, style = "not here", "$muted"
+
+    def line(width: int) -> Content:
+        tail = Content.assemble(
+            right(format_count(parameters) if parameters else "", 8),
+            " ",
+            right(format_bytes(size) if size else "", 10, "$muted"),
+            "  ",
+            left(word, 11, style),
+        )
+        room = max(10, width - tail.cell_length - 3)
+        label = Content.assemble("  ", name)
+        if title and title.lower() != name.lower() and width >= 90:
+            label = Content.assemble(label, (f"  {title}", "$muted"))
+        return Content.assemble(label.truncate(room, ellipsis=True, pad=True), " ", tail)
+
+    return line

@@ -1,0 +1,106 @@
+"""What the screen knows of the model session: a frozen record and the pure function that folds events into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Union
+
+from workbench.errors import WorkbenchError
+from workbench.session.protocol import LaneStatus, ModelStatus, SessionStatus, StatusChanged
+
+STARTING = "starting"
+ATTACHED = "attached"
+LOST = "lost"
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """One moment of the session as the app sees it."""
+
+    connection: str = STARTING
+    """``starting``, ``attached`` or ``lost``."""
+    chosen: str = ""
+    """The model of every bench, as the user named it; empty when none is chosen yet."""
+    status: SessionStatus | None = None
+    """The worker's last snapshot; kept after a loss, so that the screen can say what was there."""
+    error: WorkbenchError | None = None
+    """Why there is no session, while `connection` is ``lost``."""
+    attachments: int = 0
+    """How often the app has attached; a change tells benches to ask again."""
+
+    @property
+    def attached(self) -> bool:
+        """Whether requests are answered now."""
+        return self.connection == ATTACHED
+
+    @property
+    def model(self) -> ModelStatus | None:
+        """The loaded model; None when none is loaded or nobody knows."""
+        return self.status.model if self.status and self.attached else None
+
+    @property
+    def chosen_is_loaded(self) -> bool:
+        """Whether the model in memory is the one that the benches show."""
+        return self.model is not None and self.model.name == self.chosen
+
+    @property
+    def model_lane(self) -> LaneStatus:
+        """What the model lane does."""
+        return self.lane("model")
+
+    def lane(self, name: str) -> LaneStatus:
+        """A lane by name; an idle one when the worker has not told."""
+        lanes = self.status.lanes if self.status and self.attached else ()
+        return next((lane for lane in lanes if lane.name == name), LaneStatus(name))
+
+
+@dataclass(frozen=True)
+class Attaching:
+    """A session is being looked for or started."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A worker answered."""
+
+    status: SessionStatus
+
+
+@dataclass(frozen=True)
+class Lost:
+    """There is no session: it could not be started, or it went away."""
+
+    error: WorkbenchError
+
+
+@dataclass(frozen=True)
+class ModelChosen:
+    """The user named the model of every bench."""
+
+    name: str
+
+
+SessionEvent = Union[Attaching, Attached, Lost, ModelChosen, StatusChanged]
+
+
+def reduce(state: SessionState, event: SessionEvent) -> SessionState:
+    """The state after an event; the same object when nothing changed."""
+    if isinstance(event, Attaching):
+        return replace(state, connection=STARTING, error=None)
+    if isinstance(event, Attached):
+        loaded = event.status.model.name if event.status.model else ""
+        return replace(
+            state,
+            connection=ATTACHED,
+            status=event.status,
+            error=None,
+            chosen=state.chosen or loaded,
+            attachments=state.attachments + 1,
+        )
+    if isinstance(event, Lost):
+        return replace(state, connection=LOST, error=event.error)
+    if isinstance(event, ModelChosen):
+        return state if event.name == state.chosen else replace(state, chosen=event.name)
+    if event.status == state.status:
+        return state
+    return replace(state, status=event.status)

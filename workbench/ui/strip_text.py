@@ -1,0 +1,155 @@
+"""The session strip as a pure function: model, environment, memory and work, as much as a width holds."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from textual.content import Content
+
+from workbench.session.protocol import LaneStatus, ModelStatus, SessionStatus
+from workbench.text import format_bytes, gib
+from workbench.ui.gauges import Gauges
+from workbench.ui.session_state import LOST, STARTING, SessionState
+from workbench.ui.widgets.bars import bar
+
+JOB_WORDS = {
+    "load_model": "loading",
+    "fetch_model": "fetching",
+    "unload_model": "unloading",
+    "generate": "answering",
+    "inspect_model": "inspecting",
+    "count_tokens": "counting",
+    "estimate_memory": "estimating",
+    "diagnose": "examining",
+    "warm": "importing torch",
+    "list_models": "listing models",
+}
+SHORT_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+SEPARATOR = (" │ ", "$faint")
+
+
+def job_text(lane: LaneStatus) -> str:
+    """What a lane does, with real counts where the job reports them; empty when it is idle."""
+    if not lane.job:
+        return ""
+    words = JOB_WORDS.get(lane.job, lane.job.replace("_", " "))
+    if lane.phase and lane.phase not in words:
+        words += f" · {lane.phase}"
+    return f"{words} {progress_text(lane.done, lane.total, lane.unit)}".rstrip()
+
+
+def progress_text(done: int, total: int | None, unit: str) -> str:
+    """``120 of 273 tensors · 44 %``; bytes with their unit; empty when nothing was counted yet."""
+    if not done and not total:
+        return ""
+    if unit == "bytes":
+        counted = f"{format_bytes(done)} of {format_bytes(total)}" if total else format_bytes(done)
+    else:
+        counted = f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}"
+    return f"{counted.rstrip()} · {100 * done // total} %" if total else counted.rstrip()
+
+
+def quant_word(model: ModelStatus) -> str:
+    """``nf4``, ``nf4 double``, or the dtype of a model that is not quantized."""
+    if model.quant == "none":
+        return SHORT_DTYPES.get(model.dtype, model.dtype)
+    return f"{model.quant} double" if model.double_quant else model.quant
+
+
+def strip_line(state: SessionState, gauges: Gauges | None, width: int) -> Content:
+    """The strip at this width. Narrow ones give up, in this order: bars, detail of the environment, gauges."""
+    model, environment, memory = _model(state), _environment(state.status), _memory(gauges)
+    work = _work(state)
+    levels = [0, 0, 0]
+    for part in (2, 1, 0, 1, 2, 0, 1, 2, 0):
+        if _join(model, environment, memory, levels).cell_length + work.cell_length + 3 <= width:
+            break
+        levels[part] += 1
+    joined = _join(model, environment, memory, levels)
+    space = width - joined.cell_length - work.cell_length - 1
+    if space < 3:
+        work = work.truncate(max(0, width - joined.cell_length - 4), ellipsis=True)
+        space = width - joined.cell_length - work.cell_length - 1
+    return Content.assemble(joined, " " * max(1, space), work)
+
+
+def _join(model: list[Content], environment: list[Content], memory: list[Content], levels: list[int]) -> Content:
+    parts = [
+        variants[min(level, len(variants) - 1)]
+        for variants, level in zip((model, environment, memory), levels, strict=True)
+    ]
+    joined = Content(" ")
+    for i, part in enumerate(part for part in parts if part):
+        joined = Content.assemble(joined, SEPARATOR if i else "", part)
+    return joined
+
+
+def _model(state: SessionState) -> list[Content]:
+    model = state.model
+    if state.chosen and not state.chosen_is_loaded:
+        name = state.chosen.rstrip("/").rpartition("/")[2] or state.chosen
+        held = f" · {model.name} {quant_word(model)} in memory" if model else ""
+        start = Content.assemble(("○ ", "$muted"), name)
+        short = start.truncate(28, ellipsis=True)
+        return [Content.assemble(start, (" · not loaded" + held, "$muted")), start, short]
+    if model is None:
+        return [Content.styled("○ no model · ctrl+o chooses one", "$muted"), Content.styled("○ no model", "$muted")]
+    name = model.name.rstrip("/").rpartition("/")[2]
+    start = Content.assemble(("● ", "$good"), (name, "bold"), (f" · {quant_word(model)}", ""))
+    dtype = "" if model.quant == "none" else f" · {SHORT_DTYPES.get(model.dtype, model.dtype)}"
+    full = Content.assemble(start, f"{dtype} · {model.device} · {format_bytes(model.weights_bytes)}")
+    middle = Content.assemble(start, f" · {model.device}")
+    return [full, middle, start, start.truncate(28, ellipsis=True)]
+
+
+def _environment(status: SessionStatus | None) -> list[Content]:
+    if status is None:
+        return [Content("")]
+    place = PurePath(status.executable).parent.parent.name
+    python = "py" + ".".join(status.python_version.split(".")[:2])
+    torch = {
+        "ready": f"torch {status.torch_version}",
+        "importing": "importing torch",
+        "missing": "no torch",
+        "broken": "torch broken",
+    }.get(status.torch_state, "")
+    style = "$warn" if status.torch_state in ("missing", "broken") else "$muted"
+    full = Content.assemble(
+        (f"env {place} ({python}", "$muted"), (f" {torch}" if torch else "", style), (")", "$muted")
+    )
+    short = Content.assemble((python, "$muted"), (f" {torch.partition('+')[0]}" if torch else "", style))
+    return [full, short, Content("")] if place else [short, short, Content("")]
+
+
+def _memory(gauges: Gauges | None) -> list[Content]:
+    if gauges is None:
+        return [Content("")]
+    if gauges.gpus:
+        gpu = max(gauges.gpus, key=lambda reading: reading.used_bytes)
+        name, used, total = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce "), gpu.used_bytes, gpu.total_bytes
+        load = f"  GPU {gpu.utilization_percent} %" if gpu.utilization_percent is not None else ""
+    else:
+        name, used, total = "RAM", gauges.ram_used_bytes, gauges.ram_total_bytes
+        load = f"  CPU {gauges.cpu_percent} %"
+    numbers = Content.styled(f"{name} {gib(used, 1)} of {gib(total, 1)} GiB", "$muted")
+    fraction = used / total if total else 0.0
+    level = "$bad" if fraction > 0.95 else "$warn" if fraction > 0.85 else "$accent"
+    return [
+        Content.assemble(numbers, " ", bar(fraction, 10, level), (load, "$muted")),
+        Content.assemble(numbers, (load, "$muted")),
+        Content("") if not gauges.gpus else numbers,
+        Content(""),
+    ]
+
+
+def _work(state: SessionState) -> Content:
+    if state.connection == STARTING:
+        return Content.styled("starting the session", "$warn")
+    if state.connection == LOST:
+        return Content.styled("✖ no session", "bold $bad")
+    busy = [text for name in ("model", "children", "quick") if (text := job_text(state.lane(name)))]
+    if busy:
+        queued = sum(lane.queued for lane in state.status.lanes) if state.status else 0
+        return Content.styled(busy[0] + (f" · {queued} waiting" if queued else ""), "$accent")
+    speed = state.status.tokens_per_second if state.status else None
+    return Content.styled(f"idle · last {speed:.0f} tok/s" if speed else "idle", "$muted")

@@ -1,0 +1,1 @@
+"""The house widgets: few, cheap, and safe for text that others wrote."""

@@ -1,0 +1,211 @@
+"""A list of one-line rows with a cursor. Only visible rows are rendered, so ten thousand cost what ten do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.visual import Visual
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its identity, what to show at a width, and what it stands for."""
+
+    key: str
+    line: Content | Callable[[int], Content]
+    data: Any = None
+    selectable: bool = True
+
+    def content(self, width: int) -> Content:
+        """The row at this width, unwrapped."""
+        return self.line if isinstance(self.line, Content) else self.line(width)
+
+
+def heading(text: str) -> Row:
+    """A row that names the section below it."""
+    return Row(f"heading:{text}", Content.styled(text, "bold $muted"), selectable=False)
+
+
+def gap(key: str) -> Row:
+    """An empty row between sections."""
+    return Row(f"gap:{key}", Content(""), selectable=False)
+
+
+class RowList(ScrollView, can_focus=True):
+    """Rows with a cursor that keeps its row, by key, when the rows are replaced."""
+
+    DEFAULT_CSS = """
+    RowList {
+        height: 1fr;
+        scrollbar-size-vertical: 1;
+        overflow-x: hidden;
+        & > .row-list--cursor { background: $panel; color: $on-panel; }
+        & > .row-list--cursor-blurred { background: $surface; }
+    }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"row-list--cursor", "row-list--cursor-blurred"}
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "cursor(-1)", "Up", show=False),
+        Binding("down,j", "cursor(1)", "Down", show=False),
+        Binding("pageup", "page(-1)", "Page up", show=False),
+        Binding("pagedown", "page(1)", "Page down", show=False),
+        Binding("home,g", "edge(-1)", "First", show=False),
+        Binding("end,G", "edge(1)", "Last", show=False),
+        Binding("enter", "choose", "Choose", show=False),
+    ]
+
+    cursor = reactive(0, repaint=False)
+    """Index of the row under the cursor."""
+
+    @dataclass
+    class Highlighted(Message):
+        """The cursor stands on another row, or its row was replaced."""
+
+        list: RowList
+        row: Row
+
+        @property
+        def control(self) -> RowList:
+            return self.list
+
+    @dataclass
+    class Chosen(Message):
+        """Enter, or a click on the row under the cursor."""
+
+        list: RowList
+        row: Row
+
+        @property
+        def control(self) -> RowList:
+            return self.list
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._rows: list[Row] = []
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows as set last."""
+        return self._rows
+
+    @property
+    def row(self) -> Row | None:
+        """The row under the cursor, if it can be chosen."""
+        if 0 <= self.cursor < len(self._rows) and self._rows[self.cursor].selectable:
+            return self._rows[self.cursor]
+        return None
+
+    def set_rows(self, rows: Iterable[Row], cursor_key: str | None = None) -> None:
+        """Replace all rows; the cursor goes to `cursor_key`, else stays on its row, else near where it was."""
+        wanted = cursor_key or (self._rows[self.cursor].key if 0 <= self.cursor < len(self._rows) else None)
+        self._rows = list(rows)
+        self.virtual_size = Size(0, len(self._rows))
+        index = next((i for i, row in enumerate(self._rows) if row.key == wanted and row.selectable), None)
+        if index is None:
+            index = self._nearest(min(self.cursor, max(0, len(self._rows) - 1)))
+        self.set_reactive(RowList.cursor, index)
+        self.refresh()
+        self.call_after_refresh(self._keep_visible)
+        self._announce()
+
+    def move_to(self, key: str) -> None:
+        """Put the cursor on the row with this key, if it is there."""
+        for i, row in enumerate(self._rows):
+            if row.key == key and row.selectable:
+                self.cursor = i
+                return
+
+    def _nearest(self, index: int) -> int:
+        for distance in range(len(self._rows)):
+            for candidate in (index + distance, index - distance):
+                if 0 <= candidate < len(self._rows) and self._rows[candidate].selectable:
+                    return candidate
+        return 0
+
+    def _announce(self) -> None:
+        if self.row is not None:
+            self.post_message(self.Highlighted(self, self.row))
+
+    def watch_cursor(self, old: int, new: int) -> None:
+        if old == new:
+            return
+        self.refresh_line(old)
+        self.refresh_line(new)
+        self._keep_visible()
+        self._announce()
+
+    def _keep_visible(self) -> None:
+        height, top = self.size.height, self.scroll_offset.y
+        if not height:
+            return
+        first = self.cursor
+        # The heading above the first row comes into view with it.
+        while first > 0 and not self._rows[first - 1].selectable and self.cursor - first < 2:
+            first -= 1
+        if first < top:
+            self.scroll_to(y=first, animate=False, immediate=True)
+        elif self.cursor >= top + height:
+            self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True)
+
+    def action_cursor(self, step: int) -> None:
+        index = self.cursor + step
+        while 0 <= index < len(self._rows) and not self._rows[index].selectable:
+            index += step
+        if 0 <= index < len(self._rows):
+            self.cursor = index
+        elif step < 0:
+            self.scroll_to(y=0, animate=False)
+
+    def action_page(self, step: int) -> None:
+        index = self.cursor + step * max(1, self.size.height - 1)
+        self.cursor = self._nearest(max(0, min(len(self._rows) - 1, index)))
+
+    def action_edge(self, step: int) -> None:
+        self.cursor = self._nearest(0 if step < 0 else len(self._rows) - 1)
+
+    def action_choose(self) -> None:
+        if self.row is not None:
+            self.post_message(self.Chosen(self, self.row))
+
+    def on_click(self, event: events.Click) -> None:
+        index = event.y + self.scroll_offset.y
+        if not (0 <= index < len(self._rows) and self._rows[index].selectable):
+            return
+        if index == self.cursor:
+            self.action_choose()
+        self.cursor = index
+
+    def on_focus(self) -> None:
+        self.refresh_line(self.cursor)
+
+    def on_blur(self) -> None:
+        self.refresh_line(self.cursor)
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        index = y + self.scroll_offset.y
+        style = self.visual_style
+        if index >= len(self._rows):
+            return Strip.blank(width, style.rich_style)
+        row = self._rows[index]
+        content = row.content(width).truncate(width, ellipsis=True)
+        if index == self.cursor and row.selectable:
+            name = "row-list--cursor" if self.has_focus else "row-list--cursor-blurred"
+            style = self.get_visual_style(name)
+        strips = Visual.to_strips(self, content, width, 1, style, pad=True)
+        return strips[0] if strips else Strip.blank(width, style.rich_style)
