@@ -1,0 +1,137 @@
+"""Decode speed of our loop beside ``model.generate``: same process, taking turns, ratios printed.
+
+    python tests/benchmarks/bench_generation.py MODEL_DIRECTORY [--tokens N] [--rounds N] [--threads N] [--device D]
+
+Both get the same prompt and write the same number of tokens; the end token is switched off for both. "decode" is
+tokens after the first by the time since the first; "turn" compares the time to the first token of a second turn
+with and without the kept KV cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import transformers
+
+from workbench.chat.generate import Generator
+from workbench.chat.sampling import SamplingOptions
+from workbench.models.load import LoadedModel, LoadOptions, load_model, unload
+from workbench.tokens.tokenizer import load_tokenizer
+
+SAMPLED = SamplingOptions(
+    temperature=0.8, top_p=0.95, top_k=50, min_p=0.02, repetition_penalty=1.1, no_repeat_ngram_size=4, seed=1
+)
+GREEDY = SamplingOptions(greedy=True)
+
+
+class FirstToken(transformers.generation.streamers.BaseStreamer):
+    """Notes when ``generate`` hands out its first new token."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        self.at.append(time.perf_counter())
+
+    def end(self) -> None:
+        pass
+
+
+def library_rate(loaded: LoadedModel, ids: list[int], options: SamplingOptions, tokens: int) -> float:
+    """Decode tokens/s of ``model.generate`` with the same filters."""
+    prompt = torch.tensor([ids], device=loaded.model.device)
+    streamer = FirstToken()
+    sampling = (
+        {}
+        if options.is_greedy
+        else {
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "top_k": options.top_k,
+            "min_p": options.min_p,
+        }
+    )
+    loaded.model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=not options.is_greedy,
+        repetition_penalty=options.repetition_penalty,
+        no_repeat_ngram_size=options.no_repeat_ngram_size,
+        max_new_tokens=tokens,
+        min_new_tokens=tokens,
+        streamer=streamer,
+        **sampling,
+    )
+    # The first call of the streamer carries the prompt.
+    return (tokens - 1) / (streamer.at[-1] - streamer.at[1])
+
+
+def own_rate(generator: Generator, ids: list[int], options: SamplingOptions, tokens: int) -> float:
+    """Decode tokens/s of our loop."""
+    result = generator.generate(ids, replace(options, max_new_tokens=tokens), fresh=True)
+    return (result.new_tokens - 1) / result.decode_seconds
+
+
+def compare(loaded: LoadedModel, generator: Generator, ids: list[int], arguments: argparse.Namespace) -> None:
+    """Print both rates and their ratio, greedy and with every sampler on."""
+    for name, options in (("greedy", GREEDY), ("all samplers", SAMPLED)):
+        own, library = [], []
+        own_rate(generator, ids, options, 4)
+        library_rate(loaded, ids, options, 4)
+        for _ in range(arguments.rounds):
+            own.append(own_rate(generator, ids, options, arguments.tokens))
+            library.append(library_rate(loaded, ids, options, arguments.tokens))
+        ratios = [a / b for a, b in zip(own, library, strict=True)]
+        print(
+            f"{loaded.facts.quant:>5} {loaded.facts.dtype:<9} {name:<13} own {statistics.median(own):7.2f} tok/s   "
+            f"generate {statistics.median(library):7.2f} tok/s   ratio {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f}-{max(ratios):.2f})"
+        )
+
+
+def second_turn(loaded: LoadedModel, generator: Generator, ids: list[int]) -> None:
+    """Print the time to the first token of a second turn, kept cache against fresh prefill."""
+    long = (ids * (2000 // len(ids) + 1))[:2000]
+    first = generator.generate(long, replace(GREEDY, max_new_tokens=8), fresh=True)
+    second = [*long, *first.ids, *ids[:20]]
+    kept = generator.generate(second, replace(GREEDY, max_new_tokens=1))
+    fresh = generator.generate(second, replace(GREEDY, max_new_tokens=1), fresh=True)
+    print(
+        f"{loaded.facts.quant:>5} {loaded.facts.dtype:<9} second turn of {len(second)} tokens: reused "
+        f"{kept.reused_tokens}, first token after {kept.time_to_first_token_seconds:.3f} s, fresh "
+        f"{fresh.time_to_first_token_seconds:.3f} s, ratio "
+        f"{fresh.time_to_first_token_seconds / kept.time_to_first_token_seconds:.1f}"
+    )
+
+
+def main() -> None:
+    """Measure bf16 (or what the device has) and NF4."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    tokenizer = load_tokenizer(str(arguments.directory))
+    ids = tokenizer.encode(
+        "<|im_start|>user\nTell me a long story about a fox and a crow.<|im_end|>\n<|im_start|>assistant\n"
+    )
+    for quant in ("none", "nf4"):
+        loaded = load_model(arguments.directory, LoadOptions(quant, device=arguments.device))
+        generator = Generator(loaded, tokenizer)
+        generator.end_ids = frozenset()
+        compare(loaded, generator, ids, arguments)
+        second_turn(loaded, generator, ids)
+        unload(loaded)
+
+
+if __name__ == "__main__":
+    main()
