@@ -44,14 +44,14 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     ):
         (tmp_path / folder).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / folder))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("WORKBENCH_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for variable in ("NO_COLOR", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "SSH_CONNECTION", "SSH_TTY"):
         monkeypatch.delenv(variable, raising=False)
     yield tmp_path
     if any(runtime.iterdir()):
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        monkeypatch.setenv("WORKBENCH_RUNTIME_DIR", str(runtime))
         for name in session_names():
             with contextlib.suppress(WorkbenchError):
                 asyncio.run(stop_session(name, force=True))
@@ -63,7 +63,6 @@ def smollm2_dir() -> Path:
     """The real SmolLM2-135M-Instruct as a directory of bf16 safetensors, fetched and converted once."""
     pytest.importorskip("torch")
     from workbench.models.gguf_convert import ensure_directory
-
     from workbench.models.resolve import resolve
 
     before = os.environ.get("XDG_CACHE_HOME")

@@ -13,6 +13,8 @@ from workbench.errors import WorkbenchError
 
 APP_NAME = "workbench"
 
+RUNTIME_VARIABLE = "WORKBENCH_RUNTIME_DIR"
+
 # sun_path in struct sockaddr_un is 108 bytes on Linux and 104 on macOS, terminating NUL included.
 MAX_SOCKET_PATH_BYTES = 107 if sys.platform.startswith("linux") else 103
 
@@ -59,13 +61,13 @@ def ensure_private_dir(path: Path) -> Path:
         raise WorkbenchError(
             "unsafe-directory",
             f"Cannot create the directory {path}: {error.strerror}.",
-            "Make its parent writable, or set XDG_RUNTIME_DIR, XDG_STATE_HOME or XDG_CACHE_HOME elsewhere.",
+            f"Make its parent writable, or set {RUNTIME_VARIABLE}, XDG_STATE_HOME or XDG_CACHE_HOME elsewhere.",
         ) from None
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
         raise WorkbenchError(
             "unsafe-directory",
             f"{path} is not a directory of user {os.getuid()}.",
-            "Remove it, or point XDG_RUNTIME_DIR at a directory of your own.",
+            f"Remove it, or point {RUNTIME_VARIABLE} at a directory of your own.",
         )
     if stat.S_IMODE(info.st_mode) & 0o077:
         path.chmod(0o700)
@@ -73,18 +75,25 @@ def ensure_private_dir(path: Path) -> Path:
 
 
 def runtime_dir() -> Path:
-    """The directory of sockets and locks, mode 0700, short enough for a Unix socket path.
+    """The directory of sockets and locks, mode 0700: ``$WORKBENCH_RUNTIME_DIR``, else ``/tmp/workbench-<uid>``.
+
+    Not ``$XDG_RUNTIME_DIR``: logind removes that at the last logout (pam_systemd(8)), and a session must be found again
+    by the login that follows a dropped connection.
 
     Raises:
         WorkbenchError: ``unsafe-directory`` if someone else owns it.
     """
-    value = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(value):
-        base = Path(value)
-        usable = base.is_dir() and os.access(base, os.W_OK | os.X_OK)
-        if usable and len(os.fsencode(str(base / APP_NAME))) < MAX_SOCKET_PATH_BYTES - 40:
-            return ensure_private_dir(base / APP_NAME)
-    return ensure_private_dir(Path(tempfile.gettempdir()) / f"{APP_NAME}-{os.getuid()}")
+    override = os.environ.get(RUNTIME_VARIABLE, "")
+    if override:
+        return ensure_private_dir(Path(os.path.abspath(override)))
+    base = Path("/tmp") if os.access("/tmp", os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    return ensure_private_dir(base / f"{APP_NAME}-{os.getuid()}")
+
+
+def log_dir() -> Path:
+    """Where session logs go; beside the sockets if those were put elsewhere, as names are unique only there."""
+    override = os.environ.get(RUNTIME_VARIABLE, "")
+    return ensure_private_dir((runtime_dir() if override else state_dir()) / "logs")
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -49,15 +49,14 @@ class SessionFiles:
             raise WorkbenchError(
                 "socket-path-too-long",
                 f"The socket path {socket} is longer than the {paths.MAX_SOCKET_PATH_BYTES} bytes the system allows.",
-                "Choose a shorter --session name or a shorter XDG_RUNTIME_DIR.",
+                f"Choose a shorter --session name or a shorter {paths.RUNTIME_VARIABLE}.",
             )
-        logs = paths.ensure_private_dir(paths.state_dir() / "logs")
         return SessionFiles(
             name=name,
             socket=socket,
             start_lock=folder / f"{name}.start",
             worker_lock=folder / f"{name}.lock",
-            log=logs / f"{name}.log",
+            log=paths.log_dir() / f"{name}.log",
             farewell=folder / f"{name}.farewell",
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Optional
 
 from workbench.errors import WorkbenchError
+from workbench.paths import RUNTIME_VARIABLE
 from workbench.session.protocol import MAX_FRAME_BYTES
 
 
@@ -131,7 +132,7 @@ def _foreign(path: Path, uid: int) -> WorkbenchError:
     return WorkbenchError(
         "foreign-socket",
         f"The session socket {path} belongs to another user (uid {uid}).",
-        "Set XDG_RUNTIME_DIR to a directory of your own, or choose another --session name.",
+        f"Set {RUNTIME_VARIABLE} to a directory of your own, or choose another --session name.",
     )
 
 

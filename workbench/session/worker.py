@@ -48,8 +48,8 @@ class Worker:
         self._status_due: Optional[asyncio.TimerHandle] = None
         self._alone_since = time.monotonic()
 
-    async def serve(self) -> str:
-        """Run until told to end; returns the reason."""
+    async def serve(self) -> None:
+        """Run until told to end."""
         self.log.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.end, f"received {number.name}")
@@ -67,7 +67,6 @@ class Worker:
         ticking.cancel()
         server.close()
         await self._say_farewell(reason)
-        return reason
 
     def end(self, reason: str) -> None:
         """Leave in order, soon."""
@@ -246,12 +245,13 @@ def main() -> int:
     faulthandler.register(signal.SIGUSR1)
     _prepare_environment()
     asyncio.run(_serve(files, settings))
+    return 0
+
+
+async def _serve(files: SessionFiles, settings: dict[str, Any]) -> None:
+    await Worker(files, settings["keep_model_seconds"], settings["keep_worker_seconds"]).serve()
     # Daemon threads may still be inside native code; an orderly interpreter exit would wait for or trip over them.
     os._exit(0)
-
-
-async def _serve(files: SessionFiles, settings: dict[str, Any]) -> str:
-    return await Worker(files, settings["keep_model_seconds"], settings["keep_worker_seconds"]).serve()
 
 
 def _prepare_environment() -> None:

@@ -194,7 +194,10 @@ def _answer(
         prompt = _prompt(request, record, slot, context)
         ids = slot.tokenizer.encode(prompt.text, add_special_tokens=prompt.add_special_tokens)
         context.emit(AnswerStarted(record.conversation_id, len(ids), prompt.note or record.note))
-        result = slot.generator.generate(ids, options, context.job, stream.take)
+        # What an earlier answer left in the cache changes the rounding, and with it greedy text: only the turns of one
+        # conversation share it, so that the same question asked anew has the same answer.
+        fresh = not request.conversation_id
+        result = slot.generator.generate(ids, options, context.job, stream.take, fresh=fresh)
     except GenerationFailed as error:
         stream.send()
         record.finish("failed", {**_figures(error.partial), "error": error.message})
