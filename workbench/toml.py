@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import zipimport
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ from workbench.errors import WorkbenchError
 
 
 def _parser() -> Any:
-    # Python 3.9 and 3.10 have no TOML reader of their own, but the pip beside them carries one.
     for name in ("tomllib", "tomli", "pip._vendor.tomli"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
+    # Python 3.9 and 3.10 have no TOML reader of their own, but the pip wheel inside their ensurepip carries one.
+    with contextlib.suppress(ImportError, IndexError):
+        import ensurepip
+
+        wheel = sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"))[-1]
+        return zipimport.zipimporter(f"{wheel}/pip/_vendor").load_module("tomli")
     raise WorkbenchError("missing-package", "This Python cannot read TOML.", f"{sys.executable} -m pip install tomli")
 
 

@@ -1,0 +1,62 @@
+"""Diagnosing the worker's own interpreter, or a pasted report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.environments import find_environments
+from workbench.doctor.facts import Facts
+from workbench.doctor.gather import gather_light, gather_live
+from workbench.doctor.parse import parse_report
+from workbench.doctor.report import to_json
+from workbench.doctor.selftest import SelfTestStep, run_self_test
+from workbench.session.protocol import (
+    Diagnose,
+    Diagnosed,
+    DiagnoseText,
+    DiagnosisUpdated,
+    EnvironmentsListed,
+    ListEnvironments,
+    Request,
+    RunSelfTest,
+    SelfTested,
+    SelfTestStepped,
+)
+from workbench.session.runtime import Context, Handler, Stage, quick
+
+
+def _report(facts: Facts) -> dict[str, Any]:
+    return to_json(diagnose(facts))
+
+
+def _diagnose(request: Diagnose, context: Context) -> Diagnosed:
+    facts = gather_light(context.job)
+    if request.live:
+        context.emit(DiagnosisUpdated(_report(facts)))
+        facts = gather_live(facts, context.job, lambda found: context.emit(DiagnosisUpdated(_report(found))))
+    return Diagnosed(_report(facts))
+
+
+def _diagnose_text(request: DiagnoseText, context: Context) -> Diagnosed:
+    return Diagnosed(_report(parse_report(request.text)))
+
+
+def _list_environments(request: ListEnvironments, context: Context) -> EnvironmentsListed:
+    return EnvironmentsListed([asdict(found) for found in find_environments(context.job)])
+
+
+def _self_test(request: RunSelfTest, context: Context) -> SelfTested:
+    def tell(step: SelfTestStep) -> None:
+        context.emit(SelfTestStepped(asdict(step)))
+
+    return SelfTested([asdict(step) for step in run_self_test(context.job, tell)])
+
+
+HANDLERS: dict[type[Request], Handler] = {
+    Diagnose: Handler((Stage("children", _diagnose),)),
+    DiagnoseText: quick(_diagnose_text),
+    ListEnvironments: quick(_list_environments),
+    RunSelfTest: Handler((Stage("children", _self_test),)),
+}
