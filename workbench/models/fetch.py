@@ -307,11 +307,12 @@ def _label(source: samples.SampleSource) -> str:
 
 def _all_failed(name: str, failures: list[tuple[samples.SampleSource, WorkbenchError]]) -> WorkbenchError:
     reasons = "; ".join(f"{_label(source)}: {error.message.rstrip('.')}" for source, error in failures)
-    kinds = [error.kind for _, error in failures]
-    last = failures[-1][1]
-    kind = "no-network" if "no-network" in kinds and len(set(kinds)) <= 2 else last.kind
-    remedy = last.remedy
-    if set(kinds) == {"no-network"}:
+    # A source that answered and was no good says more than one that did not answer.
+    answered = [error for _, error in failures if error.kind != "no-network"]
+    if answered:
+        kind, remedy = answered[-1].kind, answered[-1].remedy
+    else:
+        kind = "no-network"
         remedy = "Connect to the network, or fetch the model elsewhere and name its directory or .gguf file."
     details = "\n\n".join(f"{_label(source)}:\n{error.details}" for source, error in failures if error.details)
     return WorkbenchError(kind, f"Cannot fetch {one_line(name)}: {one_line(reasons, 400)}.", remedy, details)
