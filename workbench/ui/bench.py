@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from workbench.errors import WorkbenchError
+from workbench.session.protocol import Warm
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import SessionState
 
@@ -72,6 +73,7 @@ class Bench(Vertical, can_focus=True):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(id=f"bench-{self.NAME}", classes="bench")
         self.link = link
+        self._warmed = 0
 
     def first_focus(self) -> Widget:
         """What has the focus when the bench is shown."""
@@ -99,7 +101,16 @@ class Bench(Vertical, can_focus=True):
     def catch_up(self) -> None:
         """Handle what changed since the bench last looked."""
         old, self._seen = self._seen, self.session
+        self._warm_up()
         self.session_changed(old, self.session)
+
+    def _warm_up(self) -> None:
+        """Let the worker import torch while the user still looks around, once for each session."""
+        status = self.session.status
+        if self.NEEDS_TORCH and self.session.attached and status and self._warmed != self.session.attachments:
+            self._warmed = self.session.attachments
+            if status.torch_state == "not imported" and self.link.client is not None:
+                self.link.client.send(Warm())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         # While the session is lost, r must reach the screen, whose r starts it again.

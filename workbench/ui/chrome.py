@@ -43,7 +43,9 @@ class BenchStrip(OneLine):
             else:
                 parts.append(Content.assemble((text[:3], "bold $accent"), (text[3:], "$muted")))
         benches = Content("  " if wide else " ").join(parts)
-        keys = [("ctrl+o", "model"), ("ctrl+p", "palette"), ("?", "help")] if wide else [("^p", "all"), ("?", "help")]
+        keys = (
+            [("ctrl+o", "model"), ("ctrl+p", "palette"), ("?", "help")] if wide else [("ctrl+p", "all"), ("?", "help")]
+        )
         hints = Content("   " if wide else "  ").join(
             Content.assemble((key, "$accent"), (f" {word}", "$muted")) for key, word in keys
         )

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static, TextArea
 
 from workbench.ui.actions import BENCH_TITLES
 from workbench.ui.bench import Bench
@@ -39,7 +39,7 @@ class MainScreen(Screen[None]):
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "app.restart_session", "start again", show=False),
-        Binding("escape", "leave_field", "Leave the field", show=False),
+        Binding("escape", "leave_field", "leave the text", show=True, tooltip="Then 1 to 5 switch benches."),
     ]
 
     session: reactive[SessionState] = reactive(SessionState)
@@ -118,6 +118,8 @@ class MainScreen(Screen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "app.restart_session":
             return self.session.connection == LOST
+        if action == "leave_field":
+            return isinstance(self.focused, (Input, TextArea))
         return True
 
     @on(BenchStrip.Picked)

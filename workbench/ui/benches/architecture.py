@@ -162,7 +162,7 @@ class ArchitectureBench(Bench):
     @on(RowList.Highlighted)
     def describe(self, message: RowList.Highlighted) -> None:
         node = message.row.data
-        self.query_one("#architecture-detail", Static).update(_description(node, self._root))
+        self.query_one("#architecture-detail", Static).update(_description(node))
 
     @on(RowList.Chosen)
     def toggle_row(self) -> None:
@@ -189,7 +189,7 @@ class ArchitectureBench(Bench):
     def action_copy(self) -> None:
         row = self.query_one(RowList).row
         if row is not None:
-            self.post_message(self.CopyRequested(_description(row.data, self._root).plain, "the module"))
+            self.post_message(self.CopyRequested(_description(row.data).plain, "the module"))
 
 
 def _headline(model: str, result: dict[str, Any]) -> Content:
@@ -255,10 +255,10 @@ def _line_of(node: Node, depth: int, opened: bool, total: int) -> Callable[[int]
     return line
 
 
-def _description(node: Node, root: Node | None) -> Content:
-    path = node.path.partition(".")[2] or node.name if root is not None else node.path
-    parts: list[tuple[str, str]] = [(path, "bold")]
-    if node.class_name:
+def _description(node: Node) -> Content:
+    path = node.path.partition(".")[2]
+    parts: list[tuple[str, str]] = [(path or node.name, "bold")]
+    if node.class_name and node.class_name != node.name:
         parts.append((f"  {node.class_name}", "$muted"))
     if node.shape:
         parts.append((f"  {' × '.join(map(str, node.shape))}", ""))

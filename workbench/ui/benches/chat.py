@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
@@ -53,18 +53,30 @@ class Prompt(TextArea):
             super().__init__()
             self.text = text
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "send", "send", tooltip="Send the message."),
+        Binding("ctrl+j", "newline", "new line", tooltip="Start a new line; shift+enter where the terminal sends it."),
+    ]
+
     async def _on_key(self, event: events.Key) -> None:
         if event.key == "enter":
+            # TextArea itself would put a line break there before any binding is asked.
             event.stop()
             event.prevent_default()
-            if self.text.strip():
-                self.post_message(self.Sent(self.text))
+            self.action_send()
         elif event.key in NEWLINE_KEYS:
             event.stop()
             event.prevent_default()
-            self.insert("\n")
+            self.action_newline()
         else:
             await super()._on_key(event)
+
+    def action_send(self) -> None:
+        if self.text.strip():
+            self.post_message(self.Sent(self.text))
+
+    def action_newline(self) -> None:
+        self.insert("\n")
 
 
 class ChatBench(Bench):
@@ -80,6 +92,8 @@ class ChatBench(Bench):
         self.answering = False
         self._progress = ""
         self._tokens = 0
+        self._context = 0
+        """Tokens that the conversation takes so far, as the last answer told."""
 
     def compose(self) -> ComposeResult:
         yield Transcript(id="chat-transcript", scroll_step=3 if over_ssh() else 1)
@@ -145,6 +159,9 @@ class ChatBench(Bench):
 
     def _show_conversation(self, conversation: dict[str, Any], growing: bool = False) -> None:
         self.conversation_id = str(conversation.get("id") or self.conversation_id)
+        self._context = 0
+        for message in conversation.get("messages") or []:
+            self._context = context_used(figures_of(message)) or self._context
         turns = [_turn(message) for message in conversation.get("messages") or [] if message.get("role") != "system"]
         if growing:
             if not turns or turns[-1].role != "assistant":
@@ -197,6 +214,7 @@ class ChatBench(Bench):
         else:
             self.conversation_id = reply.conversation_id or self.conversation_id
             model = self.session.model
+            self._context = context_used(reply.result)
             figures = figures_line(reply.result, quant_word(model) if model else "")
             self._end_turn(turn, text=str(reply.result.get("text") or turn.text), foot=figures)
         finally:
@@ -259,7 +277,12 @@ class ChatBench(Bench):
         if not state.chosen_is_loaded and state.chosen:
             held = f"{state.model.name} answers; "
             return Content.assemble((held, "$muted"), ("ctrl+l", key), (f" loads {state.chosen}", "$muted"))
-        return Content.assemble((f"{state.model.name} · {quant_word(state.model)}", "$muted"))
+        limit = state.model.context_length
+        if self._context and limit:
+            share = self._context / limit
+            style = "$bad" if share > 0.95 else "$warn" if share > 0.8 else "$muted"
+            return Content.styled(f"{self._context:,} of {limit:,} tokens of context used", style)
+        return Content.styled(f"{state.model.name} is ready.", "$muted")
 
     # --- Actions -------------------------------------------------------------------------------------------
 
@@ -281,7 +304,7 @@ class ChatBench(Bench):
         if self.answering:
             self.post_message(self.Said("The model is still answering; escape stops it."))
             return
-        self.conversation_id = ""
+        self.conversation_id, self._context = "", 0
         self.show_error(None)
         self._show_opening()
         self.action_edit()
@@ -292,12 +315,29 @@ class ChatBench(Bench):
             self.post_message(self.CopyRequested(answers[-1], "the answer"))
 
 
+def figures_of(message: dict[str, Any]) -> dict[str, Any]:
+    """What an answer took, as it is kept with it."""
+    figures = message.get("figures") or message.get("result")
+    return figures if isinstance(figures, dict) else {}
+
+
+def context_used(figures: dict[str, Any]) -> int:
+    """Tokens of a conversation after an answer: its prompt, which holds all before it, and the answer itself."""
+    return int(figures.get("prompt_tokens") or 0) + int(figures.get("new_tokens") or 0)
+
+
 def _turn(message: dict[str, Any]) -> Turn:
     role = str(message.get("role") or "assistant")
     text = str(message.get("text") or message.get("content") or "")
-    result = message.get("result") or message.get("figures") or message.get("stats")
-    foot = figures_line(result, str(message.get("quant") or "")) if isinstance(result, dict) else ""
-    return Turn(role, text, foot=foot if role == "assistant" else "")
+    if role != "assistant":
+        return Turn(role, text)
+    figures, settings = figures_of(message), message.get("settings") or {}
+    foot = figures_line(figures, str(settings.get("quant") or "") if settings.get("quant") != "none" else "")
+    if figures.get("error"):
+        foot = f"failed: {figures['error']}"
+    elif message.get("state") == "partial":
+        foot = "cut off: the session ended before the answer did"
+    return Turn(role, text, foot=foot)
 
 
 def figures_line(result: dict[str, Any], quant: str = "") -> str:

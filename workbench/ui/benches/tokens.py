@@ -145,22 +145,26 @@ class TokensBench(Bench):
 
 
 def _figures(text: dict[str, Any], count: dict[str, Any], special: bool) -> Content:
+    tokens = ("tokens", f"{count.get('tokens', 0):,}", "bold $accent")
     rows = [
-        ("tokens", f"{count.get('tokens', 0):,}", "with special tokens" if special else ""),
-        ("bytes per token", f"{count.get('bytes_per_token', 0.0):.2f}", ""),
-        ("tokens per word", f"{count.get('tokens_per_word', 0.0):.2f}", ""),
-        ("characters", f"{text.get('characters', 0):,}", ""),
-        ("words", f"{text.get('words', 0):,}", ""),
-        ("bytes", f"{text.get('bytes', 0):,}", "UTF-8"),
-        ("vocabulary", f"{count.get('vocab_size', 0):,}", ""),
+        (tokens, ("characters", f"{text.get('characters', 0):,}", "")),
+        (
+            ("bytes per token", f"{count.get('bytes_per_token', 0.0):.2f}", ""),
+            ("words", f"{text.get('words', 0):,}", ""),
+        ),
+        (
+            ("tokens per word", f"{count.get('tokens_per_word', 0.0):.2f}", ""),
+            ("bytes, UTF-8", f"{text.get('bytes', 0):,}", ""),
+        ),
     ]
-    lines = [Content.styled(str(count.get("model", "")), "bold")]
-    for i, (name, number, note) in enumerate(rows):
-        lines.append(
-            Content.assemble(
-                left(name, 18, "$muted"), right(number, 12, "bold $accent" if i == 0 else ""), (f"  {note}", "$muted")
-            )
-        )
+    added = "with special tokens" if special else "without special tokens"
+    vocabulary = f"  {count.get('vocab_size', 0):,} tokens in the vocabulary · {added}"
+    lines = [Content.assemble((str(count.get("model", "")), "bold"), (vocabulary, "$muted"))]
+    for one, other in rows:
+        cells = [
+            Content.assemble(left(name, 16, "$muted"), right(number, 9, style)) for name, number, style in (one, other)
+        ]
+        lines.append(Content.assemble(cells[0], "     ", cells[1]))
     return Content("\n").join(lines)
 
 
@@ -173,7 +177,7 @@ def _pieces(pieces: list[dict[str, Any]]) -> Content:
     """Pieces on two alternating backgrounds, special ones marked."""
     cells: list[tuple[str, str]] = []
     for i, piece in enumerate(pieces[:PIECES_SHOWN]):
-        style = "bold $on-accent on $accent" if piece.get("special") else f"{'$on-panel on $panel' if i % 2 else ''}"
+        style = "bold $on-accent on $accent" if piece.get("special") else "" if i % 2 else "$on-panel on $panel"
         cells.append((visible(str(piece.get("text", ""))), style))
     more = len(pieces) - PIECES_SHOWN
     if more > 0:

@@ -15,7 +15,7 @@ from textual.widgets import Static
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.protocol import EstimateMemory, Event, JobProgressed, MemoryEstimated
-from workbench.text import format_bytes, gib
+from workbench.text import gib
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.link import SessionLink
@@ -35,7 +35,7 @@ PLAN = (
     ),
     Field("batch", "batch", (1, 2, 4, 8, 16, 32, 64), "Sequences at once.", typed=True),
     Field(
-        "sequence",
+        "sequence_length",
         "sequence",
         (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
         "Tokens of each prompt.",
@@ -43,12 +43,13 @@ PLAN = (
     ),
     Field("new_tokens", "new tokens", (0, 128, 256, 512, 1024, 2048, 4096), "Generated after it.", typed=True, least=0),
 )
+FOUR_BITS = ("nf4", "fp4")
 DEFAULTS: dict[str, Value] = {
     "quant": "none",
     "double_quant": False,
     "dtype": "bfloat16",
     "batch": 1,
-    "sequence": 2048,
+    "sequence_length": 2048,
     "new_tokens": 256,
 }
 LABELS = {"kv_cache": "KV cache", "logits": "logits, loss", "overhead": "context, other"}
@@ -57,8 +58,8 @@ FITS = {
     "tight": ("⚠ fits, tight", "$warn"),
     "no": ("✖ does not fit", "$bad"),
 }
-TIGHT_SHARE = 0.1
-"""Less free than this share of the capacity is called tight."""
+TIGHT_SHARE = 0.05
+"""Less free than this share of the capacity is called tight, where the estimate does not say itself."""
 RULE_WORDS = {"exact": "exact", "rule": "by rule", "not covered": "not covered yet"}
 
 
@@ -120,7 +121,9 @@ class VramBench(Bench):
         self._asked = (model, self.session.attachments)
         if self.estimate is None:
             self._say("building the model on the meta device")
-        request = EstimateMemory(model, plan=dict(self.query_one(Fields).values))
+        plan: dict[str, Any] = dict(self.query_one(Fields).values)
+        plan["double_quant"] = plan["double_quant"] and plan["quant"] in FOUR_BITS
+        request = EstimateMemory(model, plan=plan)
         try:
             reply = await self.link.ask(request, MemoryEstimated, self._on_event)
         except JobCancelled:
@@ -148,7 +151,7 @@ class VramBench(Bench):
 
     def _draw(self) -> None:
         if self.estimate is not None and self.is_mounted:
-            width = max(30, self.query_one("#vram-right").container_size.width - 6)
+            width = max(30, self.query_one("#vram-right").scrollable_content_region.width)
             self.query_one("#vram-budget", Static).update(budget(self.session.chosen, self.estimate, width))
 
     def action_load_plan(self) -> None:
@@ -171,10 +174,19 @@ class VramBench(Bench):
 
 def verdict_of(gpu: dict[str, Any]) -> str:
     """``fits``, ``tight`` or ``no`` for one GPU of the estimate."""
+    if gpu.get("verdict") in FITS:
+        return str(gpu["verdict"])
     if not gpu.get("fits"):
         return "no"
     free, capacity = gpu.get("free_bytes") or 0, gpu.get("capacity_bytes") or 0
     return "tight" if free < TIGHT_SHARE * capacity else "fits"
+
+
+def _known(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """How each category is known, and why, of what the reply says."""
+    known = {str(key): (str(word), "") for key, word in (result.get("known") or {}).items()}
+    categories = result.get("categories") or (result.get("estimate") or {}).get("categories") or []
+    return known | {str(c.get("name")): (str(c.get("known") or ""), str(c.get("why") or "")) for c in categories}
 
 
 def budget(model: str, result: dict[str, Any], width: int) -> Content:
@@ -182,35 +194,27 @@ def budget(model: str, result: dict[str, Any], width: int) -> Content:
     estimate = {key: value for key, value in (result.get("estimate") or {}).items() if isinstance(value, int)}
     total = estimate.pop("total", sum(estimate.values()))
     parts = {key: value for key, value in estimate.items() if value}
-    known = result.get("known") or {}
+    known = _known(result)
     blocks = [_gpu_block(gpu, list(parts.values()), width) for gpu in result.get("gpus") or []]
     if not blocks:
         nothing = Content.styled("No GPU on this box: the bar shows the parts of the whole.", "$muted")
         blocks = [Content.assemble(nothing, "\n", stacked_bar(list(parts.values()), total, width))]
-    rows = [Content.assemble(left("", 21), right("GiB", 9, "$muted"), right("share", 9, "$muted"))]
+    rows = [Content.assemble(left(model, 21, "bold"), right("GiB", 9, "$muted"), right("share", 9, "$muted"))]
     for i, (key, value) in enumerate(parts.items()):
-        word = RULE_WORDS.get(str(known.get(key, "")), str(known.get(key, "")))
-        rows.append(
-            Content.assemble(
-                legend_mark(i),
-                " ",
-                left(LABELS.get(key, key.replace("_", " ")), 18),
-                right(gib(value), 9),
-                right(f"{100 * value / max(1, total):.1f} %", 9, "$muted"),
-                (f"  {word}", "$muted"),
-            )
-        )
-    rows.append(
-        Content.assemble(
-            "   ", left("total", 18, "bold"), right(gib(total), 9, "bold"), (f"{'':9}  {format_bytes(total)}", "$muted")
-        )
-    )
-    uncovered = [LABELS.get(key, key.replace("_", " ")) for key, word in known.items() if word == "not covered"]
+        word, why = known.get(key, ("", ""))
+        label = left(LABELS.get(key, key.replace("_", " ")), 18)
+        share = right(f"{100 * value / max(1, total):.1f} %", 9, "$muted")
+        number = right(gib(value), 9)
+        note = Content.styled(f"  {RULE_WORDS.get(word, word)}" + (f": {why}" if why else ""), "$muted")
+        note = note.truncate(max(0, width - 39), ellipsis=True)
+        rows.append(Content.assemble(legend_mark(i), " ", label, number, share, note))
+    rows.append(Content.assemble("   ", left("total", 18, "bold"), right(gib(total), 9, "bold $accent")))
     blocks.append(Content("\n").join(rows))
+    uncovered = [LABELS.get(key, key.replace("_", " ")) for key, (word, _) in known.items() if word == "not covered"]
     if uncovered:
         blocks.append(Content.styled(f"Not in the total yet: {', '.join(uncovered)}.", "$muted"))
-    notes = [str(note) for note in result.get("warnings") or result.get("notes") or []]
-    blocks += [Content.assemble(("⚠ ", "$warn"), note) for note in notes]
+    warnings = result.get("warnings") or (result.get("estimate") or {}).get("warnings") or []
+    blocks += [Content.assemble(("⚠ ", "$warn"), str(warning)) for warning in warnings]
     return Content("\n\n").join(blocks)
 
 

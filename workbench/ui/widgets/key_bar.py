@@ -9,6 +9,11 @@ from textual.screen import Screen
 from workbench.ui.widgets.one_line import OneLine
 
 MOST_KEYS = 5
+SHOWN = {"question_mark": "?", "exclamation_mark": "!"}
+
+
+def _shown(key: str) -> str:
+    return SHOWN.get(key, key)
 
 
 class KeyBar(OneLine):
@@ -29,7 +34,7 @@ class KeyBar(OneLine):
             binding = active.binding
             if binding.show and active.enabled and binding.action not in seen:
                 seen.add(binding.action)
-                keys.append((self.app.get_key_display(binding), binding.description, binding.key))
+                keys.append((_shown(binding.key), binding.description, binding.key))
         self._keys = keys[:MOST_KEYS]
         self.repaint()
 

@@ -146,7 +146,7 @@ class RowList(ScrollView, can_focus=True):
         self._announce()
 
     def _keep_visible(self) -> None:
-        height, top = self.size.height, self.scroll_offset.y
+        height, top = self.scrollable_content_region.height, self.scroll_offset.y
         if not height:
             return
         first = self.cursor
@@ -197,7 +197,7 @@ class RowList(ScrollView, can_focus=True):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        width = self.scrollable_content_region.width
         index = y + self.scroll_offset.y
         style = self.visual_style
         if index >= len(self._rows):

@@ -95,6 +95,11 @@ class Transcript(ScrollView, can_focus=True):
         """What is shown."""
         return self._turns
 
+    @property
+    def _text_width(self) -> int:
+        # As if the scrollbar were always there: its coming must not lay everything out anew.
+        return self.content_size.width - self.scrollbar_size_vertical
+
     def set_turns(self, turns: list[Turn]) -> None:
         """Replace the whole conversation and go to its end."""
         self._turns = list(turns)
@@ -118,8 +123,8 @@ class Transcript(ScrollView, can_focus=True):
 
     def lay_out(self, first: int = 0) -> None:
         """Lay out the turns from `first` on, and repaint the lines that changed."""
-        width = self.size.width
-        if not width:
+        width = self._text_width
+        if width <= 0:
             return
         first = first if first < len(self._starts) or first == 0 or first == len(self._starts) else 0
         start = self._starts[first] if first < len(self._starts) else len(self._lines)
@@ -162,7 +167,7 @@ class Transcript(ScrollView, can_focus=True):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        width = self._text_width
         index = y + self.scroll_offset.y
         style = self.visual_style
         if index >= len(self._lines):
