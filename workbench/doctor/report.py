@@ -100,11 +100,8 @@ def _torch(torch: Json) -> str:
     if not torch.get("version"):
         return ""
     build = {"cpu": "CPU build", "cuda": f"CUDA {torch.get('cuda')}", "rocm": f"ROCm {torch.get('hip') or ''}".strip()}
-    works = (
-        {True: "CUDA works", False: "CUDA is not available"}.get(torch.get("cuda_available"))
-        if torch.get("cuda")
-        else ""
-    )
+    available = torch.get("cuda_available") if torch.get("cuda") else None
+    works = "" if available is None else "CUDA works" if available else "CUDA is not available"
     if torch.get("kernel_ok"):
         works = "kernels run"
     return " · ".join(filter(None, (torch["version"], build.get(torch.get("build") or "", ""), works)))
@@ -158,7 +155,7 @@ def _finding_lines(finding: Json) -> list[str]:
 
 
 def _self_test_lines(steps: Iterable[Json]) -> list[str]:
-    lines = []
+    lines: list[str] = []
     for step in steps:
         if not lines:
             lines += ["", "self-test"]

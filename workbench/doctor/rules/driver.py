@@ -458,7 +458,7 @@ def gpu_memory_held(facts: Facts) -> Result:
     return [
         Finding(
             "gpu-memory-held-by-other-process",
-            "error" if out_of_memory else "warning",
+            "error" if out_of_memory else "info",
             f"{format_bytes(gpu.memory_used_bytes or 0)} of GPU {gpu.index or 0} are in use"
             + (" by a process that nvidia-smi does not list" if unlisted else " by other processes"),
             "What is held by others is not there for a model. A process in another container, of another user or a "

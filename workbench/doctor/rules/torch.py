@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.facts import Facts, GpuFacts
+from workbench.doctor.facts import ErrorFact, Facts, GpuFacts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import (
     ALL_GPU_BENCHES,
@@ -602,6 +602,9 @@ def duplicate_torch(facts: Facts) -> Result:
     installs = list(facts.torch.installs or ())
     listed = facts.duplicates.get("torch", ())
     copies = installs if len(installs) > 1 else list(listed)
+    mixed = facts.error("user-site-mixed")
+    if len(copies) < 2 and mixed is not None:
+        return [_user_site_mixed(mixed)]
     if len(copies) < 2:
         return None if facts.torch.installs is None and not facts.duplicates else PASSED
     versions = {(item.version or "").split("+")[0] for item in copies}
@@ -631,6 +634,20 @@ def duplicate_torch(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _user_site_mixed(error: ErrorFact) -> Finding:
+    return Finding(
+        "duplicate-torch-installs",
+        "warning",
+        "Packages from the home directory mix into this environment",
+        "The traceback runs through both; what pip put into the home directory hides what the environment has.",
+        seen(error),
+        ("export PYTHONNOUSERSITE=1   # then try again", "python -m pip list --user   # what to remove there"),
+        ISSUES + "huggingface/transformers/issues/29022",
+        affects=EVERYTHING,
+        observed=True,
+    )
 
 
 def cuda_init_failed(facts: Facts) -> Result:

@@ -1,0 +1,50 @@
+"""Taking the wrapping off a paste: quote marks, fences, colours, log prefixes. Stdlib only.
+
+Every pattern here is linear in its input, and the input is cut to a size that no real report reaches.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+MAX_CHARACTERS = 2_000_000
+MAX_LINES = 40_000
+MAX_LINE = 4_000
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,40}[A-Za-z]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_QUOTES = re.compile(r"^[ \t]{0,3}(?:>[ \t]?){1,12}", re.MULTILINE)
+_FENCES = re.compile(r"^[ \t]{0,6}(?:`{3,8}|~{3,8})[\w+-]{0,20}[ \t]*$", re.MULTILINE)
+_TIMES = re.compile(r"^\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]{0,10}Z?\]?[ \t]", re.MULTILINE)
+_COMPOSE = re.compile(r"^[A-Za-z][\w.-]{0,40}-\d{1,3}[ \t]{1,8}\|[ \t]", re.MULTILINE)
+_TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
+
+
+def clean_lines(text: str) -> list[str]:
+    """The lines of a paste as the program printed them, as far as that can be told.
+
+    Line numbers stay those of the paste, within the limits of this module.
+    """
+    if len(text) > MAX_CHARACTERS:
+        text = text[: MAX_CHARACTERS * 3 // 4] + "\n" + text[-MAX_CHARACTERS // 4 :]
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u2028", "\n")
+    text = _INVISIBLE.sub("", _ESCAPES.sub("", text))
+    text = _COMPOSE.sub("", _TIMES.sub("", _FENCES.sub("", _QUOTES.sub("", text))))
+    if "<" in text:
+        text = _TAGS.sub("", text)
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if len(line) > MAX_LINE:
+            lines += _split(line)
+        else:
+            lines.append(html.unescape(line) if "&" in line and ";" in line else line)
+    if len(lines) > MAX_LINES:
+        return lines[: MAX_LINES * 3 // 4] + lines[-MAX_LINES // 4 :]
+    return lines
+
+
+def _split(line: str) -> list[str]:
+    # A log record in JSON holds a whole report in one line, its line breaks spelled out.
+    parts = line.replace("\\r", "").split("\\n") if "\\n" in line else [line]
+    return [part[start : start + MAX_LINE] for part in parts for start in range(0, max(1, len(part)), MAX_LINE)]

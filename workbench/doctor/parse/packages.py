@@ -1,0 +1,109 @@
+"""Package lists: pip list, pip freeze, uv pip list, conda list, collect_env's own lists, pip's install log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from workbench.doctor.facts import Conflict
+from workbench.doctor.installed import NOTABLE
+from workbench.doctor.parse.draft import Draft
+from workbench.doctor.versions import normalize
+
+_PIN = re.compile(
+    r"\s{0,12}(?:\[(pip3?|conda)\]\s{1,4})?([A-Za-z0-9][\w.-]{0,80})(?:\[[\w,-]{0,60}\])?"
+    r"===?([0-9][\w.+!-]{0,60})\s{0,8}(?:[;#].*)?$"
+)
+_ROW = re.compile(r"\s{0,12}([A-Za-z0-9][\w.-]{0,80})\s{1,80}(\d[\w.+!-]{0,60})(?:\s{1,40}\S.{0,200})?$")
+_CONDA_TAGGED = re.compile(
+    r"\s{0,12}\[conda\]\s{1,4}([A-Za-z0-9_][\w.-]{0,80})\s{1,60}(\d[\w.+!-]{0,60})(?:\s{1,60}(\S{1,80}))?"
+)
+_CONDA_ROW = re.compile(
+    r"\s{0,8}([a-z0-9_][\w.-]{0,80})\s{1,60}(\d[\w.+!-]{0,60})\s{1,60}(\S{1,80})(?:\s{1,40}\S{1,60})?\s{0,10}$"
+)
+_INSTALLED = re.compile(r"([A-Za-z0-9][\w.]{0,60}(?:-[A-Za-z_][\w.]{0,40}){0,6})-(\d[\w.+!]{0,40})")
+_CONFLICT = re.compile(
+    r"([A-Za-z0-9][\w.-]{1,60}) (\d[\w.+]{0,40}) requires ([A-Za-z0-9][\w.\[\]-]{1,60} ?(?:[<>=!~][^;\n]{1,100}?)?)"
+    r"(?:; [^\n]{1,100}?)?, (?:but you(?:'ll)? have ([\w.-]{2,60}) (\d[\w.+]{0,40}) which is incompatible|which is not installed)"
+)
+_NOTABLE = frozenset(NOTABLE)
+
+
+def read(lines: Sequence[str], draft: Draft) -> None:
+    """Take the packages that any list names."""
+    mode = ""
+    for index, line in enumerate(lines):
+        text = line.strip()
+        if not text:
+            # One blank line inside a list is often an artefact of pasting; two end it.
+            mode = mode if mode and index + 1 < len(lines) and lines[index + 1].strip() else ""
+            continue
+        mode = _mode(text, mode, draft)
+        if "requires" in text and ("incompatible" in text or "not installed" in text):
+            _conflict(text, draft)
+        elif "==" in text:
+            _pin(line, draft)
+        elif text.startswith("[conda]"):
+            _conda(_CONDA_TAGGED.match(line), draft, "[conda]")
+        elif mode == "conda":
+            _conda(_CONDA_ROW.match(line), draft, "conda list")
+        elif text.startswith("Successfully installed"):
+            for name, version in _INSTALLED.findall(text[:4000]):
+                draft.package(name, version, "pip install")
+        elif "  " in text or mode == "pip":
+            _row(line, draft, mode)
+
+
+def _mode(text: str, mode: str, draft: Draft) -> str:
+    if re.match(r"Package\s{1,80}Version", text):
+        draft.saw("pip list")
+        return "pip"
+    if text.startswith("# packages in environment at") or re.match(r"#\s{0,4}Name\s{1,60}Version\s{1,60}Build", text):
+        draft.saw("conda list")
+        return "conda"
+    if "uv pip list" in text or "uv pip freeze" in text:
+        draft.saw("uv pip list")
+    return mode
+
+
+def _pin(line: str, draft: Draft) -> None:
+    match = _PIN.match(line)
+    if match:
+        draft.saw("collect_env" if match[1] else "pip freeze")
+        draft.package(match[2], match[3], f"[{match[1]}]" if match[1] else "freeze")
+
+
+def _row(line: str, draft: Draft, mode: str) -> None:
+    match = _ROW.match(line)
+    # Without the table's heading only packages that we know are taken, for prose has numbers too.
+    if match and (mode == "pip" or normalize(match[1]) in _NOTABLE or match[1].startswith("nvidia-")):
+        draft.saw("pip list")
+        draft.package(match[1], match[2], "pip list")
+
+
+def _conda(match: object, draft: Draft, source: str) -> None:
+    if not isinstance(match, re.Match):
+        return
+    name, version, build = match[1], match[2], match[3] or ""
+    if name in ("pytorch", "pytorch-gpu", "pytorch-cpu") and build != "pypi_0":
+        draft.package("torch", version, source)
+        _conda_build(build, draft, version)
+    draft.package(name, version, source)
+
+
+def _conda_build(build: str, draft: Draft, version: str) -> None:
+    cuda = re.search(r"cuda_?(\d{2})\.?(\d)", build)
+    draft.put(draft.torch, version=version, installed=True)
+    if cuda:
+        draft.put(draft.torch, cuda=f"{cuda[1]}.{cuda[2]}", build="cuda")
+    elif "cpu" in build:
+        draft.put(draft.torch, build="cpu")
+
+
+def _conflict(text: str, draft: Draft) -> None:
+    match = _CONFLICT.search(text)
+    if match and len(draft.conflicts) < 50:
+        draft.conflicts.append(Conflict(normalize(match[1]), match[2], match[3].strip(), match[5]))
+        if match[5]:
+            draft.package(match[4], match[5], "pip")
+        draft.package(match[1], match[2], "pip")

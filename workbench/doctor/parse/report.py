@@ -1,0 +1,66 @@
+"""A pasted report of another machine: any mixture of known formats, truncated, quoted, in any order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from workbench.doctor.environment import mask_text
+from workbench.doctor.facts import Facts, Install
+from workbench.doctor.parse import fields, nvidia_smi, packages, shell
+from workbench.doctor.parse.clean import clean_lines
+from workbench.doctor.parse.draft import Draft
+from workbench.doctor.parse.messages import find_messages
+from workbench.doctor.system import xids_in
+from workbench.doctor.versions import parse_version
+
+
+def parse_report(text: str) -> Facts:
+    """The facts that a paste gives; what it does not give stays unknown.
+
+    Understands ``python -m torch.utils.collect_env`` (vLLM's too), ``python -m bitsandbytes``, ``nvidia-smi``,
+    ``pip list``, ``pip freeze``, ``uv pip list``, ``conda list``, ``transformers env``, ``nvcc --version``, and error
+    messages and tracebacks. Never raises on its input, and takes time linear in it.
+
+    Args:
+        text: the paste; at most about two million characters of it are read.
+    """
+    lines = clean_lines(text)
+    draft = Draft()
+    nvidia_smi.read(lines, draft)
+    fields.read(lines, draft)
+    packages.read(lines, draft)
+    shell.read(lines, draft)
+    draft.errors += find_messages(lines)
+    _conclude(draft, lines)
+    facts = draft.facts()
+    driver = replace(facts.driver, error=mask_text(facts.driver.error)) if facts.driver.error else facts.driver
+    return replace(facts, driver=driver, duplicates=_copies(draft))
+
+
+def _conclude(draft: Draft, lines: list[str]) -> None:
+    """What only all readers together can tell."""
+    torch = draft.torch
+    if torch.pop("no_cuda", False) and torch.get("version") and not torch.get("cuda") and not torch.get("hip"):
+        draft.put(torch, build="cpu")
+    if draft.platform.get("system") is None and any(name.startswith("nvidia-c") for name in draft.packages):
+        # NVIDIA's runtime wheels are dependencies of the Linux wheels only.
+        draft.put(draft.platform, system="Linux")
+    xids = [line for line in lines if "NVRM: Xid" in line]
+    if xids:
+        draft.put(draft.platform, xids=xids_in("\n".join(xids)))
+    if any(error.id == "container-no-gpu-driver" for error in draft.errors):
+        draft.put(draft.platform, container="docker")
+    if draft.errors:
+        draft.saw("messages")
+
+
+def _copies(draft: Draft) -> dict[str, tuple[Install, ...]]:
+    """Packages of which collect_env saw two versions: the imported one, pip's and conda's."""
+    result = {}
+    for name, copies in draft.copies.items():
+        seen = [
+            (version, source) for version, source in copies if source in ("import torch", "[pip3]", "[pip]", "[conda]")
+        ]
+        if len({parse_version(version) for version, _ in seen}) > 1:
+            result[name] = tuple(Install(version, source) for version, source in seen)
+    return result

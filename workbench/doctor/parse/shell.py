@@ -1,0 +1,157 @@
+"""What shell sessions and tracebacks tell by the way: variables, uname, lspci, df, nvcc, paths, the Python prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from workbench.doctor.environment import mask_value, matters
+from workbench.doctor.facts import ErrorFact
+from workbench.doctor.parse.draft import Draft
+from workbench.doctor.parse.fields import gpu_vendor, name_gpu
+
+_ASSIGNMENT = re.compile(
+    r"\s{0,8}(?:\$\s{0,2}|#\s{0,2})?(?:export\s{1,4}|set\s{1,4}|declare -x\s{1,4}|ENV\s{1,4})?"
+    r"([A-Za-z][A-Za-z0-9_]{2,60})="
+    r"(\"[^\"\n]{0,2000}\"|'[^'\n]{0,2000}'|\S{0,2000})"
+)
+_ENVIRON = re.compile(r"environ\[['\"]([A-Z][A-Z0-9_]{2,60})['\"]\]\s{0,4}=\s{0,4}(['\"])([^'\"\n]{0,500})\2")
+_ECHO = re.compile(r"echo \"?\$\{?([A-Z][A-Z0-9_]{2,60})\}?\"?\s{0,8}$")
+_NVCC = re.compile(r"Cuda compilation tools, release (\d{1,2}\.\d{1,2})")
+_UNAME = re.compile(r"Linux \S{1,80} (\d{1,2}\.\d{1,3}\S{0,60}) .{0,200}(x86_64|aarch64)")
+_LSPCI = re.compile(
+    r"(?:VGA compatible controller|3D controller|Display controller|Processing accelerators)[^:\n]{0,40}:\s"
+    r"(NVIDIA|Advanced Micro Devices|Intel)[^\[\n]{0,100}(?:\[AMD/ATI\][^\[\n]{0,80})?(?:\[([^\]\n]{2,80})\])?"
+)
+_DF_SHM = re.compile(r"^\S{1,40}\s{1,20}(\d{1,10})([KMG]?)i?\s.{0,80}/dev/shm\s{0,4}$")
+_SITE = re.compile(r"([^\s\"']{0,200}?)[/\\]lib(?:64)?[/\\]python(\d\.\d{1,2})[/\\](?:site|dist)-packages")
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
+_REPL = re.compile(r"(?:>>>|In \[\d{1,5}\]:|print\()\s{0,2}.{0,80}torch\.cuda\.is_available\(\)")
+_PYTHON_BANNER = re.compile(r"^\s{0,4}Python (\d\.\d{1,2}\.\d{1,2}(?:(?:rc|a|b)\d{1,2})?)\b")
+_OS_RELEASE = re.compile(r"PRETTY_NAME=\"?([^\"\n]{3,80})")
+_SMALL_UNITS = {"": 1024, "K": 1024, "M": 2**20, "G": 2**30}
+
+
+def read(lines: Sequence[str], draft: Draft) -> None:
+    """Take what the lines tell by the way."""
+    for index, line in enumerate(lines):
+        if "=" in line:
+            _variable(line, draft)
+        if "echo" in line and "$" in line:
+            _echo(lines, index, draft)
+        if "is_available()" in line:
+            _availability(lines, index, draft)
+        if "packages" in line or "\\" in line:
+            _path(line, draft)
+        if "controller" in line or "accelerators" in line:
+            _pci(line, draft)
+        _rest(line, draft)
+    _user_site(lines, draft)
+
+
+def _rest(line: str, draft: Draft) -> None:
+    if "compilation tools" in line:
+        match = _NVCC.search(line)
+        if match:
+            draft.saw("nvcc")
+            draft.toolkit["nvcc"] = match[1]
+    elif "Linux " in line:
+        match = _UNAME.search(line)
+        if match:
+            wsl = "microsoft" in line.lower()
+            draft.put(draft.platform, system="Linux", kernel=match[1], machine=match[2], wsl=wsl)
+    elif "/dev/shm" in line:
+        match = _DF_SHM.match(line.strip())
+        if match:
+            draft.put(draft.platform, shm_total_bytes=int(match[1]) * _SMALL_UNITS[match[2]])
+            if line.strip().startswith("shm"):
+                draft.put(draft.platform, container="docker")
+    elif "PRETTY_NAME" in line:
+        match = _OS_RELEASE.search(line)
+        if match:
+            draft.put(draft.platform, os=match[1], system="Linux")
+    elif "Python " in line:
+        match = _PYTHON_BANNER.match(line)
+        if match:
+            draft.put(draft.python, version=match[1])
+            if "32 bit" in line:
+                draft.put(draft.python, bits=32)
+    elif "/.dockerenv" in line:
+        draft.put(draft.platform, container="docker")
+
+
+def _variable(line: str, draft: Draft) -> None:
+    match = _ASSIGNMENT.match(line)
+    name, value = (match[1], match[2]) if match else ("", "")
+    if match is None:
+        assigned = _ENVIRON.search(line)
+        if assigned is None:
+            return
+        name, value = assigned[1], assigned[3]
+    # Advice printed by programs holds placeholders; nobody has set such a value.
+    if not matters(name) or "<" in value or "path_to" in value or "/path/to" in value or value.startswith("="):
+        return
+    if not value and line.lstrip().startswith("export"):
+        return
+    draft.environment.setdefault(name, mask_value(name, value.strip("\"'")[:1000]))
+
+
+def _echo(lines: Sequence[str], index: int, draft: Draft) -> None:
+    match = _ECHO.search(line := lines[index])
+    if match is None or not matters(match[1]) or index + 1 >= len(lines):
+        return
+    answer = lines[index + 1].strip()
+    # The next prompt right after the command means that the variable is empty or unset, which is not the same.
+    if answer and not re.match(r"\S{0,60}[$#]\s|[$#]\s", answer + " ") and answer != line:
+        draft.environment.setdefault(match[1], mask_value(match[1], answer[:1000]))
+
+
+def _availability(lines: Sequence[str], index: int, draft: Draft) -> None:
+    rest = lines[index].split("is_available()", 1)[1]
+    same = re.match(r"[)\s:=>\"'-]{0,12}(True|False)\b", rest)
+    answer = same[1] if same else ""
+    if not answer and _REPL.search(lines[index]) and index + 1 < len(lines):
+        following = lines[index + 1].strip().split("]: ")[-1]
+        answer = following if following in ("True", "False") else ""
+    if answer:
+        draft.put(draft.torch, cuda_available=answer == "True")
+
+
+def _path(line: str, draft: Draft) -> None:
+    site = _SITE.search(line)
+    if site:
+        draft.put(draft.python, version=site[2])
+    elif _WINDOWS_PATH.search(line):
+        draft.put(draft.platform, system="Windows")
+        version = re.search(r"[Pp]ython(3)(\d{1,2})\\", line)
+        if version:
+            draft.put(draft.python, version=f"{version[1]}.{version[2]}")
+
+
+def _pci(line: str, draft: Draft) -> None:
+    match = _LSPCI.search(line)
+    if match is None:
+        return
+    vendor = {"NVIDIA": "nvidia", "Intel": "intel"}.get(match[1], "amd")
+    draft.platform["gpu_vendors"] = tuple(sorted({*(draft.platform.get("gpu_vendors") or ()), vendor}))
+    name = match[2]
+    if name and vendor == "nvidia" and gpu_vendor(name) and not any(g.get("name") for g in draft.gpus.values()):
+        name_gpu(draft, 0, name.split("/")[0].strip())
+
+
+def _user_site(lines: Sequence[str], draft: Draft) -> None:
+    """A traceback that runs through the home directory and an environment: the two are mixed."""
+    homes, others = 0, 0
+    for index, line in enumerate(lines):
+        if "File " not in line or "packages" not in line:
+            continue
+        site = _SITE.search(line)
+        if site is None and "AppData\\Roaming\\Python" not in line:
+            continue
+        if site is None or site[1].endswith("/.local"):
+            homes = homes or index + 1
+        elif re.search(r"envs?/|venv|conda", site[1]):
+            others = others or index + 1
+    if homes and others:
+        text = " ".join(lines[homes - 1].split())[:300]
+        draft.errors.append(ErrorFact("user-site-mixed", text, homes))
