@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from workbench.cli.common import Common, ask, common_options, with_session
+from workbench.cli.common import Common, ask, common_options, long_dtype, with_session
 from workbench.cli.output import print_json, print_text
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.client import SessionClient
@@ -81,14 +81,6 @@ def command(
 
     with_session(common, talk)
     return 0
-
-
-SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-def long_dtype(name: str) -> str:
-    """``bf16`` → ``bfloat16``; other names as they are."""
-    return SHORT_DTYPES.get(name, name)
 
 
 async def _answer(

@@ -24,6 +24,14 @@ INTERRUPTED = 130
 BAD_INPUT = 2
 
 
+SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def long_dtype(name: str) -> str:
+    """``bf16`` → ``bfloat16``; other names as they are."""
+    return SHORT_DTYPES.get(name, name)
+
+
 @dataclass(frozen=True)
 class Common:
     """The options that every command takes."""

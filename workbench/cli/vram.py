@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from workbench.cli.common import Common, ask, common_options, with_session
+from workbench.cli.common import Common, ask, common_options, long_dtype, with_session
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.session.client import SessionClient
 from workbench.session.protocol import EstimateMemory, MemoryEstimated
@@ -46,11 +46,11 @@ def command(
         "job": job,
         "quant": quant,
         "double_quant": double_quant,
-        "dtype": dtype,
+        "dtype": long_dtype(dtype),
         "batch": batch,
-        "seq": seq,
+        "sequence_length": seq,
         "new_tokens": new_tokens,
-        "kv_dtype": kv_dtype,
+        "kv_dtype": long_dtype(kv_dtype),
     }
 
     async def estimate(session: SessionClient) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _print(result: dict[str, Any]) -> None:
         if count:
             grid.add_row(name.replace("_", " "), gib(count), f"{count:,}", known.get(name, ""))
     console().print(grid)
-    for note in result.get("notes", ()):
+    for note in result.get("warnings", ()):
         print_text(note)
     for gpu in result["gpus"]:
         verdict = "fits" if gpu["fits"] else "does not fit"
