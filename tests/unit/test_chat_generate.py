@@ -325,6 +325,64 @@ def reference_seq2seq(loaded, ids: list[int], count: int) -> list[int]:
     ].tolist()
 
 
+BASE = {"vocab_size": 700, "hidden_size": 32, "num_hidden_layers": 2, "eos_token_id": 2, "bos_token_id": 1}
+ATTENTION = {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "note"),
+    [
+        ("Qwen3Config", ATTENTION, ""),
+        ("MistralConfig", {**ATTENTION, "sliding_window": 12}, ""),
+        ("FalconConfig", {"num_attention_heads": 4, "multi_query": True}, ""),
+        ("Phi3Config", ATTENTION, "prepares its inputs in its own way"),
+        ("MambaConfig", {"state_size": 8}, "has a recurrent state"),
+    ],
+)
+def test_other_classes_equal_generate_by_one_way_or_the_other(tmp_path, name, settings, note):
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, name)(**BASE, **settings)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    loaded = load_model(tmp_path, LoadOptions(dtype="float32", device="cpu"))
+    tokenizer = load_tokenizer(str(data_dir("sample_models") / "tiny-llama"))
+    ids = [(7 * n) % 150 + 20 for n in range(45)]
+    result = Generator(loaded, tokenizer, prefill_chunk=16).generate(ids, replace(GREEDY, max_new_tokens=20))
+    assert result.ids == reference(loaded, ids, 20)
+    assert result.note.endswith(note)
+    assert result.method == ("generate" if note else "own")
+
+
+def test_a_model_may_choose_a_padded_row_that_no_token_has(smollm2_float32, tokenizer):
+    tiny = load_tokenizer(str(data_dir("sample_models") / "tiny-llama"))
+    assert tiny.vocab_size < 1000
+    steps: list[TokenStep] = []
+    options = replace(GREEDY, max_new_tokens=6)
+    ids = chat_ids(tokenizer, "What is the capital of France?")
+    result = Generator(smollm2_float32, tiny).generate(ids, options, on_token=steps.append, alternatives=3)
+    unknown = [step for step in steps if step.id >= tiny.vocab_size]
+    assert unknown
+    assert all(step.text == "" for step in unknown)
+    assert all(item.text == "" for step in steps for item in step.alternatives if item.id >= tiny.vocab_size)
+    assert result.new_tokens == len(steps)
+
+
+def test_int8_outside_float16_warns_once_not_per_layer_and_token(caplog):
+    directory = data_dir("sample_models") / "tiny-llama"
+    loaded = load_model(directory, LoadOptions("int8", dtype="bfloat16", device="cpu"))
+    generator = Generator(loaded, load_tokenizer(str(directory)))
+    generator.generate([30, 31, 32], replace(GREEDY, max_new_tokens=5))
+    assert sum("inputs will be cast" in record.message for record in caplog.records) <= 1
+
+
 def test_an_encoder_only_model_is_refused():
     with pytest.raises(WorkbenchError, match="encoder-only model: it cannot chat"):
         load_tiny("bert")

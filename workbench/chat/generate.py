@@ -391,7 +391,7 @@ class Generator:
                 text += run.text.finish()
         if run.on_token is not None:
             alternatives = tuple(
-                Alternative(item, self._tokenizer.decode([item]), logprob) for item, logprob in choice.alternatives
+                Alternative(item, _token_text(self._tokenizer, item), logprob) for item, logprob in choice.alternatives
             )
             run.on_token(TokenStep(choice.id, text, choice.logprob, alternatives))
         return bool(run.stopped_by)
@@ -449,6 +449,7 @@ class _AnswerText:
     """The answer's text as it grows: whole characters only, ended by the first stop string."""
 
     def __init__(self, tokenizer: TextTokenizer, stop: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
         self._decoder = tokenizer.stream_decoder(skip_special_tokens=True)
         self._stop = tuple(stop)
         self._held = ""
@@ -463,7 +464,7 @@ class _AnswerText:
 
     def push(self, token_id: int) -> str:
         """Add a token; returns what can be shown now: text that may begin a stop string waits."""
-        piece: str = self._decoder.push(token_id)
+        piece = self._decoder.push(token_id) if _in_vocabulary(self._tokenizer, token_id) else ""
         if not self._stop:
             self._shown.append(piece)
             return piece
@@ -495,6 +496,19 @@ class _AnswerText:
             if any(item.startswith(end) for item in self._stop):
                 return count
         return 0
+
+
+def _in_vocabulary(tokenizer: TextTokenizer, token_id: int) -> bool:
+    """Embeddings are often padded to more rows than the tokenizer has tokens; a model may choose such a row."""
+    try:
+        tokenizer.id_token(token_id)
+    except WorkbenchError:
+        return False
+    return True
+
+
+def _token_text(tokenizer: TextTokenizer, token_id: int) -> str:
+    return tokenizer.decode([token_id]) if _in_vocabulary(tokenizer, token_id) else ""
 
 
 def cache_bytes(cache: Any) -> int:
