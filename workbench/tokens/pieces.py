@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.errors import WorkbenchError
@@ -44,3 +45,13 @@ def require_encodable(text: str) -> None:
             "which no encoding can hold.",
             "Remove that character, or read the file with its right encoding.",
         )
+
+
+def character_offsets(text: str) -> Sequence[int]:
+    """Character offset by UTF-8 byte offset: the character that the byte is part of, or the text's end."""
+    if text.isascii():
+        return range(len(text) + 1)
+    offsets = []
+    for index, character in enumerate(text):
+        offsets += [index] * len(character.encode("utf-8"))
+    return [*offsets, len(text)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from workbench.tokens.pieces import Piece, require_encodable
+from workbench.tokens.pieces import Piece, character_offsets, require_encodable
 from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, missing_package, unknown_token
 
 
@@ -57,7 +57,7 @@ class SentencePieceTokenizer(TextTokenizer):
         require_encodable(text)
         # This form is the same in every release of the library; its offsets count bytes.
         found = list(_read_pieces(self._processor.encode(text, out_type="serialized_proto")))
-        character_at = _character_offsets(text)
+        character_at = character_offsets(text)
         bos = self._with_bos([]) if add_special_tokens else []
         pieces = [Piece(token_id, self.id_token(token_id), 0, 0, True) for token_id in bos]
         for index, (token_id, begin, end) in enumerate(found):
@@ -91,16 +91,6 @@ class SentencePieceTokenizer(TextTokenizer):
         # What the models of this format are fed with: BOS where the model has one, no EOS.
         bos: int = self._processor.bos_id()
         return [bos, *ids] if bos >= 0 else ids
-
-
-def _character_offsets(text: str) -> Sequence[int]:
-    """Character offset by byte offset, for every byte offset at which a character begins or the text ends."""
-    if text.isascii():
-        return range(len(text) + 1)
-    offsets = []
-    for index, character in enumerate(text):
-        offsets += [index] * len(character.encode("utf-8"))
-    return [*offsets, len(text)]
 
 
 def _read_pieces(message: bytes) -> Iterator[tuple[int, int, int]]:

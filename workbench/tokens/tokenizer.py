@@ -136,6 +136,8 @@ def load_tokenizer(path: str) -> TextTokenizer:
     file = _tokenizer_file(Path(path).expanduser())
     name = file.parent.name if file.name in _FILES_BY_PREFERENCE else file.name
     kind = _format_of(file)
+    if kind == "gguf":
+        return _load_gguf(file)
     if kind == "tokenizer.json":
         from workbench.tokens.huggingface import load_tokenizer_json
 
@@ -144,19 +146,24 @@ def load_tokenizer(path: str) -> TextTokenizer:
         from workbench.tokens.sentencepiece import load_sentencepiece
 
         return load_sentencepiece(file, name)
+    if kind in ("tekken", "tiktoken"):
+        from workbench.tokens.byte_pairs import load_rank_file, load_tekken
+
+        return load_tekken(file, name) if kind == "tekken" else load_rank_file(file, name)
     raise WorkbenchError(
         "unsupported-tokenizer",
-        f"{file} is {_DESCRIPTIONS[kind]}, which cannot be read directly.",
-        "Name a directory that has a tokenizer.json for the same model.",
+        f"{file} is a WordPiece vocabulary, which does not say whether case and accents matter.",
+        "Name the tokenizer.json of the same model.",
     )
 
 
-_DESCRIPTIONS = {
-    "gguf": "a GGUF file",
-    "tekken": "a Mistral tekken vocabulary",
-    "tiktoken": "a tiktoken rank file without its pattern and special tokens",
-    "wordpiece": "a WordPiece vocabulary",
-}
+def _load_gguf(file: Path) -> TextTokenizer:
+    """The vocabulary in a GGUF file, by way of the tokenizer.json that it converts to."""
+    from workbench.models.tokenizer_source import tokenizer_path
+
+    tokenizer = load_tokenizer(tokenizer_path(str(file)))
+    tokenizer.name = file.name
+    return tokenizer
 
 
 def _tokenizer_file(path: Path) -> Path:
@@ -195,7 +202,8 @@ def _format_of(file: Path) -> str:
     if not head:
         raise WorkbenchError("bad-tokenizer", f"{file} is empty.", "Fetch it again.")
     if head.lstrip()[:1] == b"{":
-        return "tekken" if b'"default_vocab_size"' in head else "tokenizer.json"
+        is_tekken = b'"default_vocab_size"' in head or b'"token_bytes"' in head
+        return "tekken" if is_tekken else "tokenizer.json"
     if head[:1] == b"\x0a" and file.suffix != ".txt":
         return "sentencepiece"
     first_line = head.split(b"\n", 1)[0].split()
