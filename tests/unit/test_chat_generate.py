@@ -84,8 +84,8 @@ class StopAfter(Job):
     [
         (LoadOptions(device="cpu"), PROMPTS[:2]),
         (LoadOptions(device="cpu", dtype="float32"), PROMPTS[:2]),
-        (LoadOptions("nf4", device="cpu"), PROMPTS),
-        (LoadOptions("int8", device="cpu"), PROMPTS[:2]),
+        (LoadOptions("nf4", device="cpu"), PROMPTS[1:]),
+        (LoadOptions("int8", device="cpu"), PROMPTS[:1]),
     ],
     ids=("bfloat16", "float32", "nf4", "int8"),
 )
