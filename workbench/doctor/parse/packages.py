@@ -24,7 +24,8 @@ _CONDA_ROW = re.compile(
 _INSTALLED = re.compile(r"([A-Za-z0-9][\w.]{0,60}(?:-[A-Za-z_][\w.]{0,40}){0,6})-(\d[\w.+!]{0,40})")
 _CONFLICT = re.compile(
     r"([A-Za-z0-9][\w.-]{1,60}) (\d[\w.+]{0,40}) requires ([A-Za-z0-9][\w.\[\]-]{1,60} ?(?:[<>=!~][^;\n]{1,100}?)?)"
-    r"(?:; [^\n]{1,100}?)?, (?:but you(?:'ll)? have ([\w.-]{2,60}) (\d[\w.+]{0,40}) which is incompatible|which is not installed)"
+    r"(?:; [^\n]{1,100}?)?, "
+    r"(?:but you(?:'ll)? have ([\w.-]{2,60}) (\d[\w.+]{0,40}) which is incompatible|which is not installed)"
 )
 _NOTABLE = frozenset(NOTABLE)
 
