@@ -103,7 +103,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("tokens-clear", "x", "clear", "Clear the text", "Start with an empty text.", "tokens", "clear"),
     Action("tokens-copy", "y", "copy", "Copy the figures", "Copy the counts.", "tokens", "copy"),
     Action(
-        "architecture-toggle", "space", "toggle", "Open or fold", "The module under the cursor.", "architecture", "open"
+        "architecture-toggle", "space", "unfold", "Open or fold", "The module under the cursor.", "architecture", "open"
     ),
     Action("architecture-all", "a", "toggle_all", "Open or fold all", "The whole tree.", "architecture", "open all"),
     Action("architecture-sort", "s", "sort", "Sort by size", "By size, or as the model runs.", "architecture", "sort"),

@@ -101,6 +101,8 @@ class Bench(Vertical, can_focus=True):
     def catch_up(self) -> None:
         """Handle what changed since the bench last looked."""
         old, self._seen = self._seen, self.session
+        if old.connection != self.session.connection:
+            self.refresh_bindings()
         self._warm_up()
         self.session_changed(old, self.session)
 

@@ -90,6 +90,8 @@ def _variables(colors: dict[str, str]) -> dict[str, str]:
     own = {key: colors[key] for key in ("muted", "faint", "accent", "on-accent", "on-panel", "good", "warn", "bad")}
     own |= {key: value for key, value in colors.items() if key.startswith("series-")}
     return own | {
+        "ansi-background": colors["background"],
+        "ansi-foreground": colors["foreground"],
         "border": colors["accent"],
         "border-blurred": colors["faint"],
         "block-cursor-background": colors["panel"],

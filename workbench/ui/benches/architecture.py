@@ -166,9 +166,9 @@ class ArchitectureBench(Bench):
 
     @on(RowList.Chosen)
     def toggle_row(self) -> None:
-        self.action_toggle()
+        self.action_unfold()
 
-    def action_toggle(self) -> None:
+    def action_unfold(self) -> None:
         row = self.query_one(RowList).row
         if row is not None and row.data.children:
             self._open ^= {row.key}

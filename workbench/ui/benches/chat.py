@@ -92,7 +92,7 @@ class ChatBench(Bench):
         self.answering = False
         self._progress = ""
         self._tokens = 0
-        self._context = 0
+        self._used_tokens = 0
         """Tokens that the conversation takes so far, as the last answer told."""
 
     def compose(self) -> ComposeResult:
@@ -159,9 +159,9 @@ class ChatBench(Bench):
 
     def _show_conversation(self, conversation: dict[str, Any], growing: bool = False) -> None:
         self.conversation_id = str(conversation.get("id") or self.conversation_id)
-        self._context = 0
+        self._used_tokens = 0
         for message in conversation.get("messages") or []:
-            self._context = context_used(figures_of(message)) or self._context
+            self._used_tokens = context_used(figures_of(message)) or self._used_tokens
         turns = [_turn(message) for message in conversation.get("messages") or [] if message.get("role") != "system"]
         if growing:
             if not turns or turns[-1].role != "assistant":
@@ -214,7 +214,7 @@ class ChatBench(Bench):
         else:
             self.conversation_id = reply.conversation_id or self.conversation_id
             model = self.session.model
-            self._context = context_used(reply.result)
+            self._used_tokens = context_used(reply.result)
             figures = figures_line(reply.result, quant_word(model) if model else "")
             self._end_turn(turn, text=str(reply.result.get("text") or turn.text), foot=figures)
         finally:
@@ -278,10 +278,10 @@ class ChatBench(Bench):
             held = f"{state.model.name} answers; "
             return Content.assemble((held, "$muted"), ("ctrl+l", key), (f" loads {state.chosen}", "$muted"))
         limit = state.model.context_length
-        if self._context and limit:
-            share = self._context / limit
+        if self._used_tokens and limit:
+            share = self._used_tokens / limit
             style = "$bad" if share > 0.95 else "$warn" if share > 0.8 else "$muted"
-            return Content.styled(f"{self._context:,} of {limit:,} tokens of context used", style)
+            return Content.styled(f"{self._used_tokens:,} of {limit:,} tokens of context used", style)
         return Content.styled(f"{state.model.name} is ready.", "$muted")
 
     # --- Actions -------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ class ChatBench(Bench):
         if self.answering:
             self.post_message(self.Said("The model is still answering; escape stops it."))
             return
-        self.conversation_id, self._context = "", 0
+        self.conversation_id, self._used_tokens = "", 0
         self.show_error(None)
         self._show_opening()
         self.action_edit()

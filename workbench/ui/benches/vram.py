@@ -184,9 +184,8 @@ def verdict_of(gpu: dict[str, Any]) -> str:
 
 def _known(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """How each category is known, and why, of what the reply says."""
-    known = {str(key): (str(word), "") for key, word in (result.get("known") or {}).items()}
-    categories = result.get("categories") or (result.get("estimate") or {}).get("categories") or []
-    return known | {str(c.get("name")): (str(c.get("known") or ""), str(c.get("why") or "")) for c in categories}
+    why = result.get("why") or {}
+    return {str(key): (str(word), str(why.get(key) or "")) for key, word in (result.get("known") or {}).items()}
 
 
 def budget(model: str, result: dict[str, Any], width: int) -> Content:
@@ -213,8 +212,7 @@ def budget(model: str, result: dict[str, Any], width: int) -> Content:
     uncovered = [LABELS.get(key, key.replace("_", " ")) for key, (word, _) in known.items() if word == "not covered"]
     if uncovered:
         blocks.append(Content.styled(f"Not in the total yet: {', '.join(uncovered)}.", "$muted"))
-    warnings = result.get("warnings") or (result.get("estimate") or {}).get("warnings") or []
-    blocks += [Content.assemble(("⚠ ", "$warn"), str(warning)) for warning in warnings]
+    blocks += [Content.assemble(("⚠ ", "$warn"), str(warning)) for warning in result.get("warnings") or []]
     return Content("\n\n").join(blocks)
 
 
