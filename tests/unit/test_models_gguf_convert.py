@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,31 @@ def test_quantized_blocks_are_the_values_of_gguf_py(tmp_path: Path) -> None:
     # Attention output and MLP are stored as they are; q and k are reordered and tested elsewhere.
     for name in ("blk.0.attn_output.weight", "blk.1.ffn_up.weight", "token_embd.weight", "blk.1.ffn_down.weight"):
         assert to_bfloat16(numpy.ascontiguousarray(expected[name])).tobytes() in stored
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q6_K"])
+def test_any_bytes_decode_to_the_values_of_gguf_py(kind: str) -> None:
+    import gguf
+    import numpy
+
+    from workbench.models.gguf import GgufTensor
+    from workbench.models.gguf_blocks import decode_rows
+
+    number = gguf.GGMLQuantizationType[kind]
+    elements, size = gguf.GGML_QUANT_SIZES[number]
+    row_bytes = 512 // elements * size
+    raw = numpy.random.default_rng(5).integers(0, 256, (40, row_bytes), dtype=numpy.uint8)
+    tensor = GgufTensor("x", (40, 512), kind, int(number), 0, raw.size)
+    with numpy.errstate(all="ignore"):
+        theirs = gguf.dequantize(raw, number).astype(numpy.float32).reshape(-1)
+        ours = decode_rows(raw.reshape(-1), tensor)
+    assert numpy.array_equal(ours, theirs, equal_nan=True)
+
+
+def test_common_blocks_need_no_gguf_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_gguf(tmp_path / "model.gguf", make_model(SETTINGS["llama"]))
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    assert (convert_gguf(path) / "model.safetensors").is_file()
 
 
 def test_bfloat16_rounding_is_that_of_torch() -> None:

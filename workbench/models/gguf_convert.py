@@ -1,4 +1,4 @@
-"""Converts a GGUF file, once, into a directory that transformers loads. Needs numpy and gguf, inside functions.
+"""Converts a GGUF file, once, into a directory that transformers loads. Needs numpy, inside functions.
 
 The directory lies in the cache: config.json, generation_config.json, bfloat16 safetensors, tokenizer files. Tensor
 names and the changes that converters make to weights (rows of q and k reordered for rotary pairs, one added to
@@ -9,12 +9,10 @@ tensor in bfloat16.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from workbench.models import gguf, weights
 from workbench.models.download import no_space, require_space
 from workbench.models.exclusive import exclusive
 from workbench.models.fetch import fetch
+from workbench.models.gguf_blocks import decode_rows, require_decoders
 from workbench.models.gguf_config import config_from_gguf, eos_token_ids
 from workbench.models.gguf_tokenizer import convert_tokenizer
 from workbench.models.resolve import ResolvedModel
@@ -200,10 +199,9 @@ def conversion_note(directory: Path) -> str:
 
 
 def _convert(header: gguf.GgufHeader, target: Path, job: Job) -> None:
-    for package in ("numpy", "gguf"):
-        _require(package)
     config = config_from_gguf(header)
     outputs = plan(header, config)
+    require_decoders(header.tensors)
     tokenizer = convert_tokenizer(header)
     base = target.parent
     needed = sum(output.size_bytes for output in outputs)
@@ -228,18 +226,6 @@ def _convert(header: gguf.GgufHeader, target: Path, job: Job) -> None:
         ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _require(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise WorkbenchError(
-            "missing-package",
-            f"Converting a GGUF file needs the package {package}.",
-            f"{sys.executable} -m pip install {package}",
-            str(error),
-        ) from None
 
 
 def _generation_config(header: gguf.GgufHeader, config: dict[str, Any]) -> dict[str, Any]:
@@ -383,8 +369,6 @@ def _write_tensor(source: BinaryIO, output: _Output, file: BinaryIO, job: Job) -
 def _bfloat16_rows(source: BinaryIO, output: _Output, job: Job) -> Iterator[Any]:
     """The tensor's values as bfloat16 bit patterns (uint16), some rows at a time, each chunk flat."""
     import numpy
-    from gguf import GGMLQuantizationType
-    from gguf.quants import dequantize
 
     tensor = output.source
     row_elements = tensor.shape[-1] if tensor.shape else 1
@@ -395,16 +379,14 @@ def _bfloat16_rows(source: BinaryIO, output: _Output, job: Job) -> Iterator[Any]
         first = output.expert * rows
     row_bytes = (tensor.size_bytes or 0) * row_elements // max(1, tensor.elements)
     rows_at_once = max(1, CHUNK_ELEMENTS // max(1, row_elements))
-    kind = GGMLQuantizationType(tensor.type_number)
     source.seek(tensor.offset_bytes + first * row_bytes)
     for start in range(0, rows, rows_at_once):
         job.check()
         count = min(rows_at_once, rows - start)
-        raw = numpy.frombuffer(source.read(count * row_bytes), dtype=numpy.uint8).reshape(count, row_bytes)
-        values = numpy.ascontiguousarray(dequantize(raw, kind), dtype=numpy.float32)
+        values = decode_rows(numpy.frombuffer(source.read(count * row_bytes), dtype=numpy.uint8), tensor)
         if output.add:
             values = values + numpy.float32(output.add)
-        yield to_bfloat16(values.reshape(-1))
+        yield to_bfloat16(values)
 
 
 def to_bfloat16(values: Any) -> Any:
