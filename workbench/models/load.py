@@ -575,6 +575,13 @@ def _explain(error: Exception, directory: Path, options: LoadOptions) -> Workben
         return WorkbenchError(
             "corrupt-file", f"{path} is not a whole safetensors file: {message}", "Download it again.", details
         )
+    if "bnb_supported_devices" in text:
+        return WorkbenchError(
+            "unsupported",
+            f"The transformers in {sys.executable} does not let bitsandbytes quantize on {options.device}.",
+            f"Run: {sys.executable} -m pip install -U transformers bitsandbytes, or load it unquantized.",
+            details,
+        )
     if "weights_only" in text or "UnpicklingError" in name or "torch.load" in text:
         return WorkbenchError(
             "unsafe-checkpoint",
