@@ -405,6 +405,26 @@ def test_missing_tensor_is_corrupt(tmp_path: Path) -> None:
         convert_gguf(path)
 
 
+def test_layer_without_a_tensor_is_not_converted(tmp_path: Path) -> None:
+    import gguf
+
+    source = gguf.GGUFReader(write_gguf(tmp_path / "whole.gguf", make_model(SETTINGS["llama"])))
+    model = make_model(SETTINGS["llama"])
+    writer = gguf.GGUFWriter(tmp_path / "part.gguf", "llama")
+    write_header(writer, model.config, "llama")
+    write_vocabulary(writer, json.loads((SAMPLES / "tiny-llama" / "tokenizer.json").read_text()))
+    for tensor in source.tensors:
+        if tensor.name != "blk.1.ffn_up.weight":
+            writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(WorkbenchError, match="every tensor of its 2 layers") as caught:
+        convert_gguf(tmp_path / "part.gguf")
+    assert caught.value.kind == "corrupt-file"
+
+
 def test_unknown_pre_tokenizer_is_said(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf", make_model(SETTINGS["llama"]))
     path.write_bytes(path.read_bytes().replace(b"smollm", b"smollx"))

@@ -134,6 +134,28 @@ def test_hub_link_to_a_missing_blob_is_one_line() -> None:
     assert listed.problem
 
 
+def test_interrupted_download_can_be_fetched_again() -> None:
+    index = json.dumps(
+        {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    )
+    snapshot = cache_repository(
+        "org/x",
+        {
+            "config.json": b"{}",
+            "model.safetensors.index.json": index.encode(),
+            "model-00001-of-00002.safetensors": b"x",
+            "model-00002-of-00002.safetensors": b"x",
+        },
+    )
+    assert resolve("org/x").has_weights
+    (snapshot / "model-00002-of-00002.safetensors").resolve().unlink()
+    found = resolve("org/x")
+    assert (found.has_weights, found.fetchable) == (False, True)
+    listed = next(item for item in list_models() if item.name == "org/x")
+    assert (listed.present, listed.fetchable) == (False, True)
+    assert "in part" in listed.problem
+
+
 def test_directory_file_inside_it_and_relative_path(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve(str(TINY)).kind == "directory"
     assert resolve(str(TINY / "config.json")).path == str(TINY)

@@ -248,7 +248,25 @@ def plan(header: gguf.GgufHeader, config: dict[str, Any]) -> list[_Output]:
     outputs = [output for tensor in header.tensors for output in _outputs(header, tensor, config)]
     if len({output.name for output in outputs}) != len(outputs):
         raise _odd_tensor(header, "two tensors have the same place")
+    _check_complete(header, outputs, config.get("num_hidden_layers") or config["n_layer"])
     return outputs
+
+
+def _check_complete(header: gguf.GgufHeader, outputs: list[_Output], layers: int) -> None:
+    """Raise ``corrupt-file`` unless every layer has the same tensors; the first part of a split file does not."""
+    parts: dict[int, set[str]] = {}
+    for output in outputs:
+        match = re.match(r"(?:model\.layers|transformer\.h)\.(\d+)\.(.*)", output.name)
+        if match:
+            parts.setdefault(int(match[1]), set()).add(match[2])
+    whole = set().union(*parts.values())
+    lacking = [layer for layer in range(layers) if parts.get(layer) != whole]
+    if lacking or len(parts) != layers:
+        raise WorkbenchError(
+            "corrupt-file",
+            f"{one_line(header.path)} does not hold every tensor of its {layers} layers.",
+            "Of a split model, merge the parts first: llama-gguf-split --merge. Else download it again.",
+        )
 
 
 def _outputs(header: gguf.GgufHeader, tensor: gguf.GgufTensor, config: dict[str, Any]) -> Iterator[_Output]:

@@ -75,21 +75,29 @@ def _sample(sample: samples.Sample) -> ModelListing:
 
 
 def _cached(repository: hub_cache.CachedRepository) -> ModelListing:
-    found = weights.find_weights(repository.snapshot)
-    config_path = Path(repository.snapshot) / "config.json"
-    usable = config_path.is_file() or found.formats == (weights.GGUF,)
+    snapshot = Path(repository.snapshot)
+    found = weights.find_weights(snapshot)
+    problem = ""
+    try:
+        if not (snapshot / "config.json").is_file() and found.formats != (weights.GGUF,):
+            problem = "It has no config.json: not a model that can be loaded."
+        elif weights.missing_shards(snapshot):
+            problem = "Downloaded in part: fetch it again."
+    except WorkbenchError as error:
+        problem = error.message
     entry = catalogue.find(repository.hub_id)
+    present = bool(found.formats) and not problem
     return ModelListing(
         name=repository.hub_id,
         kind="hub",
         title=repository.hub_id,
-        present=bool(found.formats) and usable,
-        fetchable=not found.formats,
+        present=present,
+        fetchable=not present,
         size_bytes=repository.size_bytes,
         formats=found.formats,
         parameters=entry.parameters if entry else None,
         path=repository.snapshot,
-        problem="" if usable else "It has no config.json: not a model that can be loaded.",
+        problem=problem,
     )
 
 

@@ -258,17 +258,19 @@ def _resolve_cached(hub_id: str) -> Optional[ResolvedModel]:
         inner = resolve_gguf(snapshot / found.files[0])
     else:
         inner = _resolve_directory(snapshot)
+    # Of an interrupted download nothing counts as here, so that it can be fetched again.
+    partial = bool(weights.missing_shards(snapshot))
     return ResolvedModel(
         name=cached.hub_id,
         kind="hub",
         path=inner.path,
         config=inner.config,
-        config_source=f"config.json of {cached.hub_id} in the Hub cache" if not inner.note else inner.config_source,
-        fetchable=not inner.formats,
-        size_bytes=inner.size_bytes,
-        formats=inner.formats,
+        config_source=inner.config_source,
+        fetchable=partial or not inner.formats,
+        size_bytes=None if partial else inner.size_bytes,
+        formats=() if partial else inner.formats,
         hub_id=cached.hub_id,
-        note=inner.note,
+        note="Downloaded in part: fetch it again." if partial else inner.note,
     )
 
 

@@ -30,22 +30,36 @@ class WeightFiles:
 
 
 def find_weights(directory: Union[str, Path]) -> WeightFiles:
-    """What weights `directory` holds; `formats` is empty if none. `files` are those of the preferred format."""
+    """What weights `directory` holds; `formats` is empty if none. `files` are those of the preferred format.
+
+    Links to nothing, as an interrupted or cleaned-up download leaves them, do not count.
+    """
     by_format: dict[str, list[str]] = {SAFETENSORS: [], PICKLE: [], GGUF: []}
-    try:
-        names = sorted(os.listdir(directory))
-    except OSError:
-        names = []
-    for name in names:
-        if name.endswith(".safetensors") and not name.startswith(("adapter_", "consolidated")):
-            by_format[SAFETENSORS].append(name)
-        elif name.startswith("pytorch_model") and name.endswith(".bin"):
-            by_format[PICKLE].append(name)
-        elif name.lower().endswith(".gguf"):
-            by_format[GGUF].append(name)
+    for name, kind in _weight_names(directory).items():
+        if (Path(directory) / name).exists():
+            by_format[kind].append(name)
     formats = tuple(kind for kind, files in by_format.items() if files)
     files = tuple(by_format[formats[0]]) if formats else ()
     return WeightFiles(formats, files, sum(_size(Path(directory) / name) for name in files))
+
+
+def missing_shards(directory: Union[str, Path]) -> list[str]:
+    """Files that the directory's shard index names and that are not there; empty without an index.
+
+    Raises:
+        WorkbenchError: ``corrupt-file`` if the index is not usable.
+    """
+    directory = Path(directory)
+    for single, index in (
+        (safetensors_header.SINGLE_FILE, safetensors_header.INDEX_FILE),
+        (PICKLE_FILE, PICKLE_INDEX),
+    ):
+        if (directory / single).is_file():
+            return []
+        if (directory / index).is_file():
+            named = set(safetensors_header.read_index(directory / index).values())
+            return sorted(name for name in named if not (directory / name).is_file())
+    return []
 
 
 def check_weights(path: Union[str, Path]) -> None:
@@ -58,6 +72,8 @@ def check_weights(path: Union[str, Path]) -> None:
     if path.is_file():
         gguf.read_gguf(path)
         return
+    for name in _weight_names(path):
+        _check_link(path / name)
     found = find_weights(path)
     if not found.formats:
         raise WorkbenchError(
@@ -65,8 +81,6 @@ def check_weights(path: Union[str, Path]) -> None:
             f"{one_line(str(path))} holds no weights (safetensors, GGUF or pytorch_model.bin).",
             "Download the model's weights into it, or name another model.",
         )
-    for name in found.files:
-        _check_link(path / name)
     if found.formats[0] == SAFETENSORS:
         if not safetensors_header.read_checkpoint(path):
             for name in found.files:
@@ -85,6 +99,23 @@ def check_readable(path: Path) -> None:
         raise WorkbenchError("unreadable", f"You may not read {one_line(str(path))}.", "Change its permissions.")
 
 
+def _weight_names(directory: Union[str, Path]) -> dict[str, str]:
+    """File names that are weights of the model by their name, each with its format."""
+    found = {}
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        names = []
+    for name in names:
+        if name.endswith(".safetensors") and not name.startswith(("adapter_", "consolidated")):
+            found[name] = SAFETENSORS
+        elif name.startswith("pytorch_model") and name.endswith(".bin"):
+            found[name] = PICKLE
+        elif name.lower().endswith(".gguf"):
+            found[name] = GGUF
+    return found
+
+
 def _check_link(path: Path) -> None:
     if path.is_symlink() and not path.exists():
         raise WorkbenchError(
@@ -95,14 +126,12 @@ def _check_link(path: Path) -> None:
 
 
 def _check_pickles(directory: Path, files: tuple[str, ...]) -> None:
-    if (directory / PICKLE_INDEX).is_file() and not (directory / PICKLE_FILE).is_file():
-        for name in sorted(set(safetensors_header.read_index(directory / PICKLE_INDEX).values())):
-            if not (directory / name).is_file():
-                raise WorkbenchError(
-                    "missing-file",
-                    f"{one_line(str(directory))} lacks the shard {one_line(name)} that its index names.",
-                    "Download the model again.",
-                )
+    for name in missing_shards(directory):
+        raise WorkbenchError(
+            "missing-file",
+            f"{one_line(str(directory))} lacks the shard {one_line(name)} that its index names.",
+            "Download the model again.",
+        )
     for name in files:
         path = directory / name
         with path.open("rb") as file:
