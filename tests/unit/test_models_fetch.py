@@ -7,6 +7,10 @@ import http.server
 import io
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -339,6 +343,25 @@ def test_cancel_while_a_slow_index_sends(packaged: samples.SampleSource, monkeyp
         server.server_close()
     assert any(0 < done < len(wheel) for phase, done, *_ in job.seen if phase == "download")
     assert left_in_cache() == []
+
+
+def test_download_ends_with_the_process_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "workbench.models.download", '{"kind": "hub", "repo": "org/tiny"}'],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    connection, _ = silent.accept()
+    assert child.poll() is None
+    assert child.stdin is not None
+    child.stdin.close()
+    assert child.wait(timeout=30) == -signal.SIGKILL
+    connection.close()
+    silent.close()
 
 
 def test_catalogue_entry_without_a_repository_is_not_fetchable() -> None:

@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -292,8 +291,11 @@ def _say(event: str, **body: Any) -> None:
 def _end_with_parent() -> None:
     with contextlib.suppress(OSError, ValueError):
         while os.read(0, 4096):
-            time.sleep(0)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+            pass
+    if os.getpgid(0) == os.getpid():
+        # pip, which this process started, goes with it.
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
 
 
 if __name__ == "__main__":
