@@ -174,6 +174,8 @@ def test_a_dtype_is_taken_from_the_config_or_given():
         ({"layer_types": ["full_attention"]}, "bad-config", "2 layers"),
         ({"num_local_experts": 4, "num_experts_per_tok": 5, "model_type": "mixtral"}, "bad-config", "4 experts"),
         ({"hidden_act": "no-such"}, "bad-config", "no-such"),
+        ({"dtype": "gelu"}, "bad-config", "bfloat16"),
+        ({"sliding_window": "x", "model_type": "mistral"}, "bad-config", "whole number"),
         ({"model_type": "no_such_type"}, "unknown-architecture", "no_such_type"),
         ({"model_type": "no_such", "auto_map": {"AutoModel": "x.Y"}}, "remote-code", "never run"),
         ({"model_type": None}, "bad-config", "model_type"),

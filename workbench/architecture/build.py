@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 from workbench.architecture.skeleton import (
+    FLOAT_DTYPES,
     BufferEntry,
     CacheLayer,
     ModuleEntry,
@@ -62,6 +63,11 @@ def build_skeleton(config: dict[str, Any], job: Job = SILENT, dtype: Optional[st
         JobCancelled: if the caller asked to stop.
     """
     check_config(config)
+    load_dtype = dtype or _stated_dtype(config) or "float32"
+    if load_dtype not in FLOAT_DTYPES:
+        raise WorkbenchError(
+            "bad-config", f"{one_line(load_dtype, 60)} is no load dtype.", f"Choose one of {', '.join(FLOAT_DTYPES)}."
+        )
     job.progress("modules", 0, None, "modules", str(config["model_type"]))
     torch, transformers = _libraries()
     prepared = _without_ignored_keys(config)
@@ -70,7 +76,7 @@ def build_skeleton(config: dict[str, Any], job: Job = SILENT, dtype: Optional[st
     with _one_line_errors(config), torch.device("meta"), _load_dtype_mode(torch), _module_guard(torch, job):
         model = model_class(parsed)
         model.tie_weights()
-    skeleton = _read_off(torch, transformers, model, parsed, dtype or _stated_dtype(config) or "float32")
+    skeleton = _read_off(torch, transformers, model, parsed, load_dtype)
     total = sum(entry.numel for entry in skeleton.unique_parameters)
     if total > MAX_PARAMETERS:
         raise WorkbenchError(
@@ -138,7 +144,7 @@ def _stated_dtype(config: dict[str, Any]) -> Optional[str]:
     for section in (config, config.get("text_config")):
         if isinstance(section, dict):
             stated = section.get("dtype") or section.get("torch_dtype")
-            if isinstance(stated, str):
+            if isinstance(stated, str) and stated != "auto":
                 return stated.replace("torch.", "")
     return None
 
@@ -367,7 +373,10 @@ def _cache_layers(parsed: Any) -> tuple[CacheLayer, ...]:
         kinds, arguments = get_layer_types_and_kwargs(parsed.get_text_config(decoder=True))
     except (ImportError, AttributeError, TypeError, ValueError):
         return ()
-    return tuple(CacheLayer(str(kind), given.get("sliding_window")) for kind, given in zip(kinds, arguments))
+    windows = (given.get("sliding_window") for given in arguments)
+    return tuple(
+        CacheLayer(str(kind), window if isinstance(window, int) else None) for kind, window in zip(kinds, windows)
+    )
 
 
 def _renamings(model: Any) -> tuple[tuple[str, str], ...]:

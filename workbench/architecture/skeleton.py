@@ -28,6 +28,9 @@ DTYPE_BYTES = {
 }
 """Bytes per element by torch's name of the dtype."""
 
+FLOAT_DTYPES = ("float32", "bfloat16", "float16", "float64")
+"""What a model can be loaded in."""
+
 
 @dataclass(frozen=True)
 class ModuleEntry:

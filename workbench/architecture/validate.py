@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, Optional
 
+from workbench.architecture.skeleton import FLOAT_DTYPES
 from workbench.errors import WorkbenchError
 from workbench.text import one_line
 
@@ -64,6 +65,7 @@ def check_config(config: dict[str, Any]) -> None:
     for path, section in _sections(config):
         _check_sizes(path, section)
         _check_ratios(path, section)
+        _check_kinds(path, section)
 
 
 def _sections(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -135,6 +137,17 @@ def _check_ratios(path: str, section: dict[str, Any]) -> None:
             "Check hidden_size, vocab_size and num_hidden_layers.",
         )
     _check_layer_types(path, section, layers)
+
+
+def _check_kinds(path: str, section: dict[str, Any]) -> None:
+    """Refuse values of a kind that the libraries take in and fail on later."""
+    window = section.get("sliding_window")
+    if isinstance(window, (str, dict, float)):
+        raise _refused(path + "sliding_window", window, "a whole number or null")
+    for key in ("dtype", "torch_dtype"):
+        stated = section.get(key)
+        if stated is not None and str(stated).replace("torch.", "") not in ("auto", *FLOAT_DTYPES):
+            raise _refused(path + key, stated, f"one of {', '.join(FLOAT_DTYPES)}")
 
 
 def _check_layer_types(path: str, section: dict[str, Any], layers: Optional[int]) -> None:
