@@ -59,9 +59,17 @@ class Action:
 
 def _switches() -> Iterable[Action]:
     for number, (bench, title, _) in enumerate(BENCHES, 1):
-        keys = f"{number},alt+{number},f{number}"
-        help_line = f"Go to {title}; alt+{number} and f{number} work inside text fields too."
-        yield Action(f"bench-{bench}", keys, f"show_bench('{bench}')", f"Show {title}", help_line)
+        yield Action(f"bench-{bench}", str(number), f"show_bench('{bench}')", f"Show {title}", f"Go to {title}.")
+    for number, (bench, title, _) in enumerate(BENCHES, 1):
+        yield Action(
+            f"bench-{bench}-anywhere",
+            f"alt+{number},f{number}",
+            f"show_bench('{bench}')",
+            f"Show {title}",
+            "Works inside a text field too.",
+            priority=True,
+            palette=False,
+        )
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -78,7 +86,12 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("help", "question_mark,f8", "help", "Show help", "Every key of this bench and of the app."),
     Action(
-        "detach", "alt+d", "detach", "Detach", "Leave the screen; the session, its model and a running answer go on."
+        "detach",
+        "alt+d",
+        "detach",
+        "Detach",
+        "Leave the screen; the session, its model and a running answer go on.",
+        priority=True,
     ),
     Action("quit", "q,ctrl+q", "quit", "Quit", "End the app and its session, unless another terminal uses it."),
     Action(

@@ -29,6 +29,7 @@ from workbench.ui.link import DescribeLoss, OpenSession, SessionLink, told_by_cl
 from workbench.ui.main_screen import MainScreen
 from workbench.ui.safety import with_control_filter
 from workbench.ui.session_state import Attached, Attaching, Lost, ModelChosen, SessionEvent, SessionState, reduce
+from workbench.ui.terminal_keys import let_alt_digits_through
 from workbench.ui.theme import FALLBACK, LoadedThemes, house_variable_defaults, load_themes
 
 SECOND_PRESS_SECONDS = 5.0
@@ -86,6 +87,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self._interrupted_at = -SECOND_PRESS_SECONDS
         self._clashes_told: set[str] = set()
         self.set_reactive(WorkbenchApp.session, SessionState(chosen=model))
+        let_alt_digits_through()
         self._themes = load_themes()
         self._take_theme(theme or settings.ui.theme, self._themes)
 

@@ -19,7 +19,7 @@ from workbench.paths import write_atomic
 from workbench.session.protocol import Diagnose, Diagnosed, DiagnoseText, DiagnosisUpdated, Event, JobProgressed
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
-from workbench.ui.benches.doctor_report import fact_rows, fix_text, report_markdown, show_value
+from workbench.ui.benches.doctor_report import fact_rows, fix_text, show_value
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import SessionState
 from workbench.ui.strip_text import progress_text
@@ -170,9 +170,11 @@ class DoctorBench(Bench):
     def action_export(self) -> None:
         if not self.report:
             return
+        from workbench.doctor.report import to_markdown
+
         path = Path.cwd() / "workbench-doctor.md"
         try:
-            write_atomic(path, report_markdown(self.report).encode("utf-8", "replace"), mode=0o644)
+            write_atomic(path, to_markdown(self.report).encode("utf-8", "replace"), mode=0o644)
         except OSError as error:
             reason = f"Cannot write {path}: {error.strerror}."
             self.show_error(WorkbenchError("cannot-write", reason, "Start the workbench in a folder of your own."))

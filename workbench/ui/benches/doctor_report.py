@@ -1,4 +1,4 @@
-"""A doctor's report as rows, as text to copy and as Markdown; pure functions of the report's JSON."""
+"""A doctor's report as rows and as text to copy; pure functions of the report's JSON."""
 
 from __future__ import annotations
 
@@ -81,27 +81,3 @@ def _fact_line(name: str, value: str, mark: str) -> Content:
 def fix_text(finding: dict[str, Any]) -> str:
     """The steps of a fix, one a line, ready to paste into a shell."""
     return "\n".join(str(step) for step in finding.get("fix") or [])
-
-
-def report_markdown(report: dict[str, Any]) -> str:
-    """The report as Markdown for an issue."""
-    lines = ["## workbench doctor", "", f"**Verdict: {report.get('verdict') or 'unknown'}**", ""]
-    for finding in report.get("findings") or []:
-        lines += [f"### {finding.get('severity')}: {finding.get('title')}", "", f"`{finding.get('id')}`", ""]
-        if finding.get("why"):
-            lines += [str(finding["why"]), ""]
-        if finding.get("evidence"):
-            lines += [f"- {key}: `{show_value(value, 300)}`" for key, value in finding["evidence"].items()] + [""]
-        if finding.get("fix"):
-            lines += ["```", fix_text(finding), "```", ""]
-        if finding.get("source"):
-            lines += [f"Source: {finding['source']}", ""]
-    lines += ["### Facts", ""]
-    for group, value in (report.get("facts") or {}).items():
-        items = _items(value)
-        if not items:
-            lines.append(f"- **{_label(group)}**: {_value_of(group, value)}")
-            continue
-        lines.append(f"- **{_label(group)}**")
-        lines += [f"  - {_label(name)}: {_value_of(name, item)}" for name, item in items if item is not None]
-    return "\n".join([*lines, ""])

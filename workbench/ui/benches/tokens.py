@@ -23,6 +23,8 @@ from workbench.ui.widgets.bars import left, right
 
 QUIET_SECONDS = 0.08
 """Counting starts when no key came for this long."""
+TWO_COLUMNS = 60
+"""Cells that two columns of figures need."""
 PIECES_SHOWN = 3000
 PIECES_TEXT_LIMIT = 20_000
 """Beyond this many characters only the counts are asked for: nobody reads that many cells."""
@@ -97,14 +99,21 @@ class TokensBench(Bench):
     def show_counts(self, result: dict[str, Any]) -> None:
         """Show the reply to a count of one text under one model."""
         self._counted = result
-        text = (result.get("texts") or [{}])[0]
         count = (result.get("results") or [{}])[0]
         if count.get("error"):
             self.show_error(WorkbenchError("count-failed", str(count["error"])))
             return
-        self.query_one("#tokens-figures", Static).update(_figures(text, count, self._special))
         self.query_one("#tokens-figures").remove_class("-stale")
+        self._draw_figures()
         self.query_one("#tokens-pieces", Static).update(_pieces(count.get("pieces") or []))
+
+    def _draw_figures(self) -> None:
+        if self._counted:
+            width = self.query_one("#tokens-pieces-view").scrollable_content_region.width
+            self.query_one("#tokens-figures", Static).update(figures(self._counted, self._special, width))
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._draw_figures)
 
     def _show_empty(self) -> None:
         if not self.session.chosen:
@@ -139,33 +148,39 @@ class TokensBench(Bench):
 
     def action_copy(self) -> None:
         if self._counted:
-            text = (self._counted.get("texts") or [{}])[0]
-            count = (self._counted.get("results") or [{}])[0]
-            self.post_message(self.CopyRequested(_figures(text, count, self._special).plain, "the figures"))
+            self.post_message(self.CopyRequested(figures(self._counted, self._special, 0).plain, "the figures"))
 
 
-def _figures(text: dict[str, Any], count: dict[str, Any], special: bool) -> Content:
-    tokens = ("tokens", f"{count.get('tokens', 0):,}", "bold $accent")
-    rows = [
-        (tokens, ("characters", f"{text.get('characters', 0):,}", "")),
-        (
-            ("bytes per token", f"{count.get('bytes_per_token', 0.0):.2f}", ""),
-            ("words", f"{text.get('words', 0):,}", ""),
-        ),
-        (
-            ("tokens per word", f"{count.get('tokens_per_word', 0.0):.2f}", ""),
-            ("bytes, UTF-8", f"{text.get('bytes', 0):,}", ""),
-        ),
+def figures(result: dict[str, Any], special: bool, width: int) -> Content:
+    """The counts of one text under one model, in two columns where they fit."""
+    text = (result.get("texts") or [{}])[0]
+    count = (result.get("results") or [{}])[0]
+    ours = [
+        ("tokens", f"{count.get('tokens', 0):,}"),
+        ("bytes per token", f"{count.get('bytes_per_token', 0.0):.2f}"),
+        ("tokens per word", f"{count.get('tokens_per_word', 0.0):.2f}"),
+    ]
+    sizes = [
+        ("characters", f"{text.get('characters', 0):,}"),
+        ("words", f"{text.get('words', 0):,}"),
+        ("bytes, UTF-8", f"{text.get('bytes', 0):,}"),
     ]
     added = "with special tokens" if special else "without special tokens"
-    vocabulary = f"  {count.get('vocab_size', 0):,} tokens in the vocabulary · {added}"
-    lines = [Content.assemble((str(count.get("model", "")), "bold"), (vocabulary, "$muted"))]
-    for one, other in rows:
-        cells = [
-            Content.assemble(left(name, 16, "$muted"), right(number, 9, style)) for name, number, style in (one, other)
+    lines = [
+        Content.styled(str(count.get("model", "")), "bold"),
+        Content.styled(f"vocabulary of {count.get('vocab_size', 0):,} · {added}", "$muted"),
+    ]
+    if width >= TWO_COLUMNS:
+        lines += [
+            Content("     ").join((_figure(*one), _figure(*other))) for one, other in zip(ours, sizes, strict=True)
         ]
-        lines.append(Content.assemble(cells[0], "     ", cells[1]))
+    else:
+        lines += [_figure(*figure) for figure in (*ours, *sizes)]
     return Content("\n").join(lines)
+
+
+def _figure(name: str, number: str) -> Content:
+    return Content.assemble(left(name, 16, "$muted"), right(number, 10, "bold $accent" if name == "tokens" else ""))
 
 
 def visible(text: str) -> str:
