@@ -202,7 +202,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert "no Python interpreter" in refused("doctor", "--python", str(tmp_path / "none"))
     assert "/bin/false" in refused("doctor", "--python", "/bin/false")
     assert "KEY=VALUE" in refused("inspect", "tiny-llama", "--set", "layers")
-    assert "divide" in refused("inspect", "tiny-llama", "--set", "num_key_value_heads=3")
+    assert "divisor" in refused("inspect", "tiny-llama", "--set", "num_key_value_heads=3")
     assert "cannot name a session" in refused("session", "start", "--session", "../x")
     assert "nonsense" in refused("vram", "tiny-llama", "--gpu", "nonsense")
     assert "No such command" in refused("fly")

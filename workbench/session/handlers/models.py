@@ -10,9 +10,9 @@ from typing import Optional
 from workbench.chat.generate import Generator
 from workbench.errors import WorkbenchError
 from workbench.models.fetch import fetch
-from workbench.models.gguf_convert import ensure_directory
+from workbench.models.gguf_convert import conversion_note, ensure_directory
 from workbench.models.listing import list_models
-from workbench.models.load import LoadedModel, LoadOptions, load_model, unload
+from workbench.models.load import LoadedFacts, LoadedModel, LoadOptions, load_model, unload
 from workbench.models.resolve import resolve
 from workbench.session.protocol import (
     FetchModel,
@@ -102,8 +102,12 @@ def _status(request: LoadModel, loaded: LoadedModel) -> ModelStatus:
         weights_bytes=facts.weights_bytes,
         context_length=facts.context_length,
         load_seconds=facts.load_seconds,
-        note="pickle checkpoint, read with weights_only" if facts.pickle else "",
+        note="; ".join(part for part in (_pickle_note(facts), conversion_note(Path(facts.directory))) if part),
     )
+
+
+def _pickle_note(facts: LoadedFacts) -> str:
+    return "pickle checkpoint, read with weights_only" if facts.pickle else ""
 
 
 def _unload(request: UnloadModel, context: Context) -> ModelUnloaded:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from workbench.chat.template import find_template, render_chat
 from workbench.errors import WorkbenchError
+from workbench.job import Job
 from workbench.models.tokenizer_source import tokenizer_path
 from workbench.session.protocol import CountTokens, Request, TokensCounted
 from workbench.session.runtime import Context, Handler, Runtime, quick
@@ -13,7 +16,14 @@ from workbench.tokens.count import count_text, text_figures
 from workbench.tokens.tokenizer import TextTokenizer, load_tokenizer
 
 
-def tokenizer_of(runtime: Runtime, model: str, job: Any) -> TextTokenizer:
+@dataclass(frozen=True)
+class _Loaded:
+    tokenizer: TextTokenizer
+    directory: Path
+    """Where a chat template would stand; the tokenizer's own file if it is no directory."""
+
+
+def _tokenizer_of(runtime: Runtime, model: str, job: Job) -> _Loaded:
     """The tokenizer of a model by any of its names; loaded once per worker.
 
     Raises:
@@ -21,12 +31,11 @@ def tokenizer_of(runtime: Runtime, model: str, job: Any) -> TextTokenizer:
     """
     slot = runtime.slot
     if slot is not None and slot.status.name == model:
-        tokenizer: TextTokenizer = slot.tokenizer
-        return tokenizer
+        return _Loaded(slot.tokenizer, Path(slot.status.directory))
     path = tokenizer_path(model, job)
-    cache: dict[str, TextTokenizer] = runtime.services.setdefault("tokenizers", {})
+    cache: dict[str, _Loaded] = runtime.services.setdefault("tokenizers", {})
     if path not in cache:
-        cache[path] = load_tokenizer(path)
+        cache[path] = _Loaded(load_tokenizer(path), Path(path))
     return cache[path]
 
 
@@ -35,8 +44,8 @@ def _count(request: CountTokens, context: Context) -> TokensCounted:
     results: list[dict[str, Any]] = []
     for model in request.models:
         try:
-            tokenizer = tokenizer_of(context.runtime, model, context.job)
-            results.extend(_count_under(tokenizer, model, request, context))
+            loaded = _tokenizer_of(context.runtime, model, context.job)
+            results.extend(_count_under(loaded, model, request, context))
         except WorkbenchError as error:
             if len(request.models) == 1:
                 raise
@@ -44,22 +53,32 @@ def _count(request: CountTokens, context: Context) -> TokensCounted:
     return TokensCounted({"texts": figures, "results": results})
 
 
-def _count_under(tokenizer: TextTokenizer, model: str, request: CountTokens, context: Context) -> list[dict[str, Any]]:
+def _count_under(loaded: _Loaded, model: str, request: CountTokens, context: Context) -> list[dict[str, Any]]:
     counted = []
     for item in request.texts:
         context.job.check()
+        name = item.get("name", "")
+        text = _wrapped(item["text"], loaded.directory, model, context.job) if request.chat else item["text"]
         count = count_text(
-            item["text"],
-            tokenizer,
-            special=request.special,
-            plain=request.plain,
+            text,
+            loaded.tokenizer,
+            special=request.special and not request.chat,
+            plain=request.plain and not request.chat,
             pieces=request.pieces,
             ids=request.ids,
-            name=item.get("name", ""),
+            name=name,
         )
         found = {key: value for key, value in asdict(count).items() if value is not None}
         counted.append({**found, "model": model})
     return counted
+
+
+def _wrapped(text: str, directory: Path, model: str, job: Job) -> str:
+    """`text` as one user message in the model's own chat template, ready for its answer."""
+    template = find_template(directory) if directory.is_dir() else None
+    if template is None:
+        raise WorkbenchError("no-template", f"{model} has no chat template.", "Count the text without --chat.")
+    return render_chat([{"role": "user", "content": text}], template, job=job)
 
 
 HANDLERS: dict[type[Request], Handler] = {CountTokens: quick(_count)}
