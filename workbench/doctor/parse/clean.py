@@ -17,6 +17,8 @@ _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x
 _QUOTES = re.compile(r"^[ \t]{0,3}(?:>[ \t]?){1,12}", re.MULTILINE)
 _FENCES = re.compile(r"^[ \t]{0,6}(?:`{3,8}|~{3,8})[\w+-]{0,20}[ \t]*$", re.MULTILINE)
 _TIMES = re.compile(r"^\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]{0,10}Z?\]?[ \t]", re.MULTILINE)
+_RANKS = re.compile(r"^(?:\[rank\d{1,4}\]:|\([A-Za-z_]{1,40}(?: [\w=-]{1,30}){0,3} pid=\d{1,9}\))[ \t]?", re.MULTILINE)
+_BOX = re.compile(r"^[ \t]{0,4}│[ \t]?|[ \t]*│[ \t]*$", re.MULTILINE)
 _COMPOSE = re.compile(r"^[A-Za-z][\w.-]{0,40}-\d{1,3}[ \t]{1,8}\|[ \t]", re.MULTILINE)
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
 
@@ -31,6 +33,8 @@ def clean_lines(text: str) -> list[str]:
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u2028", "\n")
     text = _INVISIBLE.sub("", _ESCAPES.sub("", text))
     text = _COMPOSE.sub("", _TIMES.sub("", _FENCES.sub("", _QUOTES.sub("", text))))
+    text = _RANKS.sub("", text) if "rank" in text or "pid=" in text else text
+    text = _BOX.sub("", text) if "│" in text else text
     if "<" in text:
         text = _TAGS.sub("", text)
     lines: list[str] = []

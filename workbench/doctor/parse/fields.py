@@ -9,7 +9,7 @@ from typing import Callable, Optional
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import parse_version
 
-_FIELD = re.compile(r"[\s*•-]{0,12}([A-Za-z🤗][^:=\n]{0,60}?)\s{0,40}:(?:\s{1,8}(\S.{0,600})|\s{0,8})$")
+_FIELD = re.compile(r"[\s*•`-]{0,12}([A-Za-z🤗][^:=\n]{0,60}?)\s{0,40}:(?:\s{1,8}(\S.{0,600})|\s{0,8})$")
 _GPU = re.compile(
     r"^\s{0,8}(?:GPU models and configuration\s{0,4}:\s{0,4})?GPU\s(\d{1,3}):\s(\S.{1,80}?)\s{0,4}(?:\(UUID.{0,80})?$"
 )
@@ -74,7 +74,8 @@ def gpu_vendor(name: str) -> Optional[str]:
 
 def _capability(line: str, draft: Draft) -> None:
     match = _CAPABILITY.search(line)
-    if match and ("Highest" in line or "CUDA_VERSION=" in line):
+    match = match or re.search(r"highest_compute_capability=\((\d{1,2}), (\d)\)", line)
+    if match and ("ighest" in line or "CUDA_VERSION=" in line):
         gpu = draft.gpu(0)
         draft.put(gpu, compute_capability=f"{match[1]}.{match[2]}")
         if int(match[1]) < 100:
@@ -160,6 +161,9 @@ def _driver(draft: Draft, value: str) -> None:
     match = re.match(r"(\d{3}\.\d{2,3}(?:\.\d{1,3})?)", value)
     if match:
         draft.put(draft.driver, version=match[1])
+    elif value.lower() == "could not collect":
+        # collect_env runs nvidia-smi for this; it was not there or gave nothing.
+        draft.put(draft.driver, smi=False)
 
 
 def _toolkit(draft: Draft, value: str) -> None:

@@ -55,6 +55,10 @@ def _rest(line: str, draft: Draft) -> None:
         if match:
             draft.saw("nvcc")
             draft.toolkit["nvcc"] = match[1]
+    elif "PRETTY_NAME" in line:
+        match = _OS_RELEASE.search(line)
+        if match:
+            draft.put(draft.platform, os=match[1], system="Linux")
     elif "Linux " in line:
         match = _UNAME.search(line)
         if match:
@@ -66,10 +70,6 @@ def _rest(line: str, draft: Draft) -> None:
             draft.put(draft.platform, shm_total_bytes=int(match[1]) * _SMALL_UNITS[match[2]])
             if line.strip().startswith("shm"):
                 draft.put(draft.platform, container="docker")
-    elif "PRETTY_NAME" in line:
-        match = _OS_RELEASE.search(line)
-        if match:
-            draft.put(draft.platform, os=match[1], system="Linux")
     elif "Python " in line:
         match = _PYTHON_BANNER.match(line)
         if match:

@@ -335,13 +335,17 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
 
 def no_nvidia_driver(facts: Facts) -> Result:
     """torch found no driver at all, and nothing more precise is known."""
-    error = facts.error("no-nvidia-driver")
-    if error is None or facts.driver.version:
+    error = facts.error("no-nvidia-driver", "no-nvml", "driver-init-failed")
+    if facts.driver.version or cuda_works(facts):
         return PASSED
+    # A CUDA build on a box that has no GPU is what the package index gives everyone; that is no fault.
+    unseen = facts.driver.smi is False and facts.torch.build == "cuda" and facts.torch.cuda_available is False
+    if error is None and (not unseen or facts.platform.gpu_vendors == ()):
+        return None if facts.driver.smi is None else PASSED
     return [
         Finding(
             "no-nvidia-driver",
-            "error",
+            "error" if error or facts.has_nvidia() else "warning",
             "torch finds no NVIDIA driver",
             "libcuda did not answer: the driver is not installed, its module is not loaded, or the container was "
             "started "
