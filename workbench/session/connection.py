@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Optional
+from typing import Optional, Protocol
 
 import workbench
 from workbench.session import handlers, protocol
-from workbench.session.lanes import LaneJob
-from workbench.session.protocol import Cancel, Failed, JobProgressed, Message, Reply, Request, StatusChanged
+from workbench.session.lanes import Lane, LaneJob
+from workbench.session.lock import SessionFiles
+from workbench.session.logcapture import LogCapture
+from workbench.session.protocol import (
+    Cancel,
+    Failed,
+    JobProgressed,
+    Message,
+    Reply,
+    Request,
+    SessionStatus,
+    StatusChanged,
+)
 from workbench.session.runtime import Handler
 from workbench.session.transport import FrameTooLarge, Transport
-
-if TYPE_CHECKING:
-    from workbench.session.worker import Worker
 
 REPLACEABLE_LIMIT_BYTES = 256 * 1024
 """Above this backlog, progress and status are dropped: a later one says more."""
 
 CUT_OFF_BYTES = 64 * 2**20
 """A client with this much unread is gone or broken; two of the largest frames fit below it."""
+
+
+class Host(Protocol):
+    """What a connection needs of the worker it belongs to."""
+
+    files: SessionFiles
+    started_at: float
+    connections: set[Connection]
+    lanes: dict[str, Lane]
+    log: LogCapture
+
+    def status(self) -> SessionStatus:
+        """A snapshot of the session."""
+
+    def status_changed(self) -> None:
+        """Tell watching clients soon."""
+
+    def submit(self, connection: Connection, message_id: int, request: Request, handler: Handler) -> None:
+        """Send a request through its lanes."""
+
+    def end(self, reason: str) -> None:
+        """Leave in order, soon."""
+
+    def note(self, line: str) -> None:
+        """Write a line into the session log."""
 
 
 class Connection:
@@ -30,7 +63,7 @@ class Connection:
         watching: whether the client wants broadcasts.
     """
 
-    def __init__(self, worker: Worker, transport: Transport) -> None:
+    def __init__(self, worker: Host, transport: Transport) -> None:
         self.worker = worker
         self.transport = transport
         self.jobs: dict[int, tuple[LaneJob, Handler]] = {}

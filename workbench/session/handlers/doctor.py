@@ -9,7 +9,7 @@ from workbench.doctor.diagnose import diagnose
 from workbench.doctor.environments import find_environments
 from workbench.doctor.facts import Facts
 from workbench.doctor.gather import gather_light, gather_live
-from workbench.doctor.parse import parse_report
+from workbench.doctor.parse.report import parse_report
 from workbench.doctor.report import to_json
 from workbench.doctor.selftest import SelfTestStep, run_self_test
 from workbench.session.protocol import (
