@@ -318,3 +318,15 @@ def test_missing_and_huge_files_are_refused(tmp_path):
         file.truncate(2**30)
     with pytest.raises(WorkbenchError, match="1,073,741,824 bytes"):
         load_tokenizer(str(huge))
+
+
+def test_a_file_that_fails_only_in_use_gives_one_clear_line(tmp_path):
+    content = json.loads(word_piece_json())
+    del content["model"]["vocab"]["[UNK]"]
+    content["added_tokens"] = []
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    loaded = load_tokenizer(str(path))
+    with pytest.raises(WorkbenchError, match="UNK") as caught:
+        loaded.encode("日")
+    assert caught.value.kind == "bad-tokenizer"

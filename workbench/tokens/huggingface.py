@@ -6,13 +6,15 @@ vocabulary and merges and give other ids than the file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from workbench.errors import WorkbenchError
 from workbench.tokens.pieces import Piece, require_encodable
 from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, missing_package, unknown_token
 
@@ -31,17 +33,24 @@ def load_tokenizer_json(file: Path, name: str) -> HuggingFaceTokenizer:
         from tokenizers import Tokenizer
     except ImportError:
         raise missing_package("tokenizers", file) from None
-    try:
+    with _broken_file(file):
         backend = Tokenizer.from_file(str(file))
         # A file may carry the truncation and padding of the training run; a count must not.
         backend.no_truncation()
         backend.no_padding()
+        return HuggingFaceTokenizer(backend, name, file)
+
+
+@contextlib.contextmanager
+def _broken_file(file: Path) -> Iterator[None]:
+    """Whatever the library raises on a file that contradicts itself, while loading it or only when using it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, WorkbenchError):
+        raise
+    # Panics of the Rust library arrive as a direct subclass of BaseException.
     except BaseException as error:
-        # Panics of the Rust library arrive as a direct subclass of BaseException.
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
         raise bad_tokenizer(file, error) from None
-    return HuggingFaceTokenizer(backend, name)
 
 
 class HuggingFaceTokenizer(TextTokenizer):
@@ -49,8 +58,9 @@ class HuggingFaceTokenizer(TextTokenizer):
 
     format = "tokenizer.json"
 
-    def __init__(self, backend: Any, name: str) -> None:
+    def __init__(self, backend: Any, name: str, file: Path) -> None:
         self.name = name
+        self._file = file
         self.vocab_size = int(backend.get_vocab_size(with_added_tokens=True))
         self._backend = backend
         self._plain: Any = None
@@ -77,8 +87,9 @@ class HuggingFaceTokenizer(TextTokenizer):
         ]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
-        return text
+        with _broken_file(self._file):
+            text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+            return text
 
     def token_id(self, token: str) -> Optional[int]:
         found: Optional[int] = self._backend.token_to_id(token)
@@ -95,8 +106,9 @@ class HuggingFaceTokenizer(TextTokenizer):
 
     def _encoding(self, text: str, add_special_tokens: bool, parse_special: bool) -> Any:
         require_encodable(text)
-        backend = self._backend if parse_special else self._plain_backend()
-        return backend.encode(text, add_special_tokens=add_special_tokens)
+        with _broken_file(self._file):
+            backend = self._backend if parse_special else self._plain_backend()
+            return backend.encode(text, add_special_tokens=add_special_tokens)
 
     def _plain_backend(self) -> Any:
         """A second tokenizer that reads markers as text.
