@@ -83,7 +83,6 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self._remember = remember
         self._make_gauges = make_gauges
         self._gauge_thread: GaugeThread | None = None
-        self._leaving = False
         self._interrupted_at = -SECOND_PRESS_SECONDS
         self._clashes_told: set[str] = set()
         self.set_reactive(WorkbenchApp.session, SessionState(chosen=model))
@@ -150,7 +149,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def _hang_up(self) -> None:
         """The terminal is gone: leave at once, and leave the session as it is."""
-        self._leaving = True
+        self.link.leave()
         self._save_choices()
         self.exit(0)
 
@@ -195,7 +194,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
                 self.apply(event)
             elif isinstance(event, protocol.LogAppended):
                 self.log_lines.extend(event.lines)
-        if not self._leaving:
+        if not self.link.leaving:
             lost = await self.link.lost()
             self.last_error = lost
             self.apply(Lost(lost))
@@ -359,7 +358,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             if picked is None:
                 return
             end_session = picked == "q"
-        self._leaving = True
+        self.link.leave()
         self._save_choices()
         client = self.link.client
         if end_session and client is not None:

@@ -33,6 +33,7 @@ class SessionLink:
         self._describe = describe_loss
         self._client: SessionClient | None = None
         self._attached = asyncio.Event()
+        self._leaving = False
 
     @property
     def client(self) -> SessionClient | None:
@@ -50,6 +51,15 @@ class SessionLink:
         client, self._client = self._client, None
         self._attached.clear()
         return await self._describe(client) if client else SessionLost()
+
+    def leave(self) -> None:
+        """The app is about to end: what it asked for goes on without it, so tasks that end now cancel nothing."""
+        self._leaving = True
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the app is about to end."""
+        return self._leaving
 
     async def close(self) -> None:
         """Detach; the worker keeps what it has."""
@@ -71,15 +81,15 @@ class SessionLink:
         client = self._client
         if client is None:
             raise SessionLost()
-        if on_event is None:
-            return await client.ask(request, expected)
         call = client.start(request)
         try:
             async for event in call.events():
-                on_event(event)
+                if on_event is not None:
+                    on_event(event)
             reply = await call.reply()
         except asyncio.CancelledError:
-            call.cancel()
+            if not self._leaving:
+                call.cancel()
             raise
         if not isinstance(reply, expected):
             raise SessionLost(f"The session answered {type(reply).__name__} to {type(request).__name__}.")

@@ -33,6 +33,9 @@ def job_text(lane: LaneStatus) -> str:
     if not lane.job:
         return ""
     words = JOB_WORDS.get(lane.job, lane.job.replace("_", " "))
+    if lane.phase == "decode":
+        # The total is a limit that most answers never reach: a percentage of it would say nothing.
+        return f"{words} · {lane.done:,} tokens"
     if lane.phase and lane.phase not in words:
         words += f" · {lane.phase}"
     return f"{words} {progress_text(lane.done, lane.total, lane.unit)}".rstrip()

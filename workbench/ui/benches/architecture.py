@@ -200,7 +200,8 @@ def _headline(model: str, result: dict[str, Any]) -> Content:
         counts += [(f"  {active:,}", "bold"), (" active per token", "$muted")]
     first = Content.assemble((model, "bold"), (f"  {result.get('architecture') or ''}  ", "$muted"), *counts)
     chips = Content(" ").join(
-        Content.styled(f" {chip} ", "$on-panel on $panel") for chip in fact_chips(result.get("facts") or {})
+        Content.styled(f" {chip} ".replace(" ", "\u00a0"), "$on-panel on $panel")
+        for chip in fact_chips(result.get("facts") or {})
     )
     return Content.assemble(first, "\n", chips) if chips else first
 

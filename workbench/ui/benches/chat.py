@@ -171,6 +171,7 @@ class ChatBench(Bench):
         self.transcript.set_turns(turns)
         if not turns:
             self._show_opening()
+        self._show_status()
 
     def _show_opening(self) -> None:
         self.transcript.set_turns([])
@@ -240,7 +241,7 @@ class ChatBench(Bench):
         elif isinstance(event, AnswerStarted):
             self.conversation_id = event.conversation_id or self.conversation_id
             self._progress = ""
-        elif isinstance(event, JobProgressed):
+        elif isinstance(event, JobProgressed) and event.phase != "decode":
             self._progress = f"{event.phase} {progress_text(event.done, event.total, event.unit)}".strip()
         elif isinstance(event, ConversationOpened):
             self._show_conversation(event.conversation, growing=True)

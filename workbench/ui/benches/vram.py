@@ -43,6 +43,7 @@ PLAN = (
     ),
     Field("new_tokens", "new tokens", (0, 128, 256, 512, 1024, 2048, 4096), "Generated after it.", typed=True, least=0),
 )
+ROOM_FOR_WHY = 40
 FOUR_BITS = ("nf4", "fp4")
 DEFAULTS: dict[str, Value] = {
     "quant": "none",
@@ -204,8 +205,9 @@ def budget(model: str, result: dict[str, Any], width: int) -> Content:
         label = left(LABELS.get(key, key.replace("_", " ")), 18)
         share = right(f"{100 * value / max(1, total):.1f} %", 9, "$muted")
         number = right(gib(value), 9)
-        note = Content.styled(f"  {RULE_WORDS.get(word, word)}" + (f": {why}" if why else ""), "$muted")
-        note = note.truncate(max(0, width - 39), ellipsis=True)
+        room = width - 39
+        told = f"  {RULE_WORDS.get(word, word)}" + (f": {why}" if why and room >= ROOM_FOR_WHY else "")
+        note = Content.styled(told, "$muted").truncate(max(0, room), ellipsis=True)
         rows.append(Content.assemble(legend_mark(i), " ", label, number, share, note))
     rows.append(Content.assemble("   ", left("total", 18, "bold"), right(gib(total), 9, "bold $accent")))
     blocks.append(Content("\n").join(rows))

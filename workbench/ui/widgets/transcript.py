@@ -98,7 +98,7 @@ class Transcript(ScrollView, can_focus=True):
     @property
     def _text_width(self) -> int:
         # As if the scrollbar were always there: its coming must not lay everything out anew.
-        return self.content_size.width - self.scrollbar_size_vertical
+        return self.content_size.width - self.styles.scrollbar_size_vertical
 
     def set_turns(self, turns: list[Turn]) -> None:
         """Replace the whole conversation and go to its end."""
