@@ -328,5 +328,5 @@ def test_a_file_that_fails_only_in_use_gives_one_clear_line(tmp_path):
     path.write_text(json.dumps(content))
     loaded = load_tokenizer(str(path))
     with pytest.raises(WorkbenchError, match="UNK") as caught:
-        loaded.encode("日")
+        loaded.encode("☃")
     assert caught.value.kind == "bad-tokenizer"
