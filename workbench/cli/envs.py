@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -18,20 +19,21 @@ def command(common: Common) -> int:
     """The Python environments of this box with their torch and CUDA."""
 
     async def listed(session: SessionClient) -> list[dict[str, Any]]:
-        return (await ask(session, ListEnvironments(), EnvironmentsListed)).environments
+        return (await ask(session, ListEnvironments((os.getcwd(),)), EnvironmentsListed)).environments
 
     environments = with_session(common, listed)
     if common.as_json:
         print_json("envs", {"environments": environments})
         return 0
-    grid = table("python", "kind", "version", "torch", "CUDA")
+    grid = table("python", "kind", "version", "torch", "CUDA", "")
     for found in environments:
         grid.add_row(
             found["python"],
             found["kind"],
             found.get("python_version") or "",
-            found.get("torch_version") or "",
-            found.get("torch_cuda") or "",
+            found["torch"] or "",
+            found["cuda"] or found["torch_build"] or "",
+            "this one" if found["current"] else found["broken"],
         )
     console().print(grid)
     return 0

@@ -368,12 +368,30 @@ class DiagnoseText(Request):
 
 @dataclass(frozen=True)
 class ListEnvironments(Request):
-    """Reply: `EnvironmentsListed`."""
+    """The Python environments of this box. Reply: `EnvironmentsListed`."""
+
+    directories: tuple[str, ...] = ()
+    """Where to look besides the usual places, such as the client's working directory."""
 
 
 @dataclass(frozen=True)
 class EnvironmentsListed(Reply):
     environments: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CompareReports(Request):
+    """What differs between two diagnosed environments. Reply: `ReportsCompared`."""
+
+    left: dict[str, Any]
+    """A report as in `Diagnosed`."""
+    right: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ReportsCompared(Reply):
+    differences: list[dict[str, Any]]
+    """`workbench.doctor.compare.Difference` as dictionaries, those that explain a fault first."""
 
 
 @dataclass(frozen=True)

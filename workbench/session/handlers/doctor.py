@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from workbench.doctor.compare import compare
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.environments import find_environments
-from workbench.doctor.facts import Facts
+from workbench.doctor.facts import Facts, facts_from_dict
 from workbench.doctor.gather import gather_light, gather_live
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.report import to_json
 from workbench.doctor.selftest import SelfTestStep, run_self_test
 from workbench.session.protocol import (
+    CompareReports,
     Diagnose,
     Diagnosed,
     DiagnoseText,
     DiagnosisUpdated,
     EnvironmentsListed,
     ListEnvironments,
+    ReportsCompared,
     Request,
     RunSelfTest,
     SelfTested,
@@ -43,8 +46,13 @@ def _diagnose_text(request: DiagnoseText, context: Context) -> Diagnosed:
     return Diagnosed(_report(parse_report(request.text)))
 
 
+def _compare(request: CompareReports, context: Context) -> ReportsCompared:
+    left, right = (facts_from_dict(report.get("facts")) for report in (request.left, request.right))
+    return ReportsCompared([asdict(difference) for difference in compare(left, right)])
+
+
 def _list_environments(request: ListEnvironments, context: Context) -> EnvironmentsListed:
-    return EnvironmentsListed([asdict(found) for found in find_environments(context.job)])
+    return EnvironmentsListed([asdict(found) for found in find_environments(context.job, request.directories)])
 
 
 def _self_test(request: RunSelfTest, context: Context) -> SelfTested:
@@ -57,6 +65,7 @@ def _self_test(request: RunSelfTest, context: Context) -> SelfTested:
 HANDLERS: dict[type[Request], Handler] = {
     Diagnose: Handler((Stage("children", _diagnose),)),
     DiagnoseText: quick(_diagnose_text),
+    CompareReports: quick(_compare),
     ListEnvironments: quick(_list_environments),
     RunSelfTest: Handler((Stage("children", _self_test),)),
 }
