@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from workbench.cli.common import BAD_INPUT, Common
-from workbench.cli.output import print_error
+from typing import TYPE_CHECKING
+
 from workbench.errors import WorkbenchError
 from workbench.settings import load_settings
+from workbench.ui.environment import prepare_environment
+
+if TYPE_CHECKING:
+    from workbench.session.launch import SessionOptions
 
 
 def open_app(
     bench: str | None, model: str, theme: str, python: str, session: str, slow_link: bool, no_mouse: bool
 ) -> int:
     """Run the app until the user leaves it; returns the exit code."""
+    settings = load_settings()
+
+    def options() -> SessionOptions:
+        # Called after the first frame, which needs nothing of the session.
+        from workbench.cli.common import Common
+
+        return Common(False, python, session).session_options()
+
+    # Textual reads its environment when it is imported.
+    prepare_environment(slow_link or settings.ui.slow_link)
+    from workbench.ui.run import run_app
+
     try:
-        options = Common(False, python, session).session_options()
-        settings = load_settings()
-        # Textual reads its environment when it is imported.
-        from workbench.ui.environment import prepare_environment
-
-        prepare_environment(slow_link or settings.ui.slow_link)
-        from workbench.ui.run import run_app
-
         return run_app(options, bench=bench or "", model=model, theme=theme, mouse=not no_mouse, settings=settings)
     except WorkbenchError as error:
+        from workbench.cli.output import print_error
+
         print_error(error, "", False)
-        return BAD_INPUT
+        return 2
