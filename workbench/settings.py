@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import typing
 from dataclasses import dataclass, field
@@ -158,6 +157,8 @@ def save_setting(section: str, key: str, value: Any, path: Optional[Path] = None
 
 def _literal(value: Any) -> str:
     """A TOML literal: JSON's texts, numbers, booleans and flat lists are all valid TOML."""
+    import json  # only writing needs it, and reading happens before the first frame
+
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -17,10 +17,8 @@ from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.widgets import TextArea
 
 from workbench.errors import JobCancelled, WorkbenchError
-from workbench.session import protocol
 from workbench.settings import Settings, save_setting
 from workbench.ui.actions import ACTIONS, APP, BENCHES, Action, bindings_of, unknown_key_settings
 from workbench.ui.bench import Bench
@@ -30,7 +28,7 @@ from workbench.ui.main_screen import MainScreen
 from workbench.ui.safety import with_control_filter
 from workbench.ui.session_state import Attached, Attaching, Lost, ModelChosen, SessionEvent, SessionState, reduce
 from workbench.ui.terminal_keys import let_alt_digits_through
-from workbench.ui.theme import FALLBACK, LoadedThemes, house_variable_defaults, load_themes
+from workbench.ui.theme import FALLBACK, LoadedThemes, load_theme, load_themes
 
 SECOND_PRESS_SECONDS = 5.0
 SHUTDOWN_WAIT_SECONDS = 2.0
@@ -55,6 +53,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     CSS_PATH = "styles/workbench.tcss"
     ENABLE_COMMAND_PALETTE = True
     NOTIFICATION_TIMEOUT = 6
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-wide"), (160, "-very-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of(APP)]
 
     session: reactive[SessionState] = reactive(SessionState)
@@ -72,6 +72,11 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         make_gauges: Callable[[], ReadGauges] | None = gauge_reader,
         remember: bool = True,
     ) -> None:
+        name = theme or settings.ui.theme
+        try:
+            self._first_theme, self._theme_problem = load_theme(name), ""
+        except WorkbenchError as error:
+            self._first_theme, self._theme_problem = load_theme(FALLBACK), f"{error.message} Using {FALLBACK}."
         super().__init__()
         self.settings = settings
         self.link = SessionLink(open_session, describe_loss)
@@ -87,16 +92,16 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self._clashes_told: set[str] = set()
         self.set_reactive(WorkbenchApp.session, SessionState(chosen=model))
         let_alt_digits_through()
-        self._themes = load_themes()
-        self._take_theme(theme or settings.ui.theme, self._themes)
+        self._themes = LoadedThemes({})
+        self.register_theme(self._first_theme)
+        self.theme = self._first_theme.name
 
     # --- Look ----------------------------------------------------------------------------------------------
 
-    def _take_theme(self, name: str, loaded: LoadedThemes) -> None:
-        for theme in loaded.themes.values():
+    def _load_other_themes(self) -> None:
+        self._themes = load_themes()
+        for theme in self._themes.themes.values():
             self.register_theme(theme)
-        self._theme_missing = "" if name in loaded.themes else name
-        self.theme = name if name in loaded.themes else FALLBACK
 
     @property
     def theme_names(self) -> list[str]:
@@ -104,12 +109,12 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         return sorted(self._themes.themes)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return house_variable_defaults()
+        return dict(self._first_theme.variables)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         return with_control_filter(super().get_line_filters())
 
-    def get_default_screen(self) -> Screen[object]:
+    def get_default_screen(self) -> Screen[None]:
         screen = MainScreen(self.link, self._first_bench)
         return screen.data_bind(WorkbenchApp.session, WorkbenchApp.gauges)
 
@@ -134,9 +139,10 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if self._make_gauges:
             self._gauge_thread = GaugeThread(self._deliver_gauges, self._make_gauges)
             self._gauge_thread.start()
+        self._load_other_themes()
         complaints = [*self.settings.warnings, *self._themes.failures, *unknown_key_settings(self.settings.keys)]
-        if self._theme_missing:
-            complaints.append(f"There is no theme {self._theme_missing!r}; using {FALLBACK}.")
+        if self._theme_problem:
+            complaints.append(self._theme_problem)
         if complaints:
             self.warn("\n".join(complaints[:8]))
 
@@ -157,7 +163,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if not self._remember:
             return
         choices = {"last_bench": self.main.current, "last_model": self.session.chosen, "theme": self.theme}
-        if self._theme_missing:
+        if self._theme_problem:
             del choices["theme"]
         for key, value in choices.items():
             if value != getattr(self.settings.ui, key):
@@ -179,6 +185,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     async def run_session(self) -> None:
         """Attach, then follow the worker's broadcasts until it goes away."""
         self.apply(Attaching())
+        from workbench.session.protocol import LogAppended, StatusChanged
+
         try:
             client = await self.link.attach()
         except WorkbenchError as error:
@@ -190,9 +198,9 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if not self.session.chosen and self._last_model:
             self.apply(ModelChosen(self._last_model))
         async for event in client.broadcasts():
-            if isinstance(event, protocol.StatusChanged):
+            if isinstance(event, StatusChanged):
                 self.apply(event)
-            elif isinstance(event, protocol.LogAppended):
+            elif isinstance(event, LogAppended):
                 self.log_lines.extend(event.lines)
         if not self.link.leaving:
             lost = await self.link.lost()
@@ -208,9 +216,11 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def stop_model_job(self) -> bool:
         """Cancel what the model lane does; False when it is idle."""
-        if not (self.link.client and self.session.model_lane.job):
+        if not (self.link.client and self.session.model_job):
             return False
-        self.link.client.send(protocol.Cancel())
+        from workbench.session.protocol import Cancel
+
+        self.link.client.send(Cancel())
         return True
 
     # --- Choosing and loading ------------------------------------------------------------------------------
@@ -232,6 +242,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     @work(group="load", exclusive=True, exit_on_error=False)
     async def load_model(self, plan: dict[str, object] | None) -> None:
         """Ask how to load the chosen model, starting from `plan`, then load it."""
+        from workbench.session.protocol import ModelLoaded
         from workbench.ui.screens.load_dialog import LoadDialog
 
         if not self.session.chosen:
@@ -241,7 +252,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if request is None:
             return
         try:
-            await self.link.ask(request, protocol.ModelLoaded)
+            await self.link.ask(request, ModelLoaded)
         except JobCancelled:
             self.say("Loading was stopped; no memory is held.")
         except WorkbenchError as error:
@@ -249,8 +260,10 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     @work(group="load", exit_on_error=False)
     async def action_unload_model(self) -> None:
+        from workbench.session.protocol import ModelUnloaded, UnloadModel
+
         try:
-            unloaded = await self.link.ask(protocol.UnloadModel(), protocol.ModelUnloaded)
+            unloaded = await self.link.ask(UnloadModel(), ModelUnloaded)
         except WorkbenchError as error:
             self.show_failure(error)
         else:
@@ -325,9 +338,9 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.search_commands([(name, take(name)) for name in self.theme_names], placeholder="Theme")
 
     def action_interrupt(self) -> None:
-        focused = self.focused
-        if isinstance(focused, TextArea) and focused.selected_text:
-            self.copy(focused.selected_text, "the selection")
+        typed = getattr(self.focused, "selected_text", "")
+        if typed:
+            self.copy(typed, "the selection")
             return
         if selected := self.screen.get_selected_text():
             self.copy(selected, "the selection")
@@ -350,7 +363,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     @work(group="leave", exclusive=True, exit_on_error=False)
     async def leave(self, end_session: bool, ask: bool = False) -> None:
         """Exit, with or without the session. A session that other clients use stays in any case."""
-        if ask and self.session.model_lane.job == "generate":
+        if ask and self.session.model_job == "generate":
             from workbench.ui.screens.confirm import Confirm
 
             question = Confirm("An answer is being written.", (("q", "quit, and stop it"), ("d", "detach, it goes on")))
@@ -362,8 +375,10 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self._save_choices()
         client = self.link.client
         if end_session and client is not None:
+            from workbench.session.protocol import Shutdown, ShutdownNoted
+
             with contextlib.suppress(WorkbenchError, JobCancelled, asyncio.TimeoutError):
-                await asyncio.wait_for(client.ask(protocol.Shutdown(), protocol.ShutdownNoted), SHUTDOWN_WAIT_SECONDS)
+                await asyncio.wait_for(client.ask(Shutdown(), ShutdownNoted), SHUTDOWN_WAIT_SECONDS)
         self.exit(0)
 
     def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
@@ -382,7 +397,10 @@ class WorkbenchApp(App[int], inherit_bindings=False):
                 yield SystemCommand(action.palette_title, help_line, self._runner(action))
 
     def _runner(self, action: Action) -> Callable[[], None]:
-        return lambda: self.run_worker(self.perform(action), group="palette", exit_on_error=False) and None
+        def run() -> None:
+            self.run_worker(self.perform(action), group="palette", exit_on_error=False)
+
+        return run
 
     async def perform(self, action: Action) -> None:
         """Do an action from anywhere; one of a bench brings that bench on screen first."""

@@ -12,7 +12,6 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from workbench.errors import WorkbenchError
-from workbench.session.protocol import Warm
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import SessionState
 
@@ -112,6 +111,8 @@ class Bench(Vertical, can_focus=True):
         if self.NEEDS_TORCH and self.session.attached and status and self._warmed != self.session.attachments:
             self._warmed = self.session.attachments
             if status.torch_state == "not imported" and self.link.client is not None:
+                from workbench.session.protocol import Warm
+
                 self.link.client.send(Warm())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -81,7 +81,8 @@ def _nvml_reader() -> Callable[[], tuple[GpuGauge, ...]] | None:
 
 def _load(pynvml: Any, handle: Any) -> int | None:
     with contextlib.suppress(Exception):
-        return 5 * round(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 5)
+        percent: int = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
+        return 5 * round(percent / 5)
     return None
 
 

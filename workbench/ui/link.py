@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from workbench.session.client import SessionClient, SessionLost
-from workbench.session.protocol import Event, Reply, Request
+if TYPE_CHECKING:
+    from workbench.session.client import SessionClient, SessionLost
+    from workbench.session.protocol import Event, Reply, Request
 
-R = TypeVar("R", bound=Reply)
+R = TypeVar("R", bound="Reply")
 
-OpenSession = Callable[[], Awaitable[SessionClient]]
-DescribeLoss = Callable[[SessionClient], Awaitable[SessionLost]]
+OpenSession: TypeAlias = "Callable[[], Awaitable[SessionClient]]"
+DescribeLoss: TypeAlias = "Callable[[SessionClient], Awaitable[SessionLost]]"
+
+
+def _session_lost(reason: str = "") -> SessionLost:
+    # Not at the top: the first frame is drawn before the protocol is imported.
+    from workbench.session.client import SessionLost
+
+    return SessionLost(reason) if reason else SessionLost()
 
 
 async def told_by_client(client: SessionClient) -> SessionLost:
     """What the client itself knows of its loss."""
-    return client.lost or SessionLost()
+    return client.lost or _session_lost()
 
 
 class SessionLink:
@@ -50,7 +58,7 @@ class SessionLink:
         """Note that the session is gone, and say why."""
         client, self._client = self._client, None
         self._attached.clear()
-        return await self._describe(client) if client else SessionLost()
+        return await self._describe(client) if client else _session_lost()
 
     def leave(self) -> None:
         """The app is about to end: what it asked for goes on without it, so tasks that end now cancel nothing."""
@@ -80,7 +88,7 @@ class SessionLink:
         await self._attached.wait()
         client = self._client
         if client is None:
-            raise SessionLost()
+            raise _session_lost()
         call = client.start(request)
         try:
             async for event in call.events():
@@ -92,5 +100,5 @@ class SessionLink:
                 call.cancel()
             raise
         if not isinstance(reply, expected):
-            raise SessionLost(f"The session answered {type(reply).__name__} to {type(request).__name__}.")
+            raise _session_lost(f"The session answered {type(reply).__name__} to {type(request).__name__}.")
         return reply

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Static
 
 from workbench.ui.actions import BENCH_TITLES
 from workbench.ui.bench import Bench
@@ -35,8 +35,6 @@ class MainScreen(Screen[None]):
     """Mounts each bench when it is first shown, and keeps the focus inside the one on screen."""
 
     AUTO_FOCUS = None
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-wide"), (160, "-very-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "app.restart_session", "start again", show=False),
         Binding("escape", "leave_field", "leave the text", show=True, tooltip="Then 1 to 5 switch benches."),
@@ -119,7 +117,7 @@ class MainScreen(Screen[None]):
         if action == "app.restart_session":
             return self.session.connection == LOST
         if action == "leave_field":
-            return isinstance(self.focused, (Input, TextArea))
+            return self.focused is not None and self.focused.check_consume_key("a", "a")
         return True
 
     @on(BenchStrip.Picked)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from workbench.errors import WorkbenchError
-from workbench.session.client import SessionClient, SessionLost
-from workbench.session.launch import SessionOptions, describe_loss, open_session
 from workbench.settings import Settings, load_settings
 from workbench.ui.app import WorkbenchApp
 
+if TYPE_CHECKING:
+    from workbench.session.client import SessionClient, SessionLost
+    from workbench.session.launch import SessionOptions
+
 
 def run_app(
-    options: SessionOptions,
+    options: SessionOptions | Callable[[], SessionOptions],
     *,
     bench: str = "",
     model: str = "",
@@ -23,7 +28,8 @@ def run_app(
     Call `workbench.ui.environment.prepare_environment` before this module is imported.
 
     Args:
-        options: which session to attach to or start.
+        options: which session to attach to or start, or a function that tells; it is called after the first frame, and
+            what it raises is shown as the reason why there is no session.
         bench: doctor, tokens, architecture, vram or chat; the last one when empty.
         model: the model of every bench; the loaded or last one when empty.
         theme: theme for this run.
@@ -35,9 +41,14 @@ def run_app(
     """
 
     async def open_now() -> SessionClient:
-        return await open_session(options)
+        # The session's modules are imported after the first frame, which needs none of them.
+        from workbench.session.launch import open_session
+
+        return await open_session(options() if callable(options) else options)
 
     async def explain(client: SessionClient) -> SessionLost:
+        from workbench.session.launch import describe_loss
+
         return await describe_loss(client)
 
     app = WorkbenchApp(

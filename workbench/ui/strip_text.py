@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from workbench.session.protocol import LaneStatus, ModelStatus, SessionStatus
 from workbench.text import format_bytes, gib
 from workbench.ui.gauges import Gauges
 from workbench.ui.session_state import LOST, STARTING, SessionState
 from workbench.ui.widgets.bars import bar
+
+if TYPE_CHECKING:
+    from workbench.session.protocol import LaneStatus, ModelStatus, SessionStatus
 
 JOB_WORDS = {
     "load_model": "loading",
@@ -28,9 +31,9 @@ SHORT_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 SEPARATOR = (" │ ", "$faint")
 
 
-def job_text(lane: LaneStatus) -> str:
+def job_text(lane: LaneStatus | None) -> str:
     """What a lane does, with real counts where the job reports them; empty when it is idle."""
-    if not lane.job:
+    if lane is None or not lane.job:
         return ""
     words = JOB_WORDS.get(lane.job, lane.job.replace("_", " "))
     if lane.phase == "decode":

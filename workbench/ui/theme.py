@@ -112,15 +112,26 @@ def _variables(colors: dict[str, str]) -> dict[str, str]:
     }
 
 
-def house_variable_defaults() -> dict[str, str]:
-    """Values for every house variable, so that styles parse under a theme that is not ours."""
-    table = toml.load(paths.data_dir("themes") / f"{FALLBACK}.toml")
-    return {key: value for key, value in parse_theme(table, FALLBACK).variables.items() if value}
-
-
 def theme_folders() -> tuple[Path, ...]:
     """Where theme files lie; a later folder's theme replaces an earlier one of the same name."""
     return paths.data_dir("themes"), paths.config_dir() / "themes"
+
+
+def load_theme(name: str, folders: Iterable[Path] | None = None) -> Theme:
+    """One theme by the name of its file, the user's own first; others are not read.
+
+    Raises:
+        WorkbenchError: ``bad-theme`` if there is none or it is broken.
+    """
+    for folder in reversed([*(theme_folders() if folders is None else folders)]):
+        path = folder / f"{name}.toml"
+        try:
+            return parse_theme(toml.load(path), path.name)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise _bad(path.name, f"it cannot be read: {error}") from None
+    raise WorkbenchError("bad-theme", f"There is no theme {name!r:.60}.", "ctrl+t lists those there are.")
 
 
 def load_themes(folders: Iterable[Path] | None = None) -> LoadedThemes:
@@ -136,5 +147,8 @@ def load_themes(folders: Iterable[Path] | None = None) -> LoadedThemes:
             except OSError as error:
                 failures.append(f"{path.name}: {error.strerror}.")
             else:
-                themes[theme.name] = theme
+                if theme.name == path.stem:
+                    themes[theme.name] = theme
+                else:
+                    failures.append(f"{path.name}: a theme has the name of its file, this one is {theme.name!r:.60}.")
     return LoadedThemes(themes, tuple(failures))

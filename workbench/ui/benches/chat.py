@@ -265,8 +265,10 @@ class ChatBench(Bench):
         if self.answering:
             what = self._progress or (f"answering · {self._tokens:,} tokens" if self._tokens else "answering")
             return Content.assemble((what, "$accent"), ("   escape", key), (" stops", "$muted"))
-        if state.model_lane.job == "load_model":
-            return Content.assemble((job_text(state.model_lane), "$accent"), ("   ctrl+c", key), (" stops", "$muted"))
+        if state.model_job == "load_model":
+            return Content.assemble(
+                (job_text(state.lane("model")), "$accent"), ("   ctrl+c", key), (" stops", "$muted")
+            )
         if not state.attached:
             return Content.styled("No session yet; what you write stays here.", "$muted")
         if state.model is None:
@@ -343,7 +345,7 @@ def _turn(message: dict[str, Any]) -> Turn:
 
 def figures_line(result: dict[str, Any], quant: str = "") -> str:
     """``nf4 · 143 in (120 reused) · 87 out · first 0.21 s · 41 tok/s · KV 17 MiB``, of what is known."""
-    memory = result.get("memory") if isinstance(result.get("memory"), dict) else {}
+    memory = result.get("memory") or {}
     reused = f" ({result['reused_tokens']:,} reused)" if result.get("reused_tokens") else ""
     known: list[tuple[Any, Callable[[], str]]] = [
         (quant, lambda: quant),

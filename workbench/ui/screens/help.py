@@ -73,7 +73,11 @@ class HelpScreen(Dialog[None]):
         shown = "  ".join(SHOWN_KEYS.get(key.strip(), key.strip()) for key in keys) or "palette"
 
         def line(width: int) -> Content:
-            parts = [left(shown, 20, "bold $accent"), left(action.title, 26), (action.help, "$muted")]
+            parts: list[Content | tuple[str, str]] = [
+                left(shown, 20, "bold $accent"),
+                left(action.title, 26),
+                (action.help, "$muted"),
+            ]
             if width >= 100:
                 parts.insert(2, left(action.id, 22, "$muted"))
             return Content.assemble("  ", *parts)
