@@ -19,8 +19,20 @@ from typing import Any, Optional
 import workbench
 from workbench.job import Job
 
+STDERR_OFFSET = "stderr_offset"
 _STDERR_HEAD, _STDERR_TAIL = 8000, 8000
 _POLL_SECONDS = 0.1
+
+
+def stderr_offset() -> int:
+    """In the child: where standard error stands now, to be told in a step's first event.
+
+    The parent cannot ask: by the time it reads the event, the step may have written and died.
+    """
+    try:
+        return os.lseek(2, 0, os.SEEK_CUR)
+    except OSError:
+        return 0
 
 
 class Child:
@@ -91,13 +103,9 @@ class Child:
         except ValueError:
             return code, f"signal {-code}"
 
-    def stderr_size(self) -> int:
-        """How many bytes it has written to standard error."""
-        return os.fstat(self._stderr.fileno()).st_size
-
     def stderr_since(self, offset: int) -> str:
         """Standard error from `offset`: its start and its end, for the first error outranks the last."""
-        size = self.stderr_size() - offset
+        size = os.fstat(self._stderr.fileno()).st_size - offset
         if size <= _STDERR_HEAD + _STDERR_TAIL:
             return os.pread(self._stderr.fileno(), max(0, size), offset).decode("utf-8", "replace").strip()
         head = os.pread(self._stderr.fileno(), _STDERR_HEAD, offset)

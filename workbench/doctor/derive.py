@@ -48,7 +48,9 @@ def _probe_errors(facts: Facts) -> list[ErrorFact]:
     known = {error.id for error in facts.errors}
     found: list[ErrorFact] = []
     for step in facts.probes:
-        text = f"{step.detail}\n{step.stderr}" if step.status != "passed" else step.stderr
+        # A step that passed may still have warned; what CUDA said while torch went on without it is kept apart.
+        said = [step.stderr] if step.status == "passed" else [step.detail, step.stderr]
+        text = "\n".join(([facts.torch.cuda_error or ""] if step.step == "cuda" else []) + said)
         for error in find_messages(text.splitlines()):
             if error.id not in known:
                 known.add(error.id)

@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any, Callable, TextIO
 
+from workbench.doctor.child import STDERR_OFFSET, stderr_offset
+
 Data = dict[str, Any]
 
 
@@ -192,7 +194,8 @@ def run_step(name: str, out: TextIO) -> None:
         out.write(json.dumps({"step": name, **event}) + "\n")
         out.flush()
 
-    tell(event="start")
+    sys.stderr.flush()
+    tell(event="start", **{STDERR_OFFSET: stderr_offset()})
     started = time.perf_counter()
     try:
         data = STEPS[name]()

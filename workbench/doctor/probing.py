@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from workbench.doctor.child import Child
+from workbench.doctor.child import STDERR_OFFSET, Child
 from workbench.doctor.facts import Facts, ProbeStep
 from workbench.job import Job
 
@@ -66,7 +66,7 @@ def _run_child(steps: list[str], job: Job, on_step: OnStep, limit_seconds: float
             for event in child.events(job, limit_seconds):
                 step = str(event.get("step"))
                 if event.get("event") == "start":
-                    running = _Running(step, time.monotonic(), child.stderr_size())
+                    running = _Running(step, time.monotonic(), int(event.get(STDERR_OFFSET) or 0))
                     job.progress("probe", total - len(left), total, "steps", step)
                 elif running is not None and step in left:
                     left.remove(step)

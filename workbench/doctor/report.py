@@ -135,8 +135,12 @@ def to_text(report: Json) -> str:
     """Plain lines: about five when all is well, else each finding with its evidence and its fix."""
     lines = [headline(report)]
     lines += [f"  {name:<9} {text}" for name, text in summary(report)]
+    notes = [finding for finding in report["findings"] if finding["severity"] == "info"]
     for finding in report["findings"]:
-        lines += ["", *_finding_lines(finding)]
+        if finding not in notes:
+            lines += ["", *_finding_lines(finding)]
+    lines += [""] if notes and len(notes) < len(report["findings"]) else []
+    lines += [f"  note      {one_line(finding['title'])}  [{finding['id']}]" for finding in notes]
     lines += _self_test_lines(report.get("self_test") or ())
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from workbench.doctor.child import Child
+from workbench.doctor.child import STDERR_OFFSET, Child
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import Facts, ProbeStep
@@ -86,7 +86,7 @@ def _follow(
     try:
         for event in child.events(job, limit_seconds):
             if event.get("event") == "start":
-                running, started, offset = str(event.get("step")), time.monotonic(), child.stderr_size()
+                running, started, offset = str(event.get("step")), time.monotonic(), int(event.get(STDERR_OFFSET) or 0)
             else:
                 done += 1
                 take(_step(event), child.stderr_since(offset))

@@ -15,6 +15,8 @@ import warnings
 from pathlib import Path
 from typing import Any, Callable, Optional, TextIO
 
+from workbench.doctor.child import STDERR_OFFSET, stderr_offset
+
 LORA_TARGETS = ("q_proj", "v_proj")
 RANK = 4
 
@@ -233,7 +235,8 @@ def _memory_bytes(device: str) -> Optional[int]:
 
 def run_step(name: str, action: Callable[[], str], bench: Bench, out: TextIO) -> None:
     """Run one step and write what came of it."""
-    out.write(json.dumps({"step": name, "event": "start"}) + "\n")
+    sys.stderr.flush()
+    out.write(json.dumps({"step": name, "event": "start", STDERR_OFFSET: stderr_offset()}) + "\n")
     out.flush()
     started = time.perf_counter()
     try:

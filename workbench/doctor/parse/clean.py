@@ -15,6 +15,11 @@ MAX_LINE = 4_000
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,40}[A-Za-z]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _QUOTES = re.compile(r"^[ \t]{0,3}(?:>[ \t]?){1,12}", re.MULTILINE)
+_PROMPT = re.compile(
+    r"^[ \t]{0,3}(?:>[ \t]?){0,12}>>> (?:import|from|print|torch|exit|quit|[a-z_]{1,20} =)", re.MULTILINE
+)
+# The same, but stopping before a Python prompt.
+_QUOTES_BEFORE_PROMPT = re.compile(r"^[ \t]{0,3}(?:>(?!>> )[ \t]?){1,12}", re.MULTILINE)
 _FENCES = re.compile(r"^[ \t]{0,6}(?:`{3,8}|~{3,8})[\w+-]{0,20}[ \t]*$", re.MULTILINE)
 _TIMES = re.compile(r"^\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]{0,10}Z?\]?[ \t]", re.MULTILINE)
 _RANKS = re.compile(r"^(?:\[rank\d{1,4}\]:|\([A-Za-z_]{1,40}(?: [\w=-]{1,30}){0,3} pid=\d{1,9}\))[ \t]?", re.MULTILINE)
@@ -32,7 +37,8 @@ def clean_lines(text: str) -> list[str]:
         text = text[: MAX_CHARACTERS * 3 // 4] + "\n" + text[-MAX_CHARACTERS // 4 :]
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u2028", "\n")
     text = _INVISIBLE.sub("", _ESCAPES.sub("", text))
-    text = _COMPOSE.sub("", _TIMES.sub("", _FENCES.sub("", _QUOTES.sub("", text))))
+    quotes = _QUOTES_BEFORE_PROMPT if _PROMPT.search(text) else _QUOTES
+    text = _COMPOSE.sub("", _TIMES.sub("", _FENCES.sub("", quotes.sub("", text))))
     text = _RANKS.sub("", text) if "rank" in text or "pid=" in text else text
     text = _BOX.sub("", text) if "│" in text else text
     if "<" in text:

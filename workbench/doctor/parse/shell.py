@@ -27,6 +27,7 @@ _DF_SHM = re.compile(r"^\S{1,40}\s{1,20}(\d{1,10})([KMG]?)i?\s.{0,80}/dev/shm\s{
 _SITE = re.compile(r"([^\s\"']{0,200}?)[/\\]lib(?:64)?[/\\]python(\d\.\d{1,2})[/\\](?:site|dist)-packages")
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
 _REPL = re.compile(r"(?:>>>|In \[\d{1,5}\]:|print\()\s{0,2}.{0,80}torch\.cuda\.is_available\(\)")
+_ANSWER = re.compile(r"[\s:=>-]{0,6}(?:Out\[\d{1,5}\]:\s{0,2})?['\"]?(\d{1,2}\.\d{1,3}[\w.+]{0,30})['\"]?,?")
 _PYTHON_BANNER = re.compile(r"^\s{0,4}Python (\d\.\d{1,2}\.\d{1,2}(?:(?:rc|a|b)\d{1,2})?)\b")
 _OS_RELEASE = re.compile(r"PRETTY_NAME=\"?([^\"\n]{3,80})")
 _SMALL_UNITS = {"": 1024, "K": 1024, "M": 2**20, "G": 2**30}
@@ -41,6 +42,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _echo(lines, index, draft)
         if "is_available()" in line:
             _availability(lines, index, draft)
+        if "torch.__version__" in line or "torch.version.cuda" in line:
+            _torch_version(lines, index, draft)
         if "packages" in line or "\\" in line:
             _path(line, draft)
         if "controller" in line or "accelerators" in line:
@@ -115,6 +118,25 @@ def _availability(lines: Sequence[str], index: int, draft: Draft) -> None:
         answer = following if following in ("True", "False") else ""
     if answer:
         draft.put(draft.torch, cuda_available=answer == "True")
+
+
+def _torch_version(lines: Sequence[str], index: int, draft: Draft) -> None:
+    """``torch.__version__`` and ``torch.version.cuda`` with the answer on the same line or the next."""
+    name, _, rest = lines[index].partition(
+        "torch.__version__" if "torch.__version__" in lines[index] else "torch.version.cuda"
+    )
+    following = lines[index + 1] if index + 1 < len(lines) else ""
+    same = _ANSWER.match(rest.strip(" )}\"'"))
+    answer = same or (
+        _ANSWER.fullmatch(following.strip()) if ">>>" in name or "print" in name or "In [" in name else None
+    )
+    if answer is None:
+        return
+    if "torch.__version__" in lines[index]:
+        draft.put(draft.torch, version=answer[1], installed=True)
+        draft.package("torch", answer[1], "import torch")
+    elif re.match(r"\d", answer[1]):
+        draft.put(draft.torch, cuda=answer[1])
 
 
 def _path(line: str, draft: Draft) -> None:

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.parse.report import parse_report
+
+DATA = Path(__file__).parent.parent / "data" / "doctor"
+FRAGMENTS = [
+    line for path in sorted(DATA.glob("*.txt")) for line in path.read_text(encoding="utf-8").splitlines() if line
+]
+MEGABYTE = 1_000_000
+
+
+def test_old_smi_table_gives_memory_power_and_mode() -> None:
+    facts = parse_report(
+        "| NVIDIA-SMI 470.199.02   Driver Version: 470.199.02   CUDA Version: 11.4     |\n"
+        "|   0  NVIDIA GeForce ...  Off  | 00000000:01:00.0 Off |                  N/A |\n"
+        "| 30%   57C    P2   126W / 350W |  22712MiB / 24265MiB |      7%   E. Process |\n"
+        "|                               |                      |                  N/A |\n"
+        "|   1  NVIDIA A100 80G...  Off  | 00000000:21:00.0 Off |                    2 |\n"
+        "| N/A   41C    P8    34W / 300W |      8MiB / 81920MiB |      0%      Default |\n"
+        "|                               |                      |              Enabled |\n"
+        "+-----------------------------------------------------------------------------+\n"
+        "| Processes:                                                                  |\n"
+        "|    0   N/A  N/A      1533      C   /usr/bin/python3                22700MiB |\n"
+    )
+    assert (facts.driver.version, facts.driver.cuda) == ("470.199.02", "11.4")
+    assert facts.gpus is not None
+    first, second = facts.gpus
+    assert first.memory_used_bytes == 22712 * 2**20
+    assert first.memory_bytes == 24265 * 2**20
+    assert (first.power_watts, first.power_limit_watts, first.temperature_celsius) == (126, 350, 57)
+    assert (first.utilization_percent, first.compute_mode, first.ecc_uncorrected) == (7, "E. Process", None)
+    assert first.processes is not None
+    assert (first.processes[0].pid, first.processes[0].memory_bytes) == (1533, 22700 * 2**20)
+    assert (second.mig, second.ecc_uncorrected) == (True, 2)
+    assert diagnose(facts).facts.gpus[1].compute_capability == "8.0"  # type: ignore[index]
+
+
+def test_smi_610_banner_has_other_words() -> None:
+    facts = parse_report("| NVIDIA-SMI 610.43.02    KMD Version: 610.47.01    CUDA UMD Version: 13.3 |")
+    assert (facts.driver.version, facts.driver.cuda) == ("610.47.01", "13.3")
+
+
+def test_whole_gpu_name_replaces_a_cut_one_from_either_side() -> None:
+    table = "|   0  NVIDIA GeForce ...  Off  | 00000000:01:00.0 Off |                  N/A |"
+    named = "GPU models and configuration: GPU 0: NVIDIA GeForce RTX 3090"
+    for text in (f"{table}\n{named}", f"{named}\n{table}"):
+        gpus = parse_report(text).gpus
+        assert gpus is not None
+        assert [gpu.name for gpu in gpus] == ["NVIDIA GeForce RTX 3090"]
+
+
+def test_collect_env_of_a_cpu_build_says_could_not_collect_since_2_13() -> None:
+    facts = parse_report("PyTorch version: 2.13.0\nCUDA used to build PyTorch: Could not collect\n")
+    assert facts.torch.build == "cpu"
+
+
+def test_nvcc_version_is_not_torchs_cuda() -> None:
+    facts = parse_report("PyTorch version: 2.8.0+cu128\nCUDA runtime version: 11.5.119\n")
+    assert facts.toolkit.nvcc == "11.5"
+    assert diagnose(facts).facts.torch.cuda == "12.8"
+
+
+@pytest.mark.parametrize(
+    ("text", "build", "cuda"),
+    [
+        ("OS: Microsoft Windows 11 Pro\n[pip3] torch==2.6.0", "cpu", None),
+        ("OS: Ubuntu 22.04 LTS (x86_64)\n[pip3] torch==2.11.0", "cuda", "13.0"),
+        ("OS: Ubuntu 22.04 LTS (aarch64)\n[pip3] torch==2.8.0", "cpu", None),
+        ("Platform: macOS-15.1-arm64-arm-64bit\ntorch==2.8.0", "mps", None),
+        ("torch==2.8.0", None, None),
+        ("torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90", "cuda", "12.8"),
+        (
+            "# packages in environment at /opt/conda:\npytorch 2.1.0 py3.10_cuda11.8_cudnn8.7.0_0 pytorch",
+            "cuda",
+            "11.8",
+        ),
+    ],
+)
+def test_build_behind_a_bare_version(text: str, build: str | None, cuda: str | None) -> None:
+    torch = diagnose(parse_report(text)).facts.torch
+    assert (torch.build, torch.cuda) == (build, cuda)
+
+
+def test_python_prompt_answers_are_read_even_when_quoted() -> None:
+    session = ">>> import torch\n>>> torch.__version__\n'2.13.0+cu130'\n>>> torch.cuda.is_available()\nFalse\n"
+    for text in (session, "".join(f"> {line}\n" for line in session.splitlines())):
+        facts = parse_report(text)
+        assert facts.torch.version == "2.13.0+cu130"
+        assert facts.torch.cuda_available is False
+
+
+def test_advice_printed_by_programs_is_not_a_setting() -> None:
+    facts = parse_report(
+        "export LD_LIBRARY_PATH=$LD_LIBRARY_PATH:<path_to_cuda_dir/lib64>\n"
+        "   export LD_LIBRARY_PATH=$LD_LIBRARY_PATH:/path/to/cuda-12.x/lib64\n"
+        "export BNB_CUDA_VERSION=\n"
+    )
+    assert facts.environment == {}
+
+
+def test_secrets_in_a_paste_are_masked_everywhere() -> None:
+    facts = parse_report(
+        "HF_TOKEN=hf_abcdefghijklmnopqrstuvwxyz\n"
+        "HTTPS_PROXY=http://me:hunter2@proxy:3128\n"
+        "OSError: We couldn't connect to 'https://me:hunter2@huggingface.co' with token hf_abcdefghijklmnop\n"
+    )
+    shown = repr(facts)
+    assert "hunter2" not in shown
+    assert "hf_abcdefgh" not in shown
+    assert facts.environment["HF_TOKEN"] == "***"
+    assert facts.environment["HTTPS_PROXY"] == "http://***@proxy:3128"
+
+
+def test_message_wrapped_by_a_mail_program_is_found() -> None:
+    facts = parse_report("> The NVIDIA driver on your system is too\n> old (found version 11040).\n")
+    error = facts.error("driver-too-old")
+    assert error is not None
+    assert error.values["found"] == "11040"
+
+
+def test_first_of_two_errors_comes_first() -> None:
+    facts = parse_report(
+        "operator torchvision::nms does not exist\nNameError: name 'str2optimizer32bit' is not defined\n"
+    )
+    assert [error.id for error in facts.errors] == ["torchvision-nms", "bnb-str2optimizer"]
+
+
+def test_pip_conflict_lines_become_conflicts() -> None:
+    facts = parse_report("torchaudio 2.8.0 requires torch==2.8.0, but you have torch 2.9.1 which is incompatible.\n")
+    assert facts.conflicts is not None
+    assert facts.conflicts[0].requires == "torch==2.8.0"
+    assert facts.conflicts[0].found == "2.9.1"
+
+
+def test_report_inside_one_line_of_json_is_read() -> None:
+    log = '{"log": "' + "PyTorch version: 2.6.0+cpu\\nIs CUDA available: False\\n" + "x" * 5000 + '"}'
+    assert parse_report(log).torch.cuda_available is False
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=80)), max_size=40), st.randoms())
+def test_any_mixture_of_lines_is_read_without_exception(lines: list[str], random: object) -> None:
+    random.shuffle(lines)  # type: ignore[attr-defined]
+    diagnose(parse_report("\n".join(lines)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=2000))
+def test_bytes_are_read_without_exception(data: bytes) -> None:
+    diagnose(parse_report(data.decode("latin-1")))
+    diagnose(parse_report(data.decode("utf-8", "replace")))
+
+
+UNITS = (
+    *("a", "\n", " ", ">", "> \n", "| ", "a: ", "1.", "/", "\\n", "\x1b[", "\x1b]", "&;", "│", "=", "'", "a b\t"),
+    *("GPU 0: \n", "NVRM: Xid (\n", "|   0  NVIDIA X |\n", "torch==2.1\n", "libbitsandbytes_cuda", "http://"),
+    *("cannot open shared object file\n", "File x/lib/python3.10/site-packages/\n", "<details>"),
+    "torch 2 requires numpy<2 which is incompatible\n",
+)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_megabyte_of_anything_ends(unit: str) -> None:
+    parse_report((unit * (MEGABYTE // len(unit) + 1))[:MEGABYTE])
