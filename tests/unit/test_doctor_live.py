@@ -115,7 +115,8 @@ def test_torch_whose_import_raises_names_the_library(venv: Venv) -> None:
 
 def test_innermost_of_wrapped_errors_comes_first(venv: Venv) -> None:
     venv.torch(
-        "try:\n    raise OSError('libfirst.so: cannot open')\nexcept OSError as e:\n    raise RuntimeError('later') from e"
+        "try:\n    raise OSError('libfirst.so: cannot open')\n"
+        "except OSError as e:\n    raise RuntimeError('later') from e"
     )
     assert venv.examine()["facts"]["torch"]["import_error"].splitlines()[0] == "OSError: libfirst.so: cannot open"
 

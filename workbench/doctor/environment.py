@@ -81,8 +81,11 @@ _URL_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,20}://)[^\s/@'\"]{1,5
 _QUERY_SECRET = re.compile(
     r"([?&](?:[A-Za-z_\-]{0,30}(?:token|secret|key|signature|password))=)[^&\s'\"]{1,2000}", re.IGNORECASE
 )
+# Values of digits only are settings such as max_new_token=512.
 _ASSIGNED = re.compile(
-    r"\b([A-Za-z][A-Za-z0-9_]{0,60})(\s{0,3}[=:]\s{0,3})(\"[^\"\n]{1,500}\"|'[^'\n]{1,500}'|[^\s'\"]{4,500})"
+    r"\b([A-Za-z0-9_]{0,40}?(?:token|secret|password|passwd|api[_-]?key|access[_-]?key|credentials?|cookie)"
+    r"(?![A-Za-z0-9])(?:_[A-Za-z0-9_]{1,30})?['\"]?\s{0,3}[=:]\s{0,3})(?!\d+\b)(\"[^\"\n]{4,500}\"|'[^'\n]{4,500}'|[^\s'\"&]{4,500})",
+    re.IGNORECASE,
 )
 _BEARER = re.compile(r"(\b(?:Bearer|Basic)\s{1,3})[A-Za-z0-9._~+/=\-]{8,2000}", re.IGNORECASE)
 
@@ -104,7 +107,7 @@ def mask_text(text: str) -> str:
     text = _URL_CREDENTIALS.sub(rf"\1{MASK}@", text)
     text = _QUERY_SECRET.sub(rf"\1{MASK}", text)
     text = _BEARER.sub(rf"\1{MASK}", text)
-    text = _ASSIGNED.sub(lambda match: f"{match[1]}{match[2]}{MASK}" if is_secret(match[1]) else match[0], text)
+    text = _ASSIGNED.sub(rf"\1{MASK}", text)
     return _SECRET_VALUE.sub(MASK, text)
 
 

@@ -113,9 +113,13 @@ def _step(event: dict[str, Any]) -> SelfTestStep:
 
 def _explanation(facts: Facts, step: SelfTestStep, stderr: str) -> Optional[str]:
     """The root cause that the rules name once this failure is among the facts."""
-    seen = ProbeStep("self-test", "failed", step.seconds, step.detail, stderr=stderr)
+    text = f"{step.detail}\n{stderr}"
+    # The rules know failures by what was tried; the library that the message names is what was tried here.
+    tried = next((name for name in ("bitsandbytes", "transformers") if name in text), "self-test")
+    seen = ProbeStep(tried, "failed", step.seconds, step.detail, stderr=stderr)
     try:
-        findings = diagnose(replace(facts, probes=(*facts.probes, seen))).findings
+        others = tuple(probe for probe in facts.probes if probe.step != tried)
+        findings = diagnose(replace(facts, probes=(*others, seen))).findings
     except WorkbenchError:
         return None
     relevant = [finding for finding in findings if finding.severity == "error" or "chat" in finding.affects]

@@ -123,7 +123,10 @@ def _meets(version: Version, text: str, operator: str, bound_text: str) -> Optio
     if operator == "<":
         # A pre-release of the bound itself is not "less than" it (PEP 440).
         return version < bound and not (version.release == bound.release and bound.key[1] == 0)
-    return {"<=": version <= bound, ">=": version >= bound, ">": version > bound}[operator]
+    if operator == ">":
+        # A post-release of the bound itself is not "greater than" it.
+        return version > bound and not (version.release == bound.release and version.key[1] == 1 > bound.key[1])
+    return version <= bound if operator == "<=" else version >= bound
 
 
 @dataclass(frozen=True)

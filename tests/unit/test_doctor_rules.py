@@ -1,0 +1,394 @@
+"""Rules on facts that no paste gives, and the commands that findings offer."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import pytest
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from workbench.doctor.diagnose import Report, diagnose
+from workbench.doctor.facts import (
+    BitsandbytesFacts,
+    Conflict,
+    DiskFacts,
+    DriverFacts,
+    ErrorFact,
+    Facts,
+    GpuFacts,
+    Install,
+    PlatformFacts,
+    ProbeStep,
+    PythonFacts,
+    ToolkitFacts,
+    TorchFacts,
+    facts_from_dict,
+)
+from workbench.doctor.fixes import choose_wheel, install, reinstall_torch, uninstall
+from workbench.doctor.report import to_json, to_markdown, to_text
+from workbench.doctor.tables import (
+    bitsandbytes_release,
+    covers,
+    driver_cuda,
+    gpu_capability,
+    newer_than_table,
+    transformers_release,
+)
+from workbench.doctor.versions import marker_holds, parse_requirement, parse_version, satisfies
+from workbench.errors import WorkbenchError
+
+L4 = GpuFacts(index=0, name="NVIDIA L4", vendor="nvidia", memory_bytes=23034 * 2**20, memory_used_bytes=2**20)
+
+SOUND = Facts(
+    platform=PlatformFacts(
+        system="Linux",
+        os="Ubuntu 24.04 LTS",
+        kernel="6.8.0-45-generic",
+        machine="x86_64",
+        libc="glibc",
+        libc_version="2.39",
+        container="",
+        wsl=False,
+        service="",
+        shm_total_bytes=2**35,
+        memlock_bytes=-1,
+        disks=(DiskFacts("HF cache", "/home/u/.cache", 2**40, 10**6, True),),
+        gpu_vendors=("nvidia",),
+        devices=("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0"),
+        modules=("nvidia", "nvidia_uvm"),
+        secure_boot=False,
+        xids=(),
+        c_compiler="/usr/bin/gcc",
+    ),
+    python=PythonFacts(
+        version="3.12.4", bits=64, executable="/home/u/my envs/train/bin/python", kind="venv", pip="25.0"
+    ),
+    torch=TorchFacts(
+        installed=True,
+        version="2.8.0+cu128",
+        build="cuda",
+        cuda="12.8",
+        arch_list=("sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"),
+        installs=(Install("2.8.0+cu128", "/x/torch"),),
+        cuda_available=True,
+        device_count=1,
+        kernel_ok=True,
+    ),
+    driver=DriverFacts("570.133.20", "12.8", "570.133.20", "570.133.20", "/lib/libcuda.so.1", True),
+    toolkit=ToolkitFacts(nvcc="", installed=(), compat=()),
+    bitsandbytes=BitsandbytesFacts(
+        True, "0.47.0", ("cpu", "cuda126", "cuda128"), "libbitsandbytes_cuda128.so", "cuda", works=True
+    ),
+    gpus=(L4,),
+    packages={
+        "torch": "2.8.0",
+        "transformers": "4.56.1",
+        "huggingface-hub": "0.34.4",
+        "tokenizers": "0.22.0",
+        "accelerate": "1.10.1",
+        "bitsandbytes": "0.47.0",
+        "numpy": "2.2.6",
+        "triton": "3.4.0",
+        "torchvision": "0.23.0",
+        "peft": "0.17.1",
+    },
+    absent=("pynvml",),
+    conflicts=(),
+    probes=tuple(
+        ProbeStep(name, "passed") for name in ("torch", "cuda", "kernel", "bitsandbytes", "numpy", "transformers")
+    ),
+)
+
+
+def broken(**changes: object) -> Facts:
+    """The sound environment with some sections replaced, and nothing seen working."""
+    torch = replace(SOUND.torch, cuda_available=False, kernel_ok=None)
+    return replace(SOUND, **{"torch": torch, **changes})  # type: ignore[arg-type]
+
+
+def ids(report: Report) -> list[str]:
+    return [finding.id for finding in report.findings]
+
+
+def test_sound_environment_is_healthy() -> None:
+    report = diagnose(SOUND)
+    assert ids(report) == []
+    assert report.verdict == "healthy"
+    assert len(to_text(to_json(report)).splitlines()) == 5
+
+
+def torch(**changes: object) -> TorchFacts:
+    return replace(SOUND.torch, **{"cuda_available": False, "kernel_ok": None, **changes})  # type: ignore[arg-type]
+
+
+CASES = {
+    "torch-missing": replace(
+        SOUND, torch=TorchFacts(installed=False, installs=()), absent=("torch",), packages={}, probes=()
+    ),
+    "torch-import-broken": broken(probes=(ProbeStep("torch", "crashed", detail="x", signal="SIGILL"),)),
+    "cuda-does-not-start": broken(),
+    "kernel-launch-failed": replace(
+        SOUND, torch=torch(cuda_available=True, kernel_ok=False), probes=(ProbeStep("kernel", "failed", detail="boom"),)
+    ),
+    "driver-library-version-mismatch": broken(driver=replace(SOUND.driver, library="575.57.08")),
+    "kernel-module-not-loaded": broken(
+        platform=replace(SOUND.platform, modules=(), devices=()), driver=DriverFacts(smi=False), gpus=None
+    ),
+    "nouveau-loaded": broken(
+        platform=replace(SOUND.platform, modules=("nouveau",), devices=()), driver=DriverFacts(smi=False), gpus=None
+    ),
+    "container-without-gpu-runtime": broken(
+        platform=replace(SOUND.platform, container="docker", devices=()), driver=DriverFacts(smi=False), gpus=None
+    ),
+    "cuda-unknown-error": broken(platform=replace(SOUND.platform, devices=("/dev/nvidiactl", "/dev/nvidia0"))),
+    "driver-does-not-answer": broken(driver=replace(SOUND.driver, error="nvidia-smi did not answer in time")),
+    "gpu-fallen-off-the-bus": replace(SOUND, platform=replace(SOUND.platform, xids=(31, 79))),
+    "wsl-libcuda": broken(platform=replace(SOUND.platform, wsl=True), driver=replace(SOUND.driver, libcuda="")),
+    "cuda-compat-on-unsupported-gpu": broken(
+        toolkit=replace(SOUND.toolkit, compat=("/usr/local/cuda/compat",)),
+        gpus=(GpuFacts(0, "NVIDIA GeForce RTX 3090", "nvidia"),),
+    ),
+    "compute-mode-exclusive": broken(gpus=(replace(L4, compute_mode="Exclusive_Process"),)),
+    "python-32-bit": replace(SOUND, python=replace(SOUND.python, bits=32)),
+    "torch-newer-than-tables": replace(SOUND, torch=replace(SOUND.torch, version="2.99.0+cu128"), packages={}),
+    "bitsandbytes-missing": replace(SOUND, bitsandbytes=BitsandbytesFacts(installed=False), packages={}),
+    "transformers-missing": replace(SOUND, absent=("transformers",), packages={}),
+    "accelerate-missing": replace(SOUND, absent=("accelerate",), packages={"transformers": "4.56.1"}),
+    "requirement-conflicts": replace(SOUND, conflicts=(Conflict("trl", "0.20", "datasets>=3", None),)),
+    "hf-cache-disk-full": replace(
+        SOUND, platform=replace(SOUND.platform, disks=(DiskFacts("HF cache", "/c", 2**30, 10, True),))
+    ),
+    "hf-home-unwritable": replace(
+        SOUND, platform=replace(SOUND.platform, disks=(DiskFacts("HF cache", "/c", 2**40, 10, False, "0"),))
+    ),
+    "shm-too-small": replace(SOUND, platform=replace(SOUND.platform, container="docker", shm_total_bytes=2**26)),
+    "gpu-memory-held-by-other-process": replace(SOUND, gpus=(replace(L4, memory_used_bytes=20 * 2**30, processes=()),)),
+    "mig-mode": replace(SOUND, gpus=(replace(L4, mig=True),)),
+    "cuda-wheel-on-amd": broken(
+        platform=replace(SOUND.platform, gpu_vendors=("amd",), devices=("/dev/kfd",), modules=("amdgpu",)),
+        driver=DriverFacts(smi=False),
+        gpus=(),
+    ),
+    "vllm-torch-mismatch": replace(SOUND, packages={"vllm": "0.11.2"}),
+    "bnb-cuda-version-override": replace(
+        SOUND, environment={"BNB_CUDA_VERSION": "118"}, bitsandbytes=replace(SOUND.bitsandbytes, works=None)
+    ),
+    "pynvml-deprecated": replace(SOUND, packages={**SOUND.packages, "pynvml": "12.0.0"}, absent=()),
+    "hf-gated-model": replace(SOUND, errors=(ErrorFact("hf-gated", "Cannot access gated repo"),)),
+    "rocm-no-device": broken(
+        torch=torch(build="rocm", cuda=None, hip="6.4", version="2.9.1+rocm6.4", arch_list=None),
+        platform=replace(SOUND.platform, gpu_vendors=("amd",)),
+        gpus=(),
+        driver=DriverFacts(),
+        errors=(ErrorFact("hip-no-gpus", "No HIP GPUs are available"),),
+    ),
+    "transformers-pin-conflict": replace(
+        SOUND,
+        errors=(ErrorFact("pin-conflict", "…", 0, {"package": "safetensors", "spec": ">=0.4.3", "found": "0.3.1"}),),
+    ),
+    "nvidia-wheel-version-mismatch": replace(
+        SOUND,
+        packages={**SOUND.packages, "nvidia-nvjitlink-cu12": "12.6.85", "nvidia-cuda-runtime-cu12": "12.8.90"},
+    ),
+    "triton-missing-or-wrong": replace(SOUND, packages={**SOUND.packages, "triton": "3.1.0"}),
+}
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_rule_fires_on_its_facts_and_not_on_sound_ones(name: str) -> None:
+    report = diagnose(CASES[name])
+    assert ids(report)[0] == name, ids(report)
+    rendered = to_json(report)
+    assert name in to_text(rendered)
+    assert name in to_markdown(rendered)
+    assert name not in ids(diagnose(SOUND))
+
+
+def test_seen_working_outranks_version_arithmetic() -> None:
+    old_driver = replace(
+        SOUND, driver=DriverFacts("470.161.03", "11.4"), gpus=(replace(L4, name="NVIDIA A800-SXM4-80GB"),)
+    )
+    assert "driver-too-old-for-wheel-cuda" not in ids(diagnose(old_driver))
+    assert ids(diagnose(broken(driver=old_driver.driver)))[0] == "driver-too-old-for-wheel-cuda"
+
+
+def test_gpu_without_an_nvidia_driver_is_no_fault_of_a_cpu_box() -> None:
+    cloud = broken(
+        platform=replace(SOUND.platform, gpu_vendors=(), devices=(), modules=()), driver=DriverFacts(smi=False), gpus=()
+    )
+    assert diagnose(cloud).verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("driver", "gpu", "python", "expected"),
+    [
+        ("550.54.15", "NVIDIA L4", "3.12", ("2.14.1", "cu126")),
+        ("580.82.07", "NVIDIA L4", "3.12", ("2.15.0", "cu132")),
+        ("470.256.02", "NVIDIA GeForce RTX 3090", "3.11", ("2.7.1", "cu118")),
+        ("570.86.10", "NVIDIA GeForce RTX 5090", "3.12", ("2.11.0", "cu128")),
+        ("580.95.05", "Tesla V100-SXM2-16GB", "3.12", ("2.14.1", "cu126")),
+        ("580.95.05", "NVIDIA GeForce GTX 1080 Ti", "3.9", ("2.8.0", "cu126")),
+        ("470.256.02", "Tesla K80", "3.10", ("2.5.1", "cu118")),
+        ("470.256.02", "NVIDIA GeForce RTX 5090", "3.12", None),
+    ],
+)
+def test_wheel_for_driver_gpu_and_python(driver: str, gpu: str, python: str, expected: tuple[str, str] | None) -> None:
+    capability = gpu_capability(gpu)
+    facts = Facts(
+        platform=PlatformFacts(system="Linux", machine="x86_64", libc="glibc", libc_version="2.35"),
+        python=PythonFacts(version=python),
+        driver=DriverFacts(version=driver, cuda=driver_cuda(driver)),
+        gpus=(GpuFacts(0, gpu, "nvidia", capability),),
+    )
+    wheel = choose_wheel(facts, keep_release=False)
+    assert (wheel and (wheel.version, wheel.variant)) == expected
+
+
+def test_installed_release_is_kept_when_one_of_its_builds_fits() -> None:
+    facts = replace(SOUND, torch=replace(SOUND.torch, version="2.8.0+cpu", build="cpu", cuda=None), gpus=(L4,))
+    wheel = choose_wheel(facts)
+    assert wheel is not None
+    assert (wheel.version, wheel.variant) == ("2.8.0", "cu129")
+
+
+def test_driver_that_no_wheel_takes_must_be_updated_first() -> None:
+    facts = Facts(
+        platform=PlatformFacts(system="Linux", machine="x86_64"),
+        driver=DriverFacts(version="470.256.02", cuda="11.4"),
+        gpus=(GpuFacts(0, "NVIDIA GeForce RTX 5090", "nvidia", "12.0"),),
+    )
+    steps = reinstall_torch(facts)
+    assert steps[0].startswith("Update the NVIDIA driver to")
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix", "expected"),
+    [
+        ("venv", None, ["/home/u/my envs/train/bin/python", "-m", "pip", "install", "numpy<2"]),
+        ("conda", None, ["/home/u/my envs/train/bin/python", "-m", "pip", "install", "numpy<2"]),
+        ("uv", None, ["uv", "pip", "install", "--python", "/home/u/my envs/train/bin/python", "numpy<2"]),
+        ("pipx", "/home/u/.local/pipx/venvs/tool", ["pipx", "runpip", "tool", "install", "numpy<2"]),
+    ],
+)
+def test_commands_are_those_of_this_environment(kind: str, prefix: str | None, expected: list[str]) -> None:
+    facts = replace(SOUND, python=replace(SOUND.python, kind=kind, prefix=prefix))
+    assert shlex.split(install(facts, "numpy<2")) == expected
+    assert "uninstall" in uninstall(facts, "torch")
+
+
+def test_every_command_offered_can_be_read_by_a_shell() -> None:
+    for facts in CASES.values():
+        for finding in diagnose(facts).findings:
+            for step in finding.fix:
+                if step.startswith(("/", "'/", "python", "uv ", "pip", "sudo", "export", "docker")):
+                    shlex.split(step, comments=True)
+
+
+@pytest.mark.parametrize(
+    ("arch", "capability", "ptx", "expected"),
+    [
+        (("6.0",), "6.1", None, True),
+        (("8.6",), "8.9", None, True),
+        (("8.0", "8.6"), "8.7", None, False),
+        (("10.0",), "10.3", None, True),
+        (("12.0",), "12.1", None, True),
+        (("9.0",), "12.0", None, False),
+        (("9.0",), "12.0", "9.0", True),
+        (("7.5",), "7.0", "7.5", False),
+        (("8.0",), "gfx1100", None, None),
+    ],
+)
+def test_code_runs_on_the_same_major_or_from_older_ptx(
+    arch: tuple[str, ...], capability: str, ptx: str | None, expected: bool | None
+) -> None:
+    assert covers(arch, capability, ptx) is expected
+
+
+def test_versions_newer_than_the_tables_are_reasoned_about_and_said_so() -> None:
+    assert driver_cuda("999.10") == "13.4"
+    assert newer_than_table("torch", "2.16.0")
+    assert transformers_release("6.1.0") == transformers_release("5.23.0")
+    facts = broken(
+        torch=torch(version="3.0.0+cu150", cuda="15.0", arch_list=None), driver=DriverFacts("615.10", "13.4")
+    )
+    first = diagnose(facts).findings[0]
+    assert first.id == "driver-too-old-for-wheel-cuda"
+    assert "tables end" in first.why
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda"), [("0.41.3", "122"), ("0.43.1", "124"), ("0.45.5", "128"), ("0.47.0", "129"), ("0.50.2", "132")]
+)
+def test_bitsandbytes_release_ships_its_newest_library(version: str, cuda: str) -> None:
+    row = bitsandbytes_release(version)
+    assert row is not None
+    assert max(row["cuda"], key=int) == cuda
+
+
+VERSIONS = [
+    *("1.0", "1.0.0", "1.0.1", "1.1", "1.10", "1.2rc1", "1.2"),
+    *("1.2.post1", "1.2.dev3", "2.0", "2.0.0a1", "2.8.0+cu128", "0.0.29.post3", "12.8.90"),
+]
+SPECIFIERS = [
+    *(">=1.0", "<2.0", ">=1.0,<2.0", "==1.2", "==1.2.*", "!=1.2", "~=1.1", "~=1.0.0", ">1.2", "<=1.2", "==2.8.0", ""),
+    *("!=1.0.*", "==2.8.0+cu128", ">=0.0.29", "<1.2", ">=1.10,!=1.12.0"),
+]
+
+
+@pytest.mark.parametrize("specifier", SPECIFIERS)
+def test_specifiers_agree_with_the_packaging_library(specifier: str) -> None:
+    for version in VERSIONS:
+        expected = SpecifierSet(specifier).contains(Version(version), prereleases=True)
+        assert satisfies(version, specifier) is expected, (version, specifier)
+
+
+def test_versions_sort_as_the_packaging_library_sorts_them() -> None:
+    public = [version.split("+")[0] for version in VERSIONS]
+    ours = sorted(public, key=lambda text: parse_version(text).key)  # type: ignore[union-attr]
+    theirs = sorted(public, key=Version)
+    assert [Version(text) for text in ours] == [Version(text) for text in theirs]
+
+
+@pytest.mark.parametrize("text", ["", "latest", "not-a-version", "=1", ">=", "1 2"])
+def test_what_is_no_version_is_unknown(text: str) -> None:
+    assert satisfies(text, ">=1") is not True or text == "1 2"
+    with pytest.raises(InvalidSpecifier):
+        SpecifierSet(">=" + text + " x")
+    assert satisfies("1.0", ">=" + text + " x") is None
+
+
+def test_markers() -> None:
+    values = {"python_version": "3.9", "sys_platform": "linux", "platform_system": "Linux", "extra": ""}
+    assert marker_holds('python_version < "3.10" and sys_platform == "linux"', values) is True
+    assert marker_holds('extra == "dev"', values) is False
+    assert (
+        marker_holds('(sys_platform == "win32" or platform_system != "Darwin") and python_version >= "3.9"', values)
+        is True
+    )
+    assert marker_holds("sys_platform in 'linux darwin'", values) is True
+    assert marker_holds("nonsense ~~ 3", values) is None
+    requirement = parse_requirement('torch[opt]>=2.0,<3; python_version >= "3.9"')
+    assert requirement is not None
+    assert (requirement.name, requirement.specifier) == ("torch", ">=2.0,<3")
+
+
+def test_facts_survive_their_json_form_and_bad_ones_are_refused() -> None:
+    report = to_json(diagnose(SOUND))
+    assert facts_from_dict(report["facts"]) == diagnose(SOUND).facts
+    with pytest.raises(WorkbenchError, match=r"facts\.gpus"):
+        facts_from_dict({"gpus": "many"})
+    with pytest.raises(WorkbenchError):
+        facts_from_dict([1])
+    assert facts_from_dict({"unknown": 1}) == Facts()
+
+
+def test_markdown_shows_foreign_text_as_text() -> None:
+    evil = "<script> @everyone #1 `x` [a](b) | c \x1b[31m"
+    facts = replace(SOUND, gpus=(replace(L4, name=evil),), packages={"evil": "```"}, environment={"HF_HOME": "````"})
+    text = to_markdown(to_json(diagnose(facts)))
+    assert "<script>" not in text
+    assert "@everyone" not in text
+    assert "\x1b" not in text
+    assert "`````text" in text
