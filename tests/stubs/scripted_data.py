@@ -36,6 +36,8 @@ REPORT: dict[str, Any] = {
     "schema": 1,
     "command": "doctor",
     "verdict": "broken",
+    "passed": 23,
+    "unknown": 2,
     "findings": [
         {
             "id": "driver-too-old-for-wheel-cuda",

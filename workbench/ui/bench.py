@@ -72,7 +72,6 @@ class Bench(Vertical, can_focus=True):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(id=f"bench-{self.NAME}", classes="bench")
         self.link = link
-        self._warmed = 0
 
     def first_focus(self) -> Widget:
         """What has the focus when the bench is shown."""
@@ -106,14 +105,10 @@ class Bench(Vertical, can_focus=True):
         self.session_changed(old, self.session)
 
     def _warm_up(self) -> None:
-        """Let the worker import torch while the user still looks around, once for each session."""
+        """Let the worker import torch while the user still looks around."""
         status = self.session.status
-        if self.NEEDS_TORCH and self.session.attached and status and self._warmed != self.session.attachments:
-            self._warmed = self.session.attachments
-            if status.torch_state == "not imported" and self.link.client is not None:
-                from workbench.session.protocol import Warm
-
-                self.link.client.send(Warm())
+        if self.NEEDS_TORCH and self.session.attached and status and status.torch_state == "not imported":
+            self.link.warm_up()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         # While the session is lost, r must reach the screen, whose r starts it again.

@@ -40,6 +40,7 @@ class SessionLink:
         self._open = open_session
         self._describe = describe_loss
         self._client: SessionClient | None = None
+        self._warmed: SessionClient | None = None
         self._attached = asyncio.Event()
         self._leaving = False
 
@@ -59,6 +60,14 @@ class SessionLink:
         client, self._client = self._client, None
         self._attached.clear()
         return await self._describe(client) if client else _session_lost()
+
+    def warm_up(self) -> None:
+        """Ask the worker, once, to import torch; nobody waits for it."""
+        if self._client is not None and self._client is not self._warmed:
+            from workbench.session.protocol import Warm
+
+            self._warmed = self._client
+            self._client.send(Warm())
 
     def leave(self) -> None:
         """The app is about to end: what it asked for goes on without it, so tasks that end now cancel nothing."""

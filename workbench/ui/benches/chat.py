@@ -90,6 +90,8 @@ class ChatBench(Bench):
         super().__init__(link)
         self.conversation_id = ""
         self.answering = False
+        self._restored = 0
+        """The attachment after which the conversation was last restored."""
         self._progress = ""
         self._tokens = 0
         self._used_tokens = 0
@@ -120,7 +122,8 @@ class ChatBench(Bench):
             running = new.status.conversation_id if new.status else ""
             was_running = old.status.conversation_id if old.status and old.attached else ""
             another_answers_here = running != was_running and running == self.conversation_id != ""
-            if new.attachments != old.attachments or not self.transcript.turns or another_answers_here:
+            if new.attachments != self._restored or another_answers_here:
+                self._restored = new.attachments
                 self.restore(running)
         if not self.transcript.turns:
             self._show_opening()

@@ -120,8 +120,12 @@ class DoctorBench(Bench):
         yield heading("FINDINGS")
         for finding in findings:
             yield Row(f"finding:{finding.get('id')}", _finding_line(finding), finding)
-        if not findings:
+        if not findings and self.report.get("verdict"):
             yield Row("finding:none", Content.assemble(("✔ ", "$good"), "nothing found wrong"), {})
+        if self.report.get("passed"):
+            unknown = self.report.get("unknown") or 0
+            told = f"{self.report['passed']} checks" + (f", {unknown} could not be judged" if unknown else "")
+            yield Row("finding:passed", Content.assemble(("✔ ", "$good"), left("passed", 8, "$good"), f" {told}"), {})
         steps = self.report.get("self_test") or []
         if steps:
             yield gap("steps")

@@ -55,7 +55,9 @@ class Field:
             return self.choices[max(0, min(len(self.choices) - 1, index))]
         larger = [choice for choice in self.choices if int(choice) > int(value)]
         smaller = [choice for choice in self.choices if int(choice) < int(value)]
-        return (larger or smaller)[0] if direction > 0 else (smaller or larger)[-1]
+        if direction > 0:
+            return larger[0] if larger else self.choices[-1]
+        return smaller[-1] if smaller else self.choices[0]
 
 
 class Fields(RowList):

@@ -49,8 +49,6 @@ class RowList(ScrollView, can_focus=True):
         height: 1fr;
         scrollbar-size-vertical: 1;
         overflow-x: hidden;
-        & > .row-list--cursor { background: $panel; color: $on-panel; }
-        & > .row-list--cursor-blurred { background: $surface; }
     }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"row-list--cursor", "row-list--cursor-blurred"}

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, TextArea
+
+from tests.stubs import scripted_data as data
+from tests.stubs.scripted_session import ScriptedSession
+from tests.ui.conftest import MakeApp, screen_text, wait_until
+from workbench.errors import WorkbenchError
+from workbench.session import protocol
+from workbench.settings import Settings, load_settings
+from workbench.ui.benches.chat import Prompt
+from workbench.ui.screens.confirm import Confirm
+from workbench.ui.screens.error_details import ErrorDetails
+from workbench.ui.screens.help import HelpScreen
+from workbench.ui.screens.load_dialog import LoadDialog
+from workbench.ui.screens.model_picker import ModelPicker
+from workbench.ui.screens.session_log import SessionLog
+from workbench.ui.widgets.row_list import RowList
+
+MODEL = "smollm2-135m-instruct"
+
+
+async def test_keys_one_to_five_switch_benches(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.main.bench is not None)
+        for key, bench in (("3", "architecture"), ("4", "vram"), ("1", "doctor")):
+            await pilot.press(key)
+            await wait_until(pilot, lambda bench=bench: app.main.current == bench and app.main.bench is not None)
+            assert app.main.bench is not None
+            assert bench == app.main.bench.NAME
+            assert app.focused is not None
+            assert app.main.bench in app.focused.ancestors_with_self
+
+
+async def test_digits_are_text_in_a_text_field_but_function_keys_switch(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea))
+        await pilot.press("4", "q", "?")
+        assert app.focused is not None
+        assert app.query_one("#tokens-text", TextArea).text == "4q?"
+        await pilot.press("alt+4")
+        await wait_until(pilot, lambda: app.main.current == "vram")
+        await pilot.press("f2")
+        await wait_until(pilot, lambda: app.main.current == "tokens")
+        assert app.query_one("#tokens-text", TextArea).text == "4q?"
+        await pilot.press("escape", "4")
+        await wait_until(pilot, lambda: app.main.current == "vram")
+
+
+async def test_benches_are_mounted_when_first_shown_only(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.main.bench is not None)
+        assert app.main.mounted_bench("vram") is None
+        await pilot.press("4")
+        await wait_until(pilot, lambda: app.main.mounted_bench("vram") is not None)
+        assert len(app.main.query("*")) < 100
+
+
+async def test_the_chosen_model_is_the_model_of_every_bench(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached)
+        await pilot.press("ctrl+o")
+        await wait_until(pilot, lambda: isinstance(app.screen, ModelPicker) and session.asked(protocol.ListModels))
+        await pilot.press(*"llama")
+        await wait_until(pilot, lambda: app.screen.query_one(RowList).row.data["name"] == "llama-3.1-8b")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.session.chosen == "llama-3.1-8b")
+        await pilot.press("3")
+        await wait_until(pilot, lambda: session.asked(protocol.InspectModel))
+        assert session.asked(protocol.InspectModel)[0].model == "llama-3.1-8b"
+        await pilot.press("4")
+        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
+        assert session.asked(protocol.EstimateMemory)[0].model == "llama-3.1-8b"
+
+
+async def test_a_typed_id_can_be_chosen(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached)
+        await pilot.press("ctrl+o")
+        await wait_until(pilot, lambda: isinstance(app.screen, ModelPicker))
+        app.screen.query_one(Input).value = "someone/some-model"
+        await wait_until(pilot, lambda: app.screen.query_one(RowList).row is not None)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.session.chosen == "someone/some-model")
+
+
+async def test_loading_asks_how_and_says_what_was_chosen(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="chat", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached)
+        await pilot.press("ctrl+l")
+        await wait_until(pilot, lambda: isinstance(app.screen, LoadDialog))
+        await pilot.press("right", "right", "down", "right", "enter")
+        await wait_until(pilot, lambda: app.session.model is not None)
+        request = session.asked(protocol.LoadModel)[0]
+        assert (request.model, request.quant, request.double_quant) == (MODEL, "nf4", True)
+        assert "nf4" in screen_text(app)
+
+
+async def test_control_c_stops_the_job_first_and_quits_the_second_time(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(session, bench="chat", model=MODEL)
+    session.hold(protocol.LoadModel, before=1)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached)
+        await pilot.press("ctrl+l")
+        await wait_until(pilot, lambda: isinstance(app.screen, LoadDialog))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: session.asked(protocol.LoadModel))
+        session.set_status(lanes=(protocol.LaneStatus("model", "load_model", "weights", 120, 273, "tensors"),))
+        await wait_until(pilot, lambda: "120 of 273 tensors" in screen_text(app))
+        await pilot.press("ctrl+c")
+        await wait_until(pilot, lambda: session.asked(protocol.Cancel))
+        assert app.is_running
+        await pilot.press("ctrl+c")
+        await wait_until(pilot, lambda: session.asked(protocol.Shutdown))
+
+
+async def test_quit_ends_the_session_and_detach_does_not(make_app: MakeApp) -> None:
+    for key, ends in (("q", True), ("alt+d", False)):
+        session = ScriptedSession()
+        app = make_app(session)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await wait_until(pilot, lambda app=app: app.session.attached and app.main.bench)
+            await pilot.press(key)
+            await wait_until(pilot, lambda app=app: app.return_code == 0 or app._exit)
+        assert bool(session.asked(protocol.Shutdown)) is ends
+
+
+async def test_leaving_the_screen_leaves_a_running_answer_alone(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    session = loaded_session
+    session.hold(protocol.Generate, before=3)
+    app = make_app(session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, Prompt) and app.session.attached)
+        await pilot.press(*"hi", "enter")
+        await wait_until(pilot, lambda: "The capital" in screen_text(app))
+        await pilot.press("alt+d")
+        await wait_until(pilot, lambda: app._exit)
+    await asyncio.sleep(0.05)
+    assert not session.asked(protocol.Cancel)
+    assert not session.asked(protocol.Shutdown)
+
+
+async def test_quitting_during_an_answer_asks_first(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(loaded_session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        loaded_session.set_status(lanes=(protocol.LaneStatus("model", "generate", "decode", 8, 512, "tokens"),))
+        await wait_until(pilot, lambda: app.session.model_job == "generate")
+        await pilot.press("q")
+        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not isinstance(app.screen, Confirm))
+        assert not loaded_session.asked(protocol.Shutdown)
+        await pilot.press("q")
+        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("d")
+        await wait_until(pilot, lambda: app._exit)
+    assert not loaded_session.asked(protocol.Shutdown)
+
+
+async def test_a_dead_session_is_told_and_started_again_with_what_was_typed(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        await pilot.press(*"three words here")
+        await wait_until(pilot, lambda: session.asked(protocol.CountTokens))
+        counted = len(session.asked(protocol.CountTokens))
+        session.kill()
+        await wait_until(pilot, lambda: "ended by SIGKILL" in screen_text(app))
+        await pilot.press("r")
+        assert app.query_one("#tokens-text", TextArea).text == "three words herer"
+        await pilot.press("backspace", "escape", "r")
+        await wait_until(pilot, lambda: app.session.attached and session.opened == 2)
+        assert app.query_one("#tokens-text", TextArea).text == "three words here"
+        await wait_until(pilot, lambda: len(session.asked(protocol.CountTokens)) > counted)
+        assert "SIGKILL" not in screen_text(app)
+
+
+async def test_r_examines_again_but_restarts_when_the_session_is_lost(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: len(session.asked(protocol.Diagnose)) == 1)
+        await pilot.press("r")
+        await wait_until(pilot, lambda: len(session.asked(protocol.Diagnose)) == 2)
+        session.kill()
+        await wait_until(pilot, lambda: app.session.connection == "lost")
+        await pilot.press("r")
+        await wait_until(pilot, lambda: session.opened == 2)
+
+
+async def test_a_session_that_cannot_start_says_why_and_can_be_tried_again(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    session.refuse = WorkbenchError("bad-interpreter", "/bin/ls is not a Python.", "Name one with --python.", "log")
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "/bin/ls is not a Python. Name one with --python." in screen_text(app))
+        await pilot.press("exclamation_mark")
+        await wait_until(pilot, lambda: isinstance(app.screen, ErrorDetails))
+        await pilot.press("escape")
+        session.refuse = None
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: app.session.attached)
+
+
+async def test_the_palette_runs_an_action_of_another_bench(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        await pilot.press("ctrl+p", *"load this plan")
+        await pilot.pause(0.3)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, LoadDialog))
+        assert app.main.current == "vram"
+
+
+async def test_help_and_log_open_and_close(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        await pilot.press("question_mark")
+        await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await pilot.press("escape", "f9")
+        await wait_until(pilot, lambda: isinstance(app.screen, SessionLog) and "worker started" in screen_text(app))
+        session.broadcast(protocol.LogAppended(("a new line [b]with markup[/b]",)))
+        await wait_until(pilot, lambda: "a new line [b]with markup[/b]" in screen_text(app))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: len(app.screen_stack) == 1)
+
+
+async def test_attaching_takes_over_the_loaded_model(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(loaded_session, settings=dataclasses.replace(Settings()))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: app.session.chosen == MODEL)
+        assert "● smollm2-135m-instruct · nf4" in screen_text(app)
+
+
+async def test_choices_are_remembered(session: ScriptedSession, make_app: MakeApp, private_home: Path) -> None:
+    app = make_app(session, remember=True, model="llama-3.1-8b")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        await pilot.press("4")
+        await wait_until(pilot, lambda: app.main.current == "vram")
+        app.theme = "light"
+        await pilot.press("alt+d")
+        await wait_until(pilot, lambda: app._exit)
+    ui = load_settings().ui
+    assert (ui.last_bench, ui.last_model, ui.theme) == ("vram", "llama-3.1-8b", "light")
+
+
+async def test_complaints_about_settings_and_themes_come_in_one_toast(
+    session: ScriptedSession, make_app: MakeApp, private_home: Path
+) -> None:
+    themes = private_home / "config" / "workbench" / "themes"
+    themes.mkdir(parents=True)
+    (themes / "broken.toml").write_text('name = "broken"\n[colors]\nbackground = "no colour"\n')
+    settings = Settings(keys={"no-such-action": "z"}, warnings=("settings.toml: unknown setting 'x' is ignored.",))
+    app = make_app(session, settings=settings, theme="[/none]")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await wait_until(pilot, lambda: len(app._notifications) == 1)
+        told = next(iter(app._notifications)).message
+        assert app.theme == "dark"
+    for part in ("unknown setting", "broken.toml", "no-such-action", "[/none]"):
+        assert part in told
+
+
+async def test_a_remapped_key_works(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, settings=Settings(keys={"help": "ctrl+g"}))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert len(app.screen_stack) == 1
+        await pilot.press("ctrl+g")
+        await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
+
+
+async def test_torch_is_warmed_up_by_the_first_bench_that_needs_it(make_app: MakeApp) -> None:
+    session = ScriptedSession(dataclasses.replace(data.STATUS, torch_state="not imported", torch_version=""))
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: session.asked(protocol.Diagnose))
+        assert not session.asked(protocol.Warm)
+        await pilot.press("5")
+        await wait_until(pilot, lambda: session.asked(protocol.Warm))
+        await pilot.press("alt+4")
+        await wait_until(pilot, lambda: app.main.current == "vram")
+        assert len(session.asked(protocol.Warm)) == 1
+
+
+@pytest.mark.parametrize("size", [(20, 5), (1, 1), (40, 12), (300, 80)])
+async def test_any_terminal_size_is_survived(
+    size: tuple[int, int], loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(loaded_session)
+    async with app.run_test(size=size) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        for key in ("f2", "f3", "f4", "f5", "f1"):
+            await pilot.press(key)
+            await pilot.pause()
+        await pilot.resize_terminal(80, 24)
+        await wait_until(pilot, lambda: "broken" in screen_text(app))
