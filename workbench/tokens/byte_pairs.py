@@ -208,6 +208,24 @@ class BytePairTokenizer(TextTokenizer):
     def special_tokens(self) -> dict[str, int]:
         return dict(self._special)
 
+    @property
+    def encoding(self) -> Any:
+        """The `tiktoken.Encoding`; its ids lack the shift."""
+        return self._encoding
+
+    @property
+    def shift(self) -> int:
+        """What is added to the encoding's ids to make room for special tokens."""
+        return self._shift
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of a token.
+
+        Raises:
+            WorkbenchError: ``unknown-token`` if no token has this id.
+        """
+        return self._token_bytes(token_id)
+
     def _token_bytes(self, token_id: int) -> bytes:
         if token_id in self._special_names:
             return self._special_names[token_id].encode("utf-8")

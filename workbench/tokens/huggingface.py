@@ -104,6 +104,16 @@ class HuggingFaceTokenizer(TextTokenizer):
     def special_tokens(self) -> dict[str, int]:
         return dict(self._special)
 
+    @property
+    def backend(self) -> Any:
+        """The `tokenizers.Tokenizer`, without truncation and padding; not to be changed."""
+        return self._backend
+
+    def content(self) -> dict[str, Any]:
+        """What the file says, in the present form of the format."""
+        found: dict[str, Any] = json.loads(self._backend.to_str())
+        return found
+
     def _encoding(self, text: str, add_special_tokens: bool, parse_special: bool) -> Any:
         require_encodable(text)
         with _broken_file(self._file):

@@ -87,6 +87,11 @@ class SentencePieceTokenizer(TextTokenizer):
     def special_tokens(self) -> dict[str, int]:
         return dict(self._special)
 
+    @property
+    def processor(self) -> Any:
+        """The `sentencepiece.SentencePieceProcessor`."""
+        return self._processor
+
     def _with_bos(self, ids: list[int]) -> list[int]:
         # What the models of this format are fed with: BOS where the model has one, no EOS.
         bos: int = self._processor.bos_id()

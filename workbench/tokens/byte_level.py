@@ -1,0 +1,34 @@
+"""The byte alphabet of byte-level BPE: every byte as one printable character. Stdlib only.
+
+As in GPT-2's ``encoder.py``: bytes that print stand for themselves, the others follow from U+0100 on.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+def _alphabet() -> dict[int, str]:
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {
+        **{byte: chr(byte) for byte in printable},
+        **{byte: chr(256 + index) for index, byte in enumerate(others)},
+    }
+
+
+CHARACTER_OF_BYTE = _alphabet()
+BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
+
+
+def spelling_to_bytes(spelling: str) -> Optional[bytes]:
+    """The bytes that a token of this spelling stands for, or None if it holds a character outside the alphabet."""
+    try:
+        return bytes([BYTE_OF_CHARACTER[character] for character in spelling])
+    except KeyError:
+        return None
+
+
+def bytes_to_spelling(content: bytes) -> str:
+    """`content` in the alphabet: the form in which words reach the model."""
+    return "".join(CHARACTER_OF_BYTE[byte] for byte in content)
