@@ -66,6 +66,7 @@ _BNB_ROOTS = (
     "bnb-no-lib-for-cuda",
     "bnb-missing-runtime-lib",
     "bnb-jetson",
+    "bnb-too-old-for-triton",
     "bitsandbytes-missing",
 )
 _IMPORT_ROOTS = (

@@ -162,7 +162,7 @@ class BitsandbytesFacts:
     location: Optional[str] = None
     load_error: Optional[str] = None
     works: Optional[bool] = None
-    """Whether a block was quantised to 4 bits and back."""
+    """Whether the native library was loaded, and is one for the GPU if torch sees one."""
 
 
 @dataclass(frozen=True)

@@ -94,35 +94,54 @@ def probe_kernel() -> Data:
 
 
 def probe_bitsandbytes() -> Data:
-    """Load bitsandbytes' native library and take a block to NF4 and back."""
-    import bitsandbytes
+    """Let bitsandbytes choose and load its native library, and see that it is the one for this GPU."""
     import torch
-    from bitsandbytes import cextension
 
-    data: Data = {"version": str(getattr(bitsandbytes, "__version__", "")), "backend": "none"}
+    cextension, version = _bitsandbytes_loader()
     native = getattr(cextension, "lib", None)
     # The loader's objects answer to every attribute name, so look at what they really hold.
     held = vars(native) if native is not None and hasattr(native, "__dict__") else {}
-    error, handle = held.get("error_msg"), held.get("_lib")
-    if handle is not None:
-        data["library"] = os.path.basename(str(getattr(handle, "_name", "")))
-        data["backend"] = next((name for name in ("cuda", "rocm", "xpu", "cpu") if name in data["library"]), "none")
-    if error is not None or native is None:
-        data["load_error"] = str(held.get("formatted_error") or error or "no native library was loaded")
-        raise ProbeFailure(data["load_error"], data)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data["device"] = device
-    try:
-        block = torch.linspace(-1, 1, 4096, device=device).reshape(64, 64)
-        packed, state = bitsandbytes.functional.quantize_4bit(block, quant_type="nf4")
-        distance = float((bitsandbytes.functional.dequantize_4bit(packed, state) - block).abs().max())
-    except Exception as failure:
-        raise ProbeFailure(f"{type(failure).__name__}: {failure}", data) from failure
-    # The widest gap between neighbouring NF4 levels is 0.304, so rounding is off by half of it at most.
-    if not distance < 0.16:
-        raise ProbeFailure(f"NF4 on {device} gave values off by {distance:.3f}", data)
+    handle = held.get("_lib", native if hasattr(native, "_name") else None)
+    library = os.path.basename(str(getattr(handle, "_name", "") or ""))
+    backend = next((name for name in ("cuda", "rocm", "xpu", "cpu") if name in library), "none")
+    data: Data = {"version": version, "backend": backend, "library": library or None}
+    if held.get("error_msg") is not None or handle is None:
+        error = str(held.get("formatted_error") or held.get("error_msg") or "no native library was loaded")
+        raise ProbeFailure(error, {**data, "load_error": error})
+    if torch.cuda.is_available() and backend == "cpu":
+        error = f"torch sees a GPU, but bitsandbytes was compiled without GPU support: it loaded {library}"
+        raise ProbeFailure(error, {**data, "load_error": error})
     data["works"] = True
     return data
+
+
+def _bitsandbytes_loader() -> tuple[Any, str]:
+    """The module of bitsandbytes that loads the library, without the seconds that the package's front costs.
+
+    ``bitsandbytes/__init__.py`` imports the torch compiler; the loader beside it does not need that.
+    """
+    import importlib.machinery
+    import importlib.metadata
+    import types
+
+    spec = importlib.machinery.PathFinder.find_spec("bitsandbytes")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("No module named 'bitsandbytes'")
+    try:
+        version = importlib.metadata.version("bitsandbytes")
+    except importlib.metadata.PackageNotFoundError:
+        version = ""
+    front = types.ModuleType("bitsandbytes")
+    front.__path__ = list(spec.submodule_search_locations)
+    front.__spec__ = spec
+    sys.modules["bitsandbytes"] = front
+    try:
+        return importlib.import_module("bitsandbytes.cextension"), version
+    except (ImportError, AttributeError):
+        # Another layout than we know: take the package as everyone does.
+        for name in [name for name in sys.modules if name.split(".")[0] == "bitsandbytes"]:
+            del sys.modules[name]
+        return importlib.import_module("bitsandbytes.cextension"), version
 
 
 def probe_numpy() -> Data:
@@ -143,11 +162,13 @@ def _importer(name: str) -> Callable[[], Data]:
 
 
 def probe_transformers() -> Data:
-    """Import the part of transformers that checks its pins and pulls in torch."""
+    """Import transformers, which checks its pins, and see whether it accepts the torch that is there."""
     import transformers
-    from transformers import modeling_utils
+    from transformers.utils import is_torch_available
 
-    return {"version": str(transformers.__version__), "location": str(modeling_utils.__file__)}
+    if not is_torch_available():
+        raise RuntimeError("transformers does not accept the installed torch (Disabling PyTorch)")
+    return {"version": str(transformers.__version__), "location": str(transformers.__file__)}
 
 
 STEPS: dict[str, Callable[[], Data]] = {

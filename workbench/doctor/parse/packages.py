@@ -51,7 +51,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         elif text.startswith("Successfully installed"):
             for name, version in _INSTALLED.findall(text[:4000]):
                 draft.package(name, version, "pip install")
-        elif "  " in text or mode == "pip":
+        elif "  " in text or mode == "pip" or text.count(" ") == 1:
             _row(line, draft, mode)
 
 

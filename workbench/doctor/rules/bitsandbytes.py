@@ -428,6 +428,29 @@ def jetson(facts: Facts) -> Result:
     )
 
 
+def triton_ops(facts: Facts) -> Result:
+    """bitsandbytes before 0.45 imports a module that triton 3 no longer has."""
+    error = facts.error("triton-ops")
+    version, triton = facts.bitsandbytes.version, facts.package("triton")
+    if error is None and (version is None or triton is None):
+        return None
+    if error is None and not (older(version, "0.45.0") and at_least(version, "0.40.0") and at_least(triton, "3.0")):
+        return PASSED
+    return [
+        Finding(
+            "bnb-too-old-for-triton",
+            "error" if error else "warning",
+            f"bitsandbytes {version or ''} is too old for triton {triton or '3'}".replace("  ", " "),
+            "It imports triton.ops, which triton 3 (torch 2.4 and newer) no longer has.",
+            {**evidence(bitsandbytes=version, triton=triton), **seen(error)},
+            (_upgrade(facts),),
+            BNB + "issues/1492",
+            affects=QUANTIZED,
+            observed=error is not None,
+        )
+    ]
+
+
 def unusable(facts: Facts) -> Result:
     """bitsandbytes does not work and nothing more precise is known; most often CUDA itself is the cause."""
     error = facts.error(
@@ -485,6 +508,7 @@ RULES: tuple[Rule, ...] = (
     no_library_for_cuda,
     missing_runtime_library,
     jetson,
+    triton_ops,
     missing,
     unusable,
     int8_old_gpu,
