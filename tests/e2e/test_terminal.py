@@ -122,6 +122,6 @@ def test_detaching_leaves_the_session_running(terminals: list[Terminal]) -> None
     terminal = open_terminal(terminals, sys.executable, "-m", "workbench", "--bench", "doctor")
     terminal.wait_for("1 Doctor")
     terminal.wait_until(lambda _: lock_holder(SessionFiles.of("default").worker_lock) is not None, 20, "no session")
-    terminal.keys("C-d")
+    terminal.keys("M-d")
     terminal.wait_for("left with 0")
     assert worker().pid

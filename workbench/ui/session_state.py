@@ -92,13 +92,12 @@ def reduce(state: SessionState, event: SessionEvent) -> SessionState:
     if isinstance(event, Attaching):
         return replace(state, connection=STARTING, error=None)
     if isinstance(event, Attached):
-        loaded = event.status.model.name if event.status.model else ""
         return replace(
             state,
             connection=ATTACHED,
             status=event.status,
             error=None,
-            chosen=state.chosen or loaded,
+            chosen=state.chosen or _loaded(event.status),
             attachments=state.attachments + 1,
         )
     if isinstance(event, Lost):
@@ -107,4 +106,9 @@ def reduce(state: SessionState, event: SessionEvent) -> SessionState:
         return state if event.name == state.chosen else replace(state, chosen=event.name)
     if event.status == state.status:
         return state
-    return replace(state, status=event.status)
+    # Another client may load a model; who has chosen none means that one.
+    return replace(state, status=event.status, chosen=state.chosen or _loaded(event.status))
+
+
+def _loaded(status: SessionStatus) -> str:
+    return status.model.name if status.model else ""
