@@ -95,9 +95,13 @@ class DoctorBench(Bench):
 
     def show_report(self, report: dict[str, Any], final: bool = True) -> None:
         """Show a report, complete or as far as it is known."""
+        had_findings = bool(self.report.get("findings"))
         self.report = report
         self.query_one("#doctor-verdict", Static).update(self._verdict(final))
-        self.query_one(RowList).set_rows(self._rows())
+        findings = report.get("findings") or []
+        # The cause gets the cursor as soon as it is known; afterwards the cursor stays where the reader put it.
+        first = f"finding:{findings[0].get('id')}" if findings and not had_findings else None
+        self.query_one(RowList).set_rows(self._rows(), cursor_key=first)
 
     def _verdict(self, final: bool) -> Content:
         findings = self.report.get("findings") or []
