@@ -97,7 +97,7 @@ class TextCounter:
             return self._parts if unchanged else [self._part(text, True)]
         before, position = self._unchanged_before(text, rule)
         after, end = self._unchanged_after(text, rule, len(before), position)
-        middle = []
+        middle: list[_Part] = []
         for stretch in rule.parts(text[position:end], PART_CHARACTERS):
             middle.append(self._part(stretch, position == 0 and not middle))
         return [*before, *middle, *after]
