@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import workbench
+from workbench.doctor import gather
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.gather import gather_light, gather_live
 from workbench.doctor.report import to_json, to_text
@@ -328,6 +329,71 @@ def test_cancelling_ends_a_hanging_probe(venv: Venv) -> None:
     )
     done = subprocess.run([str(venv.python), "-c", code, "60"], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "cancelled"
+
+
+FAKE_SMI = """#!/bin/sh
+case "$1" in
+--query-gpu=index,compute_cap*) {capability} ;;
+--query-gpu=*)
+  echo "0, NVIDIA A100-SXM4-40GB, GPU-aa, 40960, 1024, 12, 35, 61.52, 400.00, 4, 16, Disabled, Default, 0, 535.104.05"
+  echo "1, Tesla T4, GPU-bb, 15360, 15000, [N/A], 44, [N/A], 70.00, 3, 8, [N/A], Exclusive_Process, [N/A], 535.104" ;;
+--query-compute-apps=*) echo "GPU-bb, 4242, /usr/bin/python3, 14900" ;;
+"") {plain} ;;
+esac
+"""
+BANNER = "| NVIDIA-SMI 535.104.05   Driver Version: 535.104.05   CUDA Version: 12.2     |"
+
+
+def put_smi(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capability: str = "", plain: str = f"echo '{BANNER}'"
+) -> None:
+    folder.mkdir(exist_ok=True)
+    script = folder / "nvidia-smi"
+    script.write_text(FAKE_SMI.format(capability=capability or "echo '0, 8.0'; echo '1, 7.5'", plain=plain))
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_what_nvidia_smi_lists_becomes_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_smi(tmp_path / "bin", monkeypatch)
+    facts = gather_light()
+    assert (facts.driver.version, facts.driver.cuda, facts.driver.error) == ("535.104.05", "12.2", None)
+    assert facts.gpus is not None
+    first, second = facts.gpus
+    assert (first.name, first.compute_capability, first.memory_bytes) == ("NVIDIA A100-SXM4-40GB", "8.0", 40960 * 2**20)
+    assert (first.power_watts, first.pcie_generation, first.pcie_width, first.mig) == (61.52, 4, 16, False)
+    assert (second.utilization_percent, second.power_watts, second.mig, second.ecc_uncorrected) == (None,) * 4
+    assert second.processes is not None
+    assert (second.processes[0].pid, second.processes[0].memory_bytes) == (4242, 14900 * 2**20)
+    assert first.processes == ()
+
+
+def test_old_nvidia_smi_without_compute_capability_still_lists_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_smi(
+        tmp_path / "bin", monkeypatch, capability="echo 'Field \"compute_cap\" is not a valid field to query.'; exit 2"
+    )
+    gpus = diagnose(gather_light()).facts.gpus
+    assert gpus is not None
+    assert [gpu.compute_capability for gpu in gpus] == ["8.0", "7.5"]
+
+
+def test_complaint_of_nvidia_smi_becomes_the_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_smi(
+        tmp_path / "bin",
+        monkeypatch,
+        capability="exit 18",
+        plain="echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18",
+    )
+    report = diagnose(gather_light())
+    assert report.findings[0].id == "driver-library-version-mismatch"
+
+
+def test_nvidia_smi_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "COMMAND_LIMIT_SECONDS", 0.5)
+    put_smi(tmp_path / "bin", monkeypatch, plain="exec sleep 600")
+    assert diagnose(gather_light()).findings[0].id == "driver-does-not-answer"
 
 
 @pytest.mark.model

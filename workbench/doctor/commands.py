@@ -45,6 +45,11 @@ class Command:
                 start_new_session=True,
             )
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process is not None and self._process.poll() is None
+
     def finish(self, deadline: float) -> Output:
         """What it printed, waiting until `deadline` on the monotonic clock at most."""
         try:

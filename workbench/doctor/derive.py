@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Optional
 
@@ -10,10 +11,15 @@ from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.tables import cuda_of, driver_cuda, gpu_capability, torch_release
 from workbench.doctor.versions import at_least, local_tag, minor_name, release_of
 
+# GPUs that exist only beside an Arm processor.
+_SOLDERED = re.compile(r"\b(?:GB10|GH200|GB200|GB300|Orin|Thor|Xavier)\b")
+
 
 def derive(facts: Facts) -> Facts:
     """`facts` with what can be concluded from them filled in; nothing known is changed."""
     facts = replace(facts, gpus=_gpus(facts), errors=(*facts.errors, *_probe_errors(facts)))
+    if facts.platform.machine is None and any(_SOLDERED.search(gpu.name or "") for gpu in facts.gpus or ()):
+        facts = replace(facts, platform=replace(facts.platform, machine="aarch64"))
     facts = replace(facts, torch=_torch(facts))
     driver = facts.driver
     if driver.cuda is None and driver.version and not facts.platform.wsl:
@@ -27,8 +33,17 @@ def derive(facts: Facts) -> Facts:
 
 def _gpus(facts: Facts) -> Optional[tuple[GpuFacts, ...]]:
     if facts.gpus is None:
-        return None
+        named = facts.error("unsupported-capability", "gpu-too-old-for-torch")
+        return (_gpu(_named(named)),) if named and named.values.get("gpu") else None
     return tuple(_gpu(gpu) for gpu in facts.gpus)
+
+
+def _named(error: ErrorFact) -> GpuFacts:
+    """The GPU that torch's own warning names."""
+    digits = error.values.get("sm")
+    capability = f"{digits[:-1]}.{digits[-1]}" if digits else error.values.get("cc")
+    name = re.sub(r"^.*?(?=NVIDIA|GeForce|Tesla|Quadro)", "", error.values["gpu"], count=1)
+    return GpuFacts(name=name, vendor="nvidia", compute_capability=capability)
 
 
 def _gpu(gpu: GpuFacts) -> GpuFacts:

@@ -94,13 +94,20 @@ def choose_wheel(facts: Facts, keep_release: bool = True, assume_driver: Optiona
         keep_release: whether to prefer the release that is installed.
         assume_driver: a driver version to suppose in place of the one found.
     """
+    driver = assume_driver or _driver_of(facts)
+    wheel = _choose(facts, keep_release, driver or _driver_that_runs_torch(facts))
+    # Without a known driver the CUDA major that runs today is a preference, not a limit.
+    return wheel if wheel or driver else _choose(facts, keep_release, None)
+
+
+def _choose(facts: Facts, keep_release: bool, driver: Optional[str]) -> Optional[Wheel]:
     current = torch_release(facts.torch.version) if keep_release else None
     newest_first = list(reversed(torch_releases()))
     for release in ([current] if current else []) + newest_first:
         if not _release_fits(facts, release):
             continue
         for variant in sorted(release.variants, key=lambda name: release_of(cuda_of(name)) or (0, 0), reverse=True):
-            if _variant_fits(facts, release, variant, assume_driver):
+            if _variant_fits(facts, release, variant, driver):
                 keeps = current is not None and release.name == current.name and facts.torch.version
                 version = str(facts.torch.version).split("+")[0] if keeps else release.latest
                 return Wheel(release, version, variant)
@@ -122,12 +129,11 @@ def _release_fits(facts: Facts, release: TorchRelease) -> bool:
     return not (needed and older(release.latest, needed["torch"]))
 
 
-def _variant_fits(facts: Facts, release: TorchRelease, variant: str, assume_driver: Optional[str]) -> bool:
+def _variant_fits(facts: Facts, release: TorchRelease, variant: str, driver: Optional[str]) -> bool:
     cuda = release_of(cuda_of(variant))
     if cuda is None:
         return False
     windows = facts.platform.system == "Windows"
-    driver = assume_driver or _driver_for_choice(facts)
     if driver and driver_runs(driver, cuda[0], windows) is False:
         return False
     kernels = torch_kernels(release.latest, variant, facts.platform.machine)
@@ -137,7 +143,15 @@ def _variant_fits(facts: Facts, release: TorchRelease, variant: str, assume_driv
     return all(kernels.cover(capability) is not False for capability in capabilities)
 
 
-def _driver_for_choice(facts: Facts) -> Optional[str]:
+def _driver_that_runs_torch(facts: Facts) -> Optional[str]:
+    """The oldest driver of the CUDA family that the installed torch needs, unless CUDA is known not to work."""
+    numbers = release_of(facts.torch.cuda)
+    if facts.torch.build != "cuda" or numbers is None or facts.torch.cuda_available is False:
+        return None
+    return minimum_driver(numbers[0], facts.platform.system == "Windows")[0]
+
+
+def _driver_of(facts: Facts) -> Optional[str]:
     if facts.driver.version:
         return facts.driver.version
     # A CUDA version offered by libcuda says as much: the oldest driver of that family is the least it can be.

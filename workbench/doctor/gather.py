@@ -20,6 +20,7 @@ from workbench.doctor.probing import run_probe
 from workbench.job import SILENT, Job
 
 COMMAND_LIMIT_SECONDS = 5.0
+POLL_SECONDS = 0.01
 
 
 def gather_light(job: Job = SILENT) -> Facts:
@@ -51,6 +52,9 @@ def gather_light(job: Job = SILENT) -> Facts:
     torch = installed.torch_facts(path, found)
     job.check()
     job.progress("commands", 1, 2, "steps")
+    while any(command.running for command in commands.values()) and time.monotonic() < deadline:
+        job.check()
+        time.sleep(POLL_SECONDS)
     outputs = {name: command.finish(deadline) for name, command in commands.items()}
     driver = nvidia.driver_from(outputs["plain"], outputs["ldconfig"])
     gpus = nvidia.gpus_from(outputs["query"], outputs["capability"], outputs["processes"])

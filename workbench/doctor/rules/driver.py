@@ -350,7 +350,14 @@ def no_nvidia_driver(facts: Facts) -> Result:
             "libcuda did not answer: the driver is not installed, its module is not loaded, or the container was "
             "started "
             "without GPU access.",
-            {**evidence(driver=facts.driver.version, container=facts.platform.container), **seen(error)},
+            {
+                **evidence(
+                    torch__version=facts.torch.version,
+                    nvidia_smi="not found" if facts.driver.smi is False else facts.driver.error,
+                    container=facts.platform.container,
+                ),
+                **seen(error),
+            },
             (
                 "nvidia-smi   # if this fails on the host: sudo ubuntu-drivers install, then reboot",
                 "In a container: docker run --gpus all …",

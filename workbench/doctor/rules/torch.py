@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.facts import ErrorFact, Facts, GpuFacts
+from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import (
     ALL_GPU_BENCHES,
@@ -27,7 +25,6 @@ from workbench.doctor.rules.common import (
 from workbench.doctor.tables import (
     cuda_of,
     driver_runs,
-    gpu_capability,
     minimum_driver,
     newer_than_table,
     torch_release,
@@ -265,11 +262,9 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
         return None
     if facts.torch.kernel_ok or (error is None and not missing):
         return PASSED
-    capability = _lacking(facts)
-    name = (error.values.get("gpu") if error else None) or (missing[0][0].name if missing else None) or "this GPU"
-    name = re.sub(r"^.*?(?=NVIDIA|GeForce|Tesla|Quadro)", "", name)
+    gpu, capability = next(iter(missing or capabilities(facts)), (None, None))
+    name = (gpu.name if gpu else None) or "this GPU"
     new = capability is not None and bool(at_least(capability, "10.0"))
-    wheel = fixes.choose_wheel(_with_gpu(facts, capability))
     shown = f"sm_{capability.replace('.', '')}" if capability else "its capability"
     return [
         Finding(
@@ -294,7 +289,7 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
                 ),
                 **seen(error or facts.error("no-kernel-image")),
             },
-            _arch_fix(facts, capability) if wheel or capability else (),
+            _arch_fix(facts, capability),
             ISSUES + ("pytorch/pytorch/issues/150733" if new else "pytorch/pytorch/issues/190385"),
             affects=ALL_GPU_BENCHES,
             observed=error is not None or facts.error("no-kernel-image") is not None or facts.torch.kernel_ok is False,
@@ -302,30 +297,8 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
     ]
 
 
-def _lacking(facts: Facts) -> Optional[str]:
-    error = facts.error("unsupported-capability", "gpu-too-old-for-torch")
-    missing = uncovered(facts)
-    if missing:
-        return missing[0][1]
-    if error and error.values.get("sm"):
-        digits = error.values["sm"]
-        return f"{digits[:-1]}.{digits[-1]}"
-    if error and error.values.get("cc"):
-        return error.values["cc"]
-    found = capabilities(facts)
-    if found:
-        return found[0][1]
-    return gpu_capability(error.values["gpu"]) if error and error.values.get("gpu") else None
-
-
-def _with_gpu(facts: Facts, capability: Optional[str]) -> Facts:
-    if capability is None or capabilities(facts):
-        return facts
-    return replace(facts, gpus=(GpuFacts(index=0, vendor="nvidia", compute_capability=capability),))
-
-
 def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
-    fix = fixes.reinstall_torch(_with_gpu(facts, capability))
+    fix = fixes.reinstall_torch(facts)
     if "No published torch wheel" in fix[-1] and capability and older(capability, "3.7"):
         return ("No torch since 2.6 runs on this GPU: use llama.cpp, or another card.",)
     return fix
