@@ -21,14 +21,21 @@ CHARACTER_OF_BYTE = _alphabet()
 BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
 
 
+# Characters of Latin-1 that are not in the alphabet must not pass for bytes.
+_TO_LATIN1 = {
+    **dict.fromkeys(range(256), 0xFFFF),
+    **{ord(character): byte for character, byte in BYTE_OF_CHARACTER.items()},
+}
+
+
 def spelling_to_bytes(spelling: str) -> Optional[bytes]:
     """The bytes that a token of this spelling stands for, or None if it holds a character outside the alphabet."""
     try:
-        return bytes([BYTE_OF_CHARACTER[character] for character in spelling])
-    except KeyError:
+        return spelling.translate(_TO_LATIN1).encode("latin-1")
+    except UnicodeEncodeError:
         return None
 
 
 def bytes_to_spelling(content: bytes) -> str:
     """`content` in the alphabet: the form in which words reach the model."""
-    return "".join(CHARACTER_OF_BYTE[byte] for byte in content)
+    return content.decode("latin-1").translate(CHARACTER_OF_BYTE)

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import threading
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from workbench.tokens.byte_level import BYTE_OF_CHARACTER, CHARACTER_OF_BYTE, bytes_to_spelling, spelling_to_bytes
+from workbench.tokens.byte_level import CHARACTER_OF_BYTE, bytes_to_spelling, spelling_to_bytes
 from workbench.tokens.cuts import CutRule, cut_rule
 from workbench.tokens.huggingface import HuggingFaceTokenizer
 from workbench.tokens.pieces import require_encodable
@@ -31,7 +30,7 @@ from workbench.tokens.tokenizer import TextTokenizer
 LONG_CHARACTERS = 65_536
 """Longer texts are cut where that changes no token: it is faster, lighter and can be stopped."""
 
-_CHECK_CHARACTERS = 200_000
+_CHECK_CHARACTERS = 100_000
 _USED_BYTES = (*range(0xC0), *range(0xC2, 0xF5))
 """The bytes that occur in UTF-8."""
 
@@ -177,10 +176,7 @@ class _TiktokenCounter(_FastCounter):
         added = content.get("added_tokens") or []
         self._ids.update({encoding._special_tokens[token["content"]]: int(token["id"]) for token in added})
         self._markers = tuple({token["content"][:2] for token in added})
-        missing = [byte for byte in _USED_BYTES if CHARACTER_OF_BYTE[byte] not in vocab]
-        self._unknown_ascii = [chr(byte) for byte in missing if byte < 0x80]
-        ranges = "".join(_led_by(byte) for byte in missing if byte >= 0x80)
-        self._unknown = re.compile(f"[{ranges}]") if ranges else None
+        self._missing = [bytes([byte]) for byte in _USED_BYTES if CHARACTER_OF_BYTE[byte] not in vocab]
         super().__init__(reference, "tiktoken")
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -194,9 +190,10 @@ class _TiktokenCounter(_FastCounter):
 
     def _is_beyond(self, text: str) -> bool:
         """Whether `text` has a byte that the vocabulary lacks: the file's library drops it and joins its neighbours."""
-        if any(character in text for character in self._unknown_ascii):
-            return True
-        return self._unknown is not None and not text.isascii() and self._unknown.search(text) is not None
+        if not self._missing:
+            return False
+        content = text.encode("utf-8")
+        return any(byte in content for byte in self._missing)
 
     def _ranks(self, text: str) -> list[int]:
         if self._normalizer is not None and not text.isascii():
@@ -308,41 +305,32 @@ def _ranks(model: dict[str, Any], backend: Any) -> Optional[dict[bytes, int]]:
     # Bytes that begin a character may be missing; that can be seen in a text. Bytes within one may not.
     if any(CHARACTER_OF_BYTE[byte] not in vocab for byte in range(0x80, 0xC0)):
         return None
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    listed: set[tuple[bytes, bytes]] = set()
-    last = b""
+    ranks = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
+    listed: set[tuple[str, str]] = set()
+    last = ""
     for index, merge in enumerate(model["merges"]):
-        left, right = (spelling_to_bytes(part) for part in (merge.split(" ") if isinstance(merge, str) else merge))
-        if left is None or right is None or left not in ranks or right not in ranks:
-            return None
+        left, right = merge.split(" ") if isinstance(merge, str) else merge
         whole = left + right
-        if whole != last and whole in ranks:
+        if left not in ranks or right not in ranks or (whole != last and whole in ranks):
             return None
         ranks.setdefault(whole, 256 + index)
         listed.add((left, right))
         last = whole
     if model.get("ignore_merges"):
-        return ranks if _lists_every_split(ranks, listed) and _all_merged(vocab, ranks) else None
-    tokenize = backend.model.tokenize
-    made = {token: rank for token, rank in ranks.items() if rank < 256 or len(tokenize(bytes_to_spelling(token))) == 1}
-    return made
+        if not _lists_every_split(ranks, listed) or not _all_merged(vocab, ranks):
+            return None
+    else:
+        tokenize = backend.model.tokenize
+        ranks = {token: rank for token, rank in ranks.items() if rank < 256 or len(tokenize(token)) == 1}
+    return {spelling_to_bytes(token) or b"": rank for token, rank in ranks.items()}
 
 
-def _all_merged(vocab: dict[str, int], ranks: dict[bytes, int]) -> bool:
+def _all_merged(vocab: dict[str, int], ranks: dict[str, int]) -> bool:
     """Whether every token within the alphabet is in `ranks`: a whole word that is a token is never cut."""
-    return all(spelling_to_bytes(spelling) in ranks for spelling in vocab if set(spelling) <= BYTE_OF_CHARACTER.keys())
+    return all(spelling in ranks for spelling in vocab if spelling_to_bytes(spelling) is not None)
 
 
-def _led_by(byte: int) -> str:
-    """The characters whose UTF-8 form begins with `byte`, as a range of a regular expression."""
-    length, low = (2, (byte & 0x1F) << 6) if byte < 0xE0 else (3, (byte & 0x0F) << 12)
-    if byte >= 0xF0:
-        length, low = 4, (byte & 0x07) << 18
-    high = min(low + (1 << 6 * (length - 1)) - 1, 0x10FFFF)
-    return rf"\U{low:08X}-\U{high:08X}"
-
-
-def _lists_every_split(ranks: dict[bytes, int], listed: set[tuple[bytes, bytes]]) -> bool:
+def _lists_every_split(ranks: dict[str, int], listed: set[tuple[str, str]]) -> bool:
     return all(
         (token[:cut], token[cut:]) in listed
         for token in ranks

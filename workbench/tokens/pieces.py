@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.errors import WorkbenchError
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -36,15 +33,16 @@ def require_encodable(text: str) -> None:
     Raises:
         WorkbenchError: ``bad-text`` with the character offset of the first lone surrogate.
     """
-    # isascii is a flag look-up; only text that could hold a surrogate is searched.
-    found = None if text.isascii() else _SURROGATE.search(text)
-    if found is not None:
+    try:
+        # Several times faster than a search, and nothing else has no UTF-8 form.
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
         raise WorkbenchError(
             "bad-text",
-            f"The text has half of a surrogate pair (U+{ord(found.group()):04X}) at character {found.start()}, "
+            f"The text has half of a surrogate pair (U+{ord(text[error.start]):04X}) at character {error.start}, "
             "which no encoding can hold.",
             "Remove that character, or read the file with its right encoding.",
-        )
+        ) from None
 
 
 def character_offsets(text: str) -> Sequence[int]:
