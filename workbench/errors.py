@@ -23,7 +23,8 @@ class WorkbenchError(Exception):
         self.details = details
 
     def __str__(self) -> str:
-        return f"{self.message} {self.remedy}".strip()
+        message = self.message if self.message.endswith((".", "!", "?", "…", ":")) else f"{self.message}."
+        return f"{message} {self.remedy}".strip()
 
 
 class JobCancelled(Exception):

@@ -48,6 +48,20 @@ def data_dir(name: str) -> Path:
     return packaged if packaged.is_dir() else package.parent / name
 
 
+_PATH_PREFIXES = ("./", "../", "~", "/")
+_FILE_SUFFIXES = (".gguf", ".json", ".model", ".tiktoken")
+
+
+def absolute_model(name: str) -> str:
+    """A model's name as the worker needs it: what is a path here becomes absolute, as the worker runs elsewhere.
+
+    Other names (Hub ids, samples, the catalogue) stay as they are.
+    """
+    path = Path(name).expanduser()
+    looks_like_path = name.startswith(_PATH_PREFIXES) or name.endswith((os.sep, *_FILE_SUFFIXES)) or name in (".", "..")
+    return os.path.abspath(path) if name and (looks_like_path or path.exists()) else name
+
+
 def ensure_private_dir(path: Path) -> Path:
     """Create `path` with mode 0700 and make sure that nobody else owns or can enter it.
 

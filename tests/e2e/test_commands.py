@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from workbench.paths import data_dir
 from workbench.session.lock import SessionFiles, lock_holder
 
 QUESTION = "What is the capital of France?"
@@ -146,7 +148,9 @@ def test_interrupting_an_answer_stops_the_worker_too(shared_cache: Path) -> None
     assert running.stdout is not None
     assert running.stdout.read(4)
     running.send_signal(signal.SIGINT)
-    assert running.wait(20) == 130
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert errors == b""
     deadline = time.monotonic() + 10
     while as_json("session", "status")["lanes"][0]["job"]:
         assert time.monotonic() < deadline
@@ -210,8 +214,6 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_models_that_cannot_chat_or_are_damaged_say_so(tmp_path: Path) -> None:
-    from workbench.paths import data_dir
-
     assert "encoder" in refused("chat", "tiny-bert", "--prompt", "x")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
@@ -220,6 +222,106 @@ def test_models_that_cannot_chat_or_are_damaged_say_so(tmp_path: Path) -> None:
         (damaged / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
     assert "safetensors" in refused("chat", str(damaged), "--prompt", "x")
     assert "temperature" in refused("chat", "tiny-llama", "--temperature", "-1", "--prompt", "x")
+
+
+def test_models_are_named_by_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(data_dir("sample_models") / "tiny-llama", tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "./mine", "mine/", "../" + tmp_path.name + "/mine"):
+        assert as_json("tokens", "Hello", "--model", name)["results"][0]["tokens"]
+    assert as_json("models", "where", "./mine")["model"]["path"] == str(tmp_path / "mine")
+    assert "absent" in refused("tokens", "Hello", "--model", "./absent")
+
+
+def test_options_mean_the_same_before_and_after_the_command(tmp_path: Path) -> None:
+    assert "no Python interpreter" in refused("--python", str(tmp_path / "none"), "doctor")
+    workbench("--session", "mine", "session", "start")
+    running = as_json("session", "list")["sessions"]
+    assert [entry["session"] for entry in running] == ["mine"]
+    assert "--theme" in refused("--theme", "dark", "doctor")
+
+
+@pytest.mark.model
+def test_sampling_options_of_zero_are_meant() -> None:
+    def answer(*options: str) -> dict[str, Any]:
+        return as_json("chat", "tiny-llama", "--prompt", "hi", "--max-new-tokens", "12", *options)
+
+    assert answer("--temperature", "0")["greedy"] is True
+    assert answer("--temperature", "0")["ids"] == answer("--greedy")["ids"]
+    assert answer("--seed", "0")["seed"] == 0
+    assert answer("--seed", "0")["ids"] == answer("--seed", "0")["ids"]
+    assert "max-new-tokens" in refused("chat", "tiny-llama", "--prompt", "hi", "--max-new-tokens", "0")
+    assert "prompt is empty" in refused("chat", "tiny-llama", "--prompt", "")
+    assert "byte 1" in refused("chat", "tiny-llama", "--prompt", "-", stdin=b"x\xff")
+
+
+@pytest.mark.model
+def test_two_clients_at_once_each_get_their_own_model() -> None:
+    names = ["tiny-llama", "tiny-gpt2", "tiny-llama", "tiny-gpt2"]
+    options = ("--greedy", "--max-new-tokens", "4", "--prompt", "hi", "--json")
+    running = [
+        subprocess.Popen([sys.executable, "-m", "workbench", "chat", name, *options], stdout=subprocess.PIPE)
+        for name in names
+    ]
+    answers = [json.loads(process.communicate(timeout=110)[0]) for process in running]
+    assert [answer["model"] for answer in answers] == names
+    for answer in answers:
+        assert answer["ids"] == answers[names.index(answer["model"])]["ids"]
+
+
+@pytest.mark.model
+def test_a_failed_choice_keeps_the_loaded_model() -> None:
+    workbench("chat", "tiny-llama", "--max-new-tokens", "1", "--prompt", "hi")
+    assert "encoder" in refused("chat", "tiny-bert", "--prompt", "x")
+    assert as_json("session", "status")["model"]["name"] == "tiny-llama"
+    assert "encoder was trained" in refused("chat", "tiny-t5", "--prompt", "-", stdin="word " * 20_000)
+
+
+@pytest.mark.model
+def test_a_misspelt_config_key_is_refused() -> None:
+    assert "num_hidden_layers" in refused("inspect", "tiny-llama", "--set", "num_hidden_layer=8")
+
+
+def test_one_bad_model_of_several_is_an_error_and_the_rest_is_counted() -> None:
+    counted = as_json("tokens", "hi", "--model", "tiny-llama", "--model", "no-such-model", expect=2)
+    assert counted["results"][0]["tokens"]
+    assert counted["results"][1]["tokens"] is None
+    assert "no-such-model" in counted["results"][1]["error"]
+
+
+def test_usage_errors_are_json_too() -> None:
+    found = as_json("vram", "tiny-llama", "--seq", "0", expect=2)
+    assert found["error"]["kind"] == "bad-usage"
+    assert as_json("session", "bogus", expect=2)["error"]
+
+
+def test_settings_that_are_wrong_are_said(private_home: Path) -> None:
+    folder = private_home / "config" / "workbench"
+    folder.mkdir()
+    (folder / "settings.toml").write_text("[session]\nkeep_modl_minutes = 3\n")
+    assert "keep_modl_minutes" in workbench("session", "start").stderr
+
+
+def test_a_reader_that_leaves_early_is_no_failure() -> None:
+    shell = f"{sys.executable} -m workbench models list | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""
+
+
+def test_a_start_that_is_given_up_leaves_no_process(tmp_path: Path) -> None:
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 654.321\n")
+    slow.chmod(0o755)
+    starting = subprocess.Popen(
+        [sys.executable, "-m", "workbench", "session", "start", "--python", str(slow)], stderr=subprocess.PIPE
+    )
+    time.sleep(1.5)
+    starting.send_signal(signal.SIGINT)
+    _, errors = starting.communicate(timeout=20)
+    assert starting.returncode == 130
+    assert errors == b""
+    assert subprocess.run(["pgrep", "-f", "sleep 654.321"], capture_output=True).returncode == 1
 
 
 def test_an_error_is_json_too() -> None:

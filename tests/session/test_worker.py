@@ -234,6 +234,24 @@ async def test_what_is_no_python_is_said(session_opener: Opener, tmp_path: Path)
         launch.find_interpreter(str(tmp_path / "absent"))
 
 
+async def test_a_wrapper_script_is_an_interpreter_too(session_opener: Opener, tmp_path: Path) -> None:
+    shim = tmp_path / "shim"
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    shim.chmod(0o755)
+    first = await session_opener(name="shim", python=str(shim))
+    second = await session_opener(name="shim", python=str(shim))
+    assert first.welcome.status.pid == second.welcome.status.pid  # type: ignore[union-attr]
+
+
+async def test_a_relative_runtime_directory_is_the_clients(
+    session_opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(os.environ[paths.RUNTIME_VARIABLE])
+    monkeypatch.setenv(paths.RUNTIME_VARIABLE, "r")
+    client = await session_opener()
+    await client.ask(protocol.Shutdown(force=True), protocol.ShutdownNoted)
+
+
 async def test_another_interpreter_is_not_attached_to_silently(session_opener: Opener, tmp_path: Path) -> None:
     await session_opener()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "other")], check=True)

@@ -27,6 +27,7 @@ from workbench.tokens.tokenizer import TextTokenizer
 # on a CPU). A GPU needs larger ones to be busy and runs them faster.
 _CHUNK_CPU = 256
 _CHUNK_ACCELERATOR = 1024
+_ENCODER_STRETCH = 4
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,17 @@ class Generator:
             )
         limit, stopped_at_limit = options.max_new_tokens, "max-new-tokens"
         length = self.context_length
-        if length is not None and not self._loaded.facts.is_encoder_decoder:
+        if length is not None and self._loaded.facts.is_encoder_decoder:
+            # Relative positions have no end, but the encoder's attention grows with the square of the prompt, all of
+            # it in one pass that cannot be stopped.
+            if len(prompt_ids) > _ENCODER_STRETCH * length:
+                raise WorkbenchError(
+                    "prompt-too-long",
+                    f"The prompt has {len(prompt_ids):,} tokens; the encoder was trained on {length:,} and takes "
+                    f"{_ENCODER_STRETCH * length:,} at most here.",
+                    "Shorten it.",
+                )
+        elif length is not None:
             if len(prompt_ids) >= length:
                 raise WorkbenchError(
                     "prompt-too-long",

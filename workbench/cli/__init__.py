@@ -10,6 +10,10 @@ def main() -> None:
 
     0 done, 1 done and the answer is "no", 2 bad usage or unreadable input, 130 interrupted.
     """
-    from workbench.cli.commands import run
+    try:
+        from workbench.cli.commands import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

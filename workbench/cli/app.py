@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError
+from workbench.paths import absolute_model
 from workbench.settings import load_settings
 from workbench.ui.environment import prepare_environment
 
@@ -29,7 +30,9 @@ def open_app(
     from workbench.ui.run import run_app
 
     try:
-        return run_app(options, bench=bench or "", model=model, theme=theme, mouse=not no_mouse, settings=settings)
+        return run_app(
+            options, bench=bench or "", model=absolute_model(model), theme=theme, mouse=not no_mouse, settings=settings
+        )
     except WorkbenchError as error:
         from workbench.cli.output import print_error
 

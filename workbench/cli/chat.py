@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+import threading
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from workbench.cli.common import Common, ask, common_options, long_dtype, with_session
+from workbench.cli.common import (
+    DTYPES,
+    INTERRUPTED,
+    Common,
+    ask,
+    common_options,
+    decode_utf8,
+    long_dtype,
+    model_name,
+    with_session,
+)
 from workbench.cli.output import print_json, print_text
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.client import SessionClient
-from workbench.session.protocol import Event, Generate, Generated, LoadModel, ModelLoaded, TokensGenerated
-from workbench.text import sanitize
+from workbench.session.protocol import AnswerStarted, Event, Generate, Generated, LoadModel, TokensGenerated
+from workbench.text import one_line
 
 
 @dataclass(frozen=True)
@@ -28,16 +41,16 @@ class Settings:
 
 
 @click.command("chat")
-@click.argument("model", required=False)
+@click.argument("model", required=False, callback=model_name)
 @click.option("--prompt", default=None, metavar="TEXT|-", help="Answer this and end; - reads standard input.")
 @click.option("--system", default="", metavar="TEXT", help="System prompt.")
 @click.option("--quant", type=click.Choice(["none", "nf4", "fp4", "int8"]), default="none", show_default=True)
 @click.option("--double-quant/--no-double-quant", default=False, help="Quantize the 4-bit block constants too.")
-@click.option("--dtype", default="auto", metavar="auto|fp32|bf16|fp16", show_default=True)
-@click.option("--device", default="auto", metavar="auto|cuda|cpu|mps", show_default=True)
-@click.option("--temperature", type=float, default=None)
+@click.option("--dtype", type=DTYPES, default="auto", metavar="auto|fp32|bf16|fp16", show_default=True)
+@click.option("--device", default="auto", metavar="auto|cuda|cuda:N|cpu|mps", show_default=True)
+@click.option("--temperature", type=float, default=None, help="0 is greedy.")
 @click.option("--top-p", type=float, default=None)
-@click.option("--top-k", type=int, default=None)
+@click.option("--top-k", type=int, default=None, help="0 keeps all.")
 @click.option("--min-p", type=float, default=None)
 @click.option("--repetition-penalty", type=float, default=None)
 @click.option("--max-new-tokens", type=int, default=None)
@@ -59,28 +72,28 @@ def command(
 ) -> int:
     """Talk to MODEL; without one, to the model that the session has loaded.
 
-    With --prompt the answer is printed as it streams. Without, each line is a message; ctrl+d ends.
+    With --prompt the answer is printed as it streams and nothing is kept. Without, each line is a message of a
+    conversation that is kept; ctrl+c stops an answer, ctrl+d ends.
     """
+    if double_quant and quant not in ("nf4", "fp4"):
+        raise click.UsageError(f"--double-quant goes with --quant nf4 or fp4, not {quant}.")
     load = LoadModel(model, quant, double_quant, long_dtype(dtype), device) if model else None
-    given = {key: value for key, value in sampling.items() if value not in (None, False)}
+    given = {key: value for key, value in sampling.items() if value is not None and value is not False}
     settings = Settings(load, system, raw, given)
-    if prompt == "-":
-        prompt = sys.stdin.buffer.read().decode("utf-8", "replace")
     if prompt is None and common.as_json:
-        raise WorkbenchError("bad-option", "--json needs --prompt.", "Give --prompt TEXT, or - for standard input.")
-
-    async def talk(session: SessionClient) -> None:
-        if settings.load is not None:
-            await ask(session, settings.load, ModelLoaded)
-        if prompt is None:
-            await _converse(session, settings)
-        else:
-            reply = await _answer(session, settings, prompt, quiet=common.as_json)
-            if common.as_json:
-                print_json("chat", reply.result)
-
-    with_session(common, talk)
-    return 0
+        raise click.UsageError("--json needs --prompt TEXT, or --prompt - for standard input.")
+    if prompt is None:
+        with_session(common, lambda session: _converse(session, settings))
+        return 0
+    if prompt == "-":
+        prompt = decode_utf8(sys.stdin.buffer.read(), "standard input")
+    if not prompt:
+        raise WorkbenchError("bad-prompt", "The prompt is empty.", "Type something.")
+    text = prompt
+    reply = with_session(common, lambda session: _answer(session, settings, text, quiet=common.as_json))
+    if common.as_json:
+        print_json("chat", reply.result)
+    return INTERRUPTED if reply.result["finish_reason"] == "cancelled" else 0
 
 
 async def _answer(
@@ -91,14 +104,17 @@ async def _answer(
     save: bool = False,
     quiet: bool = False,
 ) -> Generated:
-    """Print the answer as it streams. Into a pipe it goes as it is, on a terminal made safe to show."""
-    to_terminal = sys.stdout.isatty()
+    """Print the answer as it streams."""
 
     def show(event: Event) -> None:
         if isinstance(event, TokensGenerated) and not quiet:
-            print_text(sanitize(event.text) if to_terminal else event.text, end="")
+            print_text(event.text, end="")
+        elif isinstance(event, AnswerStarted) and event.note:
+            print(f"workbench: {one_line(event.note)}", file=sys.stderr)
 
-    request = Generate(prompt, conversation_id, settings.system, settings.raw, settings.sampling, save)
+    request = Generate(
+        prompt, conversation_id, settings.system, settings.raw, settings.sampling, save, load=settings.load
+    )
     reply = await ask(session, request, Generated, show)
     if not quiet:
         print_text()
@@ -107,15 +123,30 @@ async def _answer(
 
 async def _converse(session: SessionClient, settings: Settings) -> None:
     conversation_id = ""
-    while True:
-        try:
-            line = await asyncio.to_thread(input, "> " if sys.stdin.isatty() else "")
-        except EOFError:
-            return
+    async for line in _lines("> " if sys.stdin.isatty() else ""):
         if not line.strip():
             continue
-        try:
+        with contextlib.suppress(JobCancelled):
             reply = await _answer(session, settings, line, conversation_id, save=True)
-        except JobCancelled:
-            continue
-        conversation_id = reply.conversation_id
+            conversation_id = reply.conversation_id
+
+
+async def _lines(prompt: str) -> AsyncIterator[str]:
+    """Lines of standard input. Read in a daemon thread, so that ctrl+c at the prompt ends the program at once."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[bytes] = asyncio.Queue()
+    wanted = threading.Semaphore(0)
+
+    def read() -> None:
+        while wanted.acquire():
+            line = sys.stdin.buffer.readline()
+            loop.call_soon_threadsafe(queue.put_nowait, line)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while True:
+        print_text(prompt, end="")
+        wanted.release()
+        line = await queue.get()
+        if not line:
+            return
+        yield decode_utf8(line, "standard input").rstrip("\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from workbench import __version__
+from workbench.errors import WorkbenchError
 from workbench.text import one_line
 
 BENCHES = ("doctor", "tokens", "architecture", "vram", "chat")
@@ -65,33 +67,63 @@ def workbench(**options: Any) -> None:
         from workbench.cli.app import open_app
 
         context.exit(open_app(**options))
+    # --python and --session mean the same before the command and after it; the others are the app's alone.
+    for name in ("bench", "model", "theme", "slow_link", "no_mouse"):
+        if options[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{option} before a command does nothing; it belongs to the app or after the command."
+            )
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
+    _prepare_output()
     try:
-        result = workbench.main(args=list(arguments), prog_name="workbench", standalone_mode=False)
+        # Not click's own main(): it turns a closed pipe into exit code 1, which here means "the answer is no".
+        with workbench.make_context("workbench", list(arguments)) as context:
+            workbench.invoke(context)
+        return 0
     except click.exceptions.Exit as exit_request:
         return exit_request.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return error.exit_code
-    except click.ClickException as error:
-        print(f"workbench: {error.format_message()} See workbench --help.", file=sys.stderr)
         return 2
+    except click.ClickException as error:
+        return _usage_error(error, "--json" in arguments)
     except (KeyboardInterrupt, click.Abort):
         return 130
     except BrokenPipeError:
         # The reader of our output has gone (head, less); keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
         if os.environ.get("WORKBENCH_DETAILS"):
             raise
-        print(
-            f"workbench: unexpected {type(error).__name__}: {one_line(str(error))} "
-            "Set WORKBENCH_DETAILS=1 for the traceback.",
-            file=sys.stderr,
-        )
+        what = f"unexpected {type(error).__name__}: {one_line(str(error))}."
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            what = "cannot write the output: no space left."
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print(f"workbench: {what} WORKBENCH_DETAILS=1 shows the traceback.", file=sys.stderr)
         return 2
-    return result if isinstance(result, int) else 0
+
+
+def _prepare_output() -> None:
+    """Streams that take any text, also where the shell closed them or set another encoding."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (lives as long as the process)
+        else:
+            stream.reconfigure(errors="replace")
+
+
+def _usage_error(error: click.ClickException, as_json: bool) -> int:
+    from workbench.cli.output import command_name, print_error
+
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "workbench"
+    message = error.format_message()
+    failure = WorkbenchError("bad-usage", message, f"See {path} --help.")
+    print_error(failure, command_name(context), as_json)
+    return 2

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import signal
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
 import click
 
-from workbench.cli.output import ProgressLine, print_error
+from workbench.cli.output import ProgressLine, command_name, print_error
 from workbench.errors import JobCancelled, WorkbenchError
-from workbench.session.client import SessionClient, SessionLost
+from workbench.paths import absolute_model
+from workbench.session.client import Call, SessionClient, SessionLost
 from workbench.session.launch import SessionOptions, describe_loss, open_session, options_for
 from workbench.session.protocol import Event, JobProgressed, Reply, Request
-from workbench.settings import load_settings
+from workbench.settings import Settings, load_settings
+from workbench.text import one_line
 
 R = TypeVar("R", bound=Reply)
 T = TypeVar("T")
@@ -23,13 +28,22 @@ T = TypeVar("T")
 INTERRUPTED = 130
 BAD_INPUT = 2
 
-
 SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+DTYPES = click.Choice(["auto", *SHORT_DTYPES, *SHORT_DTYPES.values()])
 
 
 def long_dtype(name: str) -> str:
     """``bf16`` → ``bfloat16``; other names as they are."""
     return SHORT_DTYPES.get(name, name)
+
+
+def model_name(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Click callback of a model by any of its names; a path becomes absolute, as the worker runs elsewhere."""
+    if isinstance(value, tuple):
+        return tuple(model_name(context, parameter, item) for item in value)
+    if value is not None and not value.strip():
+        raise click.BadParameter("a model needs a name.", context, parameter)
+    return None if value is None else absolute_model(value)
 
 
 @dataclass(frozen=True)
@@ -42,13 +56,22 @@ class Common:
 
     def session_options(self) -> SessionOptions:
         """Which worker to talk to; settings give what the command line does not."""
-        settings = load_settings()
+        settings = read_settings()
         return options_for(
             session=self.session,
             python=self.python or settings.session.python,
             keep_model_seconds=settings.session.keep_model_minutes * 60,
             keep_worker_seconds=settings.session.keep_worker_minutes * 60,
         )
+
+
+@functools.cache
+def read_settings() -> Settings:
+    """The user's settings; what is wrong with them is said once, on standard error."""
+    settings = load_settings()
+    for warning in settings.warnings:
+        print(f"workbench: {one_line(warning)}", file=sys.stderr)
+    return settings
 
 
 def common_options(command: Callable[..., Optional[int]]) -> Callable[..., None]:
@@ -59,12 +82,13 @@ def common_options(command: Callable[..., Optional[int]]) -> Callable[..., None]
     @click.option("--session", default="", metavar="NAME", help="Name of the model session.")
     @functools.wraps(command)
     def wrapped(as_json: bool, python: str, session: str, **arguments: Any) -> None:
-        common = Common(as_json, python, session)
         context = click.get_current_context()
+        given_before = context.find_root().params
+        common = Common(as_json, python or given_before.get("python", ""), session or given_before.get("session", ""))
         try:
             code = command(common, **arguments)
         except WorkbenchError as error:
-            print_error(error, context.info_name or "", as_json)
+            print_error(error, command_name(context), as_json)
             code = BAD_INPUT
         except JobCancelled:
             code = INTERRUPTED
@@ -76,14 +100,17 @@ def common_options(command: Callable[..., Optional[int]]) -> Callable[..., None]
 def with_session(common: Common, work: Callable[[SessionClient], Awaitable[T]], start: bool = True) -> T:
     """Run `work` with a client of the session, which is started if it does not run and `start` is true.
 
+    Text is made safe to show where it goes to a terminal; JSON and pipes get it as it is.
+
     Raises:
         WorkbenchError: as the session or the work reports it; a lost session says why it died.
-        KeyboardInterrupt: after the running request has been cancelled in the worker.
+        KeyboardInterrupt: on ctrl+c while no request is running.
     """
 
     async def run() -> T:
         options = common.session_options()
-        session = await open_session(options, "cli", watch=False, sanitize=not common.as_json, start=start)
+        sanitize = not common.as_json and sys.stdout.isatty()
+        session = await open_session(options, "cli", watch=False, sanitize=sanitize, start=start)
         try:
             return await work(session)
         except SessionLost:
@@ -97,24 +124,60 @@ def with_session(common: Common, work: Callable[[SessionClient], Awaitable[T]], 
 async def ask(
     session: SessionClient, request: Request, expected: type[R], on_event: Callable[[Event], None] | None = None
 ) -> R:
-    """Send a request, show its progress on standard error, hand other events to `on_event`; the final reply."""
+    """Send a request, show its progress on standard error, hand other events to `on_event`; the final reply.
+
+    The first ctrl+c stops the request in the worker and waits for its reply, which for an answer brings what was
+    generated; the second gives up waiting.
+
+    Raises:
+        JobCancelled: the request was stopped and has nothing to show for it.
+        WorkbenchError: as the worker reports it.
+    """
     line = ProgressLine()
     call = session.start(request)
-    try:
-        async for event in call.events():
-            if isinstance(event, JobProgressed):
-                line.show(event)
-            elif on_event is not None:
-                line.clear()
-                on_event(event)
-        reply = await call.reply()
-    except asyncio.CancelledError:
-        call.cancel()
-        # The reply to a cancelled answer brings what was generated; it comes within a token.
-        await asyncio.wait([asyncio.ensure_future(call.reply())], timeout=2.0)
-        raise
-    finally:
-        line.clear()
+    with _interrupt_cancels(call):
+        try:
+            async for event in call.events():
+                if isinstance(event, JobProgressed):
+                    line.show(event)
+                elif on_event is not None:
+                    line.clear()
+                    on_event(event)
+            reply = await call.reply()
+        finally:
+            line.clear()
     if not isinstance(reply, expected):
         raise WorkbenchError("bad-reply", f"The session answered {type(reply).__name__}.")
     return reply
+
+
+@contextlib.contextmanager
+def _interrupt_cancels(call: Call) -> Any:
+    loop = asyncio.get_running_loop()
+    previous = signal.getsignal(signal.SIGINT)
+
+    def interrupted() -> None:
+        call.cancel()
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, previous)
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        if loop.remove_signal_handler(signal.SIGINT):
+            signal.signal(signal.SIGINT, previous)
+
+
+def decode_utf8(data: bytes, name: str) -> str:
+    """Text from a file or standard input.
+
+    Raises:
+        WorkbenchError: ``bad-encoding`` with the offset of the first byte that is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise WorkbenchError(
+            "bad-encoding", f"{name} is not UTF-8 at byte {error.start:,}.", "Convert it first: iconv -t utf-8."
+        ) from None

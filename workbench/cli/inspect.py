@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from workbench.cli.common import Common, ask, common_options, with_session
+from workbench.cli.common import Common, ask, common_options, model_name, with_session
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
@@ -16,7 +16,7 @@ from workbench.text import format_bytes, format_count
 
 
 @click.command("inspect")
-@click.argument("model")
+@click.argument("model", callback=model_name)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a config value; repeatable.")
 @click.option("--depth", type=click.IntRange(1, 32), default=None, help="How deep the module tree goes.")
 @common_options

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from workbench.cli.common import Common, ask, common_options, with_session
+from workbench.cli.common import Common, ask, common_options, model_name, with_session
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.session.client import SessionClient
 from workbench.session.protocol import FetchModel, ListModels, ModelFetched, ModelResolved, ModelsListed, ResolveModel
@@ -50,7 +50,7 @@ def list_command(common: Common) -> int:
 
 
 @command.command("get")
-@click.argument("name")
+@click.argument("name", callback=model_name)
 @common_options
 def get(common: Common, name: str) -> int:
     """Fetch a sample or a Hub model, with progress."""
@@ -67,7 +67,7 @@ def get(common: Common, name: str) -> int:
 
 
 @command.command("where")
-@click.argument("name")
+@click.argument("name", callback=model_name)
 @common_options
 def where(common: Common, name: str) -> int:
     """The path of a model on this box. Exit code 1: it is known but not here."""

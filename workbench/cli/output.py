@@ -12,6 +12,7 @@ from workbench.session.protocol import JobProgressed
 from workbench.text import format_bytes, format_count, one_line
 
 if TYPE_CHECKING:
+    import click
     from rich.console import Console
     from rich.table import Table
 
@@ -45,6 +46,11 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
+
+
+def command_name(context: click.Context | None) -> str:
+    """``session status`` for ``workbench session status``."""
+    return context.command_path.partition(" ")[2] if context is not None else ""
 
 
 class ProgressLine:

@@ -13,7 +13,7 @@ from workbench.cli.output import print_json, print_text
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.launch import stop_session
-from workbench.session.lock import SessionFiles
+from workbench.session.lock import SessionFiles, lock_holder, session_names
 from workbench.session.logcapture import read_tail
 from workbench.session.protocol import ModelUnloaded, SessionStatus, UnloadModel
 from workbench.text import format_bytes, sanitize
@@ -68,6 +68,17 @@ def _rows(status: SessionStatus) -> list[tuple[str, str]]:
     for lane in status.lanes:
         rows.append((f"{lane.name} lane", f"{lane.job or 'idle'}{f' · {lane.queued} waiting' if lane.queued else ''}"))
     return rows
+
+
+@command.command("list")
+@common_options
+def list_command(common: Common) -> int:
+    """The sessions that run now; another interpreter has one of its own."""
+    found = [(name, lock_holder(SessionFiles.of(name).worker_lock)) for name in session_names()]
+    running = [{"session": name, **asdict(holder)} for name, holder in found if holder is not None]
+    lines = [f"{item['session']:<24} pid {item['pid']:<8} {item['executable']}" for item in running]
+    _say(common, "session list", {"sessions": running}, sanitize("\n".join(lines)) or "No session runs.")
+    return 0
 
 
 @command.command()

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
-from workbench.cli.common import Common, ask, common_options, with_session
+from workbench.cli.common import BAD_INPUT, Common, ask, common_options, decode_utf8, model_name, with_session
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import CountTokens, TokensCounted
+from workbench.text import one_line
+
+MAX_TEXT_BYTES = 16 * 2**20
+"""A request holds 32 MiB of JSON, in which a character outside ASCII takes up to three times its UTF-8 bytes."""
 
 
 @click.command("tokens")
 @click.argument("text", required=False)
 @click.option("--file", "files", multiple=True, metavar="PATH", help="Count a file; repeatable.")
-@click.option("--model", "models", multiple=True, required=True, metavar="MODEL", help="Whose tokenizer; repeatable.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    callback=model_name,
+    metavar="MODEL",
+    help="Whose tokenizer; repeatable.",
+)
 @click.option("--ids", is_flag=True, help="The token ids.")
 @click.option("--pieces", is_flag=True, help="Each token with the text it covers.")
 @click.option("--special", is_flag=True, help="Add the special tokens the tokenizer puts around a text.")
@@ -48,34 +60,37 @@ def command(
         print_json("tokens", result)
     else:
         _print(result, ids, pieces)
-    return 0
+    failures = [entry for entry in result["results"] if "error" in entry]
+    for entry in failures:
+        print(f"workbench: {one_line(entry['model'])}: {one_line(entry['error'], 1000)}", file=sys.stderr)
+    return BAD_INPUT if failures else 0
 
 
 def _texts(text: str | None, files: tuple[str, ...]) -> list[dict[str, str]]:
-    texts = [{"name": path, "text": _read(path)} for path in files]
-    if text == "-" or (text is None and not files):
-        if text is None and sys.stdin.isatty():
+    texts = [{"name": path, "text": _read(path)} for path in files if path != "-"]
+    if text == "-" or "-" in files or (text is None and not files):
+        if text is None and not files and sys.stdin.isatty():
             raise WorkbenchError("no-text", "There is no text to count.", "Give TEXT, --file PATH or pipe it in.")
-        texts.append({"name": "standard input", "text": _decode(sys.stdin.buffer.read(), "standard input")})
-    elif text is not None:
+        texts.append({"name": "standard input", "text": _read_stream(sys.stdin.buffer, "standard input")})
+    if text is not None and text != "-":
         texts.append({"name": "text", "text": text})
     return texts
 
 
 def _read(path: str) -> str:
     try:
-        return _decode(Path(path).expanduser().read_bytes(), path)
+        with Path(path).expanduser().open("rb") as file:
+            return _read_stream(file, path)
     except OSError as error:
         raise WorkbenchError("unreadable-file", f"Cannot read {path}: {error.strerror}.", "Give a text file.") from None
 
 
-def _decode(data: bytes, name: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise WorkbenchError(
-            "bad-encoding", f"{name} is not UTF-8 at byte {error.start:,}.", "Convert it first: iconv -t utf-8."
-        ) from None
+def _read_stream(stream: BinaryIO, name: str) -> str:
+    data = stream.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        limit = f"{MAX_TEXT_BYTES // 2**20} MiB"
+        raise WorkbenchError("too-large", f"{name} is larger than {limit}.", "Count it in parts.")
+    return decode_utf8(data, name)
 
 
 def _print(result: dict[str, Any], ids: bool, pieces: bool) -> None:
@@ -84,7 +99,6 @@ def _print(result: dict[str, Any], ids: bool, pieces: bool) -> None:
     grid = table("text", "model", *numbers, right=numbers)
     for entry in result["results"]:
         if "error" in entry:
-            grid.add_row("", entry["model"], entry["error"], "", "", "")
             continue
         grid.add_row(
             entry["text"],
@@ -100,6 +114,10 @@ def _print(result: dict[str, Any], ids: bool, pieces: bool) -> None:
             f"{entry['name']}: {entry['bytes']:,} bytes, {entry['characters']:,} characters, {entry['words']:,} words"
         )
     for entry in result["results"]:
+        if "rendered_bytes" in entry:
+            print_text(
+                f"{entry['model']}: {entry['rendered_bytes']:,} bytes in its chat template, which the ratios are of"
+            )
         if ids and "ids" in entry:
             print_text(f"{entry['model']}: {' '.join(map(str, entry['ids']))}")
         if pieces and "pieces" in entry:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from workbench.cli.common import Common, ask, common_options, long_dtype, with_session
+from workbench.cli.common import DTYPES, Common, ask, common_options, long_dtype, model_name, with_session
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.session.client import SessionClient
 from workbench.session.protocol import EstimateMemory, MemoryEstimated
@@ -14,15 +14,17 @@ from workbench.text import gib
 
 
 @click.command("vram")
-@click.argument("model")
+@click.argument("model", callback=model_name)
 @click.option("--job", type=click.Choice(["inference"]), default="inference", show_default=True)
 @click.option("--quant", type=click.Choice(["none", "nf4", "fp4", "int8"]), default="none", show_default=True)
 @click.option("--double-quant/--no-double-quant", default=False, help="Quantize the 4-bit block constants too.")
-@click.option("--dtype", default="auto", metavar="auto|fp32|bf16|fp16", help="Type of what is not quantized.")
+@click.option(
+    "--dtype", type=DTYPES, default="auto", metavar="auto|fp32|bf16|fp16", help="Type of what is not quantized."
+)
 @click.option("--batch", type=click.IntRange(1, 2**20), default=1, show_default=True, help="Sequences at once.")
 @click.option("--seq", type=click.IntRange(1, 2**30), default=2048, show_default=True, help="Prompt tokens each.")
 @click.option("--new-tokens", type=click.IntRange(0, 2**30), default=256, show_default=True)
-@click.option("--kv-dtype", default="auto", metavar="auto|fp32|bf16|fp16", help="Type of the KV cache.")
+@click.option("--kv-dtype", type=DTYPES, default="auto", metavar="auto|fp32|bf16|fp16", help="Type of the KV cache.")
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME|SIZE", help="Hold against this GPU; repeatable.")
 @common_options
 def command(

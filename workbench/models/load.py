@@ -113,7 +113,9 @@ class LoadedModel:
         return self.facts.supports_generation
 
 
-def load_model(directory: Path, options: LoadOptions, job: Job = SILENT) -> LoadedModel:
+def load_model(
+    directory: Path, options: LoadOptions, job: Job = SILENT, make_room: Callable[[], object] = lambda: None
+) -> LoadedModel:
     """Load the model in `directory`; nothing is looked up on a network and no code of the model is run.
 
     A failed or cancelled load leaves no tensor behind.
@@ -123,6 +125,7 @@ def load_model(directory: Path, options: LoadOptions, job: Job = SILENT) -> Load
             ``weights_only=True``.
         options: quantization, dtype, device, attention.
         job: progress in tensors (in shards before transformers 5); cancelled between two of them.
+        make_room: called once everything but the weights has been found good, before the first of them is read.
 
     Raises:
         WorkbenchError: ``bad-option``, ``missing-package``, ``no-device``, ``not-a-model``, ``bad-config``,
@@ -144,7 +147,7 @@ def load_model(directory: Path, options: LoadOptions, job: Job = SILENT) -> Load
     job.check()
     failure: Optional[BaseException] = None
     try:
-        return _load(directory, options, pickle, job)
+        return _load(directory, options, pickle, job, make_room)
     except JobCancelled:
         failure = JobCancelled()
     except WorkbenchError as error:
@@ -316,13 +319,16 @@ def _check_index(index: Path) -> None:
             )
 
 
-def _load(directory: Path, options: LoadOptions, pickle: bool, job: Job) -> LoadedModel:
+def _load(
+    directory: Path, options: LoadOptions, pickle: bool, job: Job, make_room: Callable[[], object]
+) -> LoadedModel:
     started = time.perf_counter()
     import torch
     import transformers
 
     config = _load_config(directory, transformers)
     auto_class = _auto_class(config, directory, transformers)
+    make_room()
     arguments = _arguments(config, options, auto_class, torch, transformers)
     with _progress_hook(job), _single_warnings(options):
         model, report = auto_class.from_pretrained(

@@ -26,6 +26,8 @@ def tokenizer_path(model: str, job: Job = SILENT) -> str:
     path = as_path(model)
     if path is not None and path.is_file() and path.suffix != ".gguf":
         return str(path)
+    if path is not None and (path / "tokenizer.json").is_file():
+        return str(path)
     return resolved_tokenizer_path(resolve(model, job))
 
 

@@ -121,8 +121,16 @@ class SessionClient:
         if self._lost is not None:
             call.fail(self._lost)
             return call
+        line = protocol.encode(call.id, request)
+        if len(line) > protocol.MAX_FRAME_BYTES:
+            limit = protocol.MAX_FRAME_BYTES // 2**20
+            call.fail(
+                WorkbenchError("too-large", f"That is more than the {limit} MiB a request may hold.", "Send less.")
+            )
+            return call
         self._calls[call.id] = call
-        self.send(request)
+        self._next_id += 1
+        self._transport.write(line)
         return call
 
     def send(self, request: Request) -> None:

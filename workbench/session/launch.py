@@ -33,6 +33,8 @@ ANSWER_TIMEOUT_SECONDS = 5.0
 
 DEFAULT_SESSION = "default"
 
+_PATH_VARIABLES = (paths.RUNTIME_VARIABLE, "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE")
+
 
 @dataclass(frozen=True)
 class SessionOptions:
@@ -106,15 +108,16 @@ async def open_session(
             ``bad-interpreter``, ``other-interpreter``, ``foreign-socket``, ``protocol-version`` and others.
     """
     files = SessionFiles.of(options.name)
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    child: Optional[subprocess.Popen[bytes]] = None
     start_lock = FileLock(files.start_lock)
+    child: Optional[subprocess.Popen[bytes]] = None
     try:
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             connected = await _connect(files, client, watch, sanitize)
             if connected is not None:
-                await _refuse_other_interpreter(connected, options)
-                connected.process = child
+                if child is None:
+                    await _refuse_other_interpreter(connected, files, options)
+                connected.process, child = child, None
                 connected.files = files
                 return connected
             if not start:
@@ -127,9 +130,14 @@ async def open_session(
             elif child.poll() is not None:
                 raise _start_failure(files, options, child.returncode)
             if time.monotonic() > deadline:
-                raise _not_answering(files)
+                raise _not_answering(files) if child is None else _too_slow(files, options)
             await asyncio.sleep(0.02)
     finally:
+        if child is not None:
+            # Nobody has met this worker; left alone it would be nobody's.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
         start_lock.release()
 
 
@@ -158,15 +166,28 @@ async def _connect(files: SessionFiles, client: str, watch: bool, sanitize: bool
     return session
 
 
-async def _refuse_other_interpreter(session: SessionClient, options: SessionOptions) -> None:
+async def _refuse_other_interpreter(session: SessionClient, files: SessionFiles, options: SessionOptions) -> None:
     running = session.welcome.status.executable if session.welcome else ""
-    if options.python and running and not _same_interpreter(options.python, running):
-        await session.close()
-        raise WorkbenchError(
-            "other-interpreter",
-            f"Session {options.name!r} runs under {running}, not under {options.python}.",
-            f"Stop it (workbench session stop --session {options.name}) or use another --session name.",
-        )
+    holder = lock_holder(files.worker_lock)
+    requested = holder.requested if holder is not None else ""
+    if not options.python or any(_same_interpreter(options.python, one) for one in (running, requested) if one):
+        return
+    await session.close()
+    raise WorkbenchError(
+        "other-interpreter",
+        f"Session {options.name!r} runs under {requested or running}, not under {options.python}.",
+        f"Stop it (workbench session stop --session {options.name}) or use another --session name.",
+    )
+
+
+def _too_slow(files: SessionFiles, options: SessionOptions) -> WorkbenchError:
+    return WorkbenchError(
+        "worker-start-failed",
+        f"{options.python or sys.executable} was started but gave no answer within {START_TIMEOUT_SECONDS:.0f} s; "
+        "it was ended again.",
+        f"See what it does: {options.python or sys.executable} -c 'print(1)'; the log is {files.log}.",
+        log_tail(files),
+    )
 
 
 def _not_answering(files: SessionFiles) -> WorkbenchError:
@@ -203,11 +224,17 @@ def _spawn(files: SessionFiles, options: SessionOptions) -> subprocess.Popen[byt
     folder = import_dir()
     environment = dict(os.environ)
     inherited = environment.get("PYTHONPATH", "")
-    environment["PYTHONPATH"] = os.pathsep.join(part for part in (str(folder), inherited) if part)
+    # The worker's working directory is not the user's: what is relative in the environment must not move with it.
+    parts = [os.path.abspath(part) for part in inherited.split(os.pathsep) if part]
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder), *parts])
+    for variable in _PATH_VARIABLES:
+        if environment.get(variable):
+            environment[variable] = os.path.abspath(os.path.expanduser(environment[variable]))
     environment["WORKBENCH_HOME_PYTHON"] = sys.executable
     environment["PYTHONUNBUFFERED"] = "1"
     settings = {
         "session": files.name,
+        "python": python,
         "keep_model_seconds": options.keep_model_seconds,
         "keep_worker_seconds": options.keep_worker_seconds,
     }
@@ -241,7 +268,7 @@ def _start_failure(files: SessionFiles, options: SessionOptions, code: int) -> W
         "worker-start-failed",
         f"{options.python or sys.executable} did not start a session: {_ending(code)}"
         + (f"; its last words: {last}" if last else "."),
-        f"It must be a Python of version 3.9 or newer; the log is {files.log}.",
+        f"It must be a Python of version 3.9 or newer with room to write; the log is {files.log}.",
         tail,
     )
 
@@ -277,7 +304,7 @@ async def describe_loss(session: SessionClient) -> SessionLost:
         return SessionLost(f"The model session (pid {holder.pid}) closed this connection.", tail)
     code = session.process.poll() if session.process is not None else None
     if code is None:
-        return SessionLost("The model session died without a farewell: killed, or crashed.", tail)
+        return SessionLost("The model session died without a farewell: killed (dmesg knows), or crashed.", tail)
     hint = " (the kernel's out-of-memory killer sends this too: see dmesg)" if code == -signal.SIGKILL else ""
     return SessionLost(f"The model session died: {_ending(code)}{hint}.", tail)
 

@@ -74,6 +74,8 @@ class WorkerIdentity:
     start_ticks: int
     executable: str
     started_at: float
+    requested: str = ""
+    """The interpreter as it was asked for: a shim or wrapper script may run another."""
 
 
 def process_start_ticks(pid: int) -> int:

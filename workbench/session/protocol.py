@@ -13,9 +13,11 @@ Bytes are ``int`` in fields named ``*_bytes``; durations are ``float`` seconds i
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import json
 import re
+import traceback
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
@@ -488,6 +490,9 @@ class Generate(Request):
     """Fields of `workbench.chat.sampling.SamplingOptions`."""
     save: bool = True
     """Keep the exchange in the history."""
+    load: Optional[LoadModel] = None
+    """The model that must answer: loaded first unless it stands already, and in one step with the answer, so that no
+    other client's model comes between. None takes whatever is loaded."""
 
 
 @dataclass(frozen=True)
@@ -705,14 +710,22 @@ def _convert(expected: Any, value: Any) -> Any:
     return value
 
 
+_DISK_TROUBLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
+
+
 def failure(error: BaseException) -> Reply:
     """Any exception of a job as the reply that ends its request."""
     if isinstance(error, JobCancelled):
         return Cancelled()
     if isinstance(error, WorkbenchError):
         return Failed(error.kind, error.message, error.remedy, error.details)
-    import traceback
-
+    if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
+        where = f" {error.filename}" if error.filename else ""
+        return Failed(
+            "cannot-write",
+            f"Cannot write{where}: {error.strerror}.",
+            "Free space or make it writable; XDG_CACHE_HOME and XDG_STATE_HOME put such files elsewhere.",
+        )
     return Failed(
         "internal",
         f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}",

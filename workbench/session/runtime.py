@@ -99,7 +99,9 @@ class Runtime:
             WorkbenchError: ``no-model``.
         """
         if self.slot is None:
-            raise WorkbenchError("no-model", "No model is loaded.", "Load one first: ctrl+o in the app.")
+            raise WorkbenchError(
+                "no-model", "No model is loaded.", "Name one: workbench chat MODEL; in the app ctrl+o."
+            )
         self.touch_model()
         return self.slot
 

@@ -5,13 +5,17 @@ Started as ``python -m workbench.session.worker '{"session": …}'`` by `workben
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 9):  # noqa: UP036  (it is the target that may be older)
+    sys.exit(f"The workbench needs Python 3.9 or newer as target; this is {sys.version.split()[0]}.")
+
 import asyncio
 import contextlib
 import faulthandler
 import json
 import os
 import signal
-import sys
 import time
 from typing import Any, Optional
 
@@ -240,7 +244,8 @@ def main() -> int:
         print("workbench: another worker holds this session", file=sys.stderr)
         return 3
     pid = os.getpid()
-    lock.write(WorkerIdentity(pid, process_start_ticks(pid), sys.executable, time.time()))
+    requested = settings.get("python", "")
+    lock.write(WorkerIdentity(pid, process_start_ticks(pid), sys.executable, time.time(), requested))
     faulthandler.enable(all_threads=False)
     faulthandler.register(signal.SIGUSR1)
     _prepare_environment()

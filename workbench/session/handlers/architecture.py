@@ -8,8 +8,10 @@ from typing import Any
 from workbench.architecture.cache import load_skeleton
 from workbench.architecture.count import count_parameters
 from workbench.architecture.describe import describe
+from workbench.architecture.skeleton import Skeleton
 from workbench.architecture.tree import TreeNode, flatten, module_tree
 from workbench.errors import WorkbenchError
+from workbench.models.reference import nearest
 from workbench.models.resolve import ResolvedModel, resolve
 from workbench.session.protocol import InspectModel, ModelInspected, Request
 from workbench.session.runtime import Context, Handler, quick
@@ -37,8 +39,22 @@ def config_of(resolved: ResolvedModel, changes: dict[str, Any]) -> dict[str, Any
     return config
 
 
+def _refuse_unknown_keys(changes: dict[str, Any], original: Skeleton) -> None:
+    """A misspelt key would change nothing, in silence; the built config names every key its class has."""
+    for key in changes:
+        if key.partition(".")[0] not in original.config:
+            close = nearest(key, original.config)
+            raise WorkbenchError(
+                "bad-option",
+                f"A {original.model_type} config has no value {key!r:.60}.",
+                f"Nearest: {', '.join(close)}." if close else "",
+            )
+
+
 def _inspect(request: InspectModel, context: Context) -> ModelInspected:
     resolved = resolve(request.model, context.job)
+    if request.changes:
+        _refuse_unknown_keys(request.changes, load_skeleton(config_of(resolved, {}), context.job))
     skeleton = load_skeleton(config_of(resolved, request.changes), context.job)
     counts = asdict(count_parameters(skeleton))
     tree = module_tree(skeleton)

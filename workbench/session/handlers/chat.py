@@ -13,6 +13,7 @@ from workbench.chat.sampling import SamplingOptions, options_of
 from workbench.chat.store import AnswerWriter, Conversation, ConversationStore
 from workbench.chat.template import Prompt, find_template, make_prompt
 from workbench.errors import WorkbenchError
+from workbench.session.handlers.models import load_slot, make_ready
 from workbench.session.protocol import (
     AnswerStarted,
     ConversationDeleted,
@@ -167,8 +168,16 @@ class _Stream:
         self._text, self._sent_at = "", time.monotonic()
 
 
+def _make_ready(request: Generate, context: Context) -> Optional[Path]:
+    if not request.prompt:
+        raise WorkbenchError("bad-prompt", "The prompt is empty.", "Type something.")
+    return make_ready(request.load, context) if request.load is not None else None
+
+
 def _generate(request: Generate, context: Context) -> Generated:
     runtime = context.runtime
+    if request.load is not None:
+        load_slot(request.load, context)
     slot = runtime.require_slot()
     options = sampling_options(request.sampling, slot.loaded.model.generation_config)
     options.validate()
@@ -304,7 +313,7 @@ def _delete(request: DeleteConversation, context: Context) -> ConversationDelete
 
 
 HANDLERS: dict[type[Request], Handler] = {
-    Generate: Handler((Stage("model", _generate),), outlives_client=True),
+    Generate: Handler((Stage("children", _make_ready), Stage("model", _generate)), outlives_client=True),
     FollowConversation: quick(_follow),
     ListConversations: quick(_list),
     OpenConversation: quick(_open),

@@ -54,8 +54,8 @@ def _fetch(request: FetchModel, context: Context) -> ModelFetched:
     return ModelFetched(asdict(fetch(resolve(request.model, context.job), context.job)))
 
 
-def _make_ready(request: LoadModel, context: Context) -> Optional[Path]:
-    """Weights on this box in a form that loads; None if the very same load stands already."""
+def make_ready(request: LoadModel, context: Context) -> Optional[Path]:
+    """Weights on this box in a form that loads; None if the very same load stands already. Children lane."""
     LoadOptions(request.quant, request.double_quant, request.dtype, request.device, request.attention).validate()
     if _already_loaded(request, context.runtime):
         return None
@@ -63,15 +63,19 @@ def _make_ready(request: LoadModel, context: Context) -> Optional[Path]:
 
 
 def _load(request: LoadModel, context: Context) -> ModelLoaded:
+    return ModelLoaded(load_slot(request, context).status)
+
+
+def load_slot(request: LoadModel, context: Context) -> LoadedSlot:
+    """The loaded model that the request asks for, loaded now unless it stands already. Model lane."""
     runtime, job = context.runtime, context.job
     slot = _already_loaded(request, runtime)
     if slot is not None:
-        return ModelLoaded(slot.status)
+        return slot
     directory = context.carried or ensure_directory(resolve(request.model, job), job)
     runtime.import_torch(job)
-    unload_slot(runtime)
     options = LoadOptions(request.quant, request.double_quant, request.dtype, request.device, request.attention)
-    loaded = load_model(directory, options, job)
+    loaded = load_model(directory, options, job, make_room=lambda: unload_slot(runtime))
     try:
         tokenizer = load_tokenizer(str(directory))
         slot = LoadedSlot(_status(request, loaded), loaded, tokenizer, Generator(loaded, tokenizer), request)
@@ -81,7 +85,7 @@ def _load(request: LoadModel, context: Context) -> ModelLoaded:
     runtime.slot = slot
     runtime.touch_model()
     runtime.changed()
-    return ModelLoaded(slot.status)
+    return slot
 
 
 def _already_loaded(request: LoadModel, runtime: Runtime) -> Optional[LoadedSlot]:
@@ -132,6 +136,6 @@ HANDLERS: dict[type[Request], Handler] = {
     ListModels: quick(_list),
     ResolveModel: quick(_resolve),
     FetchModel: Handler((Stage("children", _fetch),), outlives_client=True),
-    LoadModel: Handler((Stage("children", _make_ready), Stage("model", _load)), outlives_client=True),
+    LoadModel: Handler((Stage("children", make_ready), Stage("model", _load)), outlives_client=True),
     UnloadModel: Handler((Stage("model", _unload),), outlives_client=True),
 }

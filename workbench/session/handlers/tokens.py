@@ -49,7 +49,7 @@ def _count(request: CountTokens, context: Context) -> TokensCounted:
         except WorkbenchError as error:
             if len(request.models) == 1:
                 raise
-            results.append({"model": model, "error": str(error)})
+            results.append({"model": model, "text": None, "tokens": None, "error": str(error)})
     return TokensCounted({"texts": figures, "results": results})
 
 
@@ -69,6 +69,8 @@ def _count_under(loaded: _Loaded, model: str, request: CountTokens, context: Con
             name=name,
         )
         found = {key: value for key, value in asdict(count).items() if value is not None}
+        if request.chat:
+            found["rendered_bytes"] = len(text.encode("utf-8"))
         counted.append({**found, "model": model})
     return counted
 

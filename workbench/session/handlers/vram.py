@@ -67,6 +67,8 @@ def _estimate(request: EstimateMemory, context: Context) -> MemoryEstimated:
             "known": {category.name: category.known for category in budget.categories},
             "why": {category.name: category.why for category in budget.categories},
             "warnings": list(budget.warnings),
+            "suggestions": [],
+            "cost": {"flops_per_token": None, "training_flops": None, "seconds": None, "usd": None},
             "simulation": None,
             "measurement": None,
             "gpus": [asdict(fit) for fit in fits(budget, gpus)],
