@@ -63,7 +63,7 @@ REPORT: dict[str, Any] = {
             "severity": "warning",
             "title": "4.1 GiB free for the Hugging Face cache",
             "why": "A 7B model in 16 bits takes 15 GB.",
-            "evidence": {"free_bytes": 4402341478, "path": "/home/ada/.cache/huggingface"},
+            "evidence": {"free": "4.1 GiB", "path": "/home/ada/.cache/huggingface"},
             "fix": ["export HF_HOME=/data/hf"],
             "source": "https://huggingface.co/docs/huggingface_hub/guides/manage-cache",
         },

@@ -112,7 +112,7 @@ def test_a_closed_terminal_ends_the_app() -> None:
     with program("tests.stubs.hostile_app") as (pid, terminal):
         terminal.read_until(b"FINDINGS")
         os.kill(pid, signal.SIGHUP)
-        for _ in range(100):
+        for _ in range(400):
             terminal.read(0.05)
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return

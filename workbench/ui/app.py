@@ -28,7 +28,7 @@ from workbench.ui.main_screen import MainScreen
 from workbench.ui.safety import with_control_filter
 from workbench.ui.session_state import Attached, Attaching, Lost, ModelChosen, SessionEvent, SessionState, reduce
 from workbench.ui.terminal_keys import let_alt_digits_through
-from workbench.ui.theme import FALLBACK, LoadedThemes, load_theme, load_themes
+from workbench.ui.theme import LoadedThemes, load_themes, theme_or_fallback
 
 SECOND_PRESS_SECONDS = 5.0
 SHUTDOWN_WAIT_SECONDS = 2.0
@@ -53,8 +53,9 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     CSS_PATH = "styles/workbench.tcss"
     ENABLE_COMMAND_PALETTE = True
     NOTIFICATION_TIMEOUT = 6
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-wide"), (160, "-very-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (30, "-tall")]
+    # Textual annotates these in a way that a type checker takes for instance variables.
+    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (100, "-wide"), (160, "-very-wide")]  # type: ignore[misc]
+    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (30, "-tall")]  # type: ignore[misc]
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of(APP)]
 
     session: reactive[SessionState] = reactive(SessionState)
@@ -72,11 +73,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         make_gauges: Callable[[], ReadGauges] | None = gauge_reader,
         remember: bool = True,
     ) -> None:
-        name = theme or settings.ui.theme
-        try:
-            self._first_theme, self._theme_problem = load_theme(name), ""
-        except WorkbenchError as error:
-            self._first_theme, self._theme_problem = load_theme(FALLBACK), f"{error.message} Using {FALLBACK}."
+        self._first_theme, self._theme_problem = theme_or_fallback(theme or settings.ui.theme)
         super().__init__()
         self.settings = settings
         self.link = SessionLink(open_session, describe_loss)
@@ -148,10 +145,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def _deliver_gauges(self, gauges: Gauges) -> None:
         with contextlib.suppress(RuntimeError):
-            self.call_later(self._show_gauges, gauges)
-
-    def _show_gauges(self, gauges: Gauges) -> None:
-        self.gauges = gauges
+            self.call_later(setattr, self, "gauges", gauges)
 
     def _hang_up(self) -> None:
         """The terminal is gone: leave at once, and leave the session as it is."""
@@ -211,10 +205,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if self.session.connection == "lost":
             self.run_session()
 
-    def action_stop_job(self) -> None:
-        self.stop_model_job()
-
-    def stop_model_job(self) -> bool:
+    def action_stop_job(self) -> bool:
         """Cancel what the model lane does; False when it is idle."""
         if not (self.link.client and self.session.model_job):
             return False
@@ -351,7 +342,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             self.leave(end_session=True)
             return
         self._interrupted_at = now
-        stopped = self.stop_model_job()
+        stopped = self.action_stop_job()
         self.say("Stopping. ctrl+c again quits." if stopped else "ctrl+c again quits; alt+d only detaches.")
 
     async def action_quit(self) -> None:

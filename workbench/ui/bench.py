@@ -72,6 +72,8 @@ class Bench(Vertical, can_focus=True):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(id=f"bench-{self.NAME}", classes="bench")
         self.link = link
+        self.ready = False
+        """Whether its parts are there; keys may ask for a bench again while it is still being mounted."""
 
     def first_focus(self) -> Widget:
         """What has the focus when the bench is shown."""
@@ -85,10 +87,11 @@ class Bench(Vertical, can_focus=True):
 
     def on_mount(self) -> None:
         self._seen = self.session
+        self.ready = True
         self.call_after_refresh(self.reveal)
 
     def watch_session(self) -> None:
-        if self.is_mounted and self.display:
+        if self.ready and self.display:
             self.catch_up()
 
     def reveal(self) -> None:

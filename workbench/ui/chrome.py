@@ -97,6 +97,6 @@ class LossBanner(Static):
                     ("starts it again   ", "$muted"),
                     ("! ", "bold $accent"),
                     ("its last words   ", "$muted"),
-                    ("What was saved and what you typed is still here.", "$muted"),
+                    ("Nothing saved or typed is lost.", "$muted"),
                 )
             )

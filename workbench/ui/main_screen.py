@@ -91,11 +91,12 @@ class MainScreen(Screen[None]):
             await opening.remove()
         elif not bench.display:
             bench.display = True
-            bench.reveal()
+            if bench.ready:
+                bench.reveal()
         self._focus_bench()
 
     def _focus_bench(self) -> None:
-        if self.bench is not None:
+        if self.bench is not None and self.bench.ready:
             target = self.bench.first_focus()
             self.set_focus(target if target.focusable else self.bench, scroll_visible=False)
 

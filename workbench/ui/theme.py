@@ -134,6 +134,14 @@ def load_theme(name: str, folders: Iterable[Path] | None = None) -> Theme:
     raise WorkbenchError("bad-theme", f"There is no theme {name!r:.60}.", "ctrl+t lists those there are.")
 
 
+def theme_or_fallback(name: str) -> tuple[Theme, str]:
+    """The theme of this name, or the fallback with one line that says why."""
+    try:
+        return load_theme(name), ""
+    except WorkbenchError as error:
+        return load_theme(FALLBACK), f"{error.message} Using {FALLBACK}."
+
+
 def load_themes(folders: Iterable[Path] | None = None) -> LoadedThemes:
     """Read every theme file; a bad one is reported, never raised."""
     themes: dict[str, Theme] = {}

@@ -24,6 +24,8 @@ from workbench.ui.strip_text import SHORT_DTYPES, progress_text
 from workbench.ui.widgets.bars import bar, left, right
 from workbench.ui.widgets.row_list import Row, RowList
 
+NAME_WIDTH = 72
+"""On a very wide terminal the numbers stay near the names they belong to."""
 OPEN_AT_FIRST = 2
 """Levels of the tree that are open when a model is shown."""
 
@@ -251,7 +253,9 @@ def _line_of(node: Node, depth: int, opened: bool, total: int) -> Callable[[int]
         bar_width = 20 if width >= 130 else 10
         columns.append(Content.assemble(right(f"{100 * share:.1f} %", 8), " ", bar(share, bar_width)))
         tail = Content(" ").join(columns)
-        return Content.assemble(name.truncate(max(8, width - tail.cell_length - 1), ellipsis=True, pad=True), " ", tail)
+        return Content.assemble(
+            name.truncate(min(NAME_WIDTH, max(8, width - tail.cell_length - 1)), ellipsis=True, pad=True), " ", tail
+        )
 
     return line
 

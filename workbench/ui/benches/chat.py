@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.constants import MAX_FPS
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
@@ -33,7 +34,7 @@ from workbench.session.protocol import (
 from workbench.text import format_bytes
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
-from workbench.ui.environment import over_ssh
+from workbench.ui.environment import SLOW_FRAMES_PER_SECOND, SSH_FRAMES_PER_SECOND
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import SessionState
 from workbench.ui.strip_text import job_text, progress_text, quant_word
@@ -41,6 +42,13 @@ from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.transcript import Transcript, Turn
 
 NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
+
+
+def scroll_step(frames_per_second: int) -> int:
+    """Lines by which a growing answer scrolls at once: each time the whole pane is sent."""
+    if frames_per_second > SSH_FRAMES_PER_SECOND:
+        return 1
+    return 5 if frames_per_second > SLOW_FRAMES_PER_SECOND else 8
 
 
 class Prompt(TextArea):
@@ -98,7 +106,7 @@ class ChatBench(Bench):
         """Tokens that the conversation takes so far, as the last answer told."""
 
     def compose(self) -> ComposeResult:
-        yield Transcript(id="chat-transcript", scroll_step=3 if over_ssh() else 1)
+        yield Transcript(id="chat-transcript", scroll_step=scroll_step(MAX_FPS))
         yield ErrorLine()
         yield OneLine(id="chat-status")
         yield Prompt(id="chat-input", placeholder="Write a message. enter sends, ctrl+j starts a new line.")

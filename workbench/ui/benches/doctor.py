@@ -19,7 +19,7 @@ from workbench.paths import write_atomic
 from workbench.session.protocol import Diagnose, Diagnosed, DiagnoseText, DiagnosisUpdated, Event, JobProgressed
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
-from workbench.ui.benches.doctor_report import fact_rows, fix_text, show_value
+from workbench.ui.benches.doctor_report import at_a_glance, fact_rows, fix_text, show_value
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import SessionState
 from workbench.ui.strip_text import progress_text
@@ -78,6 +78,10 @@ class DoctorBench(Bench):
         except JobCancelled:
             self.query_one("#doctor-verdict", Static).update("Stopped. r examines again.")
         except WorkbenchError as error:
+            if not self.report:
+                self.query_one("#doctor-verdict", Static).update(
+                    Content.styled("Not examined. r tries again.", "$muted")
+                )
             self.show_error(error)
         else:
             self.show_report(reply.report)
@@ -150,7 +154,7 @@ class DoctorBench(Bench):
         elif row.key.startswith("step:"):
             content = Content(str(row.data.get("detail") or ""))
         else:
-            content = Content.styled("Open a group of facts with enter to see what was read.", "$muted")
+            content = at_a_glance(self.report.get("facts") or {})
         self.query_one("#doctor-detail-text", Static).update(content)
         self.query_one("#doctor-detail", VerticalScroll).scroll_home(animate=False)
 

@@ -21,7 +21,7 @@ def show_value(value: Any, limit: int = 200) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return one_line(", ".join(f"{key} {show_value(item, 60)}" for key, item in value.items()), limit)
+        return one_line(", ".join(f"{key} {show_value(item, 60)}" for key, item in value.items()), limit) or "none"
     if isinstance(value, (list, tuple)):
         return one_line(", ".join(show_value(item, 120) for item in value), limit) or "none"
     text = str(value)
@@ -81,3 +81,25 @@ def _fact_line(name: str, value: str, mark: str) -> Content:
 def fix_text(finding: dict[str, Any]) -> str:
     """The steps of a fix, one a line, ready to paste into a shell."""
     return "\n".join(str(step) for step in finding.get("fix") or [])
+
+
+COMPANIONS = ("transformers", "tokenizers", "accelerate", "bitsandbytes", "peft", "trl", "safetensors", "numpy")
+
+
+def at_a_glance(facts: dict[str, Any]) -> Content:
+    """The environment in a few lines: system, Python, torch, GPUs, the packages that matter; unknown parts left out."""
+    platform, python, torch, driver = (facts.get(name) or {} for name in ("platform", "python", "torch", "driver"))
+    packages = facts.get("packages") or {}
+    gpus = [f"{gpu.get('name')} {format_bytes(gpu.get('memory_bytes') or 0)}" for gpu in facts.get("gpus") or []]
+    kind = f" ({python['kind']})" if python.get("kind") else ""
+    cuda = f"CUDA {torch['cuda']}" if torch.get("cuda") else f"{torch['build']} build" if torch.get("build") else ""
+    lines: list[tuple[str, list[Any]]] = [
+        ("system", [platform.get("os"), platform.get("kernel"), platform.get("machine")]),
+        ("python", [python.get("version") and f"{python['version']}{kind}", python.get("executable")]),
+        ("torch", [torch.get("version") or "not installed", cuda]),
+        ("GPU", gpus or ["none"]),
+        ("driver", [driver.get("version"), driver.get("cuda") and f"up to CUDA {driver['cuda']}"]),
+        ("packages", [f"{name} {packages[name]}" for name in COMPANIONS if packages.get(name)]),
+    ]
+    told = [(name, " · ".join(str(part) for part in parts if part)) for name, parts in lines]
+    return Content("\n").join(Content.assemble(left(name, 10, "$muted"), text) for name, text in told if text)
