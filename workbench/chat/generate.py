@@ -27,7 +27,9 @@ from workbench.tokens.tokenizer import TextTokenizer
 # on a CPU). A GPU needs larger ones to be busy and runs them faster.
 _CHUNK_CPU = 256
 _CHUNK_ACCELERATOR = 1024
+# An encoder reads a few times what it was trained on, T5's 512 tokens where its config does not say.
 _ENCODER_STRETCH = 4
+_ENCODER_LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -268,14 +270,14 @@ class Generator:
             )
         limit, stopped_at_limit = options.max_new_tokens, "max-new-tokens"
         length = self.context_length
-        if length is not None and self._loaded.facts.is_encoder_decoder:
+        if self._loaded.facts.is_encoder_decoder:
             # Relative positions have no end, but the encoder's attention grows with the square of the prompt, all of
             # it in one pass that cannot be stopped.
-            if len(prompt_ids) > _ENCODER_STRETCH * length:
+            most = _ENCODER_STRETCH * (length or _ENCODER_LENGTH)
+            if len(prompt_ids) > most:
                 raise WorkbenchError(
                     "prompt-too-long",
-                    f"The prompt has {len(prompt_ids):,} tokens; the encoder was trained on {length:,} and takes "
-                    f"{_ENCODER_STRETCH * length:,} at most here.",
+                    f"The prompt has {len(prompt_ids):,} tokens; the encoder of this model takes {most:,} at most here.",
                     "Shorten it.",
                 )
         elif length is not None:
