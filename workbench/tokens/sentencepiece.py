@@ -103,13 +103,13 @@ def _read_pieces(message: bytes) -> Iterator[tuple[int, int, int]]:
 
     Fields as in sentencepiece.proto: pieces = 2 of the text; id = 2, begin = 4 and end = 5 of a piece.
     """
-    for number, value in _fields(message):
+    for number, value in read_fields(message):
         if number == 2 and isinstance(value, bytes):
-            piece = dict(_fields(value))
+            piece = dict(read_fields(value))
             yield int(piece.get(2, 0)), int(piece.get(4, 0)), int(piece.get(5, 0))
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Union[int, bytes]]]:
+def read_fields(message: bytes) -> Iterator[tuple[int, Union[int, bytes]]]:
     """Field number and value of a protobuf message, for the wire types varint, fixed and length-delimited."""
     position = 0
     while position < len(message):
