@@ -277,7 +277,7 @@ class Generator:
             if len(prompt_ids) > most:
                 raise WorkbenchError(
                     "prompt-too-long",
-                    f"The prompt has {len(prompt_ids):,} tokens; the encoder of this model takes {most:,} at most here.",
+                    f"The prompt has {len(prompt_ids):,} tokens; the encoder of this model takes {most:,} at most.",
                     "Shorten it.",
                 )
         elif length is not None:
