@@ -68,6 +68,8 @@ class HuggingFaceTokenizer(TextTokenizer):
         added = backend.get_added_tokens_decoder()
         self._special = {token.content: int(token_id) for token_id, token in added.items() if token.special}
         self._special_ids = frozenset(self._special.values())
+        self.added_ids = frozenset(int(token_id) for token_id in added)
+        """Ids of all added tokens, those without the special flag among them."""
 
     def encode(self, text: str, add_special_tokens: bool = False, parse_special: bool = True) -> list[int]:
         ids: list[int] = self._encoding(text, add_special_tokens, parse_special).ids
