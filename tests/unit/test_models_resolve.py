@@ -17,6 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.models import catalogue, hub_cache, samples
 from workbench.models.listing import list_models
 from workbench.models.resolve import resolve
+from workbench.paths import data_dir
 
 SAMPLES = paths.data_dir("sample_models")
 TINY = SAMPLES / "tiny-llama"
@@ -256,3 +257,16 @@ def test_needs_the_standard_library_alone() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
     )
     assert ended.stdout.strip() == "[]", ended.stderr
+
+
+def test_directories_of_the_settings_are_listed_with_the_models_in_them(tmp_path: Path) -> None:
+    shutil.copytree(data_dir("sample_models") / "tiny-llama", tmp_path / "shelf" / "mine")
+    (tmp_path / "shelf" / "notes").mkdir()
+    (tmp_path / "shelf" / "broken.gguf").write_bytes(b"GGUF")
+    listed = [item for item in list_models(directories=[str(tmp_path / "shelf"), str(tmp_path / "absent")])]
+    found = {Path(item.name).name: item for item in listed if item.kind == "directory"}
+    assert set(found) == {"mine", "broken.gguf", "absent"}
+    assert found["mine"].present
+    assert found["mine"].formats == ("safetensors",)
+    assert found["broken.gguf"].problem
+    assert found["absent"].problem

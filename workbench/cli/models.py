@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from workbench.cli.common import Common, ask, common_options, model_name, with_session
+from workbench.cli.common import Common, ask, common_options, model_name, read_settings, with_session
 from workbench.cli.output import console, print_json, print_text, table
+from workbench.paths import absolute_model
 from workbench.session.client import SessionClient
 from workbench.session.protocol import FetchModel, ListModels, ModelFetched, ModelResolved, ModelsListed, ResolveModel
 from workbench.text import format_bytes, format_count
@@ -27,8 +28,10 @@ def command() -> None:
 def list_command(common: Common) -> int:
     """Samples, the local Hub cache and the catalogue."""
 
+    directories = tuple(absolute_model(path) for path in read_settings().models.directories)
+
     async def listed(session: SessionClient) -> list[dict[str, Any]]:
-        return (await ask(session, ListModels(), ModelsListed)).models
+        return (await ask(session, ListModels(directories), ModelsListed)).models
 
     models = with_session(common, listed)
     if common.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -18,7 +19,7 @@ class ModelListing:
 
     Attributes:
         name: what `resolve` takes.
-        kind: ``sample``, ``hub`` or ``catalogue``.
+        kind: ``sample``, ``hub``, ``directory`` or ``catalogue``.
         present: whether weights are on this box.
         fetchable: whether absent weights can be fetched.
         size_bytes: on disk if present, else what fetching takes; None if unknown.
@@ -39,8 +40,15 @@ class ModelListing:
     problem: str = ""
 
 
-def list_models(job: Job = SILENT) -> list[ModelListing]:
-    """Samples first, then the Hub cache, then the catalogue's entries of which no weights are here."""
+MAX_IN_DIRECTORY = 500
+"""Models listed of one directory of models; a folder with more is a mistake or a search for `resolve`."""
+
+
+def list_models(job: Job = SILENT, directories: Sequence[str] = ()) -> list[ModelListing]:
+    """Samples first, then the Hub cache, the models in `directories`, then the catalogue's entries not here.
+
+    A directory may be a model's own or hold models: sub-directories with a ``config.json``, and ``.gguf`` files.
+    """
     listed = [_sample(sample) for sample in samples.samples().values()]
     job.check()
     cached = [_cached(repository) for repository in hub_cache.repositories()]
@@ -51,7 +59,38 @@ def list_models(job: Job = SILENT) -> list[ModelListing]:
         for entry in sorted(catalogue.entries().values(), key=lambda entry: entry.name)
         if (entry.hub_id or "").lower() not in here
     ]
-    return listed + cached + planned
+    found = [_local(path) for directory in directories for path in _models_in(Path(directory).expanduser())]
+    return listed + cached + found + planned
+
+
+def _models_in(directory: Path) -> list[Path]:
+    if not directory.is_dir() or (directory / "config.json").is_file():
+        return [directory]
+    try:
+        inside = sorted(directory.iterdir())
+    except OSError:
+        return [directory]
+    models = [path for path in inside if path.suffix == ".gguf" or (path / "config.json").is_file()]
+    return models[:MAX_IN_DIRECTORY]
+
+
+def _local(path: Path) -> ModelListing:
+    name = str(path)
+    try:
+        found = resolve(name)
+    except WorkbenchError as error:
+        return ModelListing(name, "directory", path.name, False, False, None, (), None, None, error.message)
+    return ModelListing(
+        name=name,
+        kind="directory",
+        title=path.name,
+        present=found.has_weights,
+        fetchable=False,
+        size_bytes=found.size_bytes,
+        formats=found.formats,
+        parameters=found.parameters,
+        path=found.path,
+    )
 
 
 def _sample(sample: samples.Sample) -> ModelListing:

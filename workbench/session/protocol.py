@@ -271,6 +271,9 @@ class ShutdownNoted(Reply):
 class ListModels(Request):
     """Samples, the local Hub cache, the catalogue. Reply: `ModelsListed`."""
 
+    directories: tuple[str, ...] = ()
+    """Further places to list models of; absolute."""
+
 
 @dataclass(frozen=True)
 class ModelsListed(Reply):

@@ -43,7 +43,7 @@ def _warm(request: Warm, context: Context) -> Warmed:
 
 
 def _list(request: ListModels, context: Context) -> ModelsListed:
-    return ModelsListed([asdict(listing) for listing in list_models(context.job)])
+    return ModelsListed([asdict(listing) for listing in list_models(context.job, request.directories)])
 
 
 def _resolve(request: ResolveModel, context: Context) -> ModelResolved:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events, on, work
@@ -15,6 +14,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from workbench.errors import JobCancelled, WorkbenchError
+from workbench.paths import absolute_model
 from workbench.session.protocol import ListModels, ModelsListed
 from workbench.text import format_bytes, format_count
 from workbench.ui.link import SessionLink
@@ -51,7 +51,7 @@ class ModelPicker(Dialog[Picked]):
     def __init__(self, link: SessionLink, directories: Iterable[str], state: SessionState) -> None:
         super().__init__("model-picker")
         self._link = link
-        self._directories = tuple(directories)
+        self._directories = tuple(absolute_model(path) for path in directories)
         self._state = state
         self._models: list[dict[str, Any]] = []
 
@@ -66,7 +66,7 @@ class ModelPicker(Dialog[Picked]):
         self.query_one(Input).cursor_blink = False
         self.query_one(Input).focus()
         self._foot("Looking at this box …")
-        self._models = [_directory(path) for path in self._directories]
+        self._models = []
         self.fill()
         self.list_models()
 
@@ -74,13 +74,13 @@ class ModelPicker(Dialog[Picked]):
     async def list_models(self) -> None:
         """Ask the session what there is."""
         try:
-            listed = await self._link.ask(ListModels(), ModelsListed)
+            listed = await self._link.ask(ListModels(self._directories), ModelsListed)
         except JobCancelled:
             return
         except WorkbenchError as error:
             self._foot(f"✖ {error.message} {error.remedy}")
         else:
-            self._models = [*listed.models, *(_directory(path) for path in self._directories)]
+            self._models = listed.models
             self._foot("")
             self.fill()
 
@@ -145,12 +145,7 @@ class ModelPicker(Dialog[Picked]):
     def _dismiss(self, load: bool) -> None:
         row = self.query_one(RowList).row
         if row is not None:
-            self.dismiss(Picked(str(row.data["name"]), load))
-
-
-def _directory(path: str) -> dict[str, Any]:
-    there = Path(path).expanduser()
-    return {"name": str(there), "kind": "directory", "title": "from your settings", "present": there.exists()}
+            self.dismiss(Picked(absolute_model(str(row.data["name"])), load))
 
 
 def _line(model: dict[str, Any], loaded: bool) -> Callable[[int], Content]:
