@@ -263,7 +263,7 @@ def test_directories_of_the_settings_are_listed_with_the_models_in_them(tmp_path
     shutil.copytree(data_dir("sample_models") / "tiny-llama", tmp_path / "shelf" / "mine")
     (tmp_path / "shelf" / "notes").mkdir()
     (tmp_path / "shelf" / "broken.gguf").write_bytes(b"GGUF")
-    listed = [item for item in list_models(directories=[str(tmp_path / "shelf"), str(tmp_path / "absent")])]
+    listed = list_models(directories=[str(tmp_path / "shelf"), str(tmp_path / "absent")])
     found = {Path(item.name).name: item for item in listed if item.kind == "directory"}
     assert set(found) == {"mine", "broken.gguf", "absent"}
     assert found["mine"].present
