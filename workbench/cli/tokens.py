@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import click
 
 from workbench.cli.common import BAD_INPUT, Common, ask, common_options, decode_utf8, model_name, with_session
+from workbench.cli.dataset import measure
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
@@ -35,6 +36,8 @@ MAX_TEXT_BYTES = 16 * 2**20
 @click.option("--pieces", is_flag=True, help="Each token with the text it covers.")
 @click.option("--special", is_flag=True, help="Add the special tokens the tokenizer puts around a text.")
 @click.option("--plain", is_flag=True, help="Take special tokens typed in the text as plain text.")
+@click.option("--dataset", default="", metavar="FILE|DIR", help="Measure a data set: JSONL, JSON, CSV, Parquet, text.")
+@click.option("--field", default="", metavar="NAME", help="Which field of a row to count; found if not given.")
 @click.option("--chat", is_flag=True, help="Wrap the text as a user message in the model's chat template.")
 @common_options
 def command(
@@ -46,9 +49,13 @@ def command(
     pieces: bool,
     special: bool,
     plain: bool,
+    dataset: str,
+    field: str,
     chat: bool,
 ) -> int:
-    """Count TEXT (- for standard input) or files under every MODEL named."""
+    """Count TEXT (- for standard input), files or a whole data set under every MODEL named."""
+    if dataset:
+        return measure(common, dataset, models, field, special)
     texts = _texts(text, files)
     request = CountTokens(texts, list(models), special, plain, chat, ids, pieces)
 

@@ -441,6 +441,36 @@ class TokensCounted(Reply):
 
 
 @dataclass(frozen=True)
+class MeasureDataset(Request):
+    """Count every row of a data set. Events: `JobProgressed`, `DatasetUpdated`. Reply: `DatasetMeasured`.
+
+    `Cancel` ends it with what was counted so far, marked ``partial``.
+    """
+
+    path: str
+    """File, directory, or Hub id of a data set in the local cache; absolute if a path."""
+    models: list[str]
+    field: str = ""
+    """Which field of a row to count; empty finds it."""
+    special: bool = False
+    template: bool = True
+    """Render rows of messages through each model's own chat template."""
+
+
+@dataclass(frozen=True)
+class DatasetUpdated(Event):
+    """What is known so far."""
+
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DatasetMeasured(Reply):
+    result: dict[str, Any]
+    """`workbench.tokens.dataset.DatasetMeasure` as a dictionary; what ``workbench tokens --dataset --json`` prints."""
+
+
+@dataclass(frozen=True)
 class InspectModel(Request):
     """Build a config on the meta device and count it exactly. Reply: `ModelInspected`."""
 

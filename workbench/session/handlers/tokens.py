@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from workbench.chat.template import find_template, render_chat
+from workbench.architecture.config import context_length, text_config
+from workbench.chat.template import ChatTemplate, find_template, render_chat
 from workbench.errors import WorkbenchError
 from workbench.job import Job
+from workbench.models.resolve import resolve
 from workbench.models.tokenizer_source import tokenizer_path
-from workbench.session.protocol import CountTokens, Request, TokensCounted
-from workbench.session.runtime import Context, Handler, Runtime, quick
+from workbench.session.protocol import (
+    CountTokens,
+    DatasetMeasured,
+    DatasetUpdated,
+    MeasureDataset,
+    Request,
+    TokensCounted,
+)
+from workbench.session.runtime import Context, Handler, Runtime, Stage, quick
 from workbench.tokens.count import count_text, text_figures
+from workbench.tokens.dataset import MeasuredModel, measure_dataset
 from workbench.tokens.tokenizer import TextTokenizer, load_tokenizer
 
 
@@ -83,4 +95,39 @@ def _wrapped(text: str, directory: Path, model: str, job: Job) -> str:
     return render_chat([{"role": "user", "content": text}], template, job=job)
 
 
-HANDLERS: dict[type[Request], Handler] = {CountTokens: quick(_count)}
+def _measure(request: MeasureDataset, context: Context) -> DatasetMeasured:
+    models = [_measured_model(model, request.template, context) for model in request.models]
+    measured = measure_dataset(
+        request.path,
+        models,
+        field=request.field or None,
+        special=request.special,
+        job=context.job,
+        on_update=lambda measure: context.emit(DatasetUpdated(asdict(measure))),
+    )
+    return DatasetMeasured(asdict(measured))
+
+
+def _measured_model(model: str, with_template: bool, context: Context) -> MeasuredModel:
+    loaded = _tokenizer_of(context.runtime, model, context.job)
+    template = find_template(loaded.directory) if with_template and loaded.directory.is_dir() else None
+    render = functools.partial(_rendered, template, context.job) if template is not None else None
+    return MeasuredModel(model, loaded.tokenizer, render, _context_length(model))
+
+
+def _rendered(template: ChatTemplate, job: Job, messages: list[dict[str, Any]]) -> str:
+    return render_chat(messages, template, add_generation_prompt=False, job=job)
+
+
+def _context_length(model: str) -> Optional[int]:
+    # A bare tokenizer file has no config; then only the usual lengths are looked at.
+    with contextlib.suppress(WorkbenchError):
+        config = resolve(model).config
+        return context_length(text_config(config)) if config is not None else None
+    return None
+
+
+HANDLERS: dict[type[Request], Handler] = {
+    CountTokens: quick(_count),
+    MeasureDataset: Handler((Stage("children", _measure),)),
+}
