@@ -69,6 +69,23 @@ def test_tokens_of_text_files_and_standard_input(tmp_path: Path) -> None:
     assert piped["results"][0]["tokens"] == counted["results"][0]["tokens"]
 
 
+def test_a_data_set_is_measured_row_by_row(tmp_path: Path) -> None:
+    rows = [{"text": "word " * count, "other": count} for count in range(1, 101)]
+    file = tmp_path / "train.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n")
+    measured = as_json("tokens", "--dataset", str(file), "--model", "tiny-llama", "--field", "text")
+    counted = as_json("tokens", "-", "--model", "tiny-llama", stdin="word " * 50)["results"][0]["tokens"]
+    (result,) = measured["results"]
+    assert measured["dataset"]["bad_rows"] == 1
+    assert result["rows"] == 100
+    assert result["p50"] == counted
+    assert result["max"] == max(entry["tokens"] for entry in result["longest"])
+    assert {entry["length"] for entry in result["lengths"]} >= {512, 1024, 2048, 4096, 8192}
+    assert sum(entry["rows"] for entry in result["histogram"]) == 100
+    assert "train.jsonl:101" in workbench("tokens", "--dataset", str(file), "--model", "tiny-llama").stdout
+    assert "nothing-here" in refused("tokens", "--dataset", str(tmp_path / "nothing-here"), "--model", "tiny-llama")
+
+
 def test_tokens_with_the_chat_template_cost_more() -> None:
     plain = as_json("tokens", "Hello", "--model", "tiny-llama")["results"][0]["tokens"]
     wrapped = as_json("tokens", "Hello", "--model", "tiny-llama", "--chat")["results"][0]["tokens"]

@@ -24,7 +24,8 @@ def measure(common: Common, path: str, models: tuple[str, ...], field: str, spec
 
     result = with_session(common, run)
     if common.as_json:
-        print_json("tokens", {"dataset": result})
+        about = {key: value for key, value in result.items() if key != "models"}
+        print_json("tokens", {"dataset": about, "results": result["models"]})
     else:
         _print(result)
     for model in result["models"]:
@@ -42,11 +43,11 @@ def _print(result: dict[str, Any]) -> None:
         f"{format_bytes(result['bytes_done'])} · {format_seconds(result['seconds'])}{partial}"
     )
     for count, what in (
-        (result["bad_rows"], "rows that cannot be read"),
+        (result["bad_rows"], "cannot be read"),
         (result["missing_rows"], "without the field"),
     ):
         if count:
-            print_text(f"skipped: {count:,} {what}")
+            print_text(f"skipped rows: {count:,} {what}")
     for bad in result["examples"]:
         print_text(f"  {bad['file']}:{bad['row']}: {one_line(bad['reason'], 160)}")
     for note in result["notes"]:
