@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_first_frame.py [--rounds 7]
 
-Both are started in turns as fresh processes on a 120 by 36 pseudo-terminal. A frame counts as there when its first real
-text has arrived. CPU seconds are those of the process and its threads, measured when the text arrives; on a busy machine
-they are steadier than the wall clock. The session is not part of it: it is opened after the first frame.
+Both are started in turns as fresh processes on a 120 by 36 pseudo-terminal. A frame counts as there when its first
+real text has arrived. CPU seconds are those of the process and its threads, measured when the text arrives; on a busy
+machine they are steadier than the wall clock. The session is not part of it: it is opened after the first frame.
 """
 
 from __future__ import annotations
