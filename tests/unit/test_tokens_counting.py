@@ -193,6 +193,15 @@ def test_an_engine_that_fails_on_a_text_leaves_it_to_the_reference(by_split, mon
     assert counter.count(["one two"]) == [len(tokenizer.encode("one two"))]
 
 
+def test_a_run_that_cannot_be_cut_is_left_to_the_reference(by_split, monkeypatch):
+    tokenizer = by_split["llama-3"]
+    counter = batch_counter(tokenizer, optional=False)
+    monkeypatch.setattr(type(counter), "_ranks", lambda self, text: pytest.fail("given to the fast engine"))
+    text = " " * 1_100_000 + "x"
+    assert counter.count([text]) == [len(tokenizer.encode(text))]
+    assert not counter.dropped
+
+
 def test_long_texts_are_cut_without_changing_the_count(tmp_path, monkeypatch):
     monkeypatch.setattr(counting, "LONG_CHARACTERS", 50)
     (tmp_path / "wordpiece.json").write_text(word_piece_json(), encoding="utf-8")

@@ -31,6 +31,8 @@ LONG_CHARACTERS = 65_536
 """Longer texts are cut where that changes no token: it is faster, lighter and can be stopped."""
 
 _CHECK_CHARACTERS = 100_000
+# Regular expressions of other engines give up on runs of about a million characters of one kind.
+_UNCUT_CHARACTERS = 4 * LONG_CHARACTERS
 _USED_BYTES = (*range(0xC0), *range(0xC2, 0xF5))
 """The bytes that occur in UTF-8."""
 
@@ -126,7 +128,7 @@ class _FastCounter(BatchCounter):
         if not self.dropped and self._left_to_check > 0:
             with self._lock:
                 self._check_some(parts)
-        if not self.dropped:
+        if not self.dropped and not any(len(part) > _UNCUT_CHARACTERS for part in parts):
             try:
                 return self._count_fast(parts)
             except (KeyboardInterrupt, SystemExit):
@@ -143,6 +145,8 @@ class _FastCounter(BatchCounter):
         for part in parts:
             if self._left_to_check <= 0 or self.dropped:
                 return
+            if len(part) > _UNCUT_CHARACTERS:
+                continue
             self._left_to_check -= len(part) + 1
             if not self._agrees([part]):
                 self._drop()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
+from weakref import WeakKeyDictionary
 
 from workbench.tokens.byte_pairs import BytePairTokenizer
 from workbench.tokens.huggingface import HuggingFaceTokenizer
@@ -60,8 +61,17 @@ class CutRule:
         return part[1:] if self.takes_space and not first else part
 
 
+_known: WeakKeyDictionary[TextTokenizer, Optional[CutRule]] = WeakKeyDictionary()
+
+
 def cut_rule(tokenizer: TextTokenizer) -> Optional[CutRule]:
-    """The rule for `tokenizer`, or None where no place is known to be safe."""
+    """The rule for `tokenizer`, or None where no place is known to be safe. Found once per tokenizer."""
+    if tokenizer not in _known:
+        _known[tokenizer] = _found(tokenizer)
+    return _known[tokenizer]
+
+
+def _found(tokenizer: TextTokenizer) -> Optional[CutRule]:
     if isinstance(tokenizer, BytePairTokenizer):
         return _of_encoding(tokenizer)
     if isinstance(tokenizer, HuggingFaceTokenizer):

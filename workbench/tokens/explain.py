@@ -11,6 +11,7 @@ import importlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
@@ -109,8 +110,7 @@ def explain_split(text: str, tokenizer: TextTokenizer, segmentations: int = 5) -
         )
     pieces = tokenizer.encode_pieces(text)  # refuses text without a UTF-8 form
     if isinstance(tokenizer, HuggingFaceTokenizer):
-        content = tokenizer.content()
-        return _File(tokenizer, content, segmentations).explain(text, pieces)
+        return _file_of(tokenizer).explain(text, pieces, segmentations)
     if isinstance(tokenizer, SentencePieceTokenizer):
         return _explain_processor(text, tokenizer, segmentations)
     if isinstance(tokenizer, BytePairTokenizer):
@@ -118,22 +118,27 @@ def explain_split(text: str, tokenizer: TextTokenizer, segmentations: int = 5) -
     raise WorkbenchError("unexplained", f"{tokenizer.name} is of a kind that is not explained.", "")
 
 
+@lru_cache(maxsize=2)
+def _file_of(tokenizer: HuggingFaceTokenizer) -> _File:
+    # Reading a large file's merges takes most of a second; one looks at many words of one tokenizer.
+    return _File(tokenizer)
+
+
 class _File:
     """A ``tokenizer.json``."""
 
-    def __init__(self, tokenizer: HuggingFaceTokenizer, content: dict[str, Any], segmentations: int) -> None:
+    def __init__(self, tokenizer: HuggingFaceTokenizer) -> None:
         self._backend = tokenizer.backend
-        self._content = content
-        self._model = content["model"]
+        self._content = tokenizer.content()
+        self._model = self._content["model"]
         self._kind = str(self._model.get("type") or "BPE")
-        self._segmentations = segmentations
         if self._kind == "BPE":
             pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in self._model["merges"])
             self._merges = {(left, right): rank for rank, (left, right) in enumerate(pairs)}
         elif self._kind not in ("Unigram", "WordPiece"):
             raise WorkbenchError("unexplained", f"{tokenizer.name} has a model of the kind {self._kind}.", "")
 
-    def explain(self, text: str, pieces: Sequence[Any]) -> SplitExplanation:
+    def explain(self, text: str, pieces: Sequence[Any], segmentations: int) -> SplitExplanation:
         words: list[WordExplanation] = []
         normalized = []
         added = {int(token["id"]): token["content"] for token in self._content.get("added_tokens") or []}
@@ -143,7 +148,7 @@ class _File:
         for piece in [*markers, None]:
             stretch = text[position : len(text) if piece is None else piece.start]
             if stretch:
-                shown, found = self._stretch(stretch)
+                shown, found = self._stretch(stretch, segmentations)
                 normalized.append(shown)
                 words += found
             if piece is not None:
@@ -153,13 +158,13 @@ class _File:
                 position = piece.end
         return SplitExplanation(self._kind, "".join(normalized), words)
 
-    def _stretch(self, text: str) -> tuple[str, list[WordExplanation]]:
+    def _stretch(self, text: str, segmentations: int) -> tuple[str, list[WordExplanation]]:
         normalizer, splitter = self._backend.normalizer, self._backend.pre_tokenizer
         normalized = normalizer.normalize_str(text) if normalizer is not None else text
         words = [word for word, _ in splitter.pre_tokenize_str(normalized)] if splitter is not None else [normalized]
-        return normalized, [self._word(word) for word in words if word]
+        return normalized, [self._word(word, segmentations) for word in words if word]
 
-    def _word(self, word: str) -> WordExplanation:
+    def _word(self, word: str, segmentations: int) -> WordExplanation:
         found = self._backend.model.tokenize(word)
         tokens, ids = [token.value for token in found], [int(token.id) for token in found]
         if self._kind == "BPE":
@@ -169,7 +174,7 @@ class _File:
             agrees = [step.token for step in steps] == tokens
             return WordExplanation(word, [], [], [], steps, tokens, ids, agrees, note)
         scores = {token: float(score) for token, score in self._model["vocab"]}
-        ways = _best_segmentations(word, scores, self._segmentations, bool(self._model.get("byte_fallback")))
+        ways = _best_segmentations(word, scores, segmentations, bool(self._model.get("byte_fallback")))
         agrees = bool(ways) and _with_unknown(ways[0].tokens, scores) == _with_unknown(tokens, scores)
         return WordExplanation(word, [], [], ways, [], tokens, ids, agrees, "")
 

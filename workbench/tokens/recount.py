@@ -117,13 +117,14 @@ class TextCounter:
     def _unchanged_after(self, text: str, rule: CutRule, used: int, position: int) -> tuple[list[_Part], int]:
         kept: list[_Part] = []
         end = len(text)
-        for part in reversed(self._parts[used:]):
+        # The part that began the text was encoded as such and has no place after another.
+        for part in reversed(self._parts[max(used, 1) :]):
             start = end - len(part.text)
             if start < position or not text.startswith(part.text, start):
                 break
             kept.append(part)
             end = start
-        # A part encoded as the first one has no place elsewhere, so 0 is no cut for `allows`.
+        # Nor has another part a place at the start: 0 is no cut for `allows`.
         while kept and not rule.allows(text, end):
             end += len(kept.pop().text)
         return kept[::-1], end
