@@ -48,6 +48,7 @@ REPORT: dict[str, Any] = {
             "evidence": {"torch.version.cuda": "13.0", "driver": "550.90.07", "nvidia-smi CUDA": "12.4"},
             "fix": ["pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126"],
             "source": "https://docs.nvidia.com/deploy/cuda-compatibility/",
+            "affects": ["chat", "vram"],
         },
         {
             "id": "bitsandbytes-cpu-fallback",
@@ -78,6 +79,95 @@ REPORT: dict[str, Any] = {
         "environment": {"CUDA_VISIBLE_DEVICES": None},
     },
 }
+
+HEALTHY: dict[str, Any] = {
+    "schema": 1,
+    "command": "doctor",
+    "verdict": "healthy",
+    "passed": 71,
+    "unknown": 13,
+    "findings": [],
+    "facts": {
+        "origin": "live",
+        "formats": [],
+        "platform": {
+            "system": "Linux", "os": "Ubuntu 24.04", "kernel": "6.8.0", "machine": "x86_64", "container": "",
+            "memory_total_bytes": 64 * GIB, "memlock_bytes": -1,
+            "disks": [
+                {"purpose": "HF cache", "path": "/home/ada/.cache/huggingface", "free_bytes": 410 * GIB},
+                {"purpose": "temp", "path": "/tmp", "free_bytes": 90 * GIB},
+            ],
+        },
+        "python": {"version": "3.12.4", "kind": "conda", "executable": "/opt/conda/envs/llm/bin/python"},
+        "torch": {
+            "installed": True, "version": "2.13.0+cu126", "build": "cuda", "cuda": "12.6", "cuda_available": True,
+            "arch_list": ["sm_80", "sm_86", "sm_90"], "kernel_ok": True, "import_seconds": 2.61,
+        },
+        "driver": {"version": "550.90.07", "cuda": "12.4", "error": None},
+        "gpus": [
+            {
+                "index": 0, "name": "NVIDIA RTX 3060", "compute_capability": "8.6", "memory_bytes": 12 * GIB,
+                "temperature_celsius": 41.0, "power_watts": 12.0, "processes": [],
+            }
+        ],
+        "packages": {"bitsandbytes": "0.50.2", "transformers": "5.23.0", "accelerate": "1.9.0", "peft": "0.18.0"},
+        "absent": ["flash-attn", "xformers"],
+        "environment": {"HF_TOKEN": "hf_…(masked)"},
+        "probes": [
+            {"step": "torch", "status": "passed", "seconds": 2.6, "detail": "2.13.0+cu126", "stderr": "line one\nline two"}
+        ],
+    },
+}  # fmt: skip
+
+ENVIRONMENTS: list[dict[str, Any]] = [
+    {
+        "python": "/home/ada/envs/train/bin/python", "name": "train", "kind": "venv", "python_version": "3.11.9",
+        "torch": "2.13.0+cu130", "torch_build": "cuda", "cuda": "13.0", "current": True, "broken": "",
+    },
+    {
+        "python": "/opt/conda/envs/llm/bin/python", "name": "llm", "kind": "conda", "python_version": "3.12.4",
+        "torch": "2.13.0+cu126", "torch_build": "cuda", "cuda": "12.6", "current": False, "broken": "",
+    },
+    {
+        "python": "/home/ada/lab/.venv/bin/python", "name": "lab/.venv", "kind": "uv", "python_version": "3.10.2",
+        "torch": "2.9.1+cpu", "torch_build": "cpu", "cuda": None, "current": False,
+        "broken": "its base interpreter /opt/python3.10 is gone",
+    },
+    {
+        "python": "/usr/bin/python3", "name": "system", "kind": "system", "python_version": "3.12.3",
+        "torch": None, "torch_build": None, "cuda": None, "current": False, "broken": "",
+    },
+]  # fmt: skip
+
+DIFFERENCES: list[dict[str, Any]] = [
+    {"name": "torch.cuda", "left": "13.0", "right": "12.6", "explains": ["driver-too-old-for-wheel-cuda"]},
+    {"name": "torch.version", "left": "2.13.0+cu130", "right": "2.13.0+cu126", "explains": []},
+    {"name": "python.version", "left": "3.11.9", "right": "3.12.4", "explains": []},
+    {"name": "packages.peft", "left": "not installed", "right": "0.18.0", "explains": []},
+]
+
+SELF_TEST: list[dict[str, Any]] = [
+    {
+        "step": "gpu", "status": "failed", "seconds": 1.84, "memory_bytes": 410 * MIB,
+        "detail": "RuntimeError: the NVIDIA driver on your system is too old", "explained_by": "driver-too-old-for-wheel-cuda",
+    },
+    {
+        "step": "load-4bit", "status": "passed", "seconds": 0.93, "memory_bytes": 620 * MIB, "detail": "NF4 on the CPU",
+        "explained_by": None,
+    },
+    {
+        "step": "inference", "status": "passed", "seconds": 0.41, "memory_bytes": 655 * MIB, "detail": "8 tokens",
+        "explained_by": None,
+    },
+    {
+        "step": "lora", "status": "passed", "seconds": 0.12, "memory_bytes": 660 * MIB, "detail": "r 4, plain layer",
+        "explained_by": None,
+    },
+    {
+        "step": "train-step", "status": "passed", "seconds": 0.77, "memory_bytes": 812 * MIB, "detail": "loss 6.21",
+        "explained_by": None,
+    },
+]  # fmt: skip
 
 MODELS: list[dict[str, Any]] = [
     {
@@ -262,6 +352,15 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
         protocol.Diagnosed(REPORT),
     ],
     protocol.DiagnoseText: lambda request: [protocol.Diagnosed(REPORT)],
+    protocol.ListEnvironments: lambda request: [
+        protocol.JobProgressed("environments", 12, None, "files"),
+        protocol.EnvironmentsListed(ENVIRONMENTS),
+    ],
+    protocol.CompareReports: lambda request: [protocol.ReportsCompared(DIFFERENCES)],
+    protocol.RunSelfTest: lambda request: [
+        *(protocol.SelfTestStepped(step) for step in SELF_TEST),
+        protocol.SelfTested(SELF_TEST),
+    ],
     protocol.ListModels: lambda request: [protocol.ModelsListed(MODELS)],
     protocol.CountTokens: count_reply,
     protocol.InspectModel: lambda request: [

@@ -23,12 +23,16 @@ class ScriptedSession:
     Attributes:
         requests: every request that arrived, in order.
         opened: how often a client connected.
+        others: the sessions of other interpreters, by path; one that examines a healthy environment when not given.
+        asked_others: the interpreters that were connected to, in order.
     """
 
     def __init__(self, status: protocol.SessionStatus = data.STATUS) -> None:
         self.status = status
         self.requests: list[protocol.Request] = []
         self.opened = 0
+        self.others: dict[str, ScriptedSession] = {}
+        self.asked_others: list[str] = []
         self.refuse: Exception | None = None
         self._scripts: dict[type[protocol.Request], Script] = dict(data.SCRIPTS)
         self._gates: dict[tuple[type[protocol.Request], int], asyncio.Event] = {}
@@ -83,6 +87,14 @@ class ScriptedSession:
         client = SessionClient(theirs, sanitize=True)
         await client.greet("tui", watch=True)
         return client
+
+    async def open_other(self, python: str) -> SessionClient:
+        """A client of another interpreter's session, as `workbench.ui.run` gives one."""
+        self.asked_others.append(python)
+        if python not in self.others:
+            self.others[python] = other = ScriptedSession()
+            other.script(protocol.Diagnose, lambda request: [protocol.Diagnosed(data.HEALTHY)])
+        return await self.others[python].open()
 
     async def describe_loss(self, client: SessionClient) -> SessionLost:
         return SessionLost("The model session died: ended by SIGKILL.", "last line of the log")

@@ -18,10 +18,32 @@ from tests.stubs import scripted_data as data
 from tests.stubs.scripted_session import ScriptedSession
 from workbench.settings import Settings
 from workbench.ui.app import WorkbenchApp
-from workbench.ui.gauges import Gauges, GpuGauge
+from workbench.ui.gauges import Gauges, GpuGauge, GpuHolder
 
 BASELINE_TEXTUAL = "8.2.8"
 GAUGES = Gauges(gpus=(GpuGauge("NVIDIA L4", int(5.7 * 2**30), int(22.5 * 2**30), 35),))
+
+WAVE = (0, 5, 20, 45, 70, 90, 100, 100, 95, 80, 60, 40, 25, 10, 0, 0, 15, 55, 85, 35)
+TWO_GPUS = Gauges(
+    gpus=(
+        GpuGauge(
+            "NVIDIA GeForce RTX 4090",
+            int(21.3 * 2**30),
+            24 * 2**30,
+            35,
+            64,
+            287,
+            450,
+            (
+                GpuHolder(4242, "python train.py · ada", int(15.2 * 2**30)),
+                GpuHolder(977, "", int(6.1 * 2**30)),
+            ),
+            WAVE,
+            tuple(range(0, 100, 5)),
+        ),
+        GpuGauge("NVIDIA GeForce RTX 3060", int(0.4 * 2**30), 12 * 2**30, 0, 38, 12, 170, (), (0,) * 20, (5,) * 20),
+    )
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +78,7 @@ def make_app() -> MakeApp:
         chosen = {
             "settings": Settings(),
             "describe_loss": session.describe_loss,
+            "open_other": session.open_other,
             "make_gauges": lambda: lambda: GAUGES,
             "remember": False,
             **options,

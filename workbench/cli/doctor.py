@@ -51,11 +51,12 @@ def command(common: Common, source: str, compare: str, self_test: bool, markdown
     report = with_session(common, diagnose)
     if compare:
         report["comparison"] = _compare(common, report, compare, light)
+        report["compared_with"] = compare
     if common.as_json:
         print_json("doctor", report)
     else:
         print_text(sanitize(to_markdown(report) if markdown else to_text(report)))
-        if compare:
+        if compare and not markdown:
             _print_comparison(report["comparison"], compare)
     return 1 if report["verdict"] == "broken" else 0
 

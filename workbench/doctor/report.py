@@ -179,9 +179,22 @@ def to_markdown(report: Json) -> str:
     if steps:
         lines += ["", "### Self-test", "", "| step | result | seconds | |", "|---|---|---|---|"]
         lines += [f"| {s['step']} | {s['status']} | {s['seconds']:.2f} | {_cell(s['detail'])} |" for s in steps]
+    if report.get("comparison") is not None:
+        lines += _comparison_markdown(report["comparison"], str(report.get("compared_with") or "another environment"))
     lines += _details("Environment variables", [f"{k}={v}" for k, v in report["facts"]["environment"].items()])
     lines += _details("Packages", [f"{k}=={v}" for k, v in report["facts"]["packages"].items()])
     return "\n".join(lines) + "\n"
+
+
+def _comparison_markdown(differences: list[Json], other: str) -> list[str]:
+    if not differences:
+        return ["", f"### Nothing differs from {_cell(other)}"]
+    lines = ["", f"### Compared with {_cell(other)}", "", "| differs | here | there | explains |", "|---|---|---|---|"]
+    for item in differences:
+        cells = (item["name"], one_line(item["left"] or "", 200), one_line(item["right"] or "", 200))
+        explains = ", ".join(f"`{cause}`" for cause in item["explains"])
+        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} | {explains} |")
+    return lines
 
 
 def _finding_markdown(finding: Json) -> list[str]:

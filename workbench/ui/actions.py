@@ -103,12 +103,20 @@ ACTIONS: tuple[Action, ...] = (
         priority=True,
         palette=False,
     ),
-    Action("doctor-again", "r", "again", "Examine again", "Examine the environment anew.", "doctor", "again"),
-    Action("doctor-copy", "y", "copy", "Copy the fix", "Copy the selected finding's fix.", "doctor", "copy fix"),
-    Action("doctor-export", "e", "export", "Export Markdown", "Write the report to a file.", "doctor", "export"),
+    Action("doctor-self-test", "t", "self_test", "Run the self-test", "Five real steps.", "doctor", "self-test"),
+    Action("doctor-environments", "v", "environments", "Examine another one", "Of this box.", "doctor", "environments"),
+    Action("doctor-compare", "c", "compare", "Compare", "With another environment or a paste.", "doctor", "compare"),
     Action(
         "doctor-paste", "p", "paste_report", "Examine a pasted report", "Of another machine.", "doctor", "paste report"
     ),
+    Action("doctor-export", "e", "export", "Export Markdown", "Write the report to a file.", "doctor", "export"),
+    Action("doctor-export-json", "E", "export_json", "Export JSON", "What workbench doctor --json gives.", "doctor"),
+    Action("doctor-again", "r", "again", "Examine again", "Examine the environment anew.", "doctor"),
+    Action("doctor-own", "b", "own", "Back to the own one", "From another environment or a paste.", "doctor"),
+    Action("doctor-copy", "y", "copy", "Copy the fix", "Or whatever the cursor is on.", "doctor"),
+    Action("doctor-copy-report", "Y", "copy_report", "Copy the whole report", "As Markdown, for an issue.", "doctor"),
+    Action("doctor-search", "slash", "search", "Search", "In findings and facts.", "doctor"),
+    Action("doctor-stop", "escape", "stop", "Stop or go back", "A self-test, a search, a comparison.", "doctor"),
     Action("tokens-edit", "i", "edit", "Edit the text", "Move into the text.", "tokens", "edit"),
     Action(
         "tokens-special", "s", "toggle_special", "Count special tokens", "With or without them.", "tokens", "special"

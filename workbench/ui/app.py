@@ -23,12 +23,13 @@ from workbench.settings import Settings, save_setting
 from workbench.ui.actions import ACTIONS, APP, BENCHES, Action, bindings_of, unknown_key_settings
 from workbench.ui.bench import Bench
 from workbench.ui.gauges import Gauges, GaugeThread, ReadGauges, gauge_reader
-from workbench.ui.link import DescribeLoss, OpenSession, SessionLink, told_by_client
+from workbench.ui.link import DescribeLoss, OpenOther, OpenSession, SessionLink, told_by_client
 from workbench.ui.main_screen import MainScreen
 from workbench.ui.safety import with_control_filter
 from workbench.ui.session_state import Attached, Attaching, Lost, ModelChosen, SessionEvent, SessionState, reduce
 from workbench.ui.terminal_keys import let_alt_digits_through
 from workbench.ui.theme import LoadedThemes, load_themes, theme_or_fallback
+from workbench.ui.widgets.key_bar import SHOWN
 
 SECOND_PRESS_SECONDS = 5.0
 SHUTDOWN_WAIT_SECONDS = 2.0
@@ -42,6 +43,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         settings: the user's settings.
         open_session: connects to the session, starting it when there is none; called after the first frame.
         describe_loss: says why the worker behind a lost client is gone.
+        open_other: connects to a session of another interpreter, to examine that one.
         bench: the bench to open; the last one when empty.
         model: the model to choose; the loaded one, else the last one, when empty.
         theme: theme for this run; the one of the settings when empty.
@@ -67,6 +69,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         open_session: OpenSession,
         *,
         describe_loss: DescribeLoss = told_by_client,
+        open_other: OpenOther | None = None,
         bench: str = "",
         model: str = "",
         theme: str = "",
@@ -76,7 +79,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self._first_theme, self._theme_problem = theme_or_fallback(theme or settings.ui.theme)
         super().__init__()
         self.settings = settings
-        self.link = SessionLink(open_session, describe_loss)
+        self.link = SessionLink(open_session, describe_loss, open_other)
         self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
         self.last_error: WorkbenchError | None = None
         benches = [name for name, _, _ in BENCHES]
@@ -383,7 +386,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         for action in ACTIONS:
             if action.palette:
-                keys = action.keys.replace(",", " ").replace("question_mark", "?").replace("exclamation_mark", "!")
+                keys = " ".join(SHOWN.get(key, key) for key in action.keys.split(",") if key)
                 help_line = f"{action.help}  {keys}" if keys else action.help
                 yield SystemCommand(action.palette_title, help_line, self._runner(action))
 

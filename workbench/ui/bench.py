@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from workbench.errors import WorkbenchError
+from workbench.ui.gauges import Gauges
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import SessionState
 
@@ -39,6 +40,7 @@ class Bench(Vertical, can_focus=True):
     """Whether the worker should import torch when this bench is first shown."""
 
     session: reactive[SessionState] = reactive(SessionState)
+    gauges: reactive[Gauges | None] = reactive(None)
 
     class Failed(Message):
         """Something failed; the app keeps it for its details screen."""

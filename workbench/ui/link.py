@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from workbench.errors import WorkbenchError
+
 if TYPE_CHECKING:
     from workbench.session.client import SessionClient, SessionLost
     from workbench.session.protocol import Event, Reply, Request
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="Reply")
 
 OpenSession: TypeAlias = "Callable[[], Awaitable[SessionClient]]"
+OpenOther: TypeAlias = "Callable[[str], Awaitable[SessionClient]]"
+"""Connects to a session of the interpreter named, starting it when there is none."""
 DescribeLoss: TypeAlias = "Callable[[SessionClient], Awaitable[SessionLost]]"
 
 
@@ -34,10 +38,17 @@ class SessionLink:
     Args:
         open_session: gives a greeted client that watches broadcasts.
         describe_loss: says why the worker behind a lost client is gone.
+        open_other: gives a client of another interpreter's session; None where there is only this one.
     """
 
-    def __init__(self, open_session: OpenSession, describe_loss: DescribeLoss = told_by_client) -> None:
+    def __init__(
+        self,
+        open_session: OpenSession,
+        describe_loss: DescribeLoss = told_by_client,
+        open_other: OpenOther | None = None,
+    ) -> None:
         self._open = open_session
+        self._open_other = open_other
         self._describe = describe_loss
         self._client: SessionClient | None = None
         self._warmed: SessionClient | None = None
@@ -98,6 +109,37 @@ class SessionLink:
         client = self._client
         if client is None:
             raise _session_lost()
+        return await self._conversation(client, request, expected, on_event)
+
+    async def ask_interpreter(
+        self, python: str, request: Request, expected: type[R], on_event: Callable[[Event], None] | None = None
+    ) -> R:
+        """As `ask`, but in a session of another interpreter, which ends again if this started it.
+
+        Raises:
+            WorkbenchError: as the worker says, or why there is none under that interpreter.
+            JobCancelled: the request was stopped.
+        """
+        from workbench.session.client import SessionLost
+        from workbench.session.protocol import Shutdown
+
+        if self._open_other is None:
+            raise WorkbenchError("no-session", f"{python} cannot be asked from here.", "Start workbench --python PATH.")
+        client = await self._open_other(python)
+        try:
+            return await self._conversation(client, request, expected, on_event)
+        except SessionLost:
+            lost = await self._describe(client)
+            # Of its own kind: the app's session is still there.
+            raise WorkbenchError("other-session-lost", f"{python}: {lost.message}", lost.remedy, lost.details) from None
+        finally:
+            if client.process is not None:
+                client.send(Shutdown())
+            await client.close()
+
+    async def _conversation(
+        self, client: SessionClient, request: Request, expected: type[R], on_event: Callable[[Event], None] | None
+    ) -> R:
         call = client.start(request)
         try:
             async for event in call.events():

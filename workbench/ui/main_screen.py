@@ -62,6 +62,10 @@ class MainScreen(Screen[None]):
         for bench in self.query(Bench):
             bench.session = session
 
+    def watch_gauges(self, gauges: Gauges | None) -> None:
+        for bench in self.query(Bench):
+            bench.gauges = gauges
+
     def on_mount(self) -> None:
         self.query_one(BenchStrip).current = self.current
 
@@ -87,6 +91,7 @@ class MainScreen(Screen[None]):
             opening = self.query("#opening")
             bench = bench_class(name)(self._link)
             bench.set_reactive(Bench.session, self.session)
+            bench.set_reactive(Bench.gauges, self.gauges)
             await self.query_one("#benches").mount(bench)
             await opening.remove()
         elif not bench.display:

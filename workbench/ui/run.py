@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from workbench.session.client import SessionClient, SessionLost
     from workbench.session.launch import SessionOptions
 
+OTHER_WORKER_SECONDS = 60.0
+"""A worker that was started only to examine its interpreter ends at once; this is for when nobody is left to say so."""
+
 
 def run_app(
     options: SessionOptions | Callable[[], SessionOptions],
@@ -51,8 +54,19 @@ def run_app(
 
         return await describe_loss(client)
 
+    async def open_other(python: str) -> SessionClient:
+        from workbench.session.launch import open_session, options_for
+
+        return await open_session(options_for(python=python, keep_worker_seconds=OTHER_WORKER_SECONDS), watch=False)
+
     app = WorkbenchApp(
-        settings or load_settings(), open_now, describe_loss=explain, bench=bench, model=model, theme=theme
+        settings or load_settings(),
+        open_now,
+        describe_loss=explain,
+        open_other=open_other,
+        bench=bench,
+        model=model,
+        theme=theme,
     )
     code = app.run(mouse=mouse)
     if app.return_code:

@@ -130,8 +130,9 @@ def _environment(status: SessionStatus | None) -> list[Content]:
 def _memory(gauges: Gauges | None) -> list[Content]:
     if gauges is None:
         return [Content("")]
-    if gauges.gpus:
-        gpu = max(gauges.gpus, key=lambda reading: reading.used_bytes)
+    gpus = [gpu for gpu in gauges.gpus if gpu.total_bytes]
+    if gpus:
+        gpu = max(gpus, key=lambda reading: reading.used_bytes)
         name, used, total = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce "), gpu.used_bytes, gpu.total_bytes
         load = f"  GPU {gpu.utilization_percent} %" if gpu.utilization_percent is not None else ""
     else:
@@ -143,7 +144,7 @@ def _memory(gauges: Gauges | None) -> list[Content]:
     return [
         Content.assemble(numbers, " ", bar(fraction, 10, level), (load, "$muted")),
         Content.assemble(numbers, (load, "$muted")),
-        Content("") if not gauges.gpus else numbers,
+        Content("") if not gpus else numbers,
         Content(""),
     ]
 

@@ -1,89 +1,167 @@
-"""A doctor's report as rows and as text to copy; pure functions of the report's JSON."""
+"""A doctor's report as a verdict, as rows of findings, and a finding in full; pure functions of the report's JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from textual.content import Content
 
-from workbench.text import format_bytes, one_line
+from workbench.text import format_bytes
+from workbench.ui.actions import BENCH_TITLES
+from workbench.ui.benches.doctor_facts import show_value
+from workbench.ui.benches.doctor_subject import Subject
 from workbench.ui.widgets.bars import left
 from workbench.ui.widgets.row_list import Row
 
-NAME_WIDTH = 24
+Report = dict[str, Any]
+Finding = dict[str, Any]
+
+MARKS = {
+    "error": ("✖", "error", "$bad"),
+    "warning": ("⚠", "warning", "$warn"),
+    "info": ("·", "note", "$muted"),
+}
+VERDICTS = {
+    "healthy": ("✔", "healthy", "$good", "Nothing is in the way of running and fine-tuning models here."),
+    "degraded": ("⚠", "degraded", "$warn", "It works, but not as it could."),
+    "broken": ("✖", "broken", "$bad", "Something is in the way; the first finding is the cause."),
+}
+NOTHING_RECOGNISED = (
+    "Nothing in the paste is a report or a message that is known here. Paste what collect_env, nvidia-smi, pip list or "
+    "python -m bitsandbytes printed."
+)
+COMPANIONS = ("transformers", "tokenizers", "accelerate", "bitsandbytes", "peft", "trl", "safetensors", "numpy")
 
 
-def show_value(value: Any, limit: int = 200) -> str:
-    """A fact in words; an unknown one says so."""
-    if value is None:
-        return "unknown"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return one_line(", ".join(f"{key} {show_value(item, 60)}" for key, item in value.items()), limit) or "none"
-    if isinstance(value, (list, tuple)):
-        return one_line(", ".join(show_value(item, 120) for item in value), limit) or "none"
-    text = str(value)
-    return text if len(text) <= limit and "\n" not in text else one_line(text, limit)
+def findings_of(report: Report) -> list[Finding]:
+    """The findings, in the report's order."""
+    return list(report.get("findings") or ())
 
 
-def _value_of(name: str, value: Any) -> str:
-    if name.endswith("_bytes") and isinstance(value, int) and value >= 0:
-        return format_bytes(value)
-    return show_value(value)
+def recognised(report: Report, subject: Subject) -> bool:
+    """Whether a paste held anything to judge; an empty one must not be called healthy."""
+    facts = report.get("facts") or {}
+    return not subject.text or bool(facts.get("formats") or facts.get("errors") or report.get("findings"))
 
 
-def _label(name: str) -> str:
-    return name.removesuffix("_bytes").replace("_", " ")
+def verdict(report: Report, subject: Subject, final: bool) -> Content:
+    """The verdict as a sentence, with how much was found."""
+    if final and not recognised(report, subject):
+        return Content.assemble(("? unknown", "bold $warn"), "  ", NOTHING_RECOGNISED)
+    findings = findings_of(report)
+    word_of = str(report.get("verdict") or "")
+    mark, word, style, sentence = VERDICTS.get(word_of, ("·", word_of or "unknown", "$muted", ""))
+    if findings and word_of in ("broken", "degraded"):
+        sentence = str(findings[0].get("title") or sentence)
+    counts = _counts(findings) + ("" if final else " · still examining, escape stops")
+    return Content.assemble((f"{mark} {word}", f"bold {style}"), "  ", sentence, ("  " + counts, "$muted"))
 
 
-def fact_rows(facts: dict[str, Any], opened: set[str]) -> Iterator[Row]:
-    """Groups of facts, folded unless their key is in `opened`; unknown facts are left out of the count."""
-    for group, value in facts.items():
-        key = f"facts:{group}"
-        items = _items(value)
-        if not items:
-            yield Row(f"fact:{group}", _fact_line(_label(group), _value_of(group, value), "  "), value)
-            continue
-        mark = "▾ " if key in opened else "▸ "
-        yield Row(key, _fact_line(_label(group), _summary(group, value), mark), value)
-        if key in opened:
-            for name, item in items:
-                yield Row(f"fact:{group}.{name}", _fact_line("  " + _label(name), _value_of(name, item), "  "), item)
+def _counts(findings: Sequence[Finding]) -> str:
+    parts = []
+    for severity, one, many in (
+        ("error", "error", "errors"),
+        ("warning", "warning", "warnings"),
+        ("info", "note", "notes"),
+    ):
+        count = sum(finding.get("severity") == severity for finding in findings)
+        if count:
+            parts.append(f"{count} {one if count == 1 else many}")
+    return " · ".join(parts)
 
 
-def _items(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return list(value.items())
-    if isinstance(value, (list, tuple)):
-        return [(str(i), item) for i, item in enumerate(value)]
-    return []
+def finding_rows(report: Report, subject: Subject, search: str = "") -> Iterator[Row]:
+    """The findings that match, then what was found in order."""
+    words = search.lower().split()
+    findings = findings_of(report)
+    for finding in findings:
+        if all(word in _searchable(finding) for word in words):
+            yield Row(f"finding:{finding.get('id')}", _finding_line(finding), finding)
+    if search:
+        return
+    if not findings and report.get("verdict") and recognised(report, subject):
+        yield Row("finding:none", Content.assemble(("✔ ", "$good"), "nothing found wrong"), {})
+    if report.get("passed"):
+        unknown = report.get("unknown") or 0
+        told = f"{report['passed']} checks" + (f", {unknown} could not be judged" if unknown else "")
+        yield Row("finding:passed", Content.assemble(("✔ ", "$good"), left("passed", 8, "$good"), f" {told}"), {})
 
 
-def _summary(group: str, value: Any) -> str:
-    items = _items(value)
-    if isinstance(value, dict):
-        for name in ("version", "os", "cuda"):
-            if value.get(name):
-                return show_value(value[name])
-        known = sum(item is not None for _, item in items)
-        return f"{known} known" if known < len(items) else f"{known} entries"
-    names = [str(item.get("name")) for _, item in items if isinstance(item, dict) and item.get("name")]
-    return ", ".join(names) if names else f"{len(items)} entries"
+def _searchable(finding: Finding) -> str:
+    evidence = finding.get("evidence") or {}
+    parts = [finding.get(name) or "" for name in ("id", "severity", "title", "why")]
+    return " ".join(map(str, (*parts, *evidence, *evidence.values(), *(finding.get("fix") or ())))).lower()
 
 
-def _fact_line(name: str, value: str, mark: str) -> Content:
-    style = "$muted" if value == "unknown" else ""
-    return Content.assemble((mark, "$accent"), left(name, NAME_WIDTH, "$muted"), " ", (value, style))
+def _finding_line(finding: Finding) -> Content:
+    mark, word, style = MARKS.get(str(finding.get("severity")), MARKS["info"])
+    if finding.get("caused_by"):
+        mark, word, style = "↳", "follows", "$muted"
+    return Content.assemble(
+        (f"{mark} ", style), left(word, 8, style), " ", str(finding.get("title") or finding.get("id"))
+    )
 
 
-def fix_text(finding: dict[str, Any]) -> str:
+def finding_detail(finding: Finding, report: Report) -> Content:
+    """A finding in full: fix, reason, evidence, what it follows from, what follows from it, what it breaks, source."""
+    _, word, style = MARKS.get(str(finding.get("severity")), MARKS["info"])
+    blocks: list[Content] = [
+        Content.assemble((str(finding.get("title") or ""), "bold"), "\n", (f"{word} · {finding.get('id')}", style))
+    ]
+    fix = finding.get("fix") or []
+    if fix:
+        steps = Content("\n").join(Content.assemble("  ", (str(step), "$accent")) for step in fix)
+        blocks.append(Content.assemble(("FIX", "bold $muted"), ("   y copies", "$muted"), "\n", steps))
+    if finding.get("why"):
+        blocks.append(Content.assemble(("WHY", "bold $muted"), "\n", str(finding["why"])))
+    evidence = finding.get("evidence") or {}
+    if evidence:
+        seen = Content("\n").join(
+            Content.assemble("  ", (f"{key}  ", "$muted"), show_value(value, 400)) for key, value in evidence.items()
+        )
+        blocks.append(Content.assemble(("SEEN", "bold $muted"), "\n", seen))
+    if finding.get("caused_by"):
+        blocks.append(
+            Content.assemble(("FOLLOWS FROM", "bold $muted"), "\n", title_of(report, str(finding["caused_by"])))
+        )
+    followers = [str(f.get("title")) for f in findings_of(report) if f.get("caused_by") == finding.get("id")]
+    if followers:
+        lines = Content("\n").join(Content.assemble(("  ↳ ", "$muted"), title) for title in followers)
+        blocks.append(Content.assemble(("WHAT FOLLOWS", "bold $muted"), "\n", lines))
+    if finding.get("affects"):
+        benches = " · ".join(BENCH_TITLES.get(str(name), str(name)) for name in finding["affects"])
+        blocks.append(Content.assemble(("AFFECTS", "bold $muted"), "  ", benches))
+    if finding.get("source"):
+        blocks.append(Content.assemble(("source  ", "$muted"), str(finding["source"])))
+    return Content("\n\n").join(blocks)
+
+
+def finding_preview(finding: Finding, report: Report, first: bool) -> Content:
+    """What fits in a few lines under the list: the fix, then the reason. The first one's title is the verdict."""
+    lines: list[Content] = []
+    if not first:
+        lines.append(Content.styled(str(finding.get("title") or ""), "bold"))
+    for number, step in enumerate(finding.get("fix") or ()):
+        label = "FIX   " if number == 0 else "      "
+        hint = ("   y copies", "$muted") if number == 0 else ""
+        lines.append(Content.assemble((label, "bold $muted"), (str(step), "$accent"), hint))
+    if finding.get("caused_by"):
+        lines.append(Content.assemble(("FROM  ", "bold $muted"), title_of(report, str(finding["caused_by"]))))
+    if finding.get("why"):
+        lines.append(Content.assemble(("WHY   ", "bold $muted"), str(finding["why"])))
+    return Content("\n").join(lines)
+
+
+def title_of(report: Report, finding_id: str) -> str:
+    """The title of a finding, or its id where the report has no such finding."""
+    found = next((finding for finding in findings_of(report) if finding.get("id") == finding_id), None)
+    return str((found or {}).get("title") or finding_id)
+
+
+def fix_text(finding: Finding) -> str:
     """The steps of a fix, one a line, ready to paste into a shell."""
     return "\n".join(str(step) for step in finding.get("fix") or [])
-
-
-COMPANIONS = ("transformers", "tokenizers", "accelerate", "bitsandbytes", "peft", "trl", "safetensors", "numpy")
 
 
 def at_a_glance(facts: dict[str, Any]) -> Content:
@@ -93,11 +171,13 @@ def at_a_glance(facts: dict[str, Any]) -> Content:
     gpus = [f"{gpu.get('name')} {format_bytes(gpu.get('memory_bytes') or 0)}" for gpu in facts.get("gpus") or []]
     kind = f" ({python['kind']})" if python.get("kind") else ""
     cuda = f"CUDA {torch['cuda']}" if torch.get("cuda") else f"{torch['build']} build" if torch.get("build") else ""
+    version = torch.get("version") or ("not installed" if torch.get("installed") is False else "")
+    no_gpus = ["none"] if facts.get("gpus") is not None else []
     lines: list[tuple[str, list[Any]]] = [
         ("system", [platform.get("os"), platform.get("kernel"), platform.get("machine")]),
         ("python", [python.get("version") and f"{python['version']}{kind}", python.get("executable")]),
-        ("torch", [torch.get("version") or "not installed", cuda]),
-        ("GPU", gpus or ["none"]),
+        ("torch", [version, cuda]),
+        ("GPU", gpus or no_gpus),
         ("driver", [driver.get("version"), driver.get("cuda") and f"up to CUDA {driver['cuda']}"]),
         ("packages", [f"{name} {packages[name]}" for name in COMPANIONS if packages.get(name)]),
     ]

@@ -12,9 +12,9 @@ from textual.widgets import Static
 from workbench.ui.actions import APP, BENCH_TITLES, Action, actions_of
 from workbench.ui.screens.dialog import Dialog
 from workbench.ui.widgets.bars import left
+from workbench.ui.widgets.key_bar import SHOWN
 from workbench.ui.widgets.row_list import Row, RowList, gap, heading
 
-SHOWN_KEYS = {"question_mark": "?", "exclamation_mark": "!"}
 EVERYWHERE = (
     ("↑ ↓  k j", "move the cursor"),
     ("enter", "choose, open, send"),
@@ -70,7 +70,7 @@ class HelpScreen(Dialog[None]):
 
     def _row(self, action: Action) -> Row:
         keys = self._keymap.get(action.id, action.keys).split(",")
-        shown = "  ".join(SHOWN_KEYS.get(key.strip(), key.strip()) for key in keys) or "palette"
+        shown = "  ".join(SHOWN.get(key.strip(), key.strip()) for key in keys) or "palette"
 
         def line(width: int) -> Content:
             parts: list[Content | tuple[str, str]] = [

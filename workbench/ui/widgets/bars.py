@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from textual.content import Content
 
@@ -18,6 +19,19 @@ def bar(fraction: float, width: int, style: str = "$accent") -> Content:
     if fraction > 0:
         filled = max(1, filled)
     return Content.assemble((FULL * filled, style), (EMPTY * (width - filled), "$faint"))
+
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(percents: Sequence[int], width: int, style: str = "$accent") -> Content:
+    """Readings in percent, the newest at the right; where there are more than cells, each cell is a mean."""
+    count = len(percents)
+    if count > width:
+        edges = [round(i * count / width) for i in range(width + 1)]
+        percents = [round(sum(percents[start:end]) / (end - start)) for start, end in pairwise(edges)]
+    marks = "".join(_LEVELS[min(7, max(0, percent * 8 // 100))] for percent in percents)
+    return Content.styled(" " * (width - len(marks)) + marks, style)
 
 
 def stacked_bar(parts: Sequence[int], capacity: int, width: int) -> Content:

@@ -39,7 +39,7 @@ class OneLine(Widget):
             return
         if new.is_same(old):
             return
-        start, end = _changed_cells(old, new, width)
+        start, end = changed_cells(old, new, width)
         self.refresh(Region(start, 0, max(1, end - start), 1))
 
     def render(self) -> Content:
@@ -54,7 +54,7 @@ class OneLine(Widget):
         return strips[0] if strips else Strip.blank(width, style.rich_style)
 
 
-def _changed_cells(old: Content, new: Content, width: int) -> tuple[int, int]:
+def changed_cells(old: Content, new: Content, width: int) -> tuple[int, int]:
     """First and last changed column, from a comparison of both lines character by character with their styles."""
     before, after = _characters(old), _characters(new)
     start = 0

@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
+
+from workbench.ui.widgets.one_line import changed_cells
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,18 @@ class RowList(ScrollView, can_focus=True):
         self.refresh()
         self.call_after_refresh(self._keep_visible)
         self._announce()
+
+    def replace_row(self, row: Row) -> None:
+        """Show a row anew under its key, painting no more cells than changed: for rows that live."""
+        width = self.scrollable_content_region.width
+        for index, old in enumerate(self._rows):
+            if old.key == row.key:
+                self._rows[index] = row
+                before, after = (item.content(width).truncate(width, ellipsis=True) for item in (old, row))
+                if not before.is_same(after):
+                    start, end = changed_cells(before, after, width)
+                    self.refresh(Region(start, index - self.scroll_offset.y, max(1, end - start), 1))
+                return
 
     def move_to(self, key: str) -> None:
         """Put the cursor on the row with this key, if it is there."""
