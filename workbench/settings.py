@@ -45,12 +45,23 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class TokenSettings:
+    """``[tokens]``: what the tokens bench compares."""
+
+    models: tuple[str, ...] = ()
+    """Tokenizers counted beside the chosen model's."""
+    prices: tuple[str, ...] = ()
+    """Price of a million input tokens by model, each ``"NAME=PRICE"``; the name ``*`` stands for all others."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a user can set, with what was wrong in the file as one line each."""
 
     session: SessionSettings = field(default_factory=SessionSettings)
     ui: UiSettings = field(default_factory=UiSettings)
     models: ModelSettings = field(default_factory=ModelSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
     keys: dict[str, str] = field(default_factory=dict)
     """``[keys]``: action id → key or comma-separated keys."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
@@ -90,7 +101,12 @@ def parse_settings(table: dict[str, Any], source: str = "settings.toml") -> Sett
     return Settings(**sections, warnings=tuple(warnings))
 
 
-_SECTIONS: dict[str, Any] = {"session": SessionSettings, "ui": UiSettings, "models": ModelSettings}
+_SECTIONS: dict[str, Any] = {
+    "session": SessionSettings,
+    "ui": UiSettings,
+    "models": ModelSettings,
+    "tokens": TokenSettings,
+}
 
 
 def _read_keys(value: dict[str, Any], source: str, warnings: list[str]) -> dict[str, str]:

@@ -312,6 +312,25 @@ def count_reply(request: protocol.CountTokens) -> list[protocol.Message]:
     return [protocol.TokensCounted({"texts": texts, "results": results})]
 
 
+def recount_reply(request: protocol.RecountTokens) -> list[protocol.Message]:
+    """The same counts, the second model's half as many again, and the tokens of the stretch asked for."""
+    asked = protocol.CountTokens([{"name": "", "text": request.text}], request.models[:1])
+    counted = count_reply(asked)[0]
+    assert isinstance(counted, protocol.TokensCounted)
+    first = counted.result["results"][0]
+    pieces = [
+        piece | {"spelling": piece["text"].replace(" ", "Ġ"), "bytes": len(piece["text"].encode()), "whole": True}
+        for piece in first.pop("pieces")
+    ]
+    results = []
+    for number, model in enumerate(request.models):
+        tokens = first["tokens"] + first["tokens"] * number // 2
+        ratios = {"characters_per_token": len(request.text) / max(1, tokens), "context_length": 8192 * (number + 1)}
+        results.append(first | ratios | {"model": model, "tokens": tokens})
+    shown = [piece for piece in pieces if piece["start"] < request.end and piece["end"] > request.start]
+    return [protocol.TokensRecounted(counted.result["texts"][0], results, shown)]
+
+
 def estimate_reply(request: protocol.EstimateMemory) -> list[protocol.Message]:
     """Weights by quantization, KV cache by lengths, against two GPUs."""
     plan = request.plan
@@ -363,6 +382,7 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     ],
     protocol.ListModels: lambda request: [protocol.ModelsListed(MODELS)],
     protocol.CountTokens: count_reply,
+    protocol.RecountTokens: recount_reply,
     protocol.InspectModel: lambda request: [
         protocol.JobProgressed("skeleton", 1, 2, "steps"),
         protocol.ModelInspected(INSPECTION | {"model": request.model}),

@@ -90,43 +90,9 @@ async def test_doctor_examines_a_pasted_report(session: ScriptedSession, make_ap
         await wait_until(pilot, lambda: "a pasted report" in screen_text(app))
 
 
-# --- Tokens ------------------------------------------------------------------------------------------------
-
-
-async def test_tokens_counts_what_is_typed_and_gathers_keys(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="tokens", model=MODEL)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
-        await pilot.press(*"Hello wonderful world")
-        await wait_until(pilot, lambda: "Hello·wonderful·world" in screen_text(app))
-        requests = session.asked(protocol.CountTokens)
-        assert requests[-1].texts == [{"name": "text", "text": "Hello wonderful world"}]
-        assert len(requests) < len("Hello wonderful world")
-        tokens = next(line for line in screen_text(app).splitlines() if line.strip().startswith("tokens "))
-        assert tokens.split()[1] == "3"
-
-
-async def test_tokens_keys_are_not_held_up_by_a_slow_count(session: ScriptedSession, make_app: MakeApp) -> None:
-    session.hold(protocol.CountTokens)
-    app = make_app(session, bench="tokens", model=MODEL)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
-        await pilot.press("a")
-        await wait_until(pilot, lambda: session.asked(protocol.CountTokens))
-        await pilot.press(*"bc")
-        assert app.query_one(TextArea).text == "abc"
-        await wait_until(pilot, lambda: session.asked(protocol.Cancel), "the count of a was cancelled")
-
-
-async def test_tokens_without_a_model_says_how_to_choose_one(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="tokens")
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: "ctrl+o chooses the model" in screen_text(app))
-
-
 async def test_a_failure_is_one_line_with_its_remedy(session: ScriptedSession, make_app: MakeApp) -> None:
     session.script(
-        protocol.CountTokens,
+        protocol.RecountTokens,
         lambda request: [protocol.Failed("no-tokenizer", "x has no tokenizer.", "Name one that has.", "trace")],
     )
     app = make_app(session, bench="tokens", model="x")

@@ -441,6 +441,32 @@ class TokensCounted(Reply):
 
 
 @dataclass(frozen=True)
+class RecountTokens(Request):
+    """Count a text that is being edited, at the price of the edit. Reply: `TokensRecounted`."""
+
+    text: str
+    models: list[str]
+    special: bool = False
+    """Add each tokenizer's own special tokens."""
+    selected: str = ""
+    """The model whose tokens are wanted; empty for counts only."""
+    start: int = 0
+    end: int = 0
+    """Characters of the text whose tokens are wanted."""
+
+
+@dataclass(frozen=True)
+class TokensRecounted(Reply):
+    figures: dict[str, Any]
+    """`workbench.tokens.count.TextFigures` as a dictionary."""
+    results: list[dict[str, Any]]
+    """By model, in the order asked for: the counts with ``context_length``, or ``error``."""
+    pieces: list[dict[str, Any]]
+    """Tokens of the stretch: ``id``, ``text`` as it is to be read, ``spelling``, ``start``, ``end``, ``bytes``,
+    ``special``, ``whole`` (False where it is no whole character)."""
+
+
+@dataclass(frozen=True)
 class MeasureDataset(Request):
     """Count every row of a data set. Events: `JobProgressed`, `DatasetUpdated`. Reply: `DatasetMeasured`.
 

@@ -118,10 +118,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("doctor-search", "slash", "search", "Search", "In findings and facts.", "doctor"),
     Action("doctor-stop", "escape", "stop", "Stop or go back", "A self-test, a search, a comparison.", "doctor"),
     Action("tokens-edit", "i", "edit", "Edit the text", "Move into the text.", "tokens", "edit"),
-    Action(
-        "tokens-special", "s", "toggle_special", "Count special tokens", "With or without them.", "tokens", "special"
-    ),
-    Action("tokens-clear", "x", "clear", "Clear the text", "Start with an empty text.", "tokens", "clear"),
+    Action("tokens-add", "a", "add", "Add a tokenizer", "Count under one more; remembered.", "tokens", "add"),
+    Action("tokens-remove", "delete,minus", "remove", "Remove a tokenizer", "The one under the cursor.", "tokens"),
+    Action("tokens-compare", "t", "compare", "Go to the tokenizers", "Then the arrow keys choose one.", "tokens"),
+    Action("tokens-walk", "p", "walk", "Walk the tokens", "The arrow keys move over them.", "tokens", "tokens"),
+    Action("tokens-special", "s", "toggle_special", "Count special tokens", "With or without them.", "tokens"),
+    Action("tokens-clear", "x", "clear", "Clear the text", "Start with an empty text.", "tokens"),
     Action("tokens-copy", "y", "copy", "Copy the figures", "Copy the counts.", "tokens", "copy"),
     Action(
         "architecture-toggle", "space", "unfold", "Open or fold", "The module under the cursor.", "architecture", "open"

@@ -296,6 +296,14 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     def copy_for_bench(self, message: Bench.CopyRequested) -> None:
         self.copy(message.text, message.what)
 
+    @on(Bench.SettingChanged)
+    def keep_setting(self, message: Bench.SettingChanged) -> None:
+        if self._remember:
+            try:
+                save_setting(message.section, message.key, message.value)
+            except WorkbenchError as error:
+                self.show_failure(error)
+
     @on(Bench.LoadRequested)
     def load_for_bench(self, message: Bench.LoadRequested) -> None:
         self.load_model(message.plan)

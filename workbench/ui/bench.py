@@ -64,6 +64,15 @@ class Bench(Vertical, can_focus=True):
             self.text = text
             self.what = what
 
+    class SettingChanged(Message):
+        """A value of the settings to remember for the next run."""
+
+        def __init__(self, section: str, key: str, value: object) -> None:
+            super().__init__()
+            self.section = section
+            self.key = key
+            self.value = value
+
     class LoadRequested(Message):
         """Load the chosen model, asking how, or as `plan` says."""
 

@@ -27,7 +27,7 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
         protocol.ListEnvironments,
         protocol.RunSelfTest,
     ),
-    "tokens": (protocol.CountTokens, protocol.MeasureDataset),
+    "tokens": (protocol.CountTokens, protocol.RecountTokens, protocol.MeasureDataset),
     "architecture": (protocol.InspectModel,),
     "vram": (protocol.EstimateMemory,),
     "chat": (

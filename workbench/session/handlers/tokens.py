@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -19,13 +21,17 @@ from workbench.session.protocol import (
     DatasetMeasured,
     DatasetUpdated,
     MeasureDataset,
+    RecountTokens,
     Request,
     TokensCounted,
+    TokensRecounted,
 )
 from workbench.session.runtime import Context, Handler, Runtime, Stage, quick
 from workbench.tokens.count import count_text, text_figures
 from workbench.tokens.dataset import MeasuredModel, measure_dataset
+from workbench.tokens.recount import TextCounter
 from workbench.tokens.tokenizer import TextTokenizer, load_tokenizer
+from workbench.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,85 @@ def _wrapped(text: str, directory: Path, model: str, job: Job) -> str:
     return render_chat([{"role": "user", "content": text}], template, job=job)
 
 
+@dataclass
+class _Counter:
+    counter: TextCounter
+    lock: threading.Lock
+
+
+def _recount(request: RecountTokens, context: Context) -> TokensRecounted:
+    figures = text_figures(request.text)
+    results: list[dict[str, Any]] = []
+    pieces: list[dict[str, Any]] = []
+    for model in request.models:
+        context.job.check()
+        try:
+            kept = _counter_of(model, request.special, context)
+            with kept.lock:
+                context.job.check()
+                count = kept.counter.update(request.text, figures)
+                if model == request.selected:
+                    pieces = _pieces_of(kept.counter, request, context)
+        except WorkbenchError as error:
+            results.append({"model": model, "error": str(error)})
+            continue
+        found = {key: value for key, value in asdict(count).items() if value is not None}
+        results.append({**found, "model": model, "context_length": _known_context(model, context)})
+    return TokensRecounted(asdict(figures), results, pieces)
+
+
+def _counter_of(model: str, special: bool, context: Context) -> _Counter:
+    """What counted this model's tokens of the last text; of another load of the tokenizer a new one."""
+    loaded = _tokenizer_of(context.runtime, model, context.job)
+    counters: dict[tuple[str, bool], _Counter] = context.runtime.services.setdefault("token-counters", {})
+    kept = counters.get((model, special))
+    if kept is None or kept.counter.tokenizer is not loaded.tokenizer:
+        kept = _Counter(TextCounter(loaded.tokenizer, special=special), threading.Lock())
+        counters[model, special] = kept
+    return kept
+
+
+def _pieces_of(counter: TextCounter, request: RecountTokens, context: Context) -> list[dict[str, Any]]:
+    tokenizer = counter.tokenizer
+    if request.special and len(request.text) <= request.end - request.start:
+        found = tokenizer.encode_pieces(request.text, True)
+    else:
+        found = counter.pieces(request.start, request.end)
+    ends = [0, *itertools.accumulate((piece.end for piece in found), max)]
+    starts = [*(piece.start for piece in found[1:]), len(request.text)]
+    shown = []
+    for piece, reached, following in zip(found, ends, starts):
+        # Tokens that share a character with a neighbour are its bytes.
+        part = piece.start < piece.end and (piece.start < reached or following < piece.end)
+        token = _vocabulary(tokenizer, context).by_id(piece.id) if part else None
+        shown.append(
+            {
+                **asdict(piece),
+                "text": token.text if token else piece.text,
+                "spelling": tokenizer.id_token(piece.id),
+                "bytes": token.bytes if token else len(request.text[piece.start : piece.end].encode("utf-8")),
+                "whole": token is None,
+            }
+        )
+    return shown
+
+
+def _vocabulary(tokenizer: TextTokenizer, context: Context) -> Vocabulary:
+    """All tokens of a tokenizer, read once."""
+    kept: dict[int, tuple[TextTokenizer, Vocabulary]] = context.runtime.services.setdefault("vocabularies", {})
+    found = kept.get(id(tokenizer))
+    if found is None or found[0] is not tokenizer:
+        found = kept[id(tokenizer)] = (tokenizer, Vocabulary(tokenizer))
+    return found[1]
+
+
+def _known_context(model: str, context: Context) -> Optional[int]:
+    known: dict[str, Optional[int]] = context.runtime.services.setdefault("context-lengths", {})
+    if model not in known:
+        known[model] = _context_length(model)
+    return known[model]
+
+
 def _measure(request: MeasureDataset, context: Context) -> DatasetMeasured:
     models = [_measured_model(model, request.template, context) for model in request.models]
     measured = measure_dataset(
@@ -129,5 +214,6 @@ def _context_length(model: str) -> Optional[int]:
 
 HANDLERS: dict[type[Request], Handler] = {
     CountTokens: quick(_count),
+    RecountTokens: quick(_recount),
     MeasureDataset: Handler((Stage("children", _measure),)),
 }

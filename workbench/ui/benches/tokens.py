@@ -1,37 +1,40 @@
-"""Tokens: what a text costs under the chosen model, as one types."""
+"""Tokens: what a text costs under as many tokenizers as one likes, as one types."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container, Vertical, VerticalScroll
+from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from workbench.errors import JobCancelled, WorkbenchError
-from workbench.session.protocol import CountTokens, TokensCounted
+from workbench.session.protocol import RecountTokens, TokensRecounted
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
+from workbench.ui.benches.tokens_league import league_rows, league_text, piece_line, prices_of
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import SessionState
-from workbench.ui.widgets.bars import left, right
+from workbench.ui.widgets.one_line import OneLine
+from workbench.ui.widgets.pieces import PieceView
+from workbench.ui.widgets.row_list import RowList
 
-QUIET_SECONDS = 0.08
-"""Counting starts when no key came for this long."""
-TWO_COLUMNS = 60
-"""Cells that two columns of figures need."""
-PIECES_SHOWN = 3000
-PIECES_TEXT_LIMIT = 20_000
-"""Beyond this many characters only the counts are asked for: nobody reads that many cells."""
+if TYPE_CHECKING:
+    from workbench.ui.app import WorkbenchApp
+
+QUIET_SECONDS = 0.03
+"""Counting starts when no key came for this long: keys of a paste or of auto-repeat are gathered."""
+WINDOW_CHARACTERS = 6000
+"""Tokens of so many characters are shown at once; the window follows the cursors."""
 
 
 class TokensBench(Bench):
-    """The text left, its figures and pieces right."""
+    """The text, the tokenizers against each other, and the tokens of the chosen one below."""
 
     NAME = "tokens"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("tokens")]
@@ -39,104 +42,187 @@ class TokensBench(Bench):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
         self._special = False
-        self._counted: dict[str, Any] = {}
+        self._added: list[str] = []
+        self._prices: dict[str, float] = {}
+        self._counted: TokensRecounted | None = None
+        self._window = 0
+        """Character at which the shown tokens begin."""
+        self._cursor_to: int | None = None
 
     def compose(self) -> ComposeResult:
         with Container(id="tokens-body"):
             with Vertical(id="tokens-left"):
-                yield Static("TEXT", classes="title")
+                yield OneLine(id="tokens-figures", classes="title")
                 yield TextArea(id="tokens-text", placeholder="Type or paste a text: it is counted as you type.")
             with Vertical(id="tokens-right"):
                 yield ErrorLine()
-                yield Static(id="tokens-figures")
-                with VerticalScroll(id="tokens-pieces-view", can_focus=False):
-                    yield Static(id="tokens-pieces")
+                yield RowList(id="tokens-league")
+        with Vertical(id="tokens-below"):
+            yield OneLine(id="tokens-piece")
+            yield PieceView(id="tokens-pieces")
+            yield Static(id="tokens-empty")
+
+    def on_mount(self) -> None:
+        settings = cast("WorkbenchApp", self.app).settings.tokens
+        self._added = list(dict.fromkeys(settings.models))
+        self._prices = prices_of(settings.prices)
+        super().on_mount()
 
     def first_focus(self) -> Widget:
         return self.query_one(TextArea)
 
     def bench_shown(self) -> None:
-        if not self._counted:
-            self._show_empty()
+        self._show_counts()
 
     def session_changed(self, old: SessionState, new: SessionState) -> None:
         if (new.chosen, new.attachments) != (old.chosen, old.attachments):
             self.count()
 
+    @property
+    def models(self) -> list[str]:
+        """The tokenizers counted: the model of every bench first."""
+        return list(dict.fromkeys(name for name in (self.session.chosen, *self._added) if name))
+
+    @property
+    def selected(self) -> str:
+        """The tokenizer whose tokens are shown."""
+        row = self.query_one(RowList).row
+        models = self.models
+        model = str(row.data["model"]) if row else ""
+        return model if model in models else models[0] if models else ""
+
+    # --- Counting ------------------------------------------------------------------------------------------
+
     @on(TextArea.Changed)
     def count_soon(self) -> None:
+        self.count()
+
+    @on(TextArea.SelectionChanged)
+    def follow_text_cursor(self) -> None:
+        if not self._counted or self._counted.figures["characters"] <= WINDOW_CHARACTERS:
+            return
+        area = self.query_one(TextArea)
+        row, column = area.selection.end
+        # Line ends may take two characters; the window is wide enough not to mind.
+        place = column + sum(len(area.document.get_line(line)) + 1 for line in range(row))
+        if not self._window <= place <= self._window + WINDOW_CHARACTERS:
+            self._move_window(place)
+
+    def _move_window(self, place: int, cursor_to: int | None = None) -> None:
+        self._window = max(0, place - WINDOW_CHARACTERS // 2)
+        self._cursor_to = cursor_to
         self.count()
 
     @work(group="count", exclusive=True, exit_on_error=False)
     async def count(self) -> None:
         """Count what stands in the text area; a later call replaces this one."""
-        text, model = self.query_one(TextArea).text, self.session.chosen
-        if not text or not model:
-            self._counted = {}
+        text, models = self.query_one(TextArea).text, self.models
+        if not text or not models:
+            self._counted = None
             self.show_error(None)
-            self._show_empty()
+            self._show_counts()
             return
-        self.query_one("#tokens-figures").add_class("-stale")
         await asyncio.sleep(QUIET_SECONDS)
-        request = CountTokens(
-            texts=[{"name": "text", "text": text}],
-            models=[model],
-            special=self._special,
-            pieces=len(text) <= PIECES_TEXT_LIMIT,
-        )
+        self._window = min(self._window, max(0, len(text) - WINDOW_CHARACTERS // 2))
+        end = self._window + WINDOW_CHARACTERS
+        request = RecountTokens(text, models, self._special, self.selected, self._window, end)
         try:
-            reply = await self.link.ask(request, TokensCounted)
+            reply = await self.link.ask(request, TokensRecounted)
         except JobCancelled:
             return
         except WorkbenchError as error:
-            self._counted = {}
-            self._show_empty()
+            self._counted = None
+            self._show_counts()
             self.show_error(error)
             return
-        self.show_error(None)
-        self.show_counts(reply.result)
+        failed = [result for result in reply.results if result.get("error")]
+        if len(failed) == len(reply.results):
+            self.show_error(WorkbenchError("count-failed", str(failed[0]["error"])))
+        else:
+            self.show_error(None)
+        self._counted = reply
+        self._show_counts()
 
-    def show_counts(self, result: dict[str, Any]) -> None:
-        """Show the reply to a count of one text under one model."""
-        self._counted = result
-        count = (result.get("results") or [{}])[0]
-        if count.get("error"):
-            self.show_error(WorkbenchError("count-failed", str(count["error"])))
+    def _show_counts(self) -> None:
+        counted = self._counted
+        league, view = self.query_one(RowList), self.query_one(PieceView)
+        league.display = view.display = counted is not None
+        self.query_one("#tokens-empty").display = counted is None
+        figures = counted.figures if counted else {}
+        sizes = "".join(f"  {figures[name]:,} {name}" for name in ("characters", "words", "bytes") if name in figures)
+        special = "  special tokens added" if self._special else ""
+        self.query_one("#tokens-figures", OneLine).show(f"TEXT{sizes}{special}")
+        if counted is None:
+            self.query_one("#tokens-piece", OneLine).show("")
+            self.query_one("#tokens-empty", Static).update(self._empty_words())
             return
-        self.query_one("#tokens-figures").remove_class("-stale")
-        self._draw_figures()
-        self.query_one("#tokens-pieces", Static).update(_pieces(count.get("pieces") or []))
+        league.set_rows(league_rows(counted.results, self._prices))
+        cursor_to, self._cursor_to = self._cursor_to, None
+        view.set_pieces(counted.pieces, at=cursor_to)
 
-    def _draw_figures(self) -> None:
-        if self._counted:
-            width = self.query_one("#tokens-pieces-view").scrollable_content_region.width
-            self.query_one("#tokens-figures", Static).update(figures(self._counted, self._special, width))
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._draw_figures)
-
-    def _show_empty(self) -> None:
-        if not self.session.chosen:
-            words = Content.assemble(
+    def _empty_words(self) -> Content:
+        if not self.models:
+            return Content.assemble(
                 "Shows how many tokens a text takes, and where it is cut.\n\n",
                 ("ctrl+o", "bold $accent"),
-                " chooses the model whose tokenizer counts.",
+                " chooses the model whose tokenizer counts, ",
+                ("escape a", "bold $accent"),
+                " adds further ones.",
             )
-        else:
-            words = Content.assemble(
-                "Counts under ",
-                (self.session.chosen, "bold"),
-                " as you type.\n\n",
-                ("escape", "bold $accent"),
-                " leaves the text, ",
-                ("i", "bold $accent"),
-                " goes back to it.",
-            )
-        self.query_one("#tokens-figures", Static).update(words)
-        self.query_one("#tokens-pieces", Static).update("")
+        return Content.assemble(
+            "Counts under ",
+            (", ".join(self.models), "bold"),
+            " as you type, and shows the tokens here.\n\n",
+            ("escape", "bold $accent"),
+            " leaves the text; then ",
+            ("i", "bold $accent"),
+            " goes back to it, ",
+            ("a", "bold $accent"),
+            " adds a tokenizer, ",
+            ("p", "bold $accent"),
+            " walks the tokens.",
+        )
+
+    # --- The tokens ----------------------------------------------------------------------------------------
+
+    @on(RowList.Highlighted, "#tokens-league")
+    def show_pieces_of(self, message: RowList.Highlighted) -> None:
+        if message.list.has_focus and self._counted is not None:
+            self.count()
+
+    @on(RowList.Chosen, "#tokens-league")
+    def action_walk(self) -> None:
+        if self._counted is not None:
+            self.query_one(PieceView).focus()
+
+    @on(PieceView.Highlighted)
+    def tell_piece(self) -> None:
+        piece = self.query_one(PieceView).piece
+        sizes = {result["model"]: result.get("vocab_size", 0) for result in self._results}
+        line = piece_line(piece, sizes.get(self.selected, 0)) if piece else Content("")
+        self.query_one("#tokens-piece", OneLine).show(line)
+
+    @property
+    def _results(self) -> list[dict[str, Any]]:
+        return self._counted.results if self._counted else []
+
+    @on(PieceView.EdgeReached)
+    def show_next_window(self, message: PieceView.EdgeReached) -> None:
+        pieces = message.view.pieces
+        if not pieces:
+            return
+        place = pieces[-1]["end"] if message.direction > 0 else pieces[0]["start"]
+        length = len(self.query_one(TextArea).text)
+        if 0 < place < length:
+            self._move_window(place, place if message.direction > 0 else place - 1)
+
+    # --- Actions -------------------------------------------------------------------------------------------
 
     def action_edit(self) -> None:
         self.query_one(TextArea).focus()
+
+    def action_compare(self) -> None:
+        self.query_one(RowList).focus()
 
     def action_clear(self) -> None:
         self.query_one(TextArea).text = ""
@@ -146,58 +232,39 @@ class TokensBench(Bench):
         self._special = not self._special
         self.count()
 
+    @work(group="picker", exclusive=True, exit_on_error=False)
+    async def action_add(self) -> None:
+        """Choose a further tokenizer."""
+        from workbench.ui.screens.model_picker import ModelPicker
+
+        directories = cast("WorkbenchApp", self.app).settings.models.directories
+        picked = await self.app.push_screen_wait(
+            ModelPicker(self.link, directories, self.session, title="Add a tokenizer")
+        )
+        if picked is None:
+            return
+        if picked.name in self.models:
+            self.post_message(self.Said(f"{picked.name} is counted already."))
+            return
+        self._keep_added([*self._added, picked.name])
+
+    def action_remove(self) -> None:
+        """Take the tokenizer under the cursor out of the table."""
+        model = self.selected
+        if model in self._added:
+            self._keep_added([name for name in self._added if name != model])
+        elif model:
+            self.post_message(self.Said(f"{model} is the model of every bench; ctrl+o chooses another."))
+
+    def _keep_added(self, models: list[str]) -> None:
+        self._added = models
+        self.post_message(self.SettingChanged("tokens", "models", list(models)))
+        self.count()
+        self._show_counts()
+
     def action_copy(self) -> None:
         if self._counted:
-            self.post_message(self.CopyRequested(figures(self._counted, self._special, 0).plain, "the figures"))
-
-
-def figures(result: dict[str, Any], special: bool, width: int) -> Content:
-    """The counts of one text under one model, in two columns where they fit."""
-    text = (result.get("texts") or [{}])[0]
-    count = (result.get("results") or [{}])[0]
-    ours = [
-        ("tokens", f"{count.get('tokens', 0):,}"),
-        ("bytes per token", f"{count.get('bytes_per_token', 0.0):.2f}"),
-        ("tokens per word", f"{count.get('tokens_per_word', 0.0):.2f}"),
-    ]
-    sizes = [
-        ("characters", f"{text.get('characters', 0):,}"),
-        ("words", f"{text.get('words', 0):,}"),
-        ("bytes, UTF-8", f"{text.get('bytes', 0):,}"),
-    ]
-    added = "with special tokens" if special else "without special tokens"
-    lines = [
-        Content.styled(str(count.get("model", "")), "bold"),
-        Content.styled(f"vocabulary of {count.get('vocab_size', 0):,} · {added}", "$muted"),
-    ]
-    if width >= TWO_COLUMNS:
-        lines += [
-            Content("     ").join((_figure(*one), _figure(*other))) for one, other in zip(ours, sizes, strict=True)
-        ]
-    else:
-        lines += [_figure(*figure) for figure in (*ours, *sizes)]
-    return Content("\n").join(lines)
-
-
-def _figure(name: str, number: str) -> Content:
-    return Content.assemble(left(name, 16, "$muted"), right(number, 10, "bold $accent" if name == "tokens" else ""))
-
-
-def visible(text: str) -> str:
-    """White space made visible, in one cell each; a newline keeps its line break."""
-    return text.replace(" ", "·").replace("\t", "→").replace("\n", "↵\n")
-
-
-def _pieces(pieces: list[dict[str, Any]]) -> Content:
-    """Pieces on two alternating backgrounds, special ones marked."""
-    cells: list[tuple[str, str]] = []
-    for i, piece in enumerate(pieces[:PIECES_SHOWN]):
-        style = "bold $on-accent on $accent" if piece.get("special") else "" if i % 2 else "$on-panel on $panel"
-        cells.append((visible(str(piece.get("text", ""))), style))
-    more = len(pieces) - PIECES_SHOWN
-    if more > 0:
-        cells.append((f"\n… {more:,} more", "$muted"))
-    return Content.assemble(*cells)
+            self.post_message(self.CopyRequested(league_text(self._results, self._prices), "the figures"))
 
 
 BENCH = TokensBench

@@ -48,8 +48,15 @@ class ModelPicker(Dialog[Picked]):
         Binding("enter", "choose", "Choose", show=False),
     ]
 
-    def __init__(self, link: SessionLink, directories: Iterable[str], state: SessionState) -> None:
+    def __init__(
+        self,
+        link: SessionLink,
+        directories: Iterable[str],
+        state: SessionState,
+        title: str = "Model of every bench",
+    ) -> None:
         super().__init__("model-picker")
+        self._title = title
         self._link = link
         self._directories = tuple(absolute_model(path) for path in directories)
         self._state = state
@@ -57,7 +64,7 @@ class ModelPicker(Dialog[Picked]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
-            yield Static("Model of every bench", classes="box-title")
+            yield Static(self._title, classes="box-title")
             yield Input(placeholder="Search, or type a Hub id, a directory or a .gguf file", id="picker-search")
             yield RowList(id="picker-list")
             yield Static(id="picker-foot", classes="box-foot")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from textual.widgets import TextArea
+
+from tests.stubs.scripted_session import ScriptedSession
+from tests.ui.conftest import MakeApp, screen_text, wait_until
+from workbench.session import protocol
+from workbench.settings import Settings, TokenSettings, load_settings
+from workbench.ui.benches.tokens_league import prices_of
+from workbench.ui.widgets.pieces import PieceView, visible, wrapped
+from workbench.ui.widgets.row_list import RowList
+
+MODEL = "smollm2-135m-instruct"
+TWO = Settings(tokens=TokenSettings(models=("other-model",), prices=("other-model=2.5",)))
+
+
+async def test_it_counts_what_is_typed_and_gathers_keys(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        await pilot.press(*"Hello wonderful world")
+        await wait_until(pilot, lambda: "Hello·wonderful·world" in screen_text(app))
+        requests = session.asked(protocol.RecountTokens)
+        assert requests[-1].text == "Hello wonderful world"
+        row = next(line for line in screen_text(app).splitlines() if MODEL[:12] in line and "best" in line)
+        assert " 3 " in row
+
+
+async def test_keys_are_not_held_up_by_a_slow_count(session: ScriptedSession, make_app: MakeApp) -> None:
+    session.hold(protocol.RecountTokens)
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        await pilot.press("a")
+        await wait_until(pilot, lambda: session.asked(protocol.RecountTokens))
+        await pilot.press(*"bc")
+        assert app.query_one(TextArea).text == "abc"
+        await wait_until(pilot, lambda: session.asked(protocol.Cancel), "the count of a was cancelled")
+
+
+async def test_without_a_model_it_says_how_to_choose_one(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "ctrl+o chooses the model" in screen_text(app))
+
+
+async def test_tokenizers_beside_each_other_with_price_and_context(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens", model=MODEL, settings=TWO)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench is not None)
+        app.query_one(TextArea).text = "one two three four"
+        await wait_until(pilot, lambda: "+50%" in screen_text(app))
+        text = screen_text(app)
+        assert "0.000015" in text  # six tokens at 2.5 a million
+        await pilot.press("escape", "t", "down")
+        await wait_until(pilot, lambda: session.asked(protocol.RecountTokens)[-1].selected == "other-model")
+
+
+async def test_tokenizers_are_added_removed_and_remembered(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens", model=MODEL, remember=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        await pilot.press(*"hello", "escape", "a")
+        await wait_until(pilot, lambda: "Add a tokenizer" in screen_text(app) and "Mistral" in screen_text(app))
+        await pilot.press(*"Mistral", "enter")
+        await wait_until(pilot, lambda: load_settings().tokens.models == ("mistralai/Mistral-7B-Instruct-v0.3",))
+        await wait_until(pilot, lambda: len(app.query_one("#tokens-league", RowList).rows) == 3)
+        await pilot.press("t", "down", "delete")
+        await wait_until(pilot, lambda: load_settings().tokens.models == ())
+        await wait_until(pilot, lambda: len(app.query_one("#tokens-league", RowList).rows) == 2)
+
+
+async def test_the_cursor_tells_of_each_token(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        await pilot.press(*"one two", "escape")
+        await wait_until(pilot, lambda: app.query_one(PieceView).pieces)
+        await pilot.press("p", "right")
+        await wait_until(pilot, lambda: "id 1 · 4 bytes · characters 3–7 · rank 2 of 49,152" in screen_text(app))
+
+
+async def test_only_a_window_of_a_long_text_is_asked_for(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        app.query_one(TextArea).text = "word " * 20_000
+        view = app.query_one(PieceView)
+        await wait_until(pilot, lambda: view.pieces)
+        assert view.pieces[-1]["end"] < 20_000
+        view.focus()
+        await pilot.press("end", "right")
+        await wait_until(pilot, lambda: view.pieces[0]["start"] > 0)
+        assert view.piece is not None
+        assert view.piece["start"] > 5000
+
+
+def test_white_space_and_wrapping() -> None:
+    assert visible("a b\tc\u00a0\n") == "a·b→c␣↵\n"
+    assert wrapped(["ab", "cde\n", "f"], 4) == [[(0, "ab")], [(1, "cde")], [(2, "f")]]
+    assert wrapped(["abcdefg"], 3) == [[(0, "abc")], [(0, "def")], [(0, "g")]]
+    assert wrapped(["日本", "語"], 5) == [[(0, "日本")], [(1, "語")]]
+
+
+def test_prices_are_read_leniently() -> None:
+    assert prices_of(["a=b=0.5", "nothing", "*=2", "x=-1", "y=inf"]) == {"a=b": 0.5, "*": 2.0}

@@ -1,0 +1,266 @@
+"""The tokens of a text as coloured cells that wrap as the text does. Only visible lines are rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rich.cells import cell_len
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.visual import Visual
+
+from workbench.ui.widgets.bars import series_style
+
+SPECIAL = "bold $on-accent on $accent"
+PLATE = "$on-panel on $panel"
+
+
+def visible(text: str) -> str:
+    """White space made visible, in one cell each; a newline keeps its line break."""
+    marked = text.replace(" ", "·").replace("\t", "→").replace("\n", "↵\n")
+    return "".join("␣" if mark.isspace() and mark != "\n" else mark for mark in marked)
+
+
+def wrapped(cells: Sequence[str], width: int) -> list[list[tuple[int, str]]]:
+    """Texts laid one after the other into lines of `width` cells: per line the index of each text and its part.
+
+    A text goes to the next line whole if it fits there; a longer one is cut.
+    """
+    lines: list[list[tuple[int, str]]] = [[]]
+    used = 0
+    for index, cell in enumerate(cells):
+        stretches = cell.split("\n")
+        for number, stretch in enumerate(stretches):
+            for part in _parts(stretch, width):
+                length = cell_len(part)
+                if used + length > width:
+                    lines.append([])
+                    used = 0
+                lines[-1].append((index, part))
+                used += length
+            if number < len(stretches) - 1:
+                lines.append([])
+                used = 0
+    return lines if lines[-1] or len(lines) == 1 else lines[:-1]
+
+
+def _parts(text: str, width: int) -> list[str]:
+    if cell_len(text) <= width:
+        return [text] if text else []
+    parts, part, used = [], "", 0
+    for character in text:
+        length = cell_len(character)
+        if used + length > width:
+            parts.append(part)
+            part, used = "", 0
+        part += character
+        used += length
+    return [*parts, part]
+
+
+class PieceView(ScrollView, can_focus=True):
+    """Tokens with a cursor. Neighbours stand on different grounds, so that they stay apart in 16 colours too."""
+
+    DEFAULT_CSS = """
+    PieceView { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    """
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "step(-1)", "Token before", show=False),
+        Binding("right,l", "step(1)", "Next token", show=False),
+        Binding("up,k", "line(-1)", "Up", show=False),
+        Binding("down,j", "line(1)", "Down", show=False),
+        Binding("pageup", "page(-1)", "Page up", show=False),
+        Binding("pagedown", "page(1)", "Page down", show=False),
+        Binding("home,g", "edge(-1)", "First", show=False),
+        Binding("end,G", "edge(1)", "Last", show=False),
+        Binding("enter", "choose", "why this token", show=True),
+    ]
+
+    cursor = reactive(0, repaint=False)
+    """Index of the token under the cursor."""
+
+    @dataclass
+    class Highlighted(Message):
+        """The cursor stands on another token, or its token was replaced."""
+
+        view: PieceView
+
+        @property
+        def control(self) -> PieceView:
+            return self.view
+
+    @dataclass
+    class Chosen(Message):
+        """Enter, or a click on the token under the cursor."""
+
+        view: PieceView
+
+        @property
+        def control(self) -> PieceView:
+            return self.view
+
+    @dataclass
+    class EdgeReached(Message):
+        """The cursor was moved beyond the first (-1) or the last token (1)."""
+
+        view: PieceView
+        direction: int
+
+        @property
+        def control(self) -> PieceView:
+            return self.view
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.pieces: list[dict[str, Any]] = []
+        self._marked: frozenset[int] = frozenset()
+        self._lines: list[list[tuple[int, str]]] = [[]]
+        self._line_of: list[int] = []
+
+    @property
+    def piece(self) -> dict[str, Any] | None:
+        """The token under the cursor."""
+        return self.pieces[self.cursor] if 0 <= self.cursor < len(self.pieces) else None
+
+    def set_pieces(self, pieces: list[dict[str, Any]], marked: Collection[int] = (), at: int | None = None) -> None:
+        """Show other tokens.
+
+        Args:
+            pieces: as `workbench.session.protocol.TokensRecounted` has them.
+            marked: indexes to underline.
+            at: character offset for the cursor; None keeps its place.
+        """
+        before = self.piece
+        wanted = at if at is not None else before["start"] if before else 0
+        self.pieces, self._marked = pieces, frozenset(marked)
+        index = next((i for i, piece in enumerate(pieces) if piece["end"] > wanted), max(0, len(pieces) - 1))
+        self.set_reactive(PieceView.cursor, index if pieces else 0)
+        self._lay_out()
+        self.post_message(self.Highlighted(self))
+
+    def _lay_out(self) -> None:
+        width = self.scrollable_content_region.width
+        if not width:
+            return
+        self._lines = wrapped([visible(str(piece["text"])) for piece in self.pieces], width)
+        self._line_of = [0] * len(self.pieces)
+        for number in range(len(self._lines) - 1, -1, -1):
+            for index, _ in self._lines[number]:
+                self._line_of[index] = number
+        self.virtual_size = Size(0, len(self._lines))
+        self.refresh()
+        self.call_after_refresh(self._keep_visible)
+
+    def on_resize(self) -> None:
+        self._lay_out()
+
+    def watch_cursor(self, old: int, new: int) -> None:
+        if old == new:
+            return
+        self.refresh()
+        self._keep_visible()
+        self.post_message(self.Highlighted(self))
+
+    def _keep_visible(self) -> None:
+        height, top = self.scrollable_content_region.height, self.scroll_offset.y
+        if not height or not 0 <= self.cursor < len(self._line_of):
+            return
+        line = self._line_of[self.cursor]
+        if line < top:
+            self.scroll_to(y=line, animate=False, immediate=True)
+        elif line >= top + height:
+            self.scroll_to(y=line - height + 1, animate=False, immediate=True)
+
+    def action_step(self, step: int) -> None:
+        index = self.cursor + step
+        if 0 <= index < len(self.pieces):
+            self.cursor = index
+        elif self.pieces:
+            self.post_message(self.EdgeReached(self, step))
+
+    def action_line(self, step: int) -> None:
+        if not self._line_of:
+            return
+        here = self._line_of[self.cursor]
+        column = 0
+        for index, part in self._lines[here]:
+            if index == self.cursor:
+                break
+            column += cell_len(part)
+        line = here + step
+        while 0 <= line < len(self._lines) and not self._lines[line]:
+            line += step
+        if not 0 <= line < len(self._lines):
+            self.post_message(self.EdgeReached(self, step))
+            return
+        found = self._at(line, column)
+        self.cursor = self._lines[line][-1][0] if found is None else found
+
+    def _at(self, line: int, column: int) -> int | None:
+        used = 0
+        for index, part in self._lines[line]:
+            used += cell_len(part)
+            if column < used:
+                return index
+        return None
+
+    def action_page(self, step: int) -> None:
+        if self._line_of:
+            line = self._line_of[self.cursor] + step * max(1, self.size.height - 1)
+            line = max(0, min(len(self._lines) - 1, line))
+            while line and not self._lines[line]:
+                line -= 1
+            if self._lines[line]:
+                self.cursor = self._lines[line][0][0]
+
+    def action_edge(self, step: int) -> None:
+        self.cursor = 0 if step < 0 else max(0, len(self.pieces) - 1)
+
+    def action_choose(self) -> None:
+        if self.piece is not None:
+            self.post_message(self.Chosen(self))
+
+    def on_click(self, event: events.Click) -> None:
+        line = event.y + self.scroll_offset.y
+        found = self._at(line, event.x) if 0 <= line < len(self._lines) else None
+        if found is None:
+            return
+        if found == self.cursor:
+            self.action_choose()
+        self.cursor = found
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self.refresh()
+
+    def _style(self, index: int) -> str:
+        piece = self.pieces[index]
+        style = SPECIAL if piece.get("special") else PLATE if index % 2 else series_style(index // 2)
+        if index in self._marked:
+            style = f"underline bold {style}"
+        return f"reverse {style}" if index == self.cursor and self.has_focus else style
+
+    def render_line(self, y: int) -> Strip:
+        width = self.scrollable_content_region.width
+        line = y + self.scroll_offset.y
+        style = self.visual_style
+        if line >= len(self._lines) or not self._lines[line]:
+            return Strip.blank(width, style.rich_style)
+        content = Content.assemble(*((part, self._style(index)) for index, part in self._lines[line]))
+        strips = Visual.to_strips(self, content, width, 1, style, pad=True)
+        return strips[0] if strips else Strip.blank(width, style.rich_style)
