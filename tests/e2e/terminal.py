@@ -47,6 +47,10 @@ class Terminal:
         """Type text as it is."""
         self._tmux("send-keys", "-l", text)
 
+    def send_bytes(self, data: bytes) -> None:
+        """Send raw bytes, as a terminal would."""
+        self._tmux("send-keys", "-H", *(f"{byte:02x}" for byte in data))
+
     def screen(self) -> str:
         """What the terminal shows now."""
         return self._tmux("capture-pane", "-p")

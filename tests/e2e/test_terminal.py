@@ -107,6 +107,8 @@ def test_a_killed_worker_is_told_and_replaced_without_leaving(shared_cache: Path
     assert "half a thought" in screen
     terminal.keys("Escape", "r")
     terminal.wait_until(lambda screen: "SIGKILL" not in screen, 30, "the banner stays")
+    terminal.wait_until(lambda _: lock_holder(SessionFiles.of("default").worker_lock) is not None, 30, "no session")
+    terminal.wait_for("py3.11" if sys.version_info[:2] == (3, 11) else "py3", seconds=30)
     assert "half a thought" in terminal.screen()
     assert session_status().model is None
 
@@ -125,3 +127,15 @@ def test_detaching_leaves_the_session_running(terminals: list[Terminal]) -> None
     terminal.keys("M-d")
     terminal.wait_for("left with 0")
     assert worker().pid
+
+
+def test_a_pasted_log_presses_no_keys_and_odd_bytes_end_nothing(terminals: list[Terminal]) -> None:
+    terminal = open_terminal(terminals, *APP)
+    terminal.wait_for("Write a message")
+    terminal.send_bytes(b"\x1b[200~Why?\n \x1b[31mERROR\x1b[0m \x11 \x03 \x1bq two\x1b[201~")
+    screen = terminal.wait_for("Why?", "ERROR", "two")
+    assert "left with" not in screen
+    terminal.send_bytes(b"\xff\x9b more")
+    screen = terminal.wait_for("more")
+    assert "Why?" in screen
+    assert "left with" not in screen

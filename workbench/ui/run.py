@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from workbench.errors import WorkbenchError
 from workbench.settings import Settings, load_settings
 from workbench.ui.app import WorkbenchApp
+from workbench.ui.terminal_input import TerminalDriver
 
 if TYPE_CHECKING:
     from workbench.session.client import SessionClient, SessionLost
@@ -68,6 +69,7 @@ def run_app(
         model=model,
         theme=theme,
     )
+    app.driver_class = TerminalDriver
     code = app.run(mouse=mouse)
     if app.return_code:
         raise WorkbenchError("app-failed", "The app ended with an error.", "Its report stands above.")

@@ -1,0 +1,107 @@
+"""What arrives from the terminal: pastes whole and harmless, bytes that are no UTF-8 shown, an end that is noticed.
+
+Textual 8.2's parser takes an escape character inside a bracketed paste for the start of a key sequence, so that a
+pasted log could press keys; and its reader ends the app at the first byte that is not UTF-8.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+from collections.abc import Generator, Iterator
+
+from textual import events
+from textual._xterm_parser import XTermParser
+from textual.drivers.linux_driver import LinuxDriver
+from textual.message import Message
+
+PASTE_START, PASTE_END = "\x1b[200~", "\x1b[201~"
+READ_BYTES = 4096
+MAX_PASTE_CHARACTERS = 64 * 2**20
+
+# C0 without tab and newline, DEL and C1 as symbols: a paste is shown, never obeyed.
+_SYMBOLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+_SYMBOLS[0x7F] = 0x2421
+_SYMBOLS.update(dict.fromkeys(range(0x80, 0xA0), 0xFFFD))
+
+
+def harmless(pasted: str) -> str:
+    """Pasted text with line ends as newlines and control characters as visible symbols."""
+    return pasted.replace("\r\n", "\n").replace("\r", "\n").translate(_SYMBOLS)
+
+
+class TerminalReader:
+    """Turns the terminal's characters into events: pastes by itself, everything else through Textual's parser."""
+
+    def __init__(self, debug: bool = False) -> None:
+        self._parser = XTermParser(debug)
+        self._held = ""
+        """The end of the last input that may be the beginning of a paste."""
+        self._pasted: list[str] | None = None
+        self._pasted_size = 0
+
+    def feed(self, text: str, more: bool = False) -> Iterator[Message]:
+        """Events of some input; `more` says that the rest of it is known to follow at once."""
+        text, self._held = self._held + text, ""
+        while text:
+            if self._pasted is not None:
+                text = yield from self._take_paste(text)
+                continue
+            before, marker, text = text.partition(PASTE_START)
+            if marker:
+                self._pasted, self._pasted_size = [], 0
+            else:
+                before, self._held = _split_beginning(before, PASTE_START, 1 if more else 2)
+            if before:
+                yield from self._parser.feed(before)
+
+    def tick(self) -> Iterator[Message]:
+        """Events that are due because nothing followed, such as a lone escape key."""
+        if self._held and self._pasted is None:
+            held, self._held = self._held, ""
+            yield from self._parser.feed(held)
+        yield from self._parser.tick()
+
+    def _take_paste(self, text: str) -> Generator[Message, None, str]:
+        """Add to the paste that is under way; returns what stands behind its end."""
+        assert self._pasted is not None
+        content, marker, rest = text.partition(PASTE_END)
+        if not marker:
+            content, self._held = _split_beginning(content, PASTE_END, 1)
+        if self._pasted_size < MAX_PASTE_CHARACTERS:
+            self._pasted.append(content)
+            self._pasted_size += len(content)
+        if marker:
+            pasted, self._pasted = "".join(self._pasted), None
+            yield events.Paste(harmless(pasted[:MAX_PASTE_CHARACTERS]))
+        return rest
+
+
+def _split_beginning(text: str, marker: str, shortest: int) -> tuple[str, str]:
+    """`text` without and with the beginning of `marker`, of at least `shortest` characters, that it may end with."""
+    for size in range(min(len(marker) - 1, len(text)), shortest - 1, -1):
+        if text.endswith(marker[:size]):
+            return text[:-size], text[-size:]
+    return text, ""
+
+
+class TerminalDriver(LinuxDriver):
+    """Textual's driver with a reader of our own."""
+
+    def run_input_thread(self) -> None:
+        """Read the terminal until the app ends."""
+        reader = TerminalReader(self._debug)
+        decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+        while not self.exit_event.is_set():
+            ready, _, _ = select.select([self.fileno], [], [], 0.1)
+            if ready:
+                data = os.read(self.fileno, READ_BYTES)
+                if not data:
+                    # The terminal is gone; SIGHUP ends the app, and until then this must not spin.
+                    self.exit_event.wait(0.1)
+                for event in reader.feed(decode(data), more=len(data) == READ_BYTES):
+                    self.process_message(event)
+            else:
+                for event in reader.tick():
+                    self.process_message(event)
