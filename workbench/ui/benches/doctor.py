@@ -180,14 +180,15 @@ class DoctorBench(Bench):
 
     def show_report(self, report: Report, final: bool = True) -> None:
         """Show a report, complete or as far as it is known."""
-        had = findings_of(self.report) or self.report.get("passed")
+        before = self.report
         self.report, self._final = report, final
         if final:
             self._reports[self.subject] = report
         self._show_head()
         # The cause gets the cursor as soon as it is known; afterwards the cursor stays where the reader put it.
         first = next(finding_rows(report, self.subject), None)
-        self._fill(first.key if first and not had else None)
+        news = not before or (findings_of(report) and not findings_of(before))
+        self._fill(first.key if first and news else None)
 
     def _show_subject(self) -> None:
         status = self.session.status
@@ -322,7 +323,8 @@ class DoctorBench(Bench):
     @on(Input.Changed, "#doctor-search")
     def search(self, message: Input.Changed) -> None:
         self._search = message.value.strip()
-        self._fill()
+        first = next((row for row in self._rows() if row.selectable), None)
+        self._fill(first.key if first and self._search else None)
 
     @on(Input.Submitted, "#doctor-search")
     def keep_search(self) -> None:
@@ -414,7 +416,9 @@ class DoctorBench(Bench):
             self.post_message(self.Said("Wait until this environment is examined, then compare."))
             return
         title = f"Compare {self.subject.name} with"
-        picked = await self.app.push_screen_wait(EnvironmentPicker(self.link, title, offer_paste=True))
+        own = self.subject == OWN
+        picker = EnvironmentPicker(self.link, title, offer_paste=True, beside_own=own)
+        picked = await self.app.push_screen_wait(picker)
         if picked is None:
             return
         other = await self._subject_of(picked)

@@ -42,7 +42,7 @@ class Comparison:
             told = "Nothing that both tell differs"
         else:
             told = f"{count} {'difference' if count == 1 else 'differences'}"
-            told += f", {matters} of them explain a fault" if matters else ", none of them explains a fault"
+            told += f", {matters or 'none'} of them {'explain' if matters > 1 else 'explains'} a fault"
         return Content.assemble(
             ("≠ compared", "bold $accent"),
             f"  {told}: ",

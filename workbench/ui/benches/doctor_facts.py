@@ -60,7 +60,7 @@ def fact_rows(facts: dict[str, Any], opened: set[str], search: str = "") -> Iter
         for path, value in _leaves("", facts):
             told = value_of(path, value)
             if all(word in f"{path} {show_value(value, FULL_TEXT)} {told}".lower() for word in words):
-                yield Row(f"fact:{path}", _line(path, told, "  "), value)
+                yield Row(f"fact:{path}", Content.assemble("  ", (f"{path}  ", "$muted"), told), value)
         return
     yield from _branch("", facts, opened, 0)
 

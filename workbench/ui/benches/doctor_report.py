@@ -78,9 +78,9 @@ def finding_rows(report: Report, subject: Subject, search: str = "") -> Iterator
     for finding in findings:
         if all(word in _searchable(finding) for word in words):
             yield Row(f"finding:{finding.get('id')}", _finding_line(finding), finding)
-    if search:
+    if search or not recognised(report, subject):
         return
-    if not findings and report.get("verdict") and recognised(report, subject):
+    if not findings and report.get("verdict"):
         yield Row("finding:none", Content.assemble(("✔ ", "$good"), "nothing found wrong"), {})
     if report.get("passed"):
         unknown = report.get("unknown") or 0
@@ -104,10 +104,13 @@ def _finding_line(finding: Finding) -> Content:
 
 
 def finding_detail(finding: Finding, report: Report) -> Content:
-    """A finding in full: fix, reason, evidence, what it follows from, what follows from it, what it breaks, source."""
+    """A finding in full: fix, reason, evidence, what it follows from, what follows from it, source."""
     _, word, style = MARKS.get(str(finding.get("severity")), MARKS["info"])
+    benches = " · ".join(BENCH_TITLES.get(str(name), str(name)) for name in finding.get("affects") or ())
+    affects = (f"  affects {benches}", "$muted") if benches else ""
+    name = (f"{word} · {finding.get('id')}", style)
     blocks: list[Content] = [
-        Content.assemble((str(finding.get("title") or ""), "bold"), "\n", (f"{word} · {finding.get('id')}", style))
+        Content.assemble((str(finding.get("title") or ""), "bold"), "\n", name, affects),
     ]
     fix = finding.get("fix") or []
     if fix:
@@ -129,9 +132,6 @@ def finding_detail(finding: Finding, report: Report) -> Content:
     if followers:
         lines = Content("\n").join(Content.assemble(("  ↳ ", "$muted"), title) for title in followers)
         blocks.append(Content.assemble(("WHAT FOLLOWS", "bold $muted"), "\n", lines))
-    if finding.get("affects"):
-        benches = " · ".join(BENCH_TITLES.get(str(name), str(name)) for name in finding["affects"])
-        blocks.append(Content.assemble(("AFFECTS", "bold $muted"), "  ", benches))
     if finding.get("source"):
         blocks.append(Content.assemble(("source  ", "$muted"), str(finding["source"])))
     return Content("\n\n").join(blocks)

@@ -57,15 +57,16 @@ def subject_line(subject: Subject, report: dict[str, Any], executable: str) -> C
     """Of which interpreter the report is, and the way back if it is not the session's own."""
     facts = report.get("facts") or {}
     label = ("report of  ", "$muted")
-    back = ("   b goes back", "$muted")
+    # Ahead of the path, which may be longer than the line.
+    back = (" (b goes back)", "$muted")
     if subject.text:
         formats = ", ".join(str(name) for name in facts.get("formats") or ())
         return Content.assemble(
-            label, ("a pasted report", "bold $accent"), (f" ({one_line(formats, 80)})" if formats else ""), back
+            label, ("a pasted report", "bold $accent"), back, (f"  {one_line(formats, 80)}" if formats else "")
         )
     if subject.python:
         return Content.assemble(
-            label, (one_line(subject.python), "bold $accent"), (" · not this session's", "$warn"), back
+            label, ("another one", "bold $warn"), back, "  ", (one_line(subject.python), "bold $accent")
         )
     seen = (facts.get("python") or {}).get("executable") or executable
     return Content.assemble(label, one_line(str(seen)), (" · this session's interpreter", "$muted"))

@@ -23,7 +23,7 @@ from workbench.ui.widgets.bars import left
 from workbench.ui.widgets.row_list import Row, RowList, gap
 
 LIST_KEYS = ("up", "down", "pageup", "pagedown")
-FIELDS = ("python", "name", "kind", "python_version", "torch", "torch_build", "cuda", "broken")
+SEARCHED = ("python", "name", "kind", "python_version", "torch", "torch_build", "cuda")
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,17 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
     Args:
         title: what it is chosen for.
         offer_paste: whether a pasted report may be chosen too.
+        beside_own: whether what is chosen will stand beside the session's own environment.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "Choose", show=False)]
 
-    def __init__(self, link: SessionLink, title: str, offer_paste: bool = False) -> None:
+    def __init__(self, link: SessionLink, title: str, offer_paste: bool = False, beside_own: bool = False) -> None:
         super().__init__("environment-picker")
         self._link = link
         self._title = title
         self._offer_paste = offer_paste
+        self._beside_own = beside_own
         self._environments: list[dict[str, Any]] = []
         self._told = "Looking at this box …"
 
@@ -79,6 +81,9 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
             self._environments = listed.environments
             self._told = "" if listed.environments else "No Python environment was found in the usual places."
         self.fill()
+        if not self.query_one(Input).value:
+            likely = (item for item in self._environments if not (self._beside_own and item.get("current")))
+            self.query_one(RowList).move_to(f"environment:{next(likely, {}).get('python')}")
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, JobProgressed) and event.done:
@@ -99,11 +104,7 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
         """Show the environments that match what is typed."""
         typed = self.query_one(Input).value.strip()
         words = typed.lower().split()
-        matching = [
-            found
-            for found in self._environments
-            if all(word in " ".join(str(found.get(field) or "") for field in FIELDS).lower() for word in words)
-        ]
+        matching = [found for found in self._environments if all(word in _searchable(found) for word in words)]
         self.query_one(RowList).set_rows(self._rows(matching, typed))
         self._show_foot()
 
@@ -144,6 +145,11 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
             self.notify(f"It cannot be examined: {row.data['broken']}.", severity="warning", markup=False)
         else:
             self.dismiss(PickedEnvironment(str(row.data.get("python")), own=bool(row.data.get("current"))))
+
+
+def _searchable(found: dict[str, Any]) -> str:
+    told = " ".join(str(found.get(field) or "") for field in SEARCHED)
+    return f"{told} broken".lower() if found.get("broken") else told.lower()
 
 
 def _line(found: dict[str, Any]) -> Callable[[int], Content]:
