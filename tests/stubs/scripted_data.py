@@ -331,6 +331,46 @@ def recount_reply(request: protocol.RecountTokens) -> list[protocol.Message]:
     return [protocol.TokensRecounted(counted.result["texts"][0], results, shown)]
 
 
+def dataset_result(model: str, rows: int, partial: bool = False) -> dict[str, Any]:
+    """A data set of `rows` conversations, the longest of 5,210 tokens."""
+    shape = (2, 9, 22, 31, 24, 17, 12, 9, 6, 5, 4, 3, 2, 2, 1, 1, 1, 0, 1, 0, 0, 1)
+    bins = [{"low": 100 * i, "high": 100 * i + 99, "rows": rows * share // 153} for i, share in enumerate(shape)]
+    bins[-1]["high"] = 5210
+    lengths = [
+        {
+            "length": length, "truncated_rows": 1, "truncated_share": cut, "lost_tokens": 9, "lost_share": cut / 2,
+            "padding_share": 1 - 400 / length if length > 400 else 0.2, "batch_padding_share": 0.31,
+            "packed_sequences": 90, "packing_efficiency": 0.992, "concatenated_sequences": 80,
+            "tokens_per_epoch": int(rows * 430 * (1 - cut / 2)),
+        }
+        for length, cut in ((512, 0.271), (1024, 0.062), (2048, 0.007), (4096, 0.001), (8192, 0.0))
+    ]  # fmt: skip
+    longest = [
+        {"row": 77 * i + 5, "file": "train.jsonl", "tokens": 5210 - 400 * i, "preview": "Dear all, " * 9}
+        for i in range(3)
+    ]
+    figures = {
+        "rows": rows, "total": rows * 430, "mean": 430.2, "p50": 371, "p90": 803, "p95": 1182, "p99": 1911, "max": 5210,
+        "histogram": bins, "lengths": [] if partial else lengths, "longest": longest, "model": model,
+        "engine": "tokenizers", "vocab_size": 49152, "context_length": 8192, "refused_rows": 0, "error": "",
+    }  # fmt: skip
+    return {
+        "path": "train.jsonl", "format": "jsonl", "field": "messages", "files": 1, "rows": rows,
+        "bytes_done": rows * 1800, "bytes_total": 18_000_000, "partial": partial, "seconds": 3.2, "bad_rows": 2,
+        "missing_rows": 0, "examples": [{"file": "train.jsonl", "row": 812, "reason": "not JSON"}], "notes": [],
+        "models": [figures],
+    }  # fmt: skip
+
+
+def measure_reply(request: protocol.MeasureDataset) -> list[protocol.Message]:
+    """A data set that is known by halves, then whole."""
+    return [
+        protocol.JobProgressed("count", 9_000_000, 18_000_000, "bytes", "5,000 rows"),
+        protocol.DatasetUpdated(dataset_result(request.models[0], 5_000, partial=True)),
+        protocol.DatasetMeasured(dataset_result(request.models[0], 10_000)),
+    ]
+
+
 def estimate_reply(request: protocol.EstimateMemory) -> list[protocol.Message]:
     """Weights by quantization, KV cache by lengths, against two GPUs."""
     plan = request.plan
@@ -382,6 +422,7 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     ],
     protocol.ListModels: lambda request: [protocol.ModelsListed(MODELS)],
     protocol.CountTokens: count_reply,
+    protocol.MeasureDataset: measure_reply,
     protocol.RecountTokens: recount_reply,
     protocol.InspectModel: lambda request: [
         protocol.JobProgressed("skeleton", 1, 2, "steps"),

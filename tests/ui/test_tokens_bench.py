@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from textual.pilot import Pilot
 from textual.widgets import TextArea
 
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.session import protocol
 from workbench.settings import Settings, TokenSettings, load_settings
+from workbench.ui.app import WorkbenchApp
+from workbench.ui.benches.tokens_dataset import DatasetView
 from workbench.ui.benches.tokens_league import prices_of
+from workbench.ui.widgets.fields import Fields
 from workbench.ui.widgets.pieces import PieceView, visible, wrapped
 from workbench.ui.widgets.row_list import RowList
 
@@ -104,3 +108,58 @@ def test_white_space_and_wrapping() -> None:
 
 def test_prices_are_read_leniently() -> None:
     assert prices_of(["a=b=0.5", "nothing", "*=2", "x=-1", "y=inf"]) == {"a=b": 0.5, "*": 2.0}
+
+
+async def open_dataset(app: WorkbenchApp, pilot: Pilot[int]) -> None:
+    await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+    await pilot.press("escape", "d")
+    await wait_until(pilot, lambda: "Measure a data set" in screen_text(app))
+    await pilot.press(*"train.jsonl", "enter")
+
+
+async def test_a_data_set_shows_its_progress_then_its_figures(session: ScriptedSession, make_app: MakeApp) -> None:
+    gate = session.hold(protocol.MeasureDataset, before=2)
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await open_dataset(app, pilot)
+        await wait_until(pilot, lambda: "8.58 MiB of 17.2 MiB · 50 % · 5,000 rows" in screen_text(app))
+        await wait_until(pilot, lambda: "ROWS BY TOKENS" in screen_text(app))
+        gate.set()
+        await wait_until(pilot, lambda: "10,000 rows" in screen_text(app))
+        text = screen_text(app)
+        assert "┊" in text
+        assert "1,182" in text
+        assert session.asked(protocol.MeasureDataset)[0].path == "train.jsonl"
+        await pilot.press("end")
+        await wait_until(pilot, lambda: "LONGEST ROWS" in screen_text(app) and "train.jsonl:812" in screen_text(app))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea))
+
+
+async def test_escape_stops_a_count_and_the_figures_stay(session: ScriptedSession, make_app: MakeApp) -> None:
+    gate = session.hold(protocol.MeasureDataset, before=2)
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await open_dataset(app, pilot)
+        await wait_until(pilot, lambda: "50 %" in screen_text(app))
+        view = app.query_one(DatasetView)
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: session.asked(protocol.Cancel))
+        await wait_until(pilot, lambda: "stopped after 50 % of the bytes" in screen_text(app))
+        assert view.display
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea))
+        gate.set()
+
+
+async def test_p95_becomes_the_sequence_length_of_the_plan(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await open_dataset(app, pilot)
+        await wait_until(pilot, lambda: "10,000 rows" in screen_text(app))
+        await pilot.press("v")
+        await wait_until(pilot, lambda: app.main.current == "vram" and session.asked(protocol.EstimateMemory))
+        await wait_until(
+            pilot, lambda: session.asked(protocol.EstimateMemory)[-1].plan["sequence_length"] == 1182, "p95 in the plan"
+        )
+        assert app.query_one("#vram-plan", Fields).values["sequence_length"] == 1182

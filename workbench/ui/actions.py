@@ -122,9 +122,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("tokens-remove", "delete,minus", "remove", "Remove a tokenizer", "The one under the cursor.", "tokens"),
     Action("tokens-compare", "t", "compare", "Go to the tokenizers", "Then the arrow keys choose one.", "tokens"),
     Action("tokens-walk", "p", "walk", "Walk the tokens", "The arrow keys move over them.", "tokens", "tokens"),
+    Action("tokens-dataset", "d", "dataset", "Measure a data set", "Counts every row.", "tokens", "data set"),
+    Action("tokens-vram", "v", "send_length", "Send p95 to VRAM", "As sequence length.", "tokens", "p95 to VRAM"),
     Action("tokens-special", "s", "toggle_special", "Count special tokens", "With or without them.", "tokens"),
     Action("tokens-clear", "x", "clear", "Clear the text", "Start with an empty text.", "tokens"),
-    Action("tokens-copy", "y", "copy", "Copy the figures", "Copy the counts.", "tokens", "copy"),
+    Action("tokens-copy", "y", "copy", "Copy the figures", "Copy the counts.", "tokens"),
     Action(
         "architecture-toggle", "space", "unfold", "Open or fold", "The module under the cursor.", "architecture", "open"
     ),

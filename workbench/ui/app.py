@@ -304,6 +304,15 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             except WorkbenchError as error:
                 self.show_failure(error)
 
+    @on(Bench.SequenceChosen)
+    async def plan_with_length(self, message: Bench.SequenceChosen) -> None:
+        from workbench.ui.benches.vram import VramBench
+
+        await self.action_show_bench("vram")
+        if isinstance(self.main.bench, VramBench):
+            self.main.bench.take_sequence_length(message.tokens)
+            self.say(f"Sequence length {message.tokens:,}: the p95 of the data set.")
+
     @on(Bench.LoadRequested)
     def load_for_bench(self, message: Bench.LoadRequested) -> None:
         self.load_model(message.plan)

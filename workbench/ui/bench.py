@@ -73,6 +73,13 @@ class Bench(Vertical, can_focus=True):
             self.key = key
             self.value = value
 
+    class SequenceChosen(Message):
+        """A sequence length for the plan of the VRAM bench, in tokens."""
+
+        def __init__(self, tokens: int) -> None:
+            super().__init__()
+            self.tokens = tokens
+
     class LoadRequested(Message):
         """Load the chosen model, asking how, or as `plan` says."""
 

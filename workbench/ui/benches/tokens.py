@@ -14,17 +14,21 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from workbench.errors import JobCancelled, WorkbenchError
-from workbench.session.protocol import RecountTokens, TokensRecounted
+from workbench.paths import absolute_model
+from workbench.session.protocol import DatasetMeasured, MeasureDataset, RecountTokens, TokensRecounted
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
+from workbench.ui.benches.tokens_dataset import DatasetView
 from workbench.ui.benches.tokens_league import league_rows, league_text, piece_line, prices_of
 from workbench.ui.link import SessionLink
+from workbench.ui.screens.dataset_dialog import ChosenDataset, DatasetDialog
 from workbench.ui.session_state import SessionState
 from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.pieces import PieceView
 from workbench.ui.widgets.row_list import RowList
 
 if TYPE_CHECKING:
+    from workbench.session.client import Call
     from workbench.ui.app import WorkbenchApp
 
 QUIET_SECONDS = 0.03
@@ -48,6 +52,8 @@ class TokensBench(Bench):
         self._window = 0
         """Character at which the shown tokens begin."""
         self._cursor_to: int | None = None
+        self._dataset = ChosenDataset("")
+        self._measuring: Call | None = None
 
     def compose(self) -> ComposeResult:
         with Container(id="tokens-body"):
@@ -61,15 +67,17 @@ class TokensBench(Bench):
             yield OneLine(id="tokens-piece")
             yield PieceView(id="tokens-pieces")
             yield Static(id="tokens-empty")
+        yield DatasetView()
 
     def on_mount(self) -> None:
         settings = cast("WorkbenchApp", self.app).settings.tokens
         self._added = list(dict.fromkeys(settings.models))
         self._prices = prices_of(settings.prices)
+        self.query_one(DatasetView).display = False
         super().on_mount()
 
     def first_focus(self) -> Widget:
-        return self.query_one(TextArea)
+        return self.query_one("#dataset-scroll") if self.has_class("-dataset") else self.query_one(TextArea)
 
     def bench_shown(self) -> None:
         self._show_counts()
@@ -219,6 +227,7 @@ class TokensBench(Bench):
     # --- Actions -------------------------------------------------------------------------------------------
 
     def action_edit(self) -> None:
+        self._show_dataset(False)
         self.query_one(TextArea).focus()
 
     def action_compare(self) -> None:
@@ -261,6 +270,88 @@ class TokensBench(Bench):
         self.post_message(self.SettingChanged("tokens", "models", list(models)))
         self.count()
         self._show_counts()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        on_dataset = self.has_class("-dataset")
+        if (action == "send_length" and not on_dataset) or (action in ("walk", "compare") and on_dataset):
+            return False
+        return super().check_action(action, parameters)
+
+    # --- Data sets -----------------------------------------------------------------------------------------
+
+    def _show_dataset(self, shown: bool) -> None:
+        self.set_class(shown, "-dataset")
+        self.query_one(DatasetView).display = shown
+        for part in ("#tokens-body", "#tokens-below"):
+            self.query_one(part).display = not shown
+        self.refresh_bindings()
+
+    @work(group="picker", exclusive=True, exit_on_error=False)
+    async def action_dataset(self) -> None:
+        """Ask for a data set and measure it."""
+        chosen = await self.app.push_screen_wait(DatasetDialog(self._dataset))
+        if chosen is not None:
+            self._dataset = chosen
+            self._show_dataset(True)
+            self.query_one("#dataset-scroll").focus()
+            self.measure()
+
+    @work(group="dataset", exclusive=True, exit_on_error=False)
+    async def measure(self) -> None:
+        """Measure the chosen data set; stopping it keeps what was counted."""
+        view, models = self.query_one(DatasetView), self.models
+        if not models:
+            self._show_dataset(False)
+            self.show_error(WorkbenchError("no-model", "No tokenizer is chosen.", "ctrl+o chooses a model."))
+            return
+        view.begin(self._dataset.path)
+        client = self.link.client
+        if client is None:
+            view.finish(None)
+            self.show_error(WorkbenchError("no-session", "There is no session yet.", "Press d again in a moment."))
+            return
+        request = MeasureDataset(absolute_model(self._dataset.path), models, self._dataset.field, self._special)
+        self._measuring = call = client.start(request)
+        measured: DatasetMeasured | None = None
+        try:
+            async for event in call.events():
+                view.take_event(event)
+            reply = await call.reply()
+            measured = reply if isinstance(reply, DatasetMeasured) else None
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        except JobCancelled:
+            # Stopped before the worker began; what it had told before stays.
+            measured = DatasetMeasured({**view.result, "partial": True}) if view.result else None
+        except WorkbenchError as error:
+            view.finish(None)
+            self.action_edit()
+            self.show_error(error)
+            return
+        finally:
+            if self._measuring is call:
+                self._measuring = None
+        self.show_error(None)
+        view.finish(measured)
+        self.refresh_bindings()
+
+    @on(DatasetView.StopWanted)
+    def stop_measuring(self) -> None:
+        if self._measuring is not None:
+            self._measuring.cancel()
+
+    @on(DatasetView.Left)
+    def leave_dataset(self) -> None:
+        self.action_edit()
+
+    def action_send_length(self) -> None:
+        """Plan with the data set's 95th percentile as sequence length."""
+        model = self.query_one(DatasetView).model
+        if model is None or not model["rows"]:
+            self.post_message(self.Said("Measure a data set first: d."))
+            return
+        self.post_message(self.SequenceChosen(model["p95"]))
 
     def action_copy(self) -> None:
         if self._counted:

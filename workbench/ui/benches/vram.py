@@ -155,6 +155,11 @@ class VramBench(Bench):
             width = max(30, self.query_one("#vram-right").scrollable_content_region.width)
             self.query_one("#vram-budget", Static).update(budget(self.session.chosen, self.estimate, width))
 
+    def take_sequence_length(self, tokens: int) -> None:
+        """Plan with this many tokens, as another bench measured them."""
+        self.query_one(Fields).set_value("sequence_length", max(1, tokens))
+        self.ask_estimate()
+
     def action_load_plan(self) -> None:
         values = self.query_one(Fields).values
         self.post_message(self.LoadRequested({key: values[key] for key in ("quant", "double_quant", "dtype")}))
