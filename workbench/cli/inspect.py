@@ -54,6 +54,8 @@ def _print(result: dict[str, Any], depth: int) -> None:
     print_text(f"{parameters['total']:,} parameters ({format_count(parameters['total'])})")
     if parameters.get("active") and parameters["active"] != parameters["total"]:
         print_text(f"{parameters['active']:,} active per token ({format_count(parameters['active'])})")
+    for note in result["notes"]:
+        print_text(note)
     print_text()
     total = parameters["total"] or 1
     for name, count in parameters["by_component"].items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Optional
 
 from workbench.architecture.cache import load_skeleton
 from workbench.architecture.count import count_parameters
@@ -51,11 +51,20 @@ def _refuse_unknown_keys(changes: dict[str, Any], original: Skeleton) -> None:
             )
 
 
+def _assumed_dtype(resolved: ResolvedModel, config: dict[str, Any]) -> Optional[str]:
+    """The dtype in which a catalogue model is sized whose config states none: what such weights come in today."""
+    inner = config.get("text_config")
+    stated = any(section.get("dtype") or section.get("torch_dtype") for section in (config, inner or {}))
+    return None if stated or resolved.kind != "catalogue" else "bfloat16"
+
+
 def _inspect(request: InspectModel, context: Context) -> ModelInspected:
     resolved = resolve(request.model, context.job)
     if request.changes:
         _refuse_unknown_keys(request.changes, load_skeleton(config_of(resolved, {}), context.job))
-    skeleton = load_skeleton(config_of(resolved, request.changes), context.job)
+    config = config_of(resolved, request.changes)
+    assumed = _assumed_dtype(resolved, config)
+    skeleton = load_skeleton(config, context.job, assumed)
     counts = asdict(count_parameters(skeleton))
     tree = module_tree(skeleton)
     return ModelInspected(
@@ -63,6 +72,7 @@ def _inspect(request: InspectModel, context: Context) -> ModelInspected:
             "model": resolved.name,
             "architecture": skeleton.architecture,
             "config_source": resolved.config_source,
+            "notes": [f"The catalogue states no dtype: sizes are at {assumed}."] if assumed else [],
             "transformers_version": skeleton.transformers_version,
             "parameters": counts,
             "facts": asdict(describe(skeleton)),
