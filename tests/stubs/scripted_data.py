@@ -270,6 +270,7 @@ CONVERSATION: dict[str, Any] = {
         {
             "role": "assistant",
             "text": "The capital of France is **Paris**.",
+            "settings": {"model": "smollm2-135m-instruct", "quant": "nf4", "dtype": "bfloat16"},
             "result": {
                 "prompt_tokens": 38, "new_tokens": 8, "reused_tokens": 0, "time_to_first_token_seconds": 0.21,
                 "tokens_per_second": 41.0, "finish_reason": "stop", "memory": {"kv_cache_bytes": 17 * MIB},
@@ -401,7 +402,8 @@ def generate_reply(request: protocol.Generate) -> list[protocol.Message]:
         protocol.AnswerStarted("c1", 38),
     ]
     events += [protocol.TokensGenerated(piece, 2 * (i + 1), "c1") for i, piece in enumerate(pieces)]
-    result = CONVERSATION["messages"][1]["result"] | {"text": "".join(pieces)}
+    answer = CONVERSATION["messages"][1]
+    result = answer["result"] | answer["settings"] | {"text": "".join(pieces)}
     return [*events, protocol.Generated("c1", result)]
 
 

@@ -11,6 +11,7 @@ from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.session import protocol
 from workbench.ui.benches.chat import Prompt
+from workbench.ui.session_state import ModelChosen
 from workbench.ui.widgets.fields import Fields
 from workbench.ui.widgets.row_list import RowList
 from workbench.ui.widgets.transcript import Transcript
@@ -123,8 +124,6 @@ async def test_architecture_shows_exact_counts_and_folds(session: ScriptedSessio
 
 
 async def test_architecture_asks_again_for_another_model_only(session: ScriptedSession, make_app: MakeApp) -> None:
-    from workbench.ui.session_state import ModelChosen
-
     app = make_app(session, bench="architecture", model=MODEL)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait_until(pilot, lambda: "134,515,008" in screen_text(app))
@@ -213,8 +212,30 @@ async def test_chat_streams_an_answer_and_shows_its_figures(loaded_session: Scri
         assert loaded_session.asked(protocol.Generate)[0].prompt == "two\nlines"
         text = screen_text(app)
         assert "The capital of France is Paris." in text
-        assert "nf4 · 38 in · 8 out · first 0.21 s · 41.0 tok/s · KV 17.0 MiB" in text
+        assert f"{MODEL} nf4 · 38 in · 8 out" in text
+        assert "KV 17.0 MiB" in text
         assert "46 of 8,192 tokens of context used" in text
+
+
+async def test_the_context_figure_is_of_this_conversation_and_this_model(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, Prompt) and app.session.attached)
+        await pilot.press("a", "enter")
+        await wait_until(pilot, lambda: "46 of 8,192 tokens" in screen_text(app))
+        other = dataclasses.replace(data.MODEL, name="tiny-gpt2", context_length=256)
+        app.apply(ModelChosen("tiny-gpt2"))
+        loaded_session.set_status(model=other)
+        await wait_until(pilot, lambda: "256 tokens of context, counted with the next message" in screen_text(app))
+        assert "of 256 tokens" not in screen_text(app)
+        app.apply(ModelChosen(MODEL))
+        loaded_session.set_status(model=data.MODEL)
+        await wait_until(pilot, lambda: "46 of 8,192 tokens" in screen_text(app))
+        await pilot.press("ctrl+n")
+        await wait_until(pilot, lambda: "0 of 8,192 tokens" in screen_text(app))
+        assert "46 of" not in screen_text(app)
 
 
 async def test_chat_continues_its_conversation(loaded_session: ScriptedSession, make_app: MakeApp) -> None:

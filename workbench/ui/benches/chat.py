@@ -37,7 +37,7 @@ from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.environment import SLOW_FRAMES_PER_SECOND, SSH_FRAMES_PER_SECOND
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import SessionState
-from workbench.ui.strip_text import job_text, progress_text, quant_word
+from workbench.ui.strip_text import SHORT_DTYPES, job_text, progress_text
 from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.transcript import Transcript, Turn
 
@@ -104,6 +104,8 @@ class ChatBench(Bench):
         self._tokens = 0
         self._used_tokens = 0
         """Tokens that the conversation takes so far, as the last answer told."""
+        self._counted_by = ""
+        """The model whose tokens those are."""
 
     def compose(self) -> ComposeResult:
         yield Transcript(id="chat-transcript", scroll_step=scroll_step(MAX_FPS))
@@ -170,9 +172,9 @@ class ChatBench(Bench):
 
     def _show_conversation(self, conversation: dict[str, Any], growing: bool = False) -> None:
         self.conversation_id = str(conversation.get("id") or self.conversation_id)
-        self._used_tokens = 0
+        self._used_tokens, self._counted_by = 0, ""
         for message in conversation.get("messages") or []:
-            self._used_tokens = context_used(figures_of(message)) or self._used_tokens
+            self._count_context(figures_of(message), settings_of(message))
         turns = [_turn(message) for message in conversation.get("messages") or [] if message.get("role") != "system"]
         if growing:
             if not turns or turns[-1].role != "assistant":
@@ -183,6 +185,10 @@ class ChatBench(Bench):
         if not turns:
             self._show_opening()
         self._show_status()
+
+    def _count_context(self, figures: dict[str, Any], settings: dict[str, Any]) -> None:
+        if used := context_used(figures):
+            self._used_tokens, self._counted_by = used, str(settings.get("model") or "")
 
     def _show_opening(self) -> None:
         self.transcript.set_turns([])
@@ -225,9 +231,8 @@ class ChatBench(Bench):
             self._answer_failed(turn, prompt, error)
         else:
             self.conversation_id = reply.conversation_id or self.conversation_id
-            model = self.session.model
-            self._used_tokens = context_used(reply.result)
-            figures = figures_line(reply.result, quant_word(model) if model else "")
+            self._count_context(reply.result, reply.result)
+            figures = figures_line(reply.result, variant_words(reply.result))
             self._end_turn(turn, text=str(reply.result.get("text") or turn.text), foot=figures)
         finally:
             self._set_answering(False)
@@ -292,11 +297,13 @@ class ChatBench(Bench):
             held = f"{state.model.name} answers; "
             return Content.assemble((held, "$muted"), ("ctrl+l", key), (f" loads {state.chosen}", "$muted"))
         limit = state.model.context_length
-        if self._used_tokens and limit:
-            share = self._used_tokens / limit
-            style = "$bad" if share > 0.95 else "$warn" if share > 0.8 else "$muted"
-            return Content.styled(f"{self._used_tokens:,} of {limit:,} tokens of context used", style)
-        return Content.styled(f"{state.model.name} is ready.", "$muted")
+        if not limit:
+            return Content.styled(f"{state.model.name} is ready.", "$muted")
+        if self._used_tokens and self._counted_by != state.model.name:
+            return Content.styled(f"{limit:,} tokens of context, counted with the next message", "$muted")
+        share = self._used_tokens / limit
+        style = "$bad" if share > 0.95 else "$warn" if share > 0.8 else "$muted"
+        return Content.styled(f"{self._used_tokens:,} of {limit:,} tokens of context used", style)
 
     # --- Actions -------------------------------------------------------------------------------------------
 
@@ -318,9 +325,10 @@ class ChatBench(Bench):
         if self.answering:
             self.post_message(self.Said("The model is still answering; escape stops it."))
             return
-        self.conversation_id, self._used_tokens = "", 0
+        self.conversation_id, self._used_tokens, self._counted_by = "", 0, ""
         self.show_error(None)
         self._show_opening()
+        self._show_status()
         self.action_edit()
 
     def action_copy(self) -> None:
@@ -335,6 +343,20 @@ def figures_of(message: dict[str, Any]) -> dict[str, Any]:
     return figures if isinstance(figures, dict) else {}
 
 
+def settings_of(message: dict[str, Any]) -> dict[str, Any]:
+    """What made an answer, as it is kept with it."""
+    settings = message.get("settings")
+    return settings if isinstance(settings, dict) else {}
+
+
+def variant_words(settings: dict[str, Any]) -> str:
+    """``smollm2-135m-instruct nf4``, of what is known."""
+    name = str(settings.get("model") or "").rstrip("/").rpartition("/")[2]
+    quant, dtype = str(settings.get("quant") or ""), str(settings.get("dtype") or "")
+    precision = SHORT_DTYPES.get(dtype, dtype) if quant in ("", "none") else quant
+    return f"{name} {precision}".strip()
+
+
 def context_used(figures: dict[str, Any]) -> int:
     """Tokens of a conversation after an answer: its prompt, which holds all before it, and the answer itself."""
     return int(figures.get("prompt_tokens") or 0) + int(figures.get("new_tokens") or 0)
@@ -345,8 +367,8 @@ def _turn(message: dict[str, Any]) -> Turn:
     text = str(message.get("text") or message.get("content") or "")
     if role != "assistant":
         return Turn(role, text)
-    figures, settings = figures_of(message), message.get("settings") or {}
-    foot = figures_line(figures, str(settings.get("quant") or "") if settings.get("quant") != "none" else "")
+    figures = figures_of(message)
+    foot = figures_line(figures, variant_words(settings_of(message)))
     if figures.get("error"):
         foot = f"failed: {figures['error']}"
     elif message.get("state") == "partial":
@@ -354,19 +376,20 @@ def _turn(message: dict[str, Any]) -> Turn:
     return Turn(role, text, foot=foot)
 
 
-def figures_line(result: dict[str, Any], quant: str = "") -> str:
-    """``nf4 · 143 in (120 reused) · 87 out · first 0.21 s · 41 tok/s · KV 17 MiB``, of what is known."""
+def figures_line(result: dict[str, Any], variant: str = "") -> str:
+    """``smollm2 nf4 · 143 in (120 reused) · 87 out · first 0.21 s · 41 tok/s · KV 17 MiB``, of what is known."""
     memory = result.get("memory") or {}
     reused = f" ({result['reused_tokens']:,} reused)" if result.get("reused_tokens") else ""
     known: list[tuple[Any, Callable[[], str]]] = [
-        (quant, lambda: quant),
+        (variant, lambda: variant),
         (result.get("prompt_tokens"), lambda: f"{result['prompt_tokens']:,} in{reused}"),
         (result.get("new_tokens"), lambda: f"{result['new_tokens']:,} out"),
         (result.get("time_to_first_token_seconds"), lambda: f"first {result['time_to_first_token_seconds']:.2f} s"),
         (result.get("tokens_per_second"), lambda: f"{result['tokens_per_second']:.1f} tok/s"),
         (memory.get("kv_cache_bytes"), lambda: f"KV {format_bytes(memory['kv_cache_bytes'])}"),
     ]
-    ends = {"length": "cut at max new tokens", "cancelled": "stopped", "failed": "failed"}
+    limit = f"stopped at the limit of {result.get('new_tokens') or 0:,} tokens"
+    ends = {"length": limit, "cancelled": "stopped", "failed": "failed"}
     known.append((ends.get(str(result.get("finish_reason"))), lambda: ends[str(result["finish_reason"])]))
     return " · ".join(word() for value, word in known if value)
 

@@ -11,7 +11,10 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.visual import Visual
 
+from workbench.ui.widgets.flow import flow
 from workbench.ui.widgets.markdown_lines import markdown_lines, stable_length
+
+FOOT_SEPARATOR = " · "
 
 
 @dataclass
@@ -34,7 +37,8 @@ class Turn:
         if self._width != width:
             self._stable, self._lines, self._width = 0, [], width
         body = self._growing_lines(width) if self.growing else self._finished_lines(width)
-        foot = [Content.styled(self.foot, "$muted")] if self.foot else []
+        pieces = [Content.styled(piece, "$muted") for piece in self.foot.split(FOOT_SEPARATOR)] if self.foot else []
+        foot = [line.stylize("$muted") for line in flow(pieces, FOOT_SEPARATOR, width)]
         return [*body, *foot, Content("")]
 
     def _finished_lines(self, width: int) -> list[Content]:
