@@ -182,8 +182,8 @@ async def test_a_dead_session_is_told_and_started_again_with_what_was_typed(
     async with app.run_test(size=(80, 24)) as pilot:
         await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
         await pilot.press(*"three words here")
-        await wait_until(pilot, lambda: session.asked(protocol.CountTokens))
-        counted = len(session.asked(protocol.CountTokens))
+        await wait_until(pilot, lambda: session.asked(protocol.RecountTokens))
+        counted = len(session.asked(protocol.RecountTokens))
         session.kill()
         await wait_until(pilot, lambda: "ended by SIGKILL" in screen_text(app))
         await pilot.press("r")
@@ -191,7 +191,7 @@ async def test_a_dead_session_is_told_and_started_again_with_what_was_typed(
         await pilot.press("backspace", "escape", "r")
         await wait_until(pilot, lambda: app.session.attached and session.opened == 2)
         assert app.query_one("#tokens-text", TextArea).text == "three words here"
-        await wait_until(pilot, lambda: len(session.asked(protocol.CountTokens)) > counted)
+        await wait_until(pilot, lambda: len(session.asked(protocol.RecountTokens)) > counted)
         assert "SIGKILL" not in screen_text(app)
 
 
@@ -222,6 +222,35 @@ async def test_a_session_that_cannot_start_says_why_and_can_be_tried_again(
         session.refuse = None
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: app.session.attached)
+
+
+@pytest.mark.parametrize(("key", "bench", "done"), [("f3", "architecture", "134,515,008"), ("f4", "vram", "L4")])
+async def test_a_bench_without_a_session_says_so_and_goes_on_once_there_is_one(
+    key: str, bench: str, done: str, session: ScriptedSession, make_app: MakeApp
+) -> None:
+    session.refuse = WorkbenchError("bad-interpreter", "/bin/ls is not a Python.", "Name one with --python.")
+    app = make_app(session, bench=bench, model=MODEL, make_gauges=None)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "no session: ctrl+r starts it" in screen_text(app))
+        assert "…" not in screen_text(app).split("ctrl+r starts it", 2)[-1]
+        session.refuse = None
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: done in screen_text(app))
+        session.kill()
+        await wait_until(pilot, lambda: "no session: ctrl+r starts it" in screen_text(app))
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: app.session.attached and "no session" not in screen_text(app))
+        assert done in screen_text(app)
+
+
+async def test_chat_says_what_to_do_without_a_session(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, Prompt) and app.session.attached)
+        loaded_session.kill()
+        wanted = "No session: ctrl+r starts it; what you write stays here."
+        await wait_until(pilot, lambda: wanted in screen_text(app))
+        assert "ctrl+r starts it (r outside a text field)" in screen_text(app)
 
 
 async def test_the_palette_runs_an_action_of_another_bench(session: ScriptedSession, make_app: MakeApp) -> None:

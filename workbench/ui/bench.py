@@ -14,18 +14,36 @@ from textual.widgets import Static
 from workbench.errors import WorkbenchError
 from workbench.ui.gauges import Gauges
 from workbench.ui.link import SessionLink
-from workbench.ui.session_state import SessionState
+from workbench.ui.session_state import LOST, SessionState
 
 
 class ErrorLine(Static):
-    """The bench's last failure in one line; hidden while there is none."""
+    """The bench's last failure, or that there is no session, in one line; hidden while all is well."""
 
     DEFAULT_CSS = "ErrorLine { display: none; height: auto; padding: 0 1; }"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._error: WorkbenchError | None = None
+        self._without_session = False
+
     def show_error(self, error: WorkbenchError | None) -> None:
         """Show a failure with its remedy, or hide the line."""
-        self.display = error is not None
-        if error is not None:
+        self._error = error
+        self._show()
+
+    def show_without_session(self, without: bool) -> None:
+        """Say that nothing can be asked now; the last failure comes back with the session."""
+        if without != self._without_session:
+            self._without_session = without
+            self._show()
+
+    def _show(self) -> None:
+        error = self._error
+        self.display = error is not None or self._without_session
+        if self._without_session:
+            self.update(Content.assemble(("no session: ", "$bad"), ("ctrl+r", "bold $accent"), " starts it"))
+        elif error is not None:
             hint = "  F7 details" if error.details else ""
             parts = (("✖ ", "bold $bad"), (error.message, "$bad"), f" {error.remedy}", (hint, "$muted"))
             self.update(Content.assemble(*parts))
@@ -38,9 +56,11 @@ class Bench(Vertical, can_focus=True):
     """Bench id, as in `workbench.ui.actions.BENCHES`."""
     NEEDS_TORCH: ClassVar[bool] = False
     """Whether the worker should import torch when this bench is first shown."""
+    TELLS_LOSS: ClassVar[bool] = False
+    """Whether the bench itself says that there is no session; else its error line does."""
 
-    session: reactive[SessionState] = reactive(SessionState)
-    gauges: reactive[Gauges | None] = reactive(None)
+    session: reactive[SessionState] = reactive(SessionState, repaint=False)
+    gauges: reactive[Gauges | None] = reactive(None, repaint=False)
 
     class Failed(Message):
         """Something failed; the app keeps it for its details screen."""
@@ -122,6 +142,8 @@ class Bench(Vertical, can_focus=True):
         old, self._seen = self._seen, self.session
         if old.connection != self.session.connection:
             self.refresh_bindings()
+        for line in self.query(ErrorLine):
+            line.show_without_session(self.session.connection == LOST and not self.TELLS_LOSS)
         self._warm_up()
         self.session_changed(old, self.session)
 
@@ -133,7 +155,7 @@ class Bench(Vertical, can_focus=True):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         # While the session is lost, r must reach the screen, whose r starts it again.
-        return not (action == "again" and self.session.connection == "lost")
+        return not (action == "again" and self.session.connection == LOST)
 
     def show_error(self, error: WorkbenchError | None) -> None:
         """Show a failure in the bench's own error line. A lost session is told by the banner instead."""

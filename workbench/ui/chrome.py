@@ -64,8 +64,8 @@ class BenchStrip(OneLine):
 class SessionStrip(OneLine):
     """Model, environment, memory and work of the session."""
 
-    session: reactive[SessionState] = reactive(SessionState)
-    gauges: reactive[Gauges | None] = reactive(None)
+    session: reactive[SessionState] = reactive(SessionState, repaint=False)
+    gauges: reactive[Gauges | None] = reactive(None, repaint=False)
 
     def watch_session(self) -> None:
         self.repaint()
@@ -80,23 +80,28 @@ class SessionStrip(OneLine):
 class LossBanner(Static):
     """Why there is no session, and the key that starts it again."""
 
-    session: reactive[SessionState] = reactive(SessionState)
+    session: reactive[SessionState] = reactive(SessionState, repaint=False)
 
     def watch_session(self) -> None:
         error = self.session.error
         self.display = self.session.connection == LOST and error is not None
         if self.display and error is not None:
             remedy = "" if error.kind == "session-lost" else f" {error.remedy}"
+            if error.kind == "worker-start-failed":
+                remedy += " Another interpreter: workbench --python PATH."
             self.update(
                 Content.assemble(
                     ("✖ ", "bold $bad"),
                     (error.message, "bold $bad"),
                     remedy,
                     "\n",
-                    ("  r ", "bold $accent"),
-                    ("starts it again   ", "$muted"),
-                    ("! ", "bold $accent"),
+                    ("  ctrl+r ", "bold $accent"),
+                    ("starts it", "$muted"),
+                    (" (", "$muted"),
+                    ("r", "$accent"),
+                    (" outside a text field)   ", "$muted"),
+                    ("F7 ", "bold $accent"),
                     ("its last words   ", "$muted"),
-                    ("Nothing saved or typed is lost.", "$muted"),
+                    ("Nothing typed is lost.", "$muted"),
                 )
             )

@@ -52,7 +52,8 @@ class SessionLink:
         self._describe = describe_loss
         self._client: SessionClient | None = None
         self._warmed: SessionClient | None = None
-        self._attached = asyncio.Event()
+        self._settled = asyncio.Event()
+        """Set while it is known whether there is a session; cleared while one is looked for or started."""
         self._leaving = False
 
     @property
@@ -62,14 +63,16 @@ class SessionLink:
 
     async def attach(self) -> SessionClient:
         """Connect. Raises WorkbenchError when no session can be had."""
-        self._client = await self._open()
-        self._attached.set()
+        self._settled.clear()
+        try:
+            self._client = await self._open()
+        finally:
+            self._settled.set()
         return self._client
 
     async def lost(self) -> SessionLost:
         """Note that the session is gone, and say why."""
         client, self._client = self._client, None
-        self._attached.clear()
         return await self._describe(client) if client else _session_lost()
 
     def warm_up(self) -> None:
@@ -92,12 +95,11 @@ class SessionLink:
     async def close(self) -> None:
         """Detach; the worker keeps what it has."""
         client, self._client = self._client, None
-        self._attached.clear()
         if client:
             await client.close()
 
     async def ask(self, request: Request, expected: type[R], on_event: Callable[[Event], None] | None = None) -> R:
-        """Send a request as soon as there is a session, hand its events on, and return its reply.
+        """Send a request, hand its events on, and return its reply. Waits while a session is started, not without one.
 
         Cancelling the awaiting task cancels the request in the worker.
 
@@ -105,7 +107,7 @@ class SessionLink:
             WorkbenchError: as the worker says, or `SessionLost`.
             JobCancelled: the request was stopped.
         """
-        await self._attached.wait()
+        await self._settled.wait()
         client = self._client
         if client is None:
             raise _session_lost()

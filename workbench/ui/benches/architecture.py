@@ -19,7 +19,7 @@ from workbench.text import format_bytes, format_count
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.link import SessionLink
-from workbench.ui.session_state import SessionState
+from workbench.ui.session_state import STARTING, SessionState
 from workbench.ui.strip_text import SHORT_DTYPES, progress_text
 from workbench.ui.widgets.bars import bar, left, right
 from workbench.ui.widgets.row_list import Row, RowList
@@ -80,7 +80,7 @@ class ArchitectureBench(Bench):
 
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
-        self._shown_model = ""
+        self._asked: tuple[str, int] = ("", 0)
         self._root: Node | None = None
         self._open: set[str] = set()
         self._by_size = False
@@ -104,7 +104,10 @@ class ArchitectureBench(Bench):
                     " chooses a model.",
                 )
             )
-        elif new.chosen != self._shown_model or new.attachments != old.attachments:
+        elif not new.attached:
+            if self._root is None:
+                self._head(self._waiting("starting the session" if new.connection == STARTING else ""))
+        elif (new.chosen, new.attachments) != self._asked:
             self.inspect_model()
 
     def _head(self, content: Content) -> None:
@@ -114,7 +117,7 @@ class ArchitectureBench(Bench):
     async def inspect_model(self) -> None:
         """Ask for the skeleton of the chosen model and show it."""
         model = self.session.chosen
-        self._shown_model = model
+        self._asked = (model, self.session.attachments)
         self.show_error(None)
         self._root = None
         self.query_one(RowList).set_rows([])
@@ -127,12 +130,11 @@ class ArchitectureBench(Bench):
         except WorkbenchError as error:
             self._head(Content.styled(model, "bold"))
             self.show_error(error)
-            self._shown_model = "" if error.kind == "session-lost" else model
         else:
             self.show_inspection(model, reply.result)
 
     def _waiting(self, what: str) -> Content:
-        return Content.assemble((self.session.chosen, "bold"), (f"  {what} …", "$muted"))
+        return Content.assemble((self.session.chosen, "bold"), (f"  {what} …" if what else "", "$muted"))
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, JobProgressed):

@@ -36,11 +36,12 @@ from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.environment import SLOW_FRAMES_PER_SECOND, SSH_FRAMES_PER_SECOND
 from workbench.ui.link import SessionLink
-from workbench.ui.session_state import SessionState
+from workbench.ui.session_state import LOST, SessionState
 from workbench.ui.strip_text import SHORT_DTYPES, job_text, progress_text
 from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.transcript import Transcript, Turn
 
+LOST_ANSWER = "cut off: the session was lost; what came is kept"
 NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
 
 
@@ -92,6 +93,7 @@ class ChatBench(Bench):
 
     NAME = "chat"
     NEEDS_TORCH = True
+    TELLS_LOSS = True
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
 
     def __init__(self, link: SessionLink) -> None:
@@ -239,7 +241,7 @@ class ChatBench(Bench):
 
     def _answer_failed(self, turn: Turn, prompt: str, error: WorkbenchError) -> None:
         lost = error.kind == "session-lost"
-        self._end_turn(turn, foot="cut off: the session was lost; what came is saved" if lost else "cut off: it failed")
+        self._end_turn(turn, foot=LOST_ANSWER if lost else "cut off: it failed")
         self.show_error(error)
         field = self.query_one(Prompt)
         if not turn.text and not field.text:
@@ -285,8 +287,11 @@ class ChatBench(Bench):
             return Content.assemble(
                 (job_text(state.lane("model")), "$accent"), ("   ctrl+c", key), (" stops", "$muted")
             )
+        if state.connection == LOST:
+            lost = ("No session: ", "$bad")
+            return Content.assemble(lost, ("ctrl+r", key), (" starts it; what you write stays here.", "$muted"))
         if not state.attached:
-            return Content.styled("No session yet; what you write stays here.", "$muted")
+            return Content.styled("Starting the session; what you write stays here.", "$muted")
         if state.model is None:
             style = "bold $warn" if refused else "$muted"
             if not state.chosen:
@@ -372,7 +377,7 @@ def _turn(message: dict[str, Any]) -> Turn:
     if figures.get("error"):
         foot = f"failed: {figures['error']}"
     elif message.get("state") == "partial":
-        foot = "cut off: the session ended before the answer did"
+        foot = LOST_ANSWER
     return Turn(role, text, foot=foot)
 
 

@@ -19,7 +19,7 @@ from workbench.text import gib
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.link import SessionLink
-from workbench.ui.session_state import SessionState
+from workbench.ui.session_state import STARTING, SessionState
 from workbench.ui.strip_text import progress_text
 from workbench.ui.widgets.bars import left, legend_mark, right, stacked_bar
 from workbench.ui.widgets.fields import Field, Fields, Value
@@ -100,6 +100,9 @@ class VramBench(Bench):
                     " chooses a model; one of the catalogue needs no download.",
                 )
             )
+        elif not new.attached:
+            if self.estimate is None:
+                self._say("starting the session" if new.connection == STARTING else "")
         elif (new.chosen, new.attachments) != self._asked:
             self.ask_estimate()
 
@@ -117,7 +120,7 @@ class VramBench(Bench):
     async def ask_estimate(self) -> None:
         """Ask for the bytes of the plan as it stands; a later call replaces this one."""
         model = self.session.chosen
-        if not model:
+        if not model or not self.session.attached:
             return
         self._asked = (model, self.session.attachments)
         if self.estimate is None:
@@ -130,6 +133,8 @@ class VramBench(Bench):
         except JobCancelled:
             return
         except WorkbenchError as error:
+            if error.kind == "session-lost":
+                return
             self.query_one("#vram-budget", Static).update("")
             self.show_error(error)
         else:
@@ -141,7 +146,7 @@ class VramBench(Bench):
             self._say(f"{event.phase} {progress_text(event.done, event.total, event.unit)}".strip())
 
     def _say(self, what: str) -> None:
-        line = Content.assemble((self.session.chosen, "bold"), (f"  {what} …", "$muted"))
+        line = Content.assemble((self.session.chosen, "bold"), (f"  {what} …" if what else "", "$muted"))
         self.query_one("#vram-budget", Static).update(line)
 
     def watch_estimate(self) -> None:
