@@ -319,6 +319,23 @@ async def test_a_new_reading_paints_only_the_cells_that_changed(
         assert [region.width for regions in painted for region in regions] == [1]
 
 
+async def test_a_new_reading_repaints_neither_screen_nor_bench(
+    session: ScriptedSession, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await examined(pilot)
+        assert app.main.bench is not None
+        repainted: list[str] = []
+        for name, part in (("app", app), ("screen", app.main), ("bench", app.main.bench)):
+            monkeypatch.setattr(part, "refresh", lambda *args, name=name, **options: repainted.append(name))
+        app.gauges = TWO_GPUS
+        await pilot.pause()
+        session.set_status(tokens_per_second=17.0)
+        await wait_until(pilot, lambda: "last 17 tok/s" in screen_text(app))
+        assert repainted == []
+
+
 async def test_without_a_gpu_one_line_says_so(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, make_gauges=lambda: lambda: Gauges(ram_total_bytes=2**35))
     async with app.run_test(size=(80, 24)) as pilot:

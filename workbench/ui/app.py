@@ -60,8 +60,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (30, "-tall")]  # type: ignore[misc]
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of(APP)]
 
-    session: reactive[SessionState] = reactive(SessionState)
-    gauges: reactive[Gauges | None] = reactive(None)
+    session: reactive[SessionState] = reactive(SessionState, repaint=False)
+    gauges: reactive[Gauges | None] = reactive(None, repaint=False)
 
     def __init__(
         self,

@@ -40,8 +40,8 @@ class MainScreen(Screen[None]):
         Binding("escape", "leave_field", "leave the text", show=True, tooltip="Then 1 to 5 switch benches."),
     ]
 
-    session: reactive[SessionState] = reactive(SessionState)
-    gauges: reactive[Gauges | None] = reactive(None)
+    session: reactive[SessionState] = reactive(SessionState, repaint=False)
+    gauges: reactive[Gauges | None] = reactive(None, repaint=False)
 
     def __init__(self, link: SessionLink, first_bench: str) -> None:
         super().__init__(id="main")
