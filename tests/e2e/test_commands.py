@@ -120,6 +120,17 @@ def test_doctor_reports_this_environment() -> None:
     assert report["facts"]["packages"]["textual"]
 
 
+def test_doctor_reads_a_pasted_report_and_refuses_what_is_none() -> None:
+    reports = Path(__file__).parents[1] / "data" / "doctor"
+    broken = sorted(reports.glob("driver-too-old-for-wheel-cuda--*.txt"))[0]
+    found = as_json("doctor", "--from", str(broken), expect=1)
+    assert found["verdict"] == "broken"
+    assert found["findings"][0]["id"] == "driver-too-old-for-wheel-cuda"
+    assert found["findings"][0]["fix"]
+    assert "driver-too-old" in workbench("doctor", "--from", "-", stdin=broken.read_bytes(), expect=1).stdout
+    assert "Nothing in" in refused("doctor", "--from", "-", stdin="lorem ipsum dolor")
+
+
 def test_envs_finds_the_one_it_runs_in() -> None:
     found = as_json("envs")["environments"]
     assert any(os.path.realpath(entry["python"]) == os.path.realpath(sys.executable) for entry in found)

@@ -44,6 +44,8 @@ def command(common: Common, source: str, compare: str, self_test: bool, markdown
 
     async def diagnose(session: SessionClient) -> Report:
         report = (await ask(session, request, Diagnosed)).report
+        if source:
+            _refuse_unrecognised(report, source)
         if self_test:
             report["self_test"] = (await ask(session, RunSelfTest(), SelfTested)).steps
         return report
@@ -61,6 +63,16 @@ def command(common: Common, source: str, compare: str, self_test: bool, markdown
     return 1 if report["verdict"] == "broken" else 0
 
 
+def _refuse_unrecognised(report: Report, source: str) -> None:
+    """A text in which nothing was recognised says nothing about health."""
+    if not report["facts"]["formats"] and not report["facts"]["errors"]:
+        raise WorkbenchError(
+            "bad-report",
+            f"Nothing in {source if source != '-' else 'standard input'} is a report that is known here.",
+            "Known: collect_env, python -m bitsandbytes, nvidia-smi, pip list, conda list, transformers env, nvcc.",
+        )
+
+
 def _compare(common: Common, report: Report, other: str, light: bool) -> list[dict[str, Any]]:
     """What differs from another interpreter, examined in a session of its own, or from a report in a file."""
     path = Path(other).expanduser()
@@ -68,7 +80,10 @@ def _compare(common: Common, report: Report, other: str, light: bool) -> list[di
 
     async def examine(session: SessionClient) -> Report:
         request = DiagnoseText(_read(other)) if is_report else Diagnose(live=not light)
-        return (await ask(session, request, Diagnosed)).report
+        found = (await ask(session, request, Diagnosed)).report
+        if is_report:
+            _refuse_unrecognised(found, other)
+        return found
 
     right = with_session(common if is_report else Common(common.as_json, other, ""), examine)
 
