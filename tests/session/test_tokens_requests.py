@@ -12,6 +12,9 @@ from workbench.errors import WorkbenchError
 from workbench.session import protocol
 
 
+REPOSITORY = Path(__file__).parents[2]
+
+
 @pytest.fixture
 def byte_model(tmp_path: Path) -> str:
     """A byte-level BPE of a few merges with a BOS, trained by the tokenizers library."""
@@ -81,3 +84,99 @@ async def test_half_a_character_is_refused_in_one_line(session_opener: Opener, b
     client = await session_opener()
     with pytest.raises(WorkbenchError, match="surrogate"):
         await recount(client, "a\ud800", byte_model)
+
+
+async def test_a_word_is_explained_merge_by_merge(session_opener: Opener, byte_model: str) -> None:
+    client = await session_opener()
+    reply = await client.ask(protocol.ExplainSplit(" the", byte_model), protocol.SplitExplained)
+    (word,) = reply.explanation["words"]
+    assert reply.explanation["kind"] == "BPE"
+    assert word["agrees"]
+    assert word["start"] == ["Ġ", "t", "h", "e"]
+    assert word["merges"][-1]["tokens"] == word["tokens"]
+
+
+async def test_the_vocabulary_is_searched(session_opener: Opener, byte_model: str) -> None:
+    client = await session_opener()
+
+    async def search(kind: str, query: str = "") -> protocol.VocabularySearched:
+        return await client.ask(protocol.SearchVocabulary(byte_model, kind, query), protocol.VocabularySearched)
+
+    found = await search("text", " the")
+    assert found.tokens[0]["text"] == " the"
+    assert (await search("text", str(found.tokens[0]["id"]))).tokens[0] == found.tokens[0]
+    assert {token["text"].strip()[0] for token in (await search("regex", "^ ?c")).tokens} == {"c"}
+    assert [token["text"] for token in (await search("special")).tokens] == ["<s>"]
+    longest = [len(token["text"]) for token in (await search("longest")).tokens]
+    assert longest == sorted(longest, reverse=True)
+    assert (await search("script")).scripts["LATIN"] > 20
+    assert [token["text"] for token in (await search("unreachable")).tokens] == []
+    with pytest.raises(WorkbenchError, match="no regular expression"):
+        await search("regex", "(")
+
+
+async def test_languages_are_compared_and_what_fails_is_said(session_opener: Opener, byte_model: str) -> None:
+    client = await session_opener()
+    reply = await client.ask(protocol.CompareLanguages([byte_model, "/nowhere"]), protocol.LanguagesCompared)
+    (row,) = reply.table["rows"]
+    assert row["model"] == byte_model
+    english = next(cell for cell in row["cells"] if cell["sample"] == "en")
+    assert english["premium"] == 1.0
+    assert row["worst_premium"] > 2
+    assert "/nowhere" in reply.errors[0]
+
+
+async def test_two_splits_are_marked_where_they_differ(session_opener: Opener, byte_model: str, tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    other = tokenizers.Tokenizer.from_file(f"{byte_model}/tokenizer.json")
+    content = json.loads(other.to_str())
+    content["model"]["merges"] = content["model"]["merges"][:3]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    client = await session_opener()
+    reply = await client.ask(
+        protocol.CompareSplits("q the hat", byte_model, str(tmp_path / "tokenizer.json")), protocol.SplitsCompared
+    )
+    assert reply.comparison["first_tokens"] == len(reply.first) < len(reply.second)
+    assert reply.first[0]["same"]
+    assert not reply.first[-1]["same"]
+    assert not reply.second[-1]["same"]
+    assert reply.comparison["only_second"]
+
+
+async def test_a_conversation_is_rendered_and_examined(session_opener: Opener, byte_model: str) -> None:
+    pytest.importorskip("jinja2")
+    template = (
+        "<s>{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    (Path(byte_model) / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    client = await session_opener()
+    messages = [{"role": "user", "content": "the <s> cat"}]
+    reply = await client.ask(protocol.CheckPrompt(byte_model, messages), protocol.PromptChecked)
+    assert reply.rendered == "<s>user: the <s> cat\nassistant: "
+    assert reply.pieces[0]["special"]
+    assert {finding["id"] for finding in reply.report["findings"]} == {"special-in-text"}
+    assert reply.report["template_tokens"] > 0
+    closed = await client.ask(protocol.CheckPrompt(byte_model, messages, False), protocol.PromptChecked)
+    assert "missing-generation-prompt" in {finding["id"] for finding in closed.report["findings"]}
+
+
+@pytest.mark.model
+async def test_autotokenizer_is_asked_once_in_a_child(session_opener: Opener, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    source = REPOSITORY / "sample_models" / "tiny-llama"
+    (tmp_path / "declared").mkdir()
+    model = str(tmp_path / "declared")
+    (tmp_path / "declared" / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
+    # Another class than the file's: its own pipeline replaces the one that the file has.
+    (tmp_path / "declared" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    client = await session_opener()
+    unknown = await client.ask(protocol.CompareAutoTokenizer(model, True), protocol.AutoTokenizerCompared)
+    assert unknown.line == ""
+    found = await client.ask(protocol.CompareAutoTokenizer(model), protocol.AutoTokenizerCompared)
+    assert found.differs
+    assert "gives other ids than the file" in found.line
+    known = await client.ask(protocol.CompareAutoTokenizer(model, True), protocol.AutoTokenizerCompared)
+    assert known == found
+    assert client.welcome is not None
+    assert "libtorch" not in Path(f"/proc/{client.welcome.status.pid}/maps").read_text()

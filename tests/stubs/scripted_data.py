@@ -372,6 +372,77 @@ def measure_reply(request: protocol.MeasureDataset) -> list[protocol.Message]:
     ]
 
 
+def explain_reply(request: protocol.ExplainSplit) -> list[protocol.Message]:
+    """A word of three merges."""
+    merges = [
+        {"rank": 3, "left": "t", "right": "h", "tokens": ["Ġ", "th", "e"]},
+        {"rank": 5, "left": "th", "right": "e", "tokens": ["Ġ", "the"]},
+        {"rank": 9, "left": "Ġ", "right": "the", "tokens": ["Ġthe"]},
+    ]
+    word = {
+        "word": request.text, "start": ["Ġ", "t", "h", "e"], "merges": merges, "segmentations": [], "steps": [],
+        "tokens": ["Ġthe"], "ids": [262], "agrees": True, "note": "",
+    }  # fmt: skip
+    return [protocol.SplitExplained({"kind": "BPE", "normalized": request.text, "words": [word]})]
+
+
+def vocabulary_reply(request: protocol.SearchVocabulary) -> list[protocol.Message]:
+    """One token, or two scripts."""
+    if request.kind == "script" and not request.query:
+        return [protocol.VocabularySearched([], 49152, {"LATIN": 40000, "CYRILLIC": 900})]
+    token = {"id": 262, "spelling": "Ġthe", "text": " the", "bytes": 4, "special": False, "whole": True, "rank": 0.005}
+    return [protocol.VocabularySearched([token], 49152)]
+
+
+def languages_reply(request: protocol.CompareLanguages) -> list[protocol.Message]:
+    """English and Burmese."""
+    samples = [
+        {"name": "en", "title": "English", "kind": "language", "script": "Latin", "text": "Hello"},
+        {"name": "my", "title": "Burmese", "kind": "language", "script": "Myanmar", "text": "Hello"},
+    ]
+    cells = [
+        {"sample": name, "tokens": 9, "bytes_per_token": 3.0, "characters_per_token": 3.0, "premium": premium}
+        for name, premium in (("en", 1.0), ("my", 8.25))
+    ]
+    rows = [
+        {"model": model, "cells": cells, "mean_premium": 8.25, "worst": "my", "worst_premium": 8.25}
+        for model in request.models
+    ]
+    return [protocol.LanguagesCompared({"samples": samples, "rows": rows}, [])]
+
+
+def splits_reply(request: protocol.CompareSplits) -> list[protocol.Message]:
+    """The first by words, the second the same but for its last word."""
+    recounted = recount_reply(protocol.RecountTokens(request.text, [request.first], end=10**6))[0]
+    assert isinstance(recounted, protocol.TokensRecounted)
+    first = [piece | {"same": True} for piece in recounted.pieces]
+    last = first[-1] | {"same": False}
+    middle = last["start"] + 2
+    second = [*first[:-1], last | {"end": middle, "text": last["text"][:2]}]
+    second.append(last | {"start": middle, "text": last["text"][2:]})
+    comparison = {"first_tokens": len(first), "second_tokens": len(second), "same_share": 0.75}
+    comparison |= {"only_first": [], "only_second": [middle]}
+    return [protocol.SplitsCompared(comparison, [*first[:-1], last], second)]
+
+
+def prompt_reply(request: protocol.CheckPrompt) -> list[protocol.Message]:
+    """A prompt in ChatML with one finding."""
+    rendered = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in request.messages)
+    piece = {"id": 1, "spelling": "<|im_start|>", "text": "<|im_start|>", "start": 0, "end": 12, "bytes": 12}
+    pieces = [piece | {"special": True, "whole": True}]
+    finding = {
+        "id": "x",
+        "severity": "warning",
+        "title": "The prompt does not open the assistant's turn.",
+        "fix": "Do.",
+    }
+    report = {
+        "tokens": 31, "content_tokens": 14, "template_tokens": 17, "template_share": 0.55, "special_tokens": 5,
+        "messages": [], "findings": [] if request.generation_prompt else [finding],
+    }  # fmt: skip
+    return [protocol.PromptChecked(rendered, pieces, report, "{% for message in messages %}", "chat_template.jinja")]
+
+
 def estimate_reply(request: protocol.EstimateMemory) -> list[protocol.Message]:
     """Weights by quantization, KV cache by lengths, against two GPUs."""
     plan = request.plan
@@ -424,6 +495,12 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     ],
     protocol.ListModels: lambda request: [protocol.ModelsListed(MODELS)],
     protocol.CountTokens: count_reply,
+    protocol.ExplainSplit: explain_reply,
+    protocol.SearchVocabulary: vocabulary_reply,
+    protocol.CompareLanguages: languages_reply,
+    protocol.CompareSplits: splits_reply,
+    protocol.CheckPrompt: prompt_reply,
+    protocol.CompareAutoTokenizer: lambda request: [protocol.AutoTokenizerCompared(False, "", {})],
     protocol.MeasureDataset: measure_reply,
     protocol.RecountTokens: recount_reply,
     protocol.InspectModel: lambda request: [

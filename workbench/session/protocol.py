@@ -467,6 +467,115 @@ class TokensRecounted(Reply):
 
 
 @dataclass(frozen=True)
+class ExplainSplit(Request):
+    """Why a tokenizer splits a short text as it does. Reply: `SplitExplained`."""
+
+    text: str
+    model: str
+
+
+@dataclass(frozen=True)
+class SplitExplained(Reply):
+    explanation: dict[str, Any]
+    """`workbench.tokens.explain.SplitExplanation` as a dictionary."""
+
+
+@dataclass(frozen=True)
+class SearchVocabulary(Request):
+    """Look tokens up in a vocabulary. Events: `JobProgressed`. Reply: `VocabularySearched`."""
+
+    model: str
+    kind: str = "text"
+    """``text`` (also an id), ``regex``, ``script``, ``longest``, ``special``, ``bytes`` or ``unreachable``."""
+    query: str = ""
+
+
+@dataclass(frozen=True)
+class VocabularySearched(Reply):
+    tokens: list[dict[str, Any]]
+    """`workbench.tokens.vocabulary.Token` as dictionaries; ``note`` says why one is unreachable."""
+    size: int
+    scripts: dict[str, int] = field(default_factory=dict)
+    """Tokens by script, most first; for an empty query of kind ``script``."""
+
+
+@dataclass(frozen=True)
+class CompareLanguages(Request):
+    """The built-in parallel samples under several tokenizers. Reply: `LanguagesCompared`."""
+
+    models: list[str]
+
+
+@dataclass(frozen=True)
+class LanguagesCompared(Reply):
+    table: dict[str, Any]
+    """`workbench.tokens.languages.PremiumTable` as a dictionary."""
+    errors: list[str]
+    """One line for each tokenizer that could not be read."""
+
+
+@dataclass(frozen=True)
+class CompareSplits(Request):
+    """One text under two tokenizers. Reply: `SplitsCompared`."""
+
+    text: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class SplitsCompared(Reply):
+    comparison: dict[str, Any]
+    """`workbench.tokens.compare.SplitComparison` as a dictionary, without its stretches."""
+    first: list[dict[str, Any]]
+    """Tokens as in `TokensRecounted`, with ``same``: whether the other has the same boundaries here."""
+    second: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CheckPrompt(Request):
+    """A conversation as the model's chat template renders it. Reply: `PromptChecked`."""
+
+    model: str
+    messages: list[dict[str, str]]
+    """Each with ``role`` and ``content``."""
+    generation_prompt: bool = True
+
+
+@dataclass(frozen=True)
+class PromptChecked(Reply):
+    rendered: str
+    pieces: list[dict[str, Any]]
+    """Tokens of the prompt, as in `TokensRecounted`."""
+    report: dict[str, Any]
+    """`workbench.tokens.templates.PromptReport` as a dictionary."""
+    template: str
+    """Source."""
+    file: str
+
+
+@dataclass(frozen=True)
+class CompareAutoTokenizer(Request):
+    """Whether the installed AutoTokenizer gives the ids of the tokenizer file. Reply: `AutoTokenizerCompared`.
+
+    A child process imports transformers, once for each state of the file and version of transformers.
+    """
+
+    model: str
+    only_known: bool = False
+    """Answer only what an earlier comparison found."""
+
+
+@dataclass(frozen=True)
+class AutoTokenizerCompared(Reply):
+    differs: bool
+    line: str
+    """The finding in one line; empty where nothing is known or nothing can be compared."""
+    result: dict[str, Any]
+    """`workbench.tokens.autotokenizer.AutoTokenizerDifference` as a dictionary; empty like `line`."""
+
+
+@dataclass(frozen=True)
 class MeasureDataset(Request):
     """Count every row of a data set. Events: `JobProgressed`, `DatasetUpdated`. Reply: `DatasetMeasured`.
 

@@ -28,6 +28,14 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
         protocol.RunSelfTest,
     ),
     "tokens": (protocol.CountTokens, protocol.RecountTokens, protocol.MeasureDataset),
+    "vocabulary": (
+        protocol.ExplainSplit,
+        protocol.SearchVocabulary,
+        protocol.CompareLanguages,
+        protocol.CompareSplits,
+        protocol.CheckPrompt,
+        protocol.CompareAutoTokenizer,
+    ),
     "architecture": (protocol.InspectModel,),
     "vram": (protocol.EstimateMemory,),
     "chat": (

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -29,19 +30,20 @@ from workbench.session.protocol import (
 from workbench.session.runtime import Context, Handler, Runtime, Stage, quick
 from workbench.tokens.count import count_text, text_figures
 from workbench.tokens.dataset import MeasuredModel, measure_dataset
+from workbench.tokens.pieces import Piece
 from workbench.tokens.recount import TextCounter
 from workbench.tokens.tokenizer import TextTokenizer, load_tokenizer
 from workbench.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class LoadedTokenizer:
     tokenizer: TextTokenizer
     directory: Path
     """Where a chat template would stand; the tokenizer's own file if it is no directory."""
 
 
-def _tokenizer_of(runtime: Runtime, model: str, job: Job) -> _Loaded:
+def tokenizer_of(runtime: Runtime, model: str, job: Job) -> LoadedTokenizer:
     """The tokenizer of a model by any of its names; loaded once per worker.
 
     Raises:
@@ -49,11 +51,11 @@ def _tokenizer_of(runtime: Runtime, model: str, job: Job) -> _Loaded:
     """
     slot = runtime.slot
     if slot is not None and slot.status.name == model:
-        return _Loaded(slot.tokenizer, Path(slot.status.directory))
+        return LoadedTokenizer(slot.tokenizer, Path(slot.status.directory))
     path = tokenizer_path(model, job)
-    cache: dict[str, _Loaded] = runtime.services.setdefault("tokenizers", {})
+    cache: dict[str, LoadedTokenizer] = runtime.services.setdefault("tokenizers", {})
     if path not in cache:
-        cache[path] = _Loaded(load_tokenizer(path), Path(path))
+        cache[path] = LoadedTokenizer(load_tokenizer(path), Path(path))
     return cache[path]
 
 
@@ -62,7 +64,7 @@ def _count(request: CountTokens, context: Context) -> TokensCounted:
     results: list[dict[str, Any]] = []
     for model in request.models:
         try:
-            loaded = _tokenizer_of(context.runtime, model, context.job)
+            loaded = tokenizer_of(context.runtime, model, context.job)
             results.extend(_count_under(loaded, model, request, context))
         except WorkbenchError as error:
             if len(request.models) == 1:
@@ -71,7 +73,7 @@ def _count(request: CountTokens, context: Context) -> TokensCounted:
     return TokensCounted({"texts": figures, "results": results})
 
 
-def _count_under(loaded: _Loaded, model: str, request: CountTokens, context: Context) -> list[dict[str, Any]]:
+def _count_under(loaded: LoadedTokenizer, model: str, request: CountTokens, context: Context) -> list[dict[str, Any]]:
     counted = []
     for item in request.texts:
         context.job.check()
@@ -130,7 +132,7 @@ def _recount(request: RecountTokens, context: Context) -> TokensRecounted:
 
 def _counter_of(model: str, special: bool, context: Context) -> _Counter:
     """What counted this model's tokens of the last text; of another load of the tokenizer a new one."""
-    loaded = _tokenizer_of(context.runtime, model, context.job)
+    loaded = tokenizer_of(context.runtime, model, context.job)
     counters: dict[tuple[str, bool], _Counter] = context.runtime.services.setdefault("token-counters", {})
     kept = counters.get((model, special))
     if kept is None or kept.counter.tokenizer is not loaded.tokenizer:
@@ -145,26 +147,31 @@ def _pieces_of(counter: TextCounter, request: RecountTokens, context: Context) -
         found = tokenizer.encode_pieces(request.text, True)
     else:
         found = counter.pieces(request.start, request.end)
+    return shown_pieces(found, request.text, tokenizer, context)
+
+
+def shown_pieces(found: Sequence[Piece], text: str, tokenizer: TextTokenizer, context: Context) -> list[dict[str, Any]]:
+    """Tokens of a stretch of `text` as `TokensRecounted` has them."""
     ends = [0, *itertools.accumulate((piece.end for piece in found), max)]
-    starts = [*(piece.start for piece in found[1:]), len(request.text)]
+    starts = [*(piece.start for piece in found[1:]), len(text)]
     shown = []
     for piece, reached, following in zip(found, ends, starts):
         # Tokens that share a character with a neighbour are its bytes.
         part = piece.start < piece.end and (piece.start < reached or following < piece.end)
-        token = _vocabulary(tokenizer, context).by_id(piece.id) if part else None
+        token = vocabulary_of(tokenizer, context).by_id(piece.id) if part else None
         shown.append(
             {
                 **asdict(piece),
                 "text": token.text if token else piece.text,
                 "spelling": tokenizer.id_token(piece.id),
-                "bytes": token.bytes if token else len(request.text[piece.start : piece.end].encode("utf-8")),
+                "bytes": token.bytes if token else len(text[piece.start : piece.end].encode("utf-8")),
                 "whole": token is None,
             }
         )
     return shown
 
 
-def _vocabulary(tokenizer: TextTokenizer, context: Context) -> Vocabulary:
+def vocabulary_of(tokenizer: TextTokenizer, context: Context) -> Vocabulary:
     """All tokens of a tokenizer, read once."""
     kept: dict[int, tuple[TextTokenizer, Vocabulary]] = context.runtime.services.setdefault("vocabularies", {})
     found = kept.get(id(tokenizer))
@@ -194,7 +201,7 @@ def _measure(request: MeasureDataset, context: Context) -> DatasetMeasured:
 
 
 def _measured_model(model: str, with_template: bool, context: Context) -> MeasuredModel:
-    loaded = _tokenizer_of(context.runtime, model, context.job)
+    loaded = tokenizer_of(context.runtime, model, context.job)
     template = find_template(loaded.directory) if with_template and loaded.directory.is_dir() else None
     render = functools.partial(_rendered, template, context.job) if template is not None else None
     return MeasuredModel(model, loaded.tokenizer, render, _context_length(model))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on, work
@@ -15,7 +16,14 @@ from textual.widgets import Static, TextArea
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.paths import absolute_model
-from workbench.session.protocol import DatasetMeasured, MeasureDataset, RecountTokens, TokensRecounted
+from workbench.session.protocol import (
+    AutoTokenizerCompared,
+    CompareAutoTokenizer,
+    DatasetMeasured,
+    MeasureDataset,
+    RecountTokens,
+    TokensRecounted,
+)
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.benches.tokens_dataset import DatasetView
@@ -33,6 +41,8 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = 0.03
 """Counting starts when no key came for this long: keys of a paste or of auto-repeat are gathered."""
+WORD_CHARACTERS = 200
+"""Of a longer stretch without white space only the part around the token is explained."""
 WINDOW_CHARACTERS = 6000
 """Tokens of so many characters are shown at once; the window follows the cursors."""
 
@@ -54,6 +64,8 @@ class TokensBench(Bench):
         self._cursor_to: int | None = None
         self._dataset = ChosenDataset("")
         self._measuring: Call | None = None
+        self._auto_lines: dict[str, str] = {}
+        """What the installed AutoTokenizer does otherwise, by model; empty where it gives the same ids."""
 
     def compose(self) -> ComposeResult:
         with Container(id="tokens-body"):
@@ -63,6 +75,7 @@ class TokensBench(Bench):
             with Vertical(id="tokens-right"):
                 yield ErrorLine()
                 yield RowList(id="tokens-league")
+                yield Static(id="tokens-auto")
         with Vertical(id="tokens-below"):
             yield OneLine(id="tokens-piece")
             yield PieceView(id="tokens-pieces")
@@ -150,12 +163,35 @@ class TokensBench(Bench):
             self.show_error(None)
         self._counted = reply
         self._show_counts()
+        if any(model not in self._auto_lines for model in models):
+            self.compare_autotokenizers()
+
+    @work(group="auto", exit_on_error=False)
+    async def compare_autotokenizers(self) -> None:
+        """Ask, once for each tokenizer, whether the installed AutoTokenizer gives other ids."""
+        for model in self.models:
+            if model in self._auto_lines:
+                continue
+            self._auto_lines[model] = ""
+            with contextlib.suppress(WorkbenchError, JobCancelled):
+                reply = await self.link.ask(CompareAutoTokenizer(model), AutoTokenizerCompared)
+                if reply.differs:
+                    self._auto_lines[model] = reply.line
+                    self._show_auto()
+
+    def _show_auto(self) -> None:
+        told = [(model, self._auto_lines.get(model, "")) for model in self.models]
+        lines = [Content.assemble(("⚠ ", "$warn"), (model, "bold"), f": {line}") for model, line in told if line]
+        note = self.query_one("#tokens-auto", Static)
+        note.display = bool(lines) and self._counted is not None
+        note.update(Content("\n").join(lines))
 
     def _show_counts(self) -> None:
         counted = self._counted
         league, view = self.query_one(RowList), self.query_one(PieceView)
         league.display = view.display = counted is not None
         self.query_one("#tokens-empty").display = counted is None
+        self._show_auto()
         figures = counted.figures if counted else {}
         sizes = "".join(f"  {figures[name]:,} {name}" for name in ("characters", "words", "bytes") if name in figures)
         special = "  special tokens added" if self._special else ""
@@ -223,6 +259,55 @@ class TokensBench(Bench):
         length = len(self.query_one(TextArea).text)
         if 0 < place < length:
             self._move_window(place, place if message.direction > 0 else place - 1)
+
+    # --- Looking closer ------------------------------------------------------------------------------------
+
+    @on(PieceView.Chosen)
+    def action_explain(self) -> None:
+        """Why the word of the token under the cursor was split so."""
+        piece = self.query_one(PieceView).piece
+        word = word_around(self.query_one(TextArea).text, piece["start"], piece["end"]) if piece else ""
+        if word:
+            from workbench.ui.screens.token_explain import ExplainScreen
+
+            self.app.push_screen(ExplainScreen(self.link, word, self.selected))
+
+    def action_vocabulary(self) -> None:
+        if self._any_model():
+            from workbench.ui.screens.token_vocabulary import VocabularyScreen
+
+            self.app.push_screen(VocabularyScreen(self.link, self.selected))
+
+    def action_languages(self) -> None:
+        if self._any_model():
+            from workbench.ui.screens.token_languages import LanguagesScreen
+
+            self.app.push_screen(LanguagesScreen(self.link, self.models))
+
+    def action_template(self) -> None:
+        if self._any_model():
+            from workbench.ui.screens.token_template import TemplateScreen
+
+            self.app.push_screen(TemplateScreen(self.link, self.selected))
+
+    def action_side_by_side(self) -> None:
+        text = self.query_one(TextArea).text
+        if len(self.models) < 2 or not text:
+            self.post_message(self.Said("Needs a text and two tokenizers: a adds one."))
+            return
+        from workbench.ui.screens.token_compare import CompareScreen
+
+        self.app.push_screen(CompareScreen(self.link, text, self.models, self.selected))
+
+    def action_tax(self) -> None:
+        from workbench.ui.screens.token_tax import TaxScreen
+
+        self.app.push_screen(TaxScreen(self.link, self.query_one(TextArea).text, self._results))
+
+    def _any_model(self) -> bool:
+        if not self.models:
+            self.post_message(self.Said("Choose a model first: ctrl+o."))
+        return bool(self.models)
 
     # --- Actions -------------------------------------------------------------------------------------------
 
@@ -356,6 +441,15 @@ class TokensBench(Bench):
     def action_copy(self) -> None:
         if self._counted:
             self.post_message(self.CopyRequested(league_text(self._results, self._prices), "the figures"))
+
+
+def word_around(text: str, start: int, end: int) -> str:
+    """The word that holds this stretch, with the space before it; what lies between two words by itself."""
+    while start > 0 and not text[start].isspace() and end - start < WORD_CHARACTERS:
+        start -= 1
+    while end < len(text) and not text[end].isspace() and end - start < WORD_CHARACTERS:
+        end += 1
+    return text[start:end]
 
 
 BENCH = TokensBench

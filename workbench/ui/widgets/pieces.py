@@ -147,6 +147,12 @@ class PieceView(ScrollView, can_focus=True):
         self._lay_out()
         self.post_message(self.Highlighted(self))
 
+    def move_to(self, place: int) -> None:
+        """Put the cursor on the token that covers this character."""
+        index = next((i for i, piece in enumerate(self.pieces) if piece["end"] > place), None)
+        if index is not None:
+            self.cursor = index
+
     def _lay_out(self) -> None:
         width = self.scrollable_content_region.width
         if not width:
@@ -253,7 +259,7 @@ class PieceView(ScrollView, can_focus=True):
         style = SPECIAL if piece.get("special") else PLATE if index % 2 else series_style(index // 2)
         if index in self._marked:
             style = f"underline bold {style}"
-        return f"reverse {style}" if index == self.cursor and self.has_focus else style
+        return f"reverse {style}" if index == self.cursor else style
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
