@@ -493,6 +493,7 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
         *(protocol.SelfTestStepped(step) for step in SELF_TEST),
         protocol.SelfTested(SELF_TEST),
     ],
+    protocol.ResolveModel: lambda request: [protocol.ModelResolved({"name": request.model, "kind": "hub"})],
     protocol.ListModels: lambda request: [protocol.ModelsListed(MODELS)],
     protocol.CountTokens: count_reply,
     protocol.ExplainSplit: explain_reply,

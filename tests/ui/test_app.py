@@ -96,6 +96,96 @@ async def test_a_typed_id_can_be_chosen(session: ScriptedSession, make_app: Make
         await wait_until(pilot, lambda: app.session.chosen == "someone/some-model")
 
 
+async def test_a_listing_that_makes_no_sense_is_one_line_and_names_can_be_typed(
+    session: ScriptedSession, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down(*args: object) -> None:
+        raise RuntimeError("no such thing\nas a list")
+
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached)
+        monkeypatch.setattr(app.link, "ask", break_down)
+        await pilot.press("ctrl+o")
+        await wait_until(pilot, lambda: "✖ The list cannot be read" in screen_text(app))
+        app.screen.query_one(Input).value = "someone/some-model"
+        await wait_until(pilot, lambda: app.screen.query_one(RowList).row is not None)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.session.chosen == "someone/some-model")
+
+
+async def test_what_is_chosen_before_the_list_is_there_waits_for_it(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    gate = session.hold(protocol.ListModels)
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached)
+        await pilot.press("ctrl+o")
+        await wait_until(pilot, lambda: session.asked(protocol.ListModels))
+        await pilot.press(*"llama", "enter")
+        await wait_until(pilot, lambda: "Waiting for the list. enter again takes llama as it is" in screen_text(app))
+        gate.set()
+        await wait_until(pilot, lambda: app.session.chosen == "llama-3.1-8b")
+
+
+async def test_a_model_that_is_none_is_told_and_not_remembered(
+    session: ScriptedSession, make_app: MakeApp, private_home: Path
+) -> None:
+    session.script(
+        protocol.ResolveModel,
+        lambda request: (
+            [protocol.Failed("unknown-model", f"No model is called '{request.model}'.", "See the list.")]
+            if request.model == "nope"
+            else [protocol.ModelResolved({"name": request.model})]
+        ),
+    )
+    app = make_app(session, bench="chat", remember=True, settings=load_settings())
+    async with app.run_test(size=(120, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        await pilot.press("ctrl+o")
+        await wait_until(pilot, lambda: isinstance(app.screen, ModelPicker) and session.asked(protocol.ListModels))
+        await pilot.press(*"nope")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "✖ nope: No model is called 'nope'." in screen_text(app))
+        assert "✖ No model is called 'nope'. See the list." in screen_text(app)
+        assert load_settings().ui.last_model == ""
+        await pilot.press("ctrl+o")
+        await wait_until(pilot, lambda: isinstance(app.screen, ModelPicker))
+        await pilot.press(*"llama-3.1-8b")
+        await wait_until(pilot, lambda: app.screen.query_one(RowList).row is not None)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: load_settings().ui.last_model == "llama-3.1-8b")
+        assert "✖" not in screen_text(app)
+
+
+async def test_another_client_s_model_is_told_and_asked_about_before_it_answers(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(session, bench="chat", model=MODEL)
+    async with app.run_test(size=(160, 24), notifications=True) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, Prompt) and app.session.attached)
+        await pilot.press("ctrl+l")
+        await wait_until(pilot, lambda: isinstance(app.screen, LoadDialog))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.session.standing_load is not None)
+        assert not app._notifications
+        await pilot.press("a", "enter")
+        await wait_until(pilot, lambda: session.asked(protocol.Generate))
+        assert session.asked(protocol.Generate)[0].load == session.asked(protocol.LoadModel)[0]
+        await wait_until(pilot, lambda: "41.0 tok/s" in screen_text(app))
+        session.set_status(model=dataclasses.replace(data.MODEL, name="tiny-gpt2", quant="none", device="cpu"))
+        await wait_until(pilot, lambda: f"● tiny-gpt2 · bf16 · cpu loaded · chosen {MODEL}" in screen_text(app))
+        assert [note.message for note in app._notifications] == ["Another client loaded tiny-gpt2 bf16."]
+        await pilot.press("b", "enter")
+        question = f"tiny-gpt2 is loaded now; enter again answers with it, ctrl+l loads {MODEL}"
+        await wait_until(pilot, lambda: question in screen_text(app))
+        assert len(session.asked(protocol.Generate)) == 1
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: len(session.asked(protocol.Generate)) == 2)
+        assert session.asked(protocol.Generate)[1].load is None
+
+
 async def test_loading_asks_how_and_says_what_was_chosen(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, bench="chat", model=MODEL)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -292,10 +382,14 @@ async def test_choices_are_remembered(session: ScriptedSession, make_app: MakeAp
         await pilot.press("4")
         await wait_until(pilot, lambda: app.main.current == "vram")
         app.theme = "light"
-        await pilot.press("alt+d")
-        await wait_until(pilot, lambda: app._exit)
+        kept = ("vram", "llama-3.1-8b", "light")
+        # While the app still runs: it may be killed.
+        await wait_until(pilot, lambda: kept == tuple(_choices().values()))
+
+
+def _choices() -> dict[str, str]:
     ui = load_settings().ui
-    assert (ui.last_bench, ui.last_model, ui.theme) == ("vram", "llama-3.1-8b", "light")
+    return {"bench": ui.last_bench, "model": ui.last_model, "theme": ui.theme}
 
 
 async def test_complaints_about_settings_and_themes_come_in_one_toast(

@@ -8,7 +8,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import App, SystemCommand
@@ -26,10 +26,24 @@ from workbench.ui.gauges import Gauges, GaugeThread, ReadGauges, gauge_reader
 from workbench.ui.link import DescribeLoss, OpenOther, OpenSession, SessionLink, told_by_client
 from workbench.ui.main_screen import MainScreen
 from workbench.ui.safety import with_control_filter
-from workbench.ui.session_state import Attached, Attaching, Lost, ModelChosen, SessionEvent, SessionState, reduce
+from workbench.ui.session_state import (
+    Attached,
+    Attaching,
+    LoadedHere,
+    Lost,
+    ModelChosen,
+    ModelRefused,
+    SessionEvent,
+    SessionState,
+    reduce,
+)
+from workbench.ui.strip_text import quant_word, short_name
 from workbench.ui.terminal_keys import let_alt_digits_through
 from workbench.ui.theme import LoadedThemes, load_themes, theme_or_fallback
 from workbench.ui.widgets.key_bar import SHOWN
+
+if TYPE_CHECKING:
+    from workbench.session.protocol import ModelStatus
 
 SECOND_PRESS_SECONDS = 5.0
 SHUTDOWN_WAIT_SECONDS = 2.0
@@ -86,6 +100,12 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self._first_bench = next((b for b in (bench, settings.ui.last_bench) if b in benches), benches[0])
         self._last_model = settings.ui.last_model
         self._remember = remember
+        self._kept: dict[str, object] = {
+            key: getattr(settings.ui, key) for key in ("last_bench", "last_model", "theme")
+        }
+        """What the settings file holds of the choices."""
+        self._own_loads = 0
+        """Loads under way that this app asked for."""
         self._make_gauges = make_gauges
         self._gauge_thread: GaugeThread | None = None
         self._interrupted_at = -SECOND_PRESS_SECONDS
@@ -153,19 +173,18 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     def _hang_up(self) -> None:
         """The terminal is gone: leave at once, and leave the session as it is."""
         self.link.leave()
-        self._save_choices()
         self.exit(0)
 
-    def _save_choices(self) -> None:
-        if not self._remember:
-            return
-        choices = {"last_bench": self.main.current, "last_model": self.session.chosen, "theme": self.theme}
-        if self._theme_problem:
-            del choices["theme"]
-        for key, value in choices.items():
-            if value != getattr(self.settings.ui, key):
-                with contextlib.suppress(WorkbenchError):
-                    save_setting("ui", key, value)
+    def _keep(self, key: str, value: str) -> None:
+        """Remember a choice for the next run as soon as it is made."""
+        if self._remember and value != self._kept[key]:
+            self._kept[key] = value
+            with contextlib.suppress(WorkbenchError):
+                save_setting("ui", key, value)
+
+    def watch_theme(self, name: str) -> None:
+        if self.is_running and not (self._theme_problem and name == self._first_theme.name):
+            self._keep("theme", name)
 
     async def on_unmount(self) -> None:
         if self._gauge_thread:
@@ -194,15 +213,43 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.apply(Attached(client.welcome.status))
         if not self.session.chosen and self._last_model:
             self.apply(ModelChosen(self._last_model))
+        self.resolve_chosen()
         async for event in client.broadcasts():
             if isinstance(event, StatusChanged):
+                before = self.session.model
                 self.apply(event)
+                self._tell_of_other_load(before)
             elif isinstance(event, LogAppended):
                 self.log_lines.extend(event.lines)
         if not self.link.leaving:
             lost = await self.link.lost()
             self.last_error = lost
             self.apply(Lost(lost))
+
+    def _tell_of_other_load(self, before: ModelStatus | None) -> None:
+        model = self.session.model
+        if model is None or model in (before, self.session.own_model) or self._own_loads:
+            return
+        self.say(f"Another client loaded {short_name(model.name)} {quant_word(model)}.")
+
+    @work(group="resolve", exclusive=True, exit_on_error=False)
+    async def resolve_chosen(self) -> None:
+        """Find out whether there is such a model, so that a name that is none is told where it is chosen."""
+        from workbench.session.protocol import ModelResolved, ResolveModel
+
+        name = self.session.chosen
+        if not name:
+            return
+        try:
+            await self.link.ask(ResolveModel(name), ModelResolved)
+        except JobCancelled:
+            return
+        except WorkbenchError as error:
+            if error.kind not in ("session-lost", "unknown-request"):
+                self.last_error = error
+                self.apply(ModelRefused(name, error))
+        else:
+            self._keep("last_model", name)
 
     def action_restart_session(self) -> None:
         if self.session.connection == "lost":
@@ -227,6 +274,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if picked is None:
             return
         self.apply(ModelChosen(picked.name))
+        self.resolve_chosen()
         if picked.load:
             self.action_load_model()
 
@@ -245,12 +293,17 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         request = await self.push_screen_wait(LoadDialog(self.session.chosen, plan or {}))
         if request is None:
             return
+        self._own_loads += 1
         try:
-            await self.link.ask(request, ModelLoaded)
+            loaded = await self.link.ask(request, ModelLoaded)
         except JobCancelled:
             self.say("Loading was stopped; no memory is held.")
         except WorkbenchError as error:
             self.show_failure(error)
+        else:
+            self.apply(LoadedHere(request, loaded.model))
+        finally:
+            self._own_loads -= 1
 
     @work(group="load", exit_on_error=False)
     async def action_unload_model(self) -> None:
@@ -323,6 +376,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         while len(self.screen_stack) > 1:
             await self.pop_screen()
         await self.main.show_bench(name)
+        self._keep("last_bench", name)
 
     def action_session_log(self) -> None:
         from workbench.ui.screens.session_log import SessionLog
@@ -383,7 +437,6 @@ class WorkbenchApp(App[int], inherit_bindings=False):
                 return
             end_session = picked == "q"
         self.link.leave()
-        self._save_choices()
         client = self.link.client
         if end_session and client is not None:
             from workbench.session.protocol import Shutdown, ShutdownNoted

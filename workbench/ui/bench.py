@@ -26,6 +26,7 @@ class ErrorLine(Static):
         super().__init__()
         self._error: WorkbenchError | None = None
         self._without_session = False
+        self._refused: WorkbenchError | None = None
 
     def show_error(self, error: WorkbenchError | None) -> None:
         """Show a failure with its remedy, or hide the line."""
@@ -38,8 +39,14 @@ class ErrorLine(Static):
             self._without_session = without
             self._show()
 
+    def show_refused(self, error: WorkbenchError | None) -> None:
+        """Say why the chosen model cannot be had, where nothing else went wrong since."""
+        if error is not self._refused:
+            self._refused = error
+            self._show()
+
     def _show(self) -> None:
-        error = self._error
+        error = self._error or self._refused
         self.display = error is not None or self._without_session
         if self._without_session:
             self.update(Content.assemble(("no session: ", "$bad"), ("ctrl+r", "bold $accent"), " starts it"))
@@ -56,6 +63,8 @@ class Bench(Vertical, can_focus=True):
     """Bench id, as in `workbench.ui.actions.BENCHES`."""
     NEEDS_TORCH: ClassVar[bool] = False
     """Whether the worker should import torch when this bench is first shown."""
+    OF_THE_MODEL: ClassVar[bool] = False
+    """Whether a chosen model that cannot be had is a failure of this bench."""
     TELLS_LOSS: ClassVar[bool] = False
     """Whether the bench itself says that there is no session; else its error line does."""
 
@@ -144,6 +153,7 @@ class Bench(Vertical, can_focus=True):
             self.refresh_bindings()
         for line in self.query(ErrorLine):
             line.show_without_session(self.session.connection == LOST and not self.TELLS_LOSS)
+            line.show_refused(self.session.refused if self.OF_THE_MODEL else None)
         self._warm_up()
         self.session_changed(old, self.session)
 

@@ -9,7 +9,7 @@ from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
     # Making the protocol's dataclasses takes a quarter of the time to a first frame, which needs none of them.
-    from workbench.session.protocol import LaneStatus, ModelStatus, SessionStatus, StatusChanged
+    from workbench.session.protocol import LaneStatus, LoadModel, ModelStatus, SessionStatus, StatusChanged
 
 STARTING = "starting"
 ATTACHED = "attached"
@@ -24,6 +24,11 @@ class SessionState:
     """``starting``, ``attached`` or ``lost``."""
     chosen: str = ""
     """The model of every bench, as the user named it; empty when none is chosen yet."""
+    refused: WorkbenchError | None = None
+    """Why the chosen model cannot be had; None while nothing is known against it."""
+    own_load: LoadModel | None = None
+    """The load that this app asked for last, and `own_model` what came of it in this session."""
+    own_model: ModelStatus | None = None
     status: SessionStatus | None = None
     """The worker's last snapshot; kept after a loss, so that the screen can say what was there."""
     error: WorkbenchError | None = None
@@ -45,6 +50,11 @@ class SessionState:
     def chosen_is_loaded(self) -> bool:
         """Whether the model in memory is the one that the benches show."""
         return self.model is not None and self.model.name == self.chosen
+
+    @property
+    def standing_load(self) -> LoadModel | None:
+        """The load of this app that the model in memory came from; None if another client loaded it."""
+        return self.own_load if self.model is not None and self.model == self.own_model else None
 
     @property
     def model_job(self) -> str:
@@ -84,7 +94,23 @@ class ModelChosen:
     name: str
 
 
-SessionEvent = Union[Attaching, Attached, Lost, ModelChosen, "StatusChanged"]
+@dataclass(frozen=True)
+class ModelRefused:
+    """There is no such model, or it cannot be used."""
+
+    name: str
+    error: WorkbenchError
+
+
+@dataclass(frozen=True)
+class LoadedHere:
+    """A load that this app asked for is done."""
+
+    request: LoadModel
+    model: ModelStatus
+
+
+SessionEvent = Union[Attaching, Attached, Lost, ModelChosen, ModelRefused, LoadedHere, "StatusChanged"]
 
 
 def reduce(state: SessionState, event: SessionEvent) -> SessionState:
@@ -97,13 +123,21 @@ def reduce(state: SessionState, event: SessionEvent) -> SessionState:
             connection=ATTACHED,
             status=event.status,
             error=None,
+            own_load=None,
+            own_model=None,
             chosen=state.chosen or _loaded(event.status),
             attachments=state.attachments + 1,
         )
     if isinstance(event, Lost):
         return replace(state, connection=LOST, error=event.error)
     if isinstance(event, ModelChosen):
-        return state if event.name == state.chosen else replace(state, chosen=event.name)
+        if event.name == state.chosen and state.refused is None:
+            return state
+        return replace(state, chosen=event.name, refused=None)
+    if isinstance(event, ModelRefused):
+        return replace(state, refused=event.error) if event.name == state.chosen else state
+    if isinstance(event, LoadedHere):
+        return replace(state, own_load=event.request, own_model=event.model)
     if event.status == state.status:
         return state
     # Another client may load a model; who has chosen none means that one.

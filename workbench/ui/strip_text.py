@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from workbench.errors import WorkbenchError
 from workbench.text import format_bytes, gib
 from workbench.ui.gauges import Gauges
 from workbench.ui.session_state import LOST, STARTING, SessionState
@@ -92,20 +93,40 @@ def _join(model: list[Content], environment: list[Content], memory: list[Content
 
 def _model(state: SessionState) -> list[Content]:
     model = state.model
-    if state.chosen and not state.chosen_is_loaded:
-        name = state.chosen.rstrip("/").rpartition("/")[2] or state.chosen
-        held = f" · {model.name} {quant_word(model)} in memory" if model else ""
-        start = Content.assemble(("○ ", "$muted"), name)
-        short = start.truncate(28, ellipsis=True)
-        return [Content.assemble(start, (" · not loaded" + held, "$muted")), start, short]
     if model is None:
-        return [Content.styled("○ no model · ctrl+o chooses one", "$muted"), Content.styled("○ no model", "$muted")]
-    name = model.name.rstrip("/").rpartition("/")[2]
-    start = Content.assemble(("● ", "$good"), (name, "bold"), (f" · {quant_word(model)}", ""))
+        return _not_loaded(state)
+    start = Content.assemble(("● ", "$good"), (short_name(model.name), "bold"), (f" · {quant_word(model)}", ""))
+    if state.chosen and not state.chosen_is_loaded:
+        chosen = Content.assemble((" loaded · chosen ", "$muted"), short_name(state.chosen))
+        if state.refused is not None:
+            chosen = Content.assemble(" · ", _refusal(state.chosen, state.refused).truncate(60, ellipsis=True))
+        device = Content.assemble(start, f" · {model.device}")
+        bare = Content.assemble(("● ", "$good"), (short_name(model.name), "bold"))
+        both = [Content.assemble(part, chosen) for part in (device, start, bare)]
+        return [*both, both[-1].truncate(44, ellipsis=True)]
     dtype = "" if model.quant == "none" else f" · {SHORT_DTYPES.get(model.dtype, model.dtype)}"
     full = Content.assemble(start, f"{dtype} · {model.device} · {format_bytes(model.weights_bytes)}")
     middle = Content.assemble(start, f" · {model.device}")
     return [full, middle, start, start.truncate(28, ellipsis=True)]
+
+
+def short_name(name: str) -> str:
+    """The last part of a path or Hub id."""
+    return name.rstrip("/").rpartition("/")[2] or name
+
+
+def _refusal(name: str, error: WorkbenchError) -> Content:
+    return Content.assemble((f"✖ {short_name(name)}: ", "bold $bad"), (error.message, "$bad"))
+
+
+def _not_loaded(state: SessionState) -> list[Content]:
+    if not state.chosen:
+        return [Content.styled("○ no model · ctrl+o chooses one", "$muted"), Content.styled("○ no model", "$muted")]
+    if state.refused is not None:
+        full = _refusal(state.chosen, state.refused)
+        return [full, full.truncate(60, ellipsis=True), full.truncate(40, ellipsis=True)]
+    start = Content.assemble(("○ ", "$muted"), short_name(state.chosen))
+    return [Content.assemble(start, (" · not loaded", "$muted")), start, start.truncate(28, ellipsis=True)]
 
 
 def _environment(status: SessionStatus | None) -> list[Content]:

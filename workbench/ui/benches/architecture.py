@@ -76,6 +76,7 @@ class ArchitectureBench(Bench):
 
     NAME = "architecture"
     NEEDS_TORCH = True
+    OF_THE_MODEL = True
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("architecture")]
 
     def __init__(self, link: SessionLink) -> None:

@@ -28,6 +28,7 @@ from workbench.session.protocol import (
     Generated,
     JobProgressed,
     ListConversations,
+    ModelStatus,
     OpenConversation,
     TokensGenerated,
 )
@@ -37,7 +38,7 @@ from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.environment import SLOW_FRAMES_PER_SECOND, SSH_FRAMES_PER_SECOND
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import LOST, SessionState
-from workbench.ui.strip_text import SHORT_DTYPES, job_text, progress_text
+from workbench.ui.strip_text import SHORT_DTYPES, job_text, progress_text, short_name
 from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.transcript import Transcript, Turn
 
@@ -93,6 +94,7 @@ class ChatBench(Bench):
 
     NAME = "chat"
     NEEDS_TORCH = True
+    OF_THE_MODEL = True
     TELLS_LOSS = True
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
 
@@ -106,6 +108,8 @@ class ChatBench(Bench):
         self._tokens = 0
         self._used_tokens = 0
         """Tokens that the conversation takes so far, as the last answer told."""
+        self._agreed: ModelStatus | None = None
+        """A loaded model other than the chosen one, once the user was asked whether it shall answer."""
         self._counted_by = ""
         """The model whose tokens those are."""
 
@@ -208,11 +212,16 @@ class ChatBench(Bench):
     def send(self, message: Prompt.Sent) -> None:
         if self.answering:
             self.post_message(self.Said("The model is still answering; escape stops it."))
-        elif self.session.model is None:
+        elif self.session.model is None or not self._may_answer(self.session.model):
             self._show_status(refused=True)
         else:
             self.query_one(Prompt).text = ""
             self.answer(message.text)
+
+    def _may_answer(self, model: ModelStatus) -> bool:
+        """Whether the loaded model is the one meant; asks once, in the status line, where it is not."""
+        agreed, self._agreed = self._agreed, model
+        return not self.session.chosen or self.session.chosen_is_loaded or agreed == model
 
     @work(group="chat-answer", exclusive=True, exit_on_error=False)
     async def answer(self, prompt: str) -> None:
@@ -225,7 +234,8 @@ class ChatBench(Bench):
         self.transcript.add(turn)
         self._set_answering(True)
         try:
-            request = Generate(prompt, conversation_id=self.conversation_id)
+            load = self.session.standing_load
+            request = Generate(prompt, conversation_id=self.conversation_id, load=load)
             reply = await self.link.ask(request, Generated, self._on_event)
         except JobCancelled:
             self._end_turn(turn, foot="stopped before the answer began")
@@ -299,8 +309,7 @@ class ChatBench(Bench):
             loads = f" loads {state.chosen}"
             return Content.assemble(("No model is loaded.  ", style), ("ctrl+l", key), (loads, "$muted"))
         if not state.chosen_is_loaded and state.chosen:
-            held = f"{state.model.name} answers; "
-            return Content.assemble((held, "$muted"), ("ctrl+l", key), (f" loads {state.chosen}", "$muted"))
+            return self._other_model(state.model, refused)
         limit = state.model.context_length
         if not limit:
             return Content.styled(f"{state.model.name} is ready.", "$muted")
@@ -309,6 +318,15 @@ class ChatBench(Bench):
         share = self._used_tokens / limit
         style = "$bad" if share > 0.95 else "$warn" if share > 0.8 else "$muted"
         return Content.styled(f"{self._used_tokens:,} of {limit:,} tokens of context used", style)
+
+    def _other_model(self, model: ModelStatus, refused: bool) -> Content:
+        key, chosen = "bold $accent", short_name(self.session.chosen)
+        loads = Content.assemble(("ctrl+l", key), (f" loads {chosen}", "$muted"))
+        if self._agreed == model and not refused:
+            return Content.assemble((f"{short_name(model.name)} answers; ", "$muted"), loads)
+        style = "bold $warn" if refused else "$muted"
+        again = Content.assemble(("enter", key), (" again answers with it, " if refused else " asks it, ", "$muted"))
+        return Content.assemble((f"{short_name(model.name)} is loaded now; ", style), again, loads)
 
     # --- Actions -------------------------------------------------------------------------------------------
 
@@ -356,7 +374,7 @@ def settings_of(message: dict[str, Any]) -> dict[str, Any]:
 
 def variant_words(settings: dict[str, Any]) -> str:
     """``smollm2-135m-instruct nf4``, of what is known."""
-    name = str(settings.get("model") or "").rstrip("/").rpartition("/")[2]
+    name = short_name(str(settings.get("model") or ""))
     quant, dtype = str(settings.get("quant") or ""), str(settings.get("dtype") or "")
     precision = SHORT_DTYPES.get(dtype, dtype) if quant in ("", "none") else quant
     return f"{name} {precision}".strip()

@@ -69,6 +69,7 @@ class VramBench(Bench):
 
     NAME = "vram"
     NEEDS_TORCH = True
+    OF_THE_MODEL = True
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("vram")]
 
     estimate: reactive[dict[str, Any] | None] = reactive(None, always_update=True)

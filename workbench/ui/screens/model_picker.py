@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.paths import absolute_model
 from workbench.session.protocol import ListModels, ModelsListed
-from workbench.text import format_bytes, format_count
+from workbench.text import format_bytes, format_count, one_line
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.dialog import Dialog
 from workbench.ui.session_state import SessionState
@@ -46,6 +46,7 @@ class ModelPicker(Dialog[Picked]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+l", "load", "Load", show=False),
         Binding("enter", "choose", "Choose", show=False),
+        Binding("ctrl+r", "app.restart_session", "Start the session", show=False),
     ]
 
     def __init__(
@@ -61,6 +62,9 @@ class ModelPicker(Dialog[Picked]):
         self._directories = tuple(absolute_model(path) for path in directories)
         self._state = state
         self._models: list[dict[str, Any]] = []
+        self._listing = False
+        self._chosen_early: bool | None = None
+        """Whether to load too what was chosen before the list came; None when nothing was."""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
@@ -72,24 +76,38 @@ class ModelPicker(Dialog[Picked]):
     def on_mount(self) -> None:
         self.query_one(Input).cursor_blink = False
         self.query_one(Input).focus()
-        self._foot("Looking at this box …")
-        self._models = []
         self.fill()
         self.list_models()
+        self.watch(self.app, "session", self._follow_session, init=False)
+
+    def _follow_session(self, state: SessionState) -> None:
+        if state.attachments != self._state.attachments:
+            self._state = state
+            self.list_models()
 
     @work(group="list", exclusive=True, exit_on_error=False)
     async def list_models(self) -> None:
         """Ask the session what there is."""
+        self._listing = True
+        self._foot("Looking at this box …")
+        problem = ""
         try:
-            listed = await self._link.ask(ListModels(self._directories), ModelsListed)
+            self._models = (await self._link.ask(ListModels(self._directories), ModelsListed)).models
         except JobCancelled:
-            return
+            problem = "✖ Listing was stopped. A name that you type is taken as it is."
         except WorkbenchError as error:
-            self._foot(f"✖ {error.message} {error.remedy}")
-        else:
-            self._models = listed.models
-            self._foot("")
-            self.fill()
+            lost = error.kind == "session-lost"
+            problem = "No session: ctrl+r starts it." if lost else f"✖ {one_line(f'{error.message} {error.remedy}')}"
+        except Exception as error:
+            problem = f"✖ The list cannot be read: {one_line(f'{type(error).__name__}: {error}', 100)}"
+        self._listing = False
+        self._foot(problem)
+        self.fill()
+        if self.query_one(Input).value.strip():
+            # While there was no list, the cursor could only stand on the typed name itself.
+            self.query_one(RowList).action_edge(-1)
+        if self._chosen_early is not None:
+            self._dismiss(self._chosen_early)
 
     def _foot(self, problem: str) -> None:
         keys = Content.assemble(
@@ -103,6 +121,11 @@ class ModelPicker(Dialog[Picked]):
         self.query_one("#picker-foot", Static).update(Content.assemble(problem, "\n", keys) if problem else keys)
 
     @on(Input.Changed)
+    def typed(self) -> None:
+        """Another text is another choice."""
+        self._chosen_early = None
+        self.fill()
+
     def fill(self) -> None:
         """Show the models that match what is typed."""
         typed = self.query_one(Input).value.strip()
@@ -151,7 +174,10 @@ class ModelPicker(Dialog[Picked]):
 
     def _dismiss(self, load: bool) -> None:
         row = self.query_one(RowList).row
-        if row is not None:
+        if self._listing and row is not None and self._chosen_early is None:
+            self._chosen_early = load
+            self._foot(f"Waiting for the list. enter again takes {one_line(str(row.data['name']), 60)} as it is.")
+        elif row is not None:
             self.dismiss(Picked(absolute_model(str(row.data["name"])), load))
 
 
