@@ -11,7 +11,6 @@ from tests.conftest import Opener
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
 
-
 REPOSITORY = Path(__file__).parents[2]
 
 

@@ -13,7 +13,7 @@ from workbench.cli.dataset import measure
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
-from workbench.session.protocol import CountTokens, TokensCounted
+from workbench.session.protocol import AutoTokenizerCompared, CompareAutoTokenizer, CountTokens, TokensCounted
 from workbench.text import one_line
 
 MAX_TEXT_BYTES = 16 * 2**20
@@ -60,17 +60,35 @@ def command(
     request = CountTokens(texts, list(models), special, plain, chat, ids, pieces)
 
     async def count(session: SessionClient) -> dict[str, Any]:
-        return (await ask(session, request, TokensCounted)).result
+        result = (await ask(session, request, TokensCounted)).result
+        if not common.as_json:
+            # The figures do not wait for transformers.
+            _print(result, ids, pieces)
+            sys.stdout.flush()
+        counted = dict.fromkeys(entry["model"] for entry in result["results"] if "error" not in entry)
+        told = [await _autotokenizer(session, model, only_known=common.as_json) for model in counted]
+        differing = {model: found for model, found in zip(counted, told, strict=True) if found}
+        return {**result, "autotokenizer": differing} if differing else result
 
     result = with_session(common, count)
     if common.as_json:
         print_json("tokens", result)
-    else:
-        _print(result, ids, pieces)
+    for model, found in result.get("autotokenizer", {}).items():
+        if not common.as_json:
+            print_text(f"note: {model}: {found['line']}")
     failures = [entry for entry in result["results"] if "error" in entry]
     for entry in failures:
         print(f"workbench: {one_line(entry['model'])}: {one_line(entry['error'], 1000)}", file=sys.stderr)
     return BAD_INPUT if failures else 0
+
+
+async def _autotokenizer(session: SessionClient, model: str, only_known: bool) -> dict[str, Any] | None:
+    """Where the installed AutoTokenizer gives other ids than the model's tokenizer file; None where it does not."""
+    try:
+        found = await ask(session, CompareAutoTokenizer(model, only_known), AutoTokenizerCompared)
+    except WorkbenchError:
+        return None
+    return {"line": found.line, **found.result} if found.differs else None
 
 
 def _texts(text: str | None, files: tuple[str, ...]) -> list[dict[str, str]]:
