@@ -443,6 +443,9 @@ def prompt_reply(request: protocol.CheckPrompt) -> list[protocol.Message]:
     return [protocol.PromptChecked(rendered, pieces, report, "{% for message in messages %}", "chat_template.jinja")]
 
 
+GPUS = [("NVIDIA L4", 22.0), ("NVIDIA RTX 3060", 11.6)]
+
+
 def estimate_reply(request: protocol.EstimateMemory) -> list[protocol.Message]:
     """Weights by quantization, KV cache by lengths, against two GPUs."""
     plan = request.plan
@@ -459,7 +462,7 @@ def estimate_reply(request: protocol.EstimateMemory) -> list[protocol.Message]:
             "fits": total <= size * GIB,
             "free_bytes": int(size * GIB) - total,
         }
-        for name, size in (("NVIDIA L4", 22.0), ("NVIDIA RTX 3060", 11.6))
+        for name, size in ([(name, 24.0) for name in request.gpus] or GPUS)
     ]
     known = {"weights": "exact", "kv_cache": "exact", "overhead": "rule", "activations": "not covered"}
     return [protocol.MemoryEstimated({"estimate": estimate | {"total": total}, "gpus": gpus, "known": known})]

@@ -172,6 +172,55 @@ async def test_vram_takes_a_typed_number_and_keeps_digits_from_switching_benches
         await wait_until(pilot, lambda: app.main.current == "doctor")
 
 
+async def test_vram_refuses_absurd_numbers_and_says_what_it_takes(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="vram", model="llama-3.1-8b")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
+        fields = app.query_one(Fields)
+        fields.move_to("batch")
+        for typed in ("0", "9" * 20):
+            await pilot.press("enter", *typed, "enter")
+            await wait_until(pilot, lambda: "✖ only 1 to 65,536" in screen_text(app))
+            assert fields.values["batch"] == 1
+        await pilot.press("right")
+        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory)[-1].plan["batch"] == 2)
+        assert "✖ only" not in screen_text(app)
+
+
+async def test_vram_holds_the_plan_against_a_gpu_that_is_named(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="vram", model="llama-3.1-8b")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
+        assert session.asked(protocol.EstimateMemory)[-1].gpus == []
+        app.query_one(Fields).move_to("gpu")
+        await pilot.press("right")
+        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory)[-1].gpus == ["RTX 4090"])
+        await wait_until(pilot, lambda: "RTX 4090 · 24.0 GiB" in screen_text(app))
+        failed = protocol.Failed("unknown-gpu", "No GPU is called 'q 3'.", "Give a size.")
+        answer = session._scripts[protocol.EstimateMemory]
+        session.script(protocol.EstimateMemory, lambda request: [failed] if request.gpus else answer(request))
+        await pilot.press("enter", "q", "space", "3", "enter")
+        await wait_until(pilot, lambda: "✖ No GPU is called 'q 3'. Give a size." in screen_text(app))
+        assert session.asked(protocol.EstimateMemory)[-1].gpus == ["q 3"]
+        await pilot.press("right")
+        await wait_until(pilot, lambda: "NVIDIA L4" in screen_text(app))
+        assert "✖ No GPU" not in screen_text(app)
+
+
+async def test_vram_of_a_small_model_is_told_in_mib_and_within_reach_on_a_small_screen(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    result = {"estimate": {"weights": 3 * 2**20, "total": 3 * 2**20}, "gpus": []}
+    session.script(protocol.EstimateMemory, lambda request: [protocol.MemoryEstimated(result)])
+    app = make_app(session, bench="vram", model="tiny-gpt2")
+    async with app.run_test(size=(40, 12)) as pilot:
+        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
+        await pilot.press("tab", "end")
+        await wait_until(pilot, lambda: "total" in screen_text(app) and "3.0" in screen_text(app))
+        await pilot.resize_terminal(80, 24)
+        await wait_until(pilot, lambda: "MiB" in screen_text(app))
+
+
 async def test_vram_sends_double_quant_only_with_four_bits(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, bench="vram", model="llama-3.1-8b")
     async with app.run_test(size=(80, 24)) as pilot:

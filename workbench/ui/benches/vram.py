@@ -24,6 +24,10 @@ from workbench.ui.strip_text import progress_text
 from workbench.ui.widgets.bars import left, legend_mark, right, stacked_bar
 from workbench.ui.widgets.fields import Field, Fields, Value
 
+THIS_BOX = "of this box"
+MOST_TOKENS = 10_000_000
+LOW = 14
+"""Below this height plan and result share the lines."""
 PLAN = (
     Field("quant", "quantize", ("none", "int8", "nf4", "fp4"), "What bitsandbytes turns the linear layers into."),
     Field("double_quant", "double quant", (False, True), "Quantizes the quantization constants too (nf4 and fp4)."),
@@ -33,15 +37,31 @@ PLAN = (
         ("bfloat16", "float16", "float32"),
         "Of everything that is not quantized, and of the KV cache.",
     ),
-    Field("batch", "batch", (1, 2, 4, 8, 16, 32, 64), "Sequences at once.", typed=True),
+    Field("batch", "batch", (1, 2, 4, 8, 16, 32, 64), "Sequences at once.", typed=True, most=65_536),
     Field(
         "sequence_length",
         "sequence",
         (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
         "Tokens of each prompt.",
         typed=True,
+        most=MOST_TOKENS,
     ),
-    Field("new_tokens", "new tokens", (0, 128, 256, 512, 1024, 2048, 4096), "Generated after it.", typed=True, least=0),
+    Field(
+        "new_tokens",
+        "new tokens",
+        (0, 128, 256, 512, 1024, 2048, 4096),
+        "Generated after it.",
+        typed=True,
+        least=0,
+        most=MOST_TOKENS,
+    ),
+    Field(
+        "gpu",
+        "GPU",
+        (THIS_BOX, "RTX 4090", "L4", "A100 80GB", "H100 80GB", "24GiB"),
+        "The one to hold it against; enter types another name or a size.",
+        typed=True,
+    ),
 )
 ROOM_FOR_WHY = 40
 FOUR_BITS = ("nf4", "fp4")
@@ -52,6 +72,7 @@ DEFAULTS: dict[str, Value] = {
     "batch": 1,
     "sequence_length": 2048,
     "new_tokens": 256,
+    "gpu": THIS_BOX,
 }
 LABELS = {"kv_cache": "KV cache", "logits": "logits, loss", "overhead": "context, other"}
 FITS = {
@@ -85,7 +106,7 @@ class VramBench(Bench):
                 yield Static("PLAN", classes="title")
                 yield Fields(PLAN, DEFAULTS, id="vram-plan")
                 yield Static(id="vram-hint")
-            with VerticalScroll(id="vram-right", can_focus=False):
+            with VerticalScroll(id="vram-right"):
                 yield ErrorLine()
                 yield Static(id="vram-budget")
 
@@ -109,12 +130,13 @@ class VramBench(Bench):
 
     @on(Fields.Changed)
     def plan_changed(self) -> None:
+        self.show_error(None)
         self.ask_estimate()
 
     @on(Fields.Highlighted)
     def explain_field(self, message: Fields.Highlighted) -> None:
         field: Field = message.row.data
-        keys = "◂ ▸ change it" + (", enter types a number" if field.typed else "")
+        keys = "◂ ▸ change it" + (", enter types one" if field.typed else "")
         self.query_one("#vram-hint", Static).update(Content.assemble(field.help, "\n", (keys, "$muted")))
 
     @work(group="estimate", exclusive=True, exit_on_error=False)
@@ -128,7 +150,8 @@ class VramBench(Bench):
             self._say("building the model on the meta device")
         plan: dict[str, Any] = dict(self.query_one(Fields).values)
         plan["double_quant"] = plan["double_quant"] and plan["quant"] in FOUR_BITS
-        request = EstimateMemory(model, plan=plan)
+        gpu = str(plan.pop("gpu"))
+        request = EstimateMemory(model, plan=plan, gpus=[] if gpu == THIS_BOX else [gpu])
         try:
             reply = await self.link.ask(request, MemoryEstimated, self._on_event)
         except JobCancelled:
@@ -136,6 +159,7 @@ class VramBench(Bench):
         except WorkbenchError as error:
             if error.kind == "session-lost":
                 return
+            self.estimate = None
             self.query_one("#vram-budget", Static).update("")
             self.show_error(error)
         else:
@@ -154,6 +178,7 @@ class VramBench(Bench):
         self._draw()
 
     def on_resize(self) -> None:
+        self.set_class(self.size.height < LOW, "-low")
         self._draw()
 
     def _draw(self) -> None:
@@ -163,7 +188,7 @@ class VramBench(Bench):
 
     def take_sequence_length(self, tokens: int) -> None:
         """Plan with this many tokens, as another bench measured them."""
-        self.query_one(Fields).set_value("sequence_length", max(1, tokens))
+        self.query_one(Fields).set_value("sequence_length", max(1, min(MOST_TOKENS, tokens)))
         self.ask_estimate()
 
     def action_load_plan(self) -> None:
@@ -200,27 +225,32 @@ def _known(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {str(key): (str(word), str(why.get(key) or "")) for key, word in (result.get("known") or {}).items()}
 
 
+def _mib(count_bytes: float) -> str:
+    return f"{count_bytes / 2**20:,.1f}"
+
+
 def budget(model: str, result: dict[str, Any], width: int) -> Content:
     """The GPUs with their bars, then the categories with their bytes and how they are known."""
     estimate = {key: value for key, value in (result.get("estimate") or {}).items() if isinstance(value, int)}
     total = estimate.pop("total", sum(estimate.values()))
     parts = {key: value for key, value in estimate.items() if value}
     known = _known(result)
+    unit, shown = ("GiB", gib) if total >= 2**30 else ("MiB", _mib)
     blocks = [_gpu_block(gpu, list(parts.values()), width) for gpu in result.get("gpus") or []]
     if not blocks:
-        nothing = Content.styled("No GPU on this box: the bar shows the parts of the whole.", "$muted")
+        nothing = Content.styled("No GPU on this box: choose one under GPU. The bar shows the parts.", "$muted")
         blocks = [Content.assemble(nothing, "\n", stacked_bar(list(parts.values()), total, width))]
-    rows = [Content.assemble(left(model, 21, "bold"), right("GiB", 9, "$muted"), right("share", 9, "$muted"))]
+    rows = [Content.assemble(left(model, 21, "bold"), right(unit, 9, "$muted"), right("share", 9, "$muted"))]
     for i, (key, value) in enumerate(parts.items()):
         word, why = known.get(key, ("", ""))
         label = left(LABELS.get(key, key.replace("_", " ")), 18)
         share = right(f"{100 * value / max(1, total):.1f} %", 9, "$muted")
-        number = right(gib(value), 9)
+        number = right(shown(value), 9)
         room = width - 39
         told = f"  {RULE_WORDS.get(word, word)}" + (f": {why}" if why and room >= ROOM_FOR_WHY else "")
         note = Content.styled(told, "$muted").truncate(max(0, room), ellipsis=True)
         rows.append(Content.assemble(legend_mark(i), " ", label, number, share, note))
-    rows.append(Content.assemble("   ", left("total", 18, "bold"), right(gib(total), 9, "bold $accent")))
+    rows.append(Content.assemble("   ", left("total", 18, "bold"), right(shown(total), 9, "bold $accent")))
     blocks.append(Content("\n").join(rows))
     uncovered = [LABELS.get(key, key.replace("_", " ")) for key, (word, _) in known.items() if word == "not covered"]
     if uncovered:

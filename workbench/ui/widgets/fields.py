@@ -16,6 +16,7 @@ from workbench.ui.widgets.row_list import Row, RowList
 
 Value = Union[str, int, bool]
 LARGEST = 10**9
+LONGEST_TYPED = 60
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Field:
         id: the name it has in the request that the form makes.
         choices: what it steps through; a number field steps through these and takes any typed number besides.
         words: how choices read, where that differs from their value.
-        typed: whether a number can be typed, after enter.
+        typed: whether a value can be typed, after enter: a number, or any text where the choices are texts.
+        least: the smallest number that is taken when typed.
+        most: the largest one.
         help: one line said while the cursor stands on it.
     """
 
@@ -37,6 +40,12 @@ class Field:
     words: tuple[str, ...] = ()
     typed: bool = False
     least: int = 1
+    most: int = LARGEST
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether what is typed is a text rather than a number."""
+        return self.typed and isinstance(self.choices[0], str)
 
     def show(self, value: Value) -> str:
         """The value in words."""
@@ -53,6 +62,8 @@ class Field:
             if not self.typed:
                 index %= len(self.choices)
             return self.choices[max(0, min(len(self.choices) - 1, index))]
+        if self.takes_text:
+            return self.choices[0 if direction > 0 else -1]
         larger = [choice for choice in self.choices if int(choice) > int(value)]
         smaller = [choice for choice in self.choices if int(choice) < int(value)]
         if direction > 0:
@@ -91,7 +102,9 @@ class Fields(RowList):
         self.fields = tuple(fields)
         self.values = dict(values)
         self._typing: str | None = None
-        """Digits typed so far; None while nothing is being typed."""
+        """What was typed so far; None while nothing is being typed."""
+        self._refusal = ""
+        """Why what was typed last was not taken."""
 
     def on_mount(self) -> None:
         self.set_rows(Row(field.id, self._line_of(field), field) for field in self.fields)
@@ -108,7 +121,8 @@ class Fields(RowList):
             shown = f"{self._typing}▏" if typing else field.show(self.values[field.id])
             marks = ("◂ ", " ▸") if here and not typing else ("  ", "  ")
             value = Content.assemble((marks[0], "$accent"), (shown, "bold"), (marks[1], "$accent"))
-            return Content.assemble(" ", left(field.label, self.LABEL_WIDTH, "" if here else "$muted"), value)
+            refusal = (f"✖ {self._refusal}", "$bad") if here and self._refusal else ""
+            return Content.assemble(" ", left(field.label, self.LABEL_WIDTH, "" if here else "$muted"), value, refusal)
 
         return line
 
@@ -118,7 +132,7 @@ class Fields(RowList):
         return self.row.data if self.row else None
 
     def watch_cursor(self, old: int, new: int) -> None:
-        self._typing = None
+        self._typing, self._refusal = None, ""
         super().watch_cursor(old, new)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -128,11 +142,12 @@ class Fields(RowList):
 
     def on_key(self, event: events.Key) -> None:
         character = event.character or ""
-        if self._typing is not None and character.isdecimal() and character.isascii():
-            # Before the bindings see it: while a number is typed, digits do not switch benches.
+        text = self.field is not None and self.field.takes_text
+        if self._typing is not None and (character.isprintable() if text else character.isdecimal()) and character:
+            # Before the bindings see it: while a value is typed, digits do not switch benches.
             event.stop()
             event.prevent_default()
-            self._typing = (self._typing + character)[:9]
+            self._typing = (self._typing + character)[:LONGEST_TYPED]
             self.refresh_line(self.cursor)
 
     def action_backspace(self) -> None:
@@ -147,15 +162,23 @@ class Fields(RowList):
         field = self.field
         if self._typing is None:
             if field and field.typed:
-                self._typing = ""
+                self._typing, self._refusal = "", ""
                 self.refresh_line(self.cursor)
             else:
                 self.post_message(self.Submitted(self))
             return
         typed, self._typing = self._typing, None
-        if field and typed:
-            self._assign(field, max(field.least, min(LARGEST, int(typed))))
+        if field and typed.strip():
+            self._take(field, typed.strip())
         self.refresh_line(self.cursor)
+
+    def _take(self, field: Field, typed: str) -> None:
+        if field.takes_text:
+            self._assign(field, typed)
+        elif typed.isascii() and field.least <= int(typed) <= field.most:
+            self._assign(field, int(typed))
+        else:
+            self._refusal = f"only {field.least:,} to {field.most:,}"
 
     def action_step(self, direction: int) -> None:
         if self._typing is not None:
@@ -164,6 +187,7 @@ class Fields(RowList):
             self._assign(self.field, self.field.step(self.values[self.field.id], direction))
 
     def _assign(self, field: Field, value: Value) -> None:
+        self._refusal = ""
         if value != self.values[field.id]:
             self.values[field.id] = value
             self.post_message(self.Changed(self, field.id, value))
