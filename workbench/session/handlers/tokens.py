@@ -161,7 +161,11 @@ def shown_pieces(found: Sequence[Piece], text: str, tokenizer: TextTokenizer, co
         token = vocabulary_of(tokenizer, context).by_id(piece.id) if part else None
         shown.append(
             {
-                **asdict(piece),
+                # Not asdict: this is done for each token on screen after every keystroke.
+                "id": piece.id,
+                "start": piece.start,
+                "end": piece.end,
+                "special": piece.special,
                 "text": token.text if token else piece.text,
                 "spelling": tokenizer.id_token(piece.id),
                 "bytes": token.bytes if token else len(text[piece.start : piece.end].encode("utf-8")),

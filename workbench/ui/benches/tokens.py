@@ -43,8 +43,8 @@ QUIET_SECONDS = 0.03
 """Counting starts when no key came for this long: keys of a paste or of auto-repeat are gathered."""
 WORD_CHARACTERS = 200
 """Of a longer stretch without white space only the part around the token is explained."""
-WINDOW_CHARACTERS = 6000
-"""Tokens of so many characters are shown at once; the window follows the cursors."""
+LEAST_WINDOW = 1500
+"""Tokens of at least so many characters are shown at once; the window follows the cursors."""
 
 
 class TokensBench(Bench):
@@ -112,6 +112,11 @@ class TokensBench(Bench):
         model = str(row.data["model"]) if row else ""
         return model if model in models else models[0] if models else ""
 
+    @property
+    def window_characters(self) -> int:
+        """Characters whose tokens are asked for: what the screen can hold, so that a keystroke costs no more."""
+        return max(LEAST_WINDOW, self.size.width * self.size.height)
+
     # --- Counting ------------------------------------------------------------------------------------------
 
     @on(TextArea.Changed)
@@ -120,17 +125,17 @@ class TokensBench(Bench):
 
     @on(TextArea.SelectionChanged)
     def follow_text_cursor(self) -> None:
-        if not self._counted or self._counted.figures["characters"] <= WINDOW_CHARACTERS:
+        if not self._counted or self._counted.figures["characters"] <= self.window_characters:
             return
         area = self.query_one(TextArea)
         row, column = area.selection.end
         # Line ends may take two characters; the window is wide enough not to mind.
         place = column + sum(len(area.document.get_line(line)) + 1 for line in range(row))
-        if not self._window <= place <= self._window + WINDOW_CHARACTERS:
+        if not self._window <= place <= self._window + self.window_characters:
             self._move_window(place)
 
     def _move_window(self, place: int, cursor_to: int | None = None) -> None:
-        self._window = max(0, place - WINDOW_CHARACTERS // 2)
+        self._window = max(0, place - self.window_characters // 2)
         self._cursor_to = cursor_to
         self.count()
 
@@ -144,8 +149,8 @@ class TokensBench(Bench):
             self._show_counts()
             return
         await asyncio.sleep(QUIET_SECONDS)
-        self._window = min(self._window, max(0, len(text) - WINDOW_CHARACTERS // 2))
-        end = self._window + WINDOW_CHARACTERS
+        self._window = min(self._window, max(0, len(text) - self.window_characters // 2))
+        end = self._window + self.window_characters
         request = RecountTokens(text, models, self._special, self.selected, self._window, end)
         try:
             reply = await self.link.ask(request, TokensRecounted)
