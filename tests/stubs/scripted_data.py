@@ -519,6 +519,8 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     protocol.UnloadModel: lambda request: [protocol.ModelUnloaded("smollm2-135m-instruct", 110 * MIB)],
     protocol.Generate: generate_reply,
     protocol.ListConversations: lambda request: [protocol.ConversationsListed([])],
+    protocol.RenameConversation: lambda request: [protocol.ConversationRead(CONVERSATION | {"title": request.title})],
+    protocol.DeleteConversation: lambda request: [protocol.ConversationDeleted(request.conversation_id)],
     protocol.OpenConversation: lambda request: [protocol.ConversationRead(CONVERSATION)],
     protocol.FollowConversation: lambda request: [
         protocol.ConversationOpened(CONVERSATION),

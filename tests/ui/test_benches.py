@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from textual.widgets import Static, TextArea
+from textual.widgets import Input, Static, TextArea
 
 from tests.stubs import scripted_data as data
 from tests.stubs.scripted_session import ScriptedSession
@@ -379,6 +379,57 @@ async def test_attaching_again_shows_the_newest_conversation(
         await pilot.press("a", "enter")
         await wait_until(pilot, lambda: loaded_session.asked(protocol.Generate))
         assert loaded_session.asked(protocol.Generate)[0].conversation_id == "c1"
+
+
+KEPT = [
+    {"id": "c1", "title": "Capital of France", "model": MODEL, "updated": 1.7e9, "message_count": 2},
+    {"id": "c0", "title": "Pelicans", "model": "tiny-gpt2", "updated": 1.6e9, "message_count": 8},
+]
+
+
+async def test_old_conversations_can_be_opened_renamed_and_deleted(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, Prompt) and app.session.attached)
+        loaded_session.script(protocol.ListConversations, lambda request: [protocol.ConversationsListed(KEPT)])
+        await pilot.press("o", "backspace", "alt+c")
+        await wait_until(pilot, lambda: "Pelicans" in screen_text(app) and "8 messages" in screen_text(app))
+        await pilot.press("down", "r")
+        app.screen.query_one(Input).value = "Birds"
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: loaded_session.asked(protocol.RenameConversation))
+        renamed = loaded_session.asked(protocol.RenameConversation)[0]
+        assert (renamed.conversation_id, renamed.title) == ("c0", "Birds")
+        await pilot.press("x")
+        await wait_until(pilot, lambda: "for good?" in screen_text(app))
+        assert not loaded_session.asked(protocol.DeleteConversation)
+        await pilot.press("x")
+        await wait_until(pilot, lambda: loaded_session.asked(protocol.DeleteConversation))
+        assert loaded_session.asked(protocol.DeleteConversation)[0].conversation_id == "c0"
+        await pilot.press("up", "enter")
+        await wait_until(pilot, lambda: "The capital of France is Paris." in screen_text(app))
+        await pilot.press("a", "enter")
+        await wait_until(pilot, lambda: loaded_session.asked(protocol.Generate))
+        assert loaded_session.asked(protocol.Generate)[0].conversation_id == "c1"
+
+
+async def test_a_new_conversation_stays_when_the_session_starts_again(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    loaded_session.script(protocol.ListConversations, lambda request: [protocol.ConversationsListed(KEPT)])
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "The capital of France is Paris." in screen_text(app))
+        await pilot.press("ctrl+n")
+        await wait_until(pilot, lambda: "Paris" not in screen_text(app))
+        loaded_session.kill()
+        await wait_until(pilot, lambda: app.session.connection == "lost")
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: app.session.attached)
+        await pilot.pause(0.1)
+        assert "Paris" not in screen_text(app)
 
 
 async def test_a_long_answer_is_followed_until_the_reader_scrolls_away(

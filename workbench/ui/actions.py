@@ -146,6 +146,18 @@ ACTIONS: tuple[Action, ...] = (
     Action("chat-edit", "i", "edit", "Write a message", "Move into the message field.", "chat", "write"),
     Action("chat-stop", "escape", "stop", "Stop the answer", "Keeps what was written.", "chat", "stop"),
     Action("chat-new", "ctrl+n", "new", "New conversation", "The old one is kept.", "chat", "new"),
+    Action("chat-conversations", "o", "conversations", "Conversations", "Those kept: open, rename, delete.", "chat"),
+    Action(
+        "chat-conversations-anywhere",
+        "alt+c",
+        "conversations",
+        "Conversations",
+        "Works inside the text field too.",
+        "chat",
+        "old",
+        priority=True,
+        palette=False,
+    ),
     Action("chat-copy", "y", "copy", "Copy the answer", "Copy the last answer as it was written.", "chat", "copy"),
 )
 

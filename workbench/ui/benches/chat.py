@@ -102,6 +102,8 @@ class ChatBench(Bench):
         super().__init__(link)
         self.conversation_id = ""
         self.answering = False
+        self._begun_anew = False
+        """Whether the user began a conversation that has no message yet."""
         self._restored = 0
         """The attachment after which the conversation was last restored."""
         self._progress = ""
@@ -155,7 +157,7 @@ class ChatBench(Bench):
                 await self._follow(running)
                 return
             wanted = self.conversation_id
-            if not wanted:
+            if not wanted and not self._begun_anew:
                 listed = await self.link.ask(ListConversations(limit=1), ConversationsListed)
                 wanted = str(listed.conversations[0].get("id") or "") if listed.conversations else ""
             if wanted and not self.answering:
@@ -349,10 +351,39 @@ class ChatBench(Bench):
             self.post_message(self.Said("The model is still answering; escape stops it."))
             return
         self.conversation_id, self._used_tokens, self._counted_by = "", 0, ""
+        self._begun_anew = True
         self.show_error(None)
         self._show_opening()
         self._show_status()
         self.action_edit()
+
+    @work(group="chat-conversations", exclusive=True, exit_on_error=False)
+    async def action_conversations(self) -> None:
+        """Choose one of the conversations kept, and show it."""
+        from workbench.ui.screens.conversations import ConversationsScreen
+
+        screen = ConversationsScreen(self.link, self.conversation_id, self._forget)
+        wanted = await self.app.push_screen_wait(screen)
+        if not wanted:
+            return
+        if self.answering:
+            self.post_message(self.Said("The model is still answering; escape stops it."))
+            return
+        try:
+            read = await self.link.ask(OpenConversation(wanted), ConversationRead)
+        except JobCancelled:
+            return
+        except WorkbenchError as error:
+            self.show_error(error)
+        else:
+            self.show_error(None)
+            self._begun_anew = False
+            self._show_conversation(read.conversation)
+            self.action_edit()
+
+    def _forget(self, conversation_id: str) -> None:
+        if conversation_id == self.conversation_id and not self.answering:
+            self.action_new()
 
     def action_copy(self) -> None:
         answers = [turn.text for turn in self.transcript.turns if turn.role == "assistant" and turn.text]
