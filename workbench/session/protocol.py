@@ -801,9 +801,10 @@ def encode(message_id: int, message: Message) -> bytes:
         "v": PROTOCOL_VERSION,
         "id": message_id,
         "type": wire_name(type(message)),
-        "body": dataclasses.asdict(message),  # type: ignore[call-overload]
+        # Not asdict: it copies every value, which takes longer than writing them.
+        "body": {item.name: getattr(message, item.name) for item in dataclasses.fields(message)},  # type: ignore[arg-type]
     }
-    return json.dumps(frame, separators=(",", ":")).encode("ascii") + b"\n"
+    return json.dumps(frame, separators=(",", ":"), default=dataclasses.asdict).encode("ascii") + b"\n"
 
 
 def decode(line: bytes) -> Frame:
