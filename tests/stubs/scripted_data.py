@@ -114,7 +114,10 @@ HEALTHY: dict[str, Any] = {
         "absent": ["flash-attn", "xformers"],
         "environment": {"HF_TOKEN": "hf_…(masked)"},
         "probes": [
-            {"step": "torch", "status": "passed", "seconds": 2.6, "detail": "2.13.0+cu126", "stderr": "line one\nline two"}
+            {
+                "step": "torch", "status": "passed", "seconds": 2.6, "detail": "2.13.0+cu126",
+                "stderr": "line one\nline two",
+            }
         ],
     },
 }  # fmt: skip
@@ -149,7 +152,8 @@ DIFFERENCES: list[dict[str, Any]] = [
 SELF_TEST: list[dict[str, Any]] = [
     {
         "step": "gpu", "status": "failed", "seconds": 1.84, "memory_bytes": 410 * MIB,
-        "detail": "RuntimeError: the NVIDIA driver on your system is too old", "explained_by": "driver-too-old-for-wheel-cuda",
+        "detail": "RuntimeError: the NVIDIA driver on your system is too old",
+        "explained_by": "driver-too-old-for-wheel-cuda",
     },
     {
         "step": "load-4bit", "status": "passed", "seconds": 0.93, "memory_bytes": 620 * MIB, "detail": "NF4 on the CPU",
