@@ -176,7 +176,8 @@ async def test_another_client_s_model_is_told_and_asked_about_before_it_answers(
         await wait_until(pilot, lambda: "41.0 tok/s" in screen_text(app))
         session.set_status(model=dataclasses.replace(data.MODEL, name="tiny-gpt2", quant="none", device="cpu"))
         await wait_until(pilot, lambda: f"● tiny-gpt2 · bf16 · cpu loaded · chosen {MODEL}" in screen_text(app))
-        assert [note.message for note in app._notifications] == ["Another client loaded tiny-gpt2 bf16."]
+        assert "Another client loaded tiny-gpt2 bf16." in screen_text(app)
+        assert not app._notifications, "the status line of the chat says it; a toast would hide the message field"
         await pilot.press("b", "enter")
         question = f"tiny-gpt2 is loaded now; enter again answers with it, ctrl+l loads {MODEL}"
         await wait_until(pilot, lambda: question in screen_text(app))
@@ -366,6 +367,57 @@ async def test_help_and_log_open_and_close(session: ScriptedSession, make_app: M
         await wait_until(pilot, lambda: "a new line [b]with markup[/b]" in screen_text(app))
         await pilot.press("escape")
         await wait_until(pilot, lambda: len(app.screen_stack) == 1)
+
+
+async def test_help_shows_every_id_whole_on_eighty_columns(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        await pilot.press("question_mark")
+        await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        listing = app.screen.query_one(RowList)
+        width = listing.scrollable_content_region.width
+        for row in listing.rows:
+            line = row.content(width)
+            assert line.cell_length <= width, line.plain
+            if row.data is not None:
+                assert line.plain.endswith(f"  {row.key}")
+                assert row.data.title in line.plain
+        assert "Five real steps." in screen_text(app)
+        assert '[keys] doctor-self-test = "…"' in screen_text(app)
+
+
+async def test_the_strip_shows_the_keys_that_work_in_a_text_field(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="chat", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, Prompt))
+        await wait_until(pilot, lambda: "f1 Doctor" in screen_text(app) and "f8 help" in screen_text(app))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: "f1 Doctor" not in screen_text(app))
+        assert "1 Doctor" in screen_text(app)
+
+
+async def test_a_failed_load_is_told_in_the_bench_and_words_are_said_once(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    session.script(
+        protocol.LoadModel,
+        lambda request: [
+            protocol.Failed("missing-package", "No bitsandbytes.", "/x/python -m pip install bitsandbytes")
+        ],
+    )
+    app = make_app(session, bench="vram", model=MODEL)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        await pilot.press("ctrl+l")
+        await wait_until(pilot, lambda: isinstance(app.screen, LoadDialog))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "/x/python -m pip install bitsandbytes" in screen_text(app))
+        assert not app._notifications
+        app.say("twice")
+        app.say("twice")
+        await pilot.pause()
+        assert len(app._notifications) == 1
 
 
 async def test_attaching_takes_over_the_loaded_model(loaded_session: ScriptedSession, make_app: MakeApp) -> None:

@@ -57,7 +57,7 @@ def test_theme(theme: str, loaded_session: ScriptedSession, make_app: MakeApp, s
     assert snap_compare(app, terminal_size=(80, 24), run_before=steps_for("vram"))
 
 
-@pytest.mark.parametrize(("key", "shown"), [("ctrl+o", "CATALOGUE"), ("ctrl+l", "double quant"), ("f8", "EVERYWHERE")])
+@pytest.mark.parametrize(("key", "shown"), [("ctrl+o", "CATALOGUE"), ("ctrl+l", "double quant"), ("f8", "DOCTOR")])
 def test_screen(key: str, shown: str, session: ScriptedSession, make_app: MakeApp, snap_compare: Any) -> None:
     async def steps(pilot: Pilot[int]) -> None:
         app: Any = pilot.app

@@ -68,7 +68,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     TITLE = "workbench"
     CSS_PATH = "styles/workbench.tcss"
     ENABLE_COMMAND_PALETTE = True
-    NOTIFICATION_TIMEOUT = 6
+    NOTIFICATION_TIMEOUT = 3
     # Textual annotates these in a way that a type checker takes for instance variables.
     HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (100, "-wide"), (160, "-very-wide")]  # type: ignore[misc]
     VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (30, "-tall")]  # type: ignore[misc]
@@ -104,6 +104,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             key: getattr(settings.ui, key) for key in ("last_bench", "last_model", "theme")
         }
         """What the settings file holds of the choices."""
+        self._said = ("", 0.0)
+        """The last word in a corner, and when it was said."""
         self._own_loads = 0
         """Loads under way that this app asked for."""
         self._make_gauges = make_gauges
@@ -294,6 +296,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if request is None:
             return
         self._own_loads += 1
+        if self.main.bench is not None:
+            self.main.bench.show_error(None)
         try:
             loaded = await self.link.ask(request, ModelLoaded)
         except JobCancelled:
@@ -319,17 +323,26 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     # --- Words to the user ---------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
-        """A short word in a corner."""
-        self.notify(text, markup=False)
+        """A short word, in the bench's own line where it has one, else in a corner; once if it is said twice."""
+        bench = self.main.bench
+        if bench is not None and len(self.screen_stack) == 1 and bench.take_notice(text):
+            return
+        now = time.monotonic()
+        last, when = self._said
+        self._said = (text, now)
+        if text != last or now - when >= self.NOTIFICATION_TIMEOUT:
+            self.notify(text, markup=False)
 
     def warn(self, text: str) -> None:
         """A complaint in a corner."""
         self.notify(text, severity="warning", markup=False, timeout=10)
 
     def show_failure(self, error: WorkbenchError) -> None:
-        """A failure that belongs to no bench: one line with its remedy, its details a key away."""
+        """A failure that belongs to no bench, told in the one on screen: a remedy may be a command to copy."""
         self.last_error = error
-        if error.kind != "session-lost":
+        if self.main.bench is not None:
+            self.main.bench.show_error(error)
+        elif error.kind != "session-lost":
             self.notify(f"{error.message} {error.remedy}", severity="error", markup=False, timeout=12)
 
     def copy(self, text: str, what: str) -> None:

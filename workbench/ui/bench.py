@@ -129,6 +129,10 @@ class Bench(Vertical, can_focus=True):
     def bench_shown(self) -> None:
         """The bench came on screen."""
 
+    def take_notice(self, text: str) -> bool:
+        """Show a short word to the user in a line of the bench's own; False where it has none."""
+        return False
+
     def session_changed(self, old: SessionState, new: SessionState) -> None:
         """The session changed; also called, with the state the bench last saw, when the bench is shown again."""
 

@@ -22,6 +22,8 @@ class BenchStrip(OneLine):
 
     current = reactive("doctor")
     """Id of the bench on screen."""
+    typing = reactive(False)
+    """Whether a text field has the focus, which takes digits and ? as text."""
 
     class Picked(Message):
         """A bench was clicked."""
@@ -33,19 +35,29 @@ class BenchStrip(OneLine):
     def watch_current(self) -> None:
         self.repaint()
 
+    def watch_typing(self) -> None:
+        self.repaint()
+
+    def _words(self, wide: bool) -> list[tuple[str, str, str]]:
+        """Bench, its key as it works now, and its title."""
+        mark = "f" if self.typing else ""
+        return [
+            (bench, f"{mark}{number}", title if wide else short)
+            for number, (bench, title, short) in enumerate(BENCHES, 1)
+        ]
+
     def line(self, width: int) -> Content:
         wide = width >= WIDE
         parts = []
-        for number, (bench, title, short) in enumerate(BENCHES, 1):
-            text = f" {number} {title if wide else short} "
+        for bench, key, title in self._words(wide):
             if bench == self.current:
-                parts.append(Content.styled(text, "bold $on-accent on $accent"))
+                parts.append(Content.styled(f" {key} {title} ", "bold $on-accent on $accent"))
             else:
-                parts.append(Content.assemble((text[:3], "bold $accent"), (text[3:], "$muted")))
+                parts.append(Content.assemble((f" {key} ", "bold $accent"), (f"{title} ", "$muted")))
         benches = Content("  " if wide else " ").join(parts)
-        keys = (
-            [("ctrl+o", "model"), ("ctrl+p", "palette"), ("?", "help")] if wide else [("ctrl+p", "all"), ("?", "help")]
-        )
+        keys = [("ctrl+p", "palette" if wide else "all"), ("f8" if self.typing else "?", "help")]
+        if wide:
+            keys.insert(0, ("ctrl+o", "model"))
         hints = Content("   " if wide else "  ").join(
             Content.assemble((key, "$accent"), (f" {word}", "$muted")) for key, word in keys
         )
@@ -54,8 +66,8 @@ class BenchStrip(OneLine):
     def on_click(self, event: events.Click) -> None:
         position = 0
         wide = self.size.width >= WIDE
-        for number, (bench, title, short) in enumerate(BENCHES, 1):
-            position += len(f" {number} {title if wide else short} ") + (2 if wide else 1)
+        for bench, key, title in self._words(wide):
+            position += len(f" {key} {title} ") + (2 if wide else 1)
             if event.x < position:
                 self.post_message(self.Picked(bench))
                 return

@@ -106,6 +106,8 @@ class MainScreen(Screen[None]):
             self.set_focus(target if target.focusable else self.bench, scroll_visible=False)
 
     def watch_focused(self, focused: Widget | None) -> None:
+        for strip in self.query(BenchStrip):
+            strip.typing = focused is not None and focused.check_consume_key("a", "a")
         # A bench's keys work only while the focus is inside it; a removed widget must not leave it nowhere.
         if focused is None and self.app.app_focus and self.is_current:
             self.call_after_refresh(self._focus_if_nowhere)

@@ -43,6 +43,8 @@ from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.transcript import Transcript, Turn
 
 LOST_ANSWER = "cut off: the session was lost; what came is kept"
+PAGE_KEYS = {"pageup": -1, "pagedown": 1}
+NOTICE_SECONDS = 4.0
 NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
 
 
@@ -63,6 +65,13 @@ class Prompt(TextArea):
             super().__init__()
             self.text = text
 
+    class Paged(Message):
+        """A page up (-1) or down (1) in the conversation above."""
+
+        def __init__(self, direction: int) -> None:
+            super().__init__()
+            self.direction = direction
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "send", tooltip="Send the message."),
         Binding("ctrl+j", "newline", "new line", tooltip="Start a new line; shift+enter where the terminal sends it."),
@@ -78,6 +87,10 @@ class Prompt(TextArea):
             event.stop()
             event.prevent_default()
             self.action_newline()
+        elif event.key in PAGE_KEYS:
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Paged(PAGE_KEYS[event.key]))
         else:
             await super()._on_key(event)
 
@@ -107,6 +120,8 @@ class ChatBench(Bench):
         self._restored = 0
         """The attachment after which the conversation was last restored."""
         self._progress = ""
+        self._notice = ""
+        """A short word that stands in the status line for a moment."""
         self._tokens = 0
         self._used_tokens = 0
         """Tokens that the conversation takes so far, as the last answer told."""
@@ -210,6 +225,13 @@ class ChatBench(Bench):
 
     # --- Talking -------------------------------------------------------------------------------------------
 
+    @on(Prompt.Paged)
+    def page(self, message: Prompt.Paged) -> None:
+        """Scroll the conversation, while the message field keeps the focus."""
+        transcript = self.transcript
+        step = message.direction * max(1, transcript.size.height - 1)
+        transcript.scroll_to(y=transcript.scroll_offset.y + step, animate=False)
+
     @on(Prompt.Sent)
     def send(self, message: Prompt.Sent) -> None:
         if self.answering:
@@ -290,8 +312,21 @@ class ChatBench(Bench):
             return
         self.query_one("#chat-status", OneLine).show(self._status(refused))
 
+    def take_notice(self, text: str) -> bool:
+        self._notice = text
+        self._show_status()
+        self.set_timer(NOTICE_SECONDS, lambda: self._end_notice(text))
+        return True
+
+    def _end_notice(self, text: str) -> None:
+        if self._notice == text:
+            self._notice = ""
+            self._show_status()
+
     def _status(self, refused: bool) -> Content:
         state, key = self.session, "bold $accent"
+        if self._notice and not refused:
+            return Content.styled(self._notice, "$warn")
         if self.answering:
             what = self._progress or (f"answering · {self._tokens:,} tokens" if self._tokens else "answering")
             return Content.assemble((what, "$accent"), ("   escape", key), (" stops", "$muted"))

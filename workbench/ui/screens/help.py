@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -11,10 +12,13 @@ from textual.widgets import Static
 
 from workbench.ui.actions import APP, BENCH_TITLES, Action, actions_of
 from workbench.ui.screens.dialog import Dialog
-from workbench.ui.widgets.bars import left
+from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.key_bar import SHOWN
 from workbench.ui.widgets.row_list import Row, RowList, gap, heading
 
+KEY_WIDTH = 15
+MOST_WIDTH = 90
+"""On a wide screen the ids stay near the titles they belong to."""
 EVERYWHERE = (
     ("↑ ↓  k j", "move the cursor"),
     ("enter", "choose, open, send"),
@@ -36,27 +40,34 @@ class HelpScreen(Dialog[None]):
         with Vertical(classes="box"):
             yield Static("Keys", classes="box-title")
             yield RowList(id="help-list")
-            yield Static(
-                Content.assemble(
-                    "Change a key in settings.toml: ",
-                    ("[keys]", "bold"),
-                    ' id = "key".   ',
-                    ("escape", "bold $accent"),
-                    " leaves",
-                ),
-                classes="box-foot",
-            )
+            yield Static(id="help-foot", classes="box-foot")
 
     def on_mount(self) -> None:
         listing = self.query_one(RowList)
         listing.set_rows(self._rows())
         listing.focus()
 
+    @on(RowList.Highlighted)
+    def explain(self, message: RowList.Highlighted) -> None:
+        """What the action under the cursor does, and how its key is changed."""
+        action: Action | None = message.row.data
+        name = action.id if action else "id"
+        foot = Content.assemble(
+            (action.help if action else "", ""),
+            "\n",
+            ("settings.toml: ", "$muted"),
+            ("[keys]", "bold"),
+            f' {name} = "…"   ',
+            ("escape", "bold $accent"),
+            " leaves",
+        )
+        self.query_one("#help-foot", Static).update(foot)
+
     def _rows(self) -> Iterator[Row]:
         yield from self._section(BENCH_TITLES[self._bench], actions_of(self._bench))
         yield heading("EVERYWHERE")
         for key, does in EVERYWHERE:
-            yield Row(f"key:{key}", Content.assemble("  ", left(key, 20, "bold $accent"), does))
+            yield Row(f"key:{key}", Content.assemble("  ", left(key, KEY_WIDTH, "bold $accent"), does))
         yield from (self._row(action) for action in actions_of(APP))
         for bench, title in BENCH_TITLES.items():
             if bench != self._bench:
@@ -73,13 +84,8 @@ class HelpScreen(Dialog[None]):
         shown = "  ".join(SHOWN.get(key.strip(), key.strip()) for key in keys) or "palette"
 
         def line(width: int) -> Content:
-            parts: list[Content | tuple[str, str]] = [
-                left(shown, 20, "bold $accent"),
-                left(action.title, 26),
-                (action.help, "$muted"),
-            ]
-            if width >= 100:
-                parts.insert(2, left(action.id, 22, "$muted"))
-            return Content.assemble("  ", *parts)
+            start = Content.assemble("  ", left(shown, KEY_WIDTH, "bold $accent"), action.title)
+            room = min(width, MOST_WIDTH) - start.cell_length - 2
+            return Content.assemble(start, "  ", right(action.id, max(0, room), "$muted"))
 
-        return Row(action.id, line)
+        return Row(action.id, line, action)
