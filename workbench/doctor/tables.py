@@ -144,7 +144,8 @@ def minimum_driver(cuda_major: int, windows: bool) -> tuple[str, str]:
     For a family newer than the table the newest row's driver is a lower bound.
     """
     rows = table("cuda")["family"]
-    row = next((row for row in rows if row["major"] == cuda_major), rows[-1])
+    nearest = rows[0] if cuda_major < rows[0]["major"] else rows[-1]
+    row = next((row for row in rows if row["major"] == cuda_major), nearest)
     return str(row["windows" if windows else "linux"]), str(row["source"])
 
 

@@ -49,6 +49,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         elif mode == "conda":
             _conda(_CONDA_ROW.match(line), draft, "conda list")
         elif text.startswith("Successfully installed"):
+            draft.saw("pip install")
             for name, version in _INSTALLED.findall(text[:4000]):
                 draft.package(name, version, "pip install")
         elif "  " in text or mode == "pip" or text.count(" ") == 1:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from workbench.doctor.environment import mask_text
-from workbench.doctor.facts import Facts, Install
+from workbench.doctor.facts import ErrorFact, Facts, Install
 from workbench.doctor.parse import fields, nvidia_smi, packages, shell
 from workbench.doctor.parse.clean import clean_lines
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.system import xids_in
 from workbench.doctor.versions import parse_version
+
+_EXCEPTION = re.compile(r"\s{0,20}(?:E\s{1,8})?[A-Za-z_][\w.]{0,80}(?:Error|Exception): \S")
 
 
 def parse_report(text: str) -> Facts:
@@ -50,17 +53,29 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
         draft.put(draft.platform, xids=xids_in("\n".join(xids)))
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
+    if not draft.errors:
+        draft.errors += _unknown_errors(lines)
     if draft.errors:
         draft.saw("messages")
+
+
+def _unknown_errors(lines: list[str]) -> list[ErrorFact]:
+    """The last exception of the paste, where no message of it is known."""
+    for number in range(len(lines) - 1, -1, -1):
+        if _EXCEPTION.match(lines[number][:400]):
+            return [ErrorFact("unknown-error", mask_text(lines[number].strip()[:300]), number + 1)]
+    return []
 
 
 def _copies(draft: Draft) -> dict[str, tuple[Install, ...]]:
     """Packages of which collect_env saw two versions: the imported one, pip's and conda's."""
     result = {}
     for name, copies in draft.copies.items():
-        seen = [
-            (version, source) for version, source in copies if source in ("import torch", "[pip3]", "[pip]", "[conda]")
-        ]
-        if len({parse_version(version) for version, _ in seen}) > 1:
-            result[name] = tuple(Install(version, source) for version, source in seen)
+        # The same reader twice is a second machine in the paste, not a second copy: the first one counts.
+        seen: dict[str, str] = {}
+        for version, source in copies:
+            if source in ("import torch", "[pip3]", "[pip]", "[conda]"):
+                seen.setdefault(source, version)
+        if len({parse_version(version) for version in seen.values()}) > 1:
+            result[name] = tuple(Install(version, source) for source, version in seen.items())
     return result

@@ -183,9 +183,47 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
     ]
 
 
+def library_import(facts: Facts) -> Result:
+    """One library of the family imports from another what that one's version does not have."""
+    error = facts.error("library-import")
+    if error is None:
+        return None
+    package = error.values["package"]
+    return [_import_error(facts, package, error)]
+
+
+def unknown_error(facts: Facts) -> Result:
+    """A paste that ends in an error nobody here knows is not healthy."""
+    error = facts.error("unknown-error")
+    if error is None:
+        return None
+    return [
+        Finding(
+            "unrecognised-error",
+            "warning",
+            "The report holds an error that is not known here",
+            "No rule explains it, so nothing is said about its cause.",
+            seen(error),
+            ("Search the message in the issues of the package that the traceback ends in.",),
+            ISSUES + "search?type=issues",
+            observed=True,
+        )
+    ]
+
+
+_IMPORT_ERRORS = {
+    "huggingface-hub": "huggingface-hub-import-error",
+    "tokenizers": "tokenizers-import-error",
+    "transformers": "transformers-import-error",
+    "accelerate": "accelerate-import-error",
+    "peft": "peft-import-error",
+    "trl": "trl-import-error",
+}
+
+
 def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
     return Finding(
-        f"{package}-import-error",
+        _IMPORT_ERRORS[package],
         "error",
         f"Something imports from {package} what this version does not have",
         "A package beside transformers was written for another version.",
@@ -195,7 +233,7 @@ def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
         },
         (
             "Upgrade the package that the traceback ends in; "
-            + fixes.install(facts, "transformers", "peft", "accelerate", upgrade=True),
+            + fixes.install(facts, *dict.fromkeys((package, "transformers", "peft", "accelerate")), upgrade=True),
         ),
         ISSUES + "huggingface/transformers/pull/41973",
         affects=MODELS,
@@ -541,5 +579,7 @@ RULES: tuple[Rule, ...] = (
     offline,
     gated,
     peft_version,
+    library_import,
     requirement_conflicts,
+    unknown_error,
 )
