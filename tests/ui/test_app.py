@@ -20,6 +20,7 @@ from workbench.ui.screens.help import HelpScreen
 from workbench.ui.screens.load_dialog import LoadDialog
 from workbench.ui.screens.model_picker import ModelPicker
 from workbench.ui.screens.session_log import SessionLog
+from workbench.ui.widgets.fields import Fields
 from workbench.ui.widgets.row_list import RowList
 
 MODEL = "smollm2-135m-instruct"
@@ -198,6 +199,29 @@ async def test_loading_asks_how_and_says_what_was_chosen(session: ScriptedSessio
         request = session.asked(protocol.LoadModel)[0]
         assert (request.model, request.quant, request.double_quant) == (MODEL, "nf4", True)
         assert "nf4" in screen_text(app)
+
+
+async def test_double_quant_is_offered_with_four_bits_only(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="chat", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached)
+        await pilot.press("ctrl+l")
+        await wait_until(pilot, lambda: "– only with nf4 and fp4" in screen_text(app))
+        await pilot.press("down", "right")
+        await wait_until(pilot, lambda: "saves about 0.4" in screen_text(app))
+        assert app.screen.query_one(Fields).values["double_quant"] is False
+        await pilot.press("up", "right", "right", "down", "right", "enter")
+        await wait_until(pilot, lambda: session.asked(protocol.LoadModel))
+        assert session.asked(protocol.LoadModel)[0].double_quant
+
+
+async def test_a_load_does_not_stand_at_a_hundred_per_cent(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="chat", model=MODEL)
+    async with app.run_test(size=(120, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        session.set_status(lanes=(protocol.LaneStatus("children", "load_model", "convert", 272, 272, "tensors"),))
+        await wait_until(pilot, lambda: screen_text(app).count("converted, next the weights") == 2)
+        assert "100 %" not in screen_text(app)
 
 
 async def test_control_c_stops_the_job_first_and_quits_the_second_time(

@@ -28,6 +28,12 @@ JOB_WORDS = {
     "warm": "importing torch",
     "list_models": "listing models",
 }
+AFTER_PHASE = {
+    "download": "checking what came",
+    "convert": "converted, next the weights",
+    "weights": "weights read, quantizing and placing the rest",
+}
+"""What goes on once a phase has counted to its end, until the next one counts."""
 SHORT_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 SEPARATOR = (" │ ", "$faint")
 
@@ -40,6 +46,8 @@ def job_text(lane: LaneStatus | None) -> str:
     if lane.phase == "decode":
         # The total is a limit that most answers never reach: a percentage of it would say nothing.
         return f"{words} · {lane.done:,} tokens"
+    if lane.total and lane.done >= lane.total and lane.phase in AFTER_PHASE:
+        return f"{words} · {AFTER_PHASE[lane.phase]}"
     if lane.phase and lane.phase not in words:
         words += f" · {lane.phase}"
     return f"{words} {progress_text(lane.done, lane.total, lane.unit)}".rstrip()

@@ -22,10 +22,13 @@ from workbench.ui.link import SessionLink
 from workbench.ui.session_state import STARTING, SessionState
 from workbench.ui.strip_text import SHORT_DTYPES, progress_text
 from workbench.ui.widgets.bars import bar, left, right
+from workbench.ui.widgets.flow import flow
 from workbench.ui.widgets.row_list import Row, RowList
 
 NAME_WIDTH = 72
 """On a very wide terminal the numbers stay near the names they belong to."""
+LEAST_SHARE = 0.0005
+"""What is less reads 0.0 %, and has no bar."""
 OPEN_AT_FIRST = 2
 """Levels of the tree that are open when a model is shown."""
 
@@ -82,6 +85,8 @@ class ArchitectureBench(Bench):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
         self._asked: tuple[str, int] = ("", 0)
+        self._inspected: tuple[str, dict[str, Any]] | None = None
+        """Model and reply that are shown; None while another one is waited for."""
         self._root: Node | None = None
         self._open: set[str] = set()
         self._by_size = False
@@ -121,6 +126,7 @@ class ArchitectureBench(Bench):
         self._asked = (model, self.session.attachments)
         self.show_error(None)
         self._root = None
+        self._inspected = None
         self.query_one(RowList).set_rows([])
         self.query_one("#architecture-detail", Static).update("")
         self._head(self._waiting("building it on the meta device"))
@@ -144,25 +150,33 @@ class ArchitectureBench(Bench):
 
     def show_inspection(self, model: str, result: dict[str, Any]) -> None:
         """Show the reply to an inspection."""
-        self._head(_headline(model, result))
+        self._inspected = (model, result)
+        self._show_headline()
         tree = result.get("tree")
         if isinstance(tree, dict):
             self._root = read_tree(tree)
             self._open = open_paths(self._root, OPEN_AT_FIRST)
             self._show_rows()
 
+    def on_resize(self) -> None:
+        self._show_headline()
+
+    def _show_headline(self) -> None:
+        if self._inspected is not None:
+            self._head(_headline(*self._inspected, width=max(20, self.size.width - 2)))
+
     def _show_rows(self) -> None:
         self.query_one(RowList).set_rows(self._rows(self._root, 0) if self._root else [])
 
-    def _rows(self, node: Node, depth: int) -> Iterator[Row]:
+    def _rows(self, node: Node, depth: int, each: bool = False) -> Iterator[Row]:
         total = max(1, self._root.parameters if self._root else 1)
-        yield Row(node.path, _line_of(node, depth, node.path in self._open, total), node)
+        yield Row(node.path, _line_of(node, depth, node.path in self._open, total, each), node)
         if node.path in self._open:
             children = node.children
             if self._by_size:
                 children = tuple(sorted(children, key=lambda child: -child.parameters))
             for child in children:
-                yield from self._rows(child, depth + 1)
+                yield from self._rows(child, depth + 1, each or node.count > 1)
 
     @on(RowList.Highlighted)
     def describe(self, message: RowList.Highlighted) -> None:
@@ -197,18 +211,15 @@ class ArchitectureBench(Bench):
             self.post_message(self.CopyRequested(_description(row.data).plain, "the module"))
 
 
-def _headline(model: str, result: dict[str, Any]) -> Content:
+def _headline(model: str, result: dict[str, Any], width: int) -> Content:
     parameters = result.get("parameters") or {}
     total, active = parameters.get("total") or 0, parameters.get("active") or 0
     counts = [(f"{total:,}", "bold $accent"), (" parameters", "$muted")]
     if active and active != total:
         counts += [(f"  {active:,}", "bold"), (" active per token", "$muted")]
     first = Content.assemble((model, "bold"), (f"  {result.get('architecture') or ''}  ", "$muted"), *counts)
-    chips = Content(" ").join(
-        Content.styled(f" {chip} ".replace(" ", "\u00a0"), "$on-panel on $panel")
-        for chip in fact_chips(result.get("facts") or {})
-    )
-    return Content.assemble(first, "\n", chips) if chips else first
+    chips = [Content.styled(f" {chip} ", "$on-panel on $panel") for chip in fact_chips(result.get("facts") or {})]
+    return Content("\n").join([first, *flow(chips, " ", width)])
 
 
 def fact_chips(facts: dict[str, Any]) -> list[str]:
@@ -234,7 +245,8 @@ def fact_chips(facts: dict[str, Any]) -> list[str]:
     return chips
 
 
-def _line_of(node: Node, depth: int, opened: bool, total: int) -> Callable[[int], Content]:
+def _line_of(node: Node, depth: int, opened: bool, total: int, each: bool) -> Callable[[int], Content]:
+    """A row of the tree; `each` where it stands for one of several equal layers and counts that one only."""
     mark = ("▾ " if opened else "▸ ") if node.children else "  "
     share = node.parameters / total
     name = Content.assemble(
@@ -246,7 +258,8 @@ def _line_of(node: Node, depth: int, opened: bool, total: int) -> Callable[[int]
     )
 
     def line(width: int) -> Content:
-        columns = [right(f"{node.parameters:,}" if node.parameters else "–", 16)]
+        count = f"{'each ' if each else ''}{node.parameters:,}" if node.parameters else "–"
+        columns = [right(count, 16)]
         if width >= 100:
             columns.insert(0, right(" × ".join(map(str, node.shape)) if node.shape else "", 16, "$muted"))
             columns.insert(1, right(SHORT_DTYPES.get(node.dtype, node.dtype), 6, "$muted"))
@@ -254,7 +267,13 @@ def _line_of(node: Node, depth: int, opened: bool, total: int) -> Callable[[int]
         if width >= 130:
             columns.insert(0, left(node.class_name, 26, "$muted"))
         bar_width = 20 if width >= 130 else 10
-        columns.append(Content.assemble(right(f"{100 * share:.1f} %", 8), " ", bar(share, bar_width)))
+        columns.append(
+            Content.assemble(
+                right(f"{100 * share:.1f} %", 8),
+                " ",
+                bar(share, bar_width) if share >= LEAST_SHARE else " " * bar_width,
+            )
+        )
         tail = Content(" ").join(columns)
         return Content.assemble(
             name.truncate(min(NAME_WIDTH, max(8, width - tail.cell_length - 1)), ellipsis=True, pad=True), " ", tail

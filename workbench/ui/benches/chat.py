@@ -330,10 +330,10 @@ class ChatBench(Bench):
         if self.answering:
             what = self._progress or (f"answering · {self._tokens:,} tokens" if self._tokens else "answering")
             return Content.assemble((what, "$accent"), ("   escape", key), (" stops", "$muted"))
-        if state.model_job == "load_model":
-            return Content.assemble(
-                (job_text(state.lane("model")), "$accent"), ("   ctrl+c", key), (" stops", "$muted")
-            )
+        lanes = (state.lane("model"), state.lane("children"))
+        loading = next((lane for lane in lanes if lane is not None and lane.job == "load_model"), None)
+        if loading is not None:
+            return Content.assemble((job_text(loading), "$accent"), ("   ctrl+c", key), (" stops", "$muted"))
         if state.connection == LOST:
             lost = ("No session: ", "$bad")
             return Content.assemble(lost, ("ctrl+r", key), (" starts it; what you write stays here.", "$muted"))

@@ -12,6 +12,7 @@ from workbench.session.protocol import LoadModel
 from workbench.ui.screens.dialog import Dialog
 from workbench.ui.widgets.fields import Field, Fields, Value
 
+FOUR_BITS = ("nf4", "fp4")
 FIELDS = (
     Field(
         "quant",
@@ -23,7 +24,8 @@ FIELDS = (
         "double_quant",
         "double quant",
         (False, True),
-        "Quantizes the quantization constants too: 0.4 bit per parameter.",
+        "Quantizes the quantization constants too; saves about 0.4 bit per parameter.",
+        only_with=("quant", FOUR_BITS),
     ),
     Field("dtype", "dtype", ("auto", "bfloat16", "float16", "float32"), "auto takes bf16 where the device has it."),
     Field("device", "device", ("auto", "cuda", "mps", "cpu"), "auto takes the GPU where there is one."),
@@ -74,7 +76,7 @@ class LoadDialog(Dialog[LoadModel]):
             LoadModel(
                 self._model,
                 quant=str(values["quant"]),
-                double_quant=bool(values["double_quant"]) and values["quant"] in ("nf4", "fp4"),
+                double_quant=bool(values["double_quant"]) and values["quant"] in FOUR_BITS,
                 dtype=str(values["dtype"]),
                 device=str(values["device"]),
             )

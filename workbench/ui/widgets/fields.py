@@ -41,6 +41,8 @@ class Field:
     typed: bool = False
     least: int = 1
     most: int = LARGEST
+    only_with: tuple[str, tuple[Value, ...]] = ("", ())
+    """Another field and the values of it with which this one means anything; empty for one that always does."""
 
     @property
     def takes_text(self) -> bool:
@@ -121,10 +123,16 @@ class Fields(RowList):
             shown = f"{self._typing}▏" if typing else field.show(self.values[field.id])
             marks = ("◂ ", " ▸") if here and not typing else ("  ", "  ")
             value = Content.assemble((marks[0], "$accent"), (shown, "bold"), (marks[1], "$accent"))
+            if not self._means_something(field):
+                value = Content.styled(f"  – {_only(field)}", "$muted")
             refusal = (f"✖ {self._refusal}", "$bad") if here and self._refusal else ""
             return Content.assemble(" ", left(field.label, self.LABEL_WIDTH, "" if here else "$muted"), value, refusal)
 
         return line
+
+    def _means_something(self, field: Field) -> bool:
+        other, values = field.only_with
+        return not other or self.values[other] in values
 
     @property
     def field(self) -> Field | None:
@@ -183,7 +191,7 @@ class Fields(RowList):
     def action_step(self, direction: int) -> None:
         if self._typing is not None:
             self.action_commit()
-        elif self.field:
+        elif self.field and self._means_something(self.field):
             self._assign(self.field, self.field.step(self.values[self.field.id], direction))
 
     def _assign(self, field: Field, value: Value) -> None:
@@ -191,4 +199,9 @@ class Fields(RowList):
         if value != self.values[field.id]:
             self.values[field.id] = value
             self.post_message(self.Changed(self, field.id, value))
+            self.refresh()
         self.refresh_line(self.cursor)
+
+
+def _only(field: Field) -> str:
+    return "only with " + " and ".join(str(value) for value in field.only_with[1])
