@@ -81,6 +81,8 @@ def strip_line(state: SessionState, gauges: Gauges | None, width: int) -> Conten
             break
         levels[part] += 1
     joined = _join(model, environment, memory, levels)
+    if joined.cell_length >= width:
+        joined = joined.truncate(max(1, width - 1), ellipsis=True)
     space = width - joined.cell_length - work.cell_length - 1
     if space < 3:
         work = work.truncate(max(0, width - joined.cell_length - 4), ellipsis=True)
