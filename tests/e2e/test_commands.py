@@ -154,27 +154,22 @@ def test_chat_answers_paris_in_four_bits_and_keeps_the_model(shared_cache: Path)
     assert "ended" in workbench("session", "stop").stdout
 
 
-@pytest.mark.model
-@pytest.mark.timeout(240)
-def test_interrupting_an_answer_stops_the_worker_too(shared_cache: Path) -> None:
+def answering() -> subprocess.Popen[bytes]:
+    """A command in the middle of a long answer of the real model."""
     workbench("chat", "smollm2-135m-instruct", "--greedy", "--max-new-tokens", "1", "--prompt", "hi")
+    options = ("--raw", "--max-new-tokens", "4000", "--prompt", "Once upon a time")
     running = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "workbench",
-            "chat",
-            "--raw",
-            "--max-new-tokens",
-            "4000",
-            "--prompt",
-            "Once upon a time",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [sys.executable, "-m", "workbench", "chat", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert running.stdout is not None
     assert running.stdout.read(4)
+    return running
+
+
+@pytest.mark.model
+@pytest.mark.timeout(240)
+def test_interrupting_an_answer_stops_the_worker_too(shared_cache: Path) -> None:
+    running = answering()
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=20)
     assert running.returncode == 130
@@ -187,24 +182,7 @@ def test_interrupting_an_answer_stops_the_worker_too(shared_cache: Path) -> None
 @pytest.mark.model
 @pytest.mark.timeout(240)
 def test_a_worker_killed_while_it_generates_is_one_line(shared_cache: Path) -> None:
-    workbench("chat", "smollm2-135m-instruct", "--greedy", "--max-new-tokens", "1", "--prompt", "hi")
-    running = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "workbench",
-            "chat",
-            "--raw",
-            "--max-new-tokens",
-            "4000",
-            "--prompt",
-            "Once upon a time",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert running.stdout is not None
-    assert running.stdout.read(4)
+    running = answering()
     holder = lock_holder(SessionFiles.of("default").worker_lock)
     assert holder is not None
     os.kill(holder.pid, signal.SIGKILL)
