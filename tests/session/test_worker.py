@@ -197,7 +197,7 @@ async def test_it_runs_under_an_interpreter_without_any_package(session_opener: 
     assert (
         f"{python} -m pip install torch"
         in str((await client.ask(protocol.GetStatus(), protocol.StatusReported)).status.torch_error)
-        or "torch is not installed" in warmed.torch_error
+        or "needs torch, which is not installed" in warmed.torch_error
     )
 
 

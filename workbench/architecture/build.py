@@ -25,6 +25,7 @@ from workbench.architecture.skeleton import (
 from workbench.architecture.validate import MAX_PARAMETERS, check_config
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
+from workbench.packages import missing, need
 from workbench.text import one_line
 
 MAX_MODULES = 300_000
@@ -45,6 +46,7 @@ _IGNORED_KEYS = (
     "dtype",
 )
 
+_PURPOSE = "Building a model's skeleton"
 # Stands for "the dtype the model is loaded in" while building: no model's code asks for it by name.
 _PLACEHOLDER = "bfloat16"
 
@@ -98,38 +100,11 @@ def transformers_version() -> str:
     try:
         return metadata.version("transformers")
     except metadata.PackageNotFoundError:
-        raise _missing("transformers") from None
-
-
-def _missing(package: str) -> WorkbenchError:
-    return WorkbenchError(
-        "missing-package",
-        f"Building a model's skeleton needs {package}, which {sys.executable} does not have.",
-        f"{sys.executable} -m pip install {package}",
-    )
+        raise missing("transformers", _PURPOSE) from None
 
 
 def _libraries() -> tuple[Any, Any]:
-    try:
-        import torch
-    except Exception as error:
-        raise _unusable("torch", error) from None
-    try:
-        import transformers
-    except Exception as error:
-        raise _unusable("transformers", error) from None
-    return torch, transformers
-
-
-def _unusable(package: str, error: Exception) -> WorkbenchError:
-    if isinstance(error, ModuleNotFoundError) and error.name == package:
-        return _missing(package)
-    return WorkbenchError(
-        "broken-package",
-        f"Importing {package} fails: {one_line(str(error), 200)}.",
-        "The Doctor bench says why.",
-        details=repr(error),
-    )
+    return need("torch", _PURPOSE), need("transformers", _PURPOSE)
 
 
 def _without_ignored_keys(config: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
+from workbench.packages import pip_install
 from workbench.text import one_line
 
 TIMEOUT_SECONDS = 5.0
@@ -332,7 +333,7 @@ class _Renderer:
             "missing-package",
             f"Chat templates need jinja2 3.1.6 or newer, but {sys.executable} has "
             f"{f'jinja2 {version}, whose sandbox is known to leak' if version else 'none that imports'}.",
-            f'Run: {sys.executable} -m pip install "jinja2>=3.1.6"',
+            pip_install("jinja2>=3.1.6"),
             str(ready.get("error", "")),
         )
 

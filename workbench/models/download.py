@@ -23,6 +23,7 @@ from typing import Any, Callable, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.models import hub_cache
+from workbench.packages import need
 from workbench.text import format_bytes, one_line
 
 POLL_SECONDS = 0.2
@@ -79,15 +80,7 @@ def no_space(folder: Path, needed_bytes: int, free_bytes: Optional[int] = None) 
 def download_hub(spec: dict[str, Any]) -> Path:
     """Download a repository's usual files (or ``spec["files"]``) into the Hub cache; the snapshot's directory."""
     repo = spec["repo"]
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise WorkbenchError(
-            "missing-package",
-            "Downloading from the Hub needs the package huggingface_hub.",
-            f"{sys.executable} -m pip install huggingface_hub",
-            str(error),
-        ) from None
+    huggingface_hub = need("huggingface_hub", "Downloading from the Hub")
     with _explained(repo):
         sizes = _remote_files(huggingface_hub, repo)
         wanted = choose_files(list(sizes), spec.get("files") or [], repo)

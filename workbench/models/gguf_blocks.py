@@ -6,12 +6,10 @@ are those of ggml-common.h. K-quants and the others are left to gguf-py.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from typing import Any
 
-from workbench.errors import WorkbenchError
 from workbench.models.gguf import GgufTensor
+from workbench.packages import need
 
 OWN_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 
@@ -20,16 +18,8 @@ def require_decoders(tensors: tuple[GgufTensor, ...]) -> None:
     """Raise ``missing-package`` unless what decoding `tensors` takes can be imported."""
     others = sorted({tensor.type for tensor in tensors if tensor.type not in OWN_TYPES})
     for package in ("numpy", "gguf") if others else ("numpy",):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            blocks = f" with {', '.join(others)} blocks" if package == "gguf" else ""
-            raise WorkbenchError(
-                "missing-package",
-                f"Converting a GGUF file{blocks} needs the package {package}.",
-                f"{sys.executable} -m pip install {package}",
-                str(error),
-            ) from None
+        blocks = f" with {', '.join(others)} blocks" if package == "gguf" else ""
+        need(package, f"Converting a GGUF file{blocks}")
 
 
 def decode_rows(raw: Any, tensor: GgufTensor) -> Any:

@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.models.memory import memory_shortage, release_memory, storages
+from workbench.packages import need
 from workbench.text import one_line
 
 QUANTS = ("none", "int8", "nf4", "fp4")
@@ -135,11 +136,11 @@ def load_model(
     """
     options.validate()
     directory = Path(directory)
-    torch = require("torch")
-    require("transformers")
+    torch = need("torch", "Loading a model")
+    need("transformers", "Loading a model")
     options = resolve_options(options, torch)
     if options.quant != "none" or options.device != "cpu":
-        require("accelerate")
+        need("accelerate", "Loading a model")
     if options.quant != "none":
         _require_bitsandbytes()
     pickle = _check_files(directory)
@@ -174,25 +175,6 @@ def unload(loaded: LoadedModel) -> int:
     loaded.config = None
     release_memory()
     return sum(count_bytes for reference, count_bytes in watched if not reference.expired())
-
-
-def require(package: str) -> Any:
-    """Import `package`.
-
-    Raises:
-        WorkbenchError: ``missing-package`` with the pip command for this interpreter.
-    """
-    try:
-        return importlib.import_module(package)
-    except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == package
-        state = "is not installed" if missing else "does not import"
-        raise WorkbenchError(
-            "missing-package",
-            f"The package {package} {state} in {sys.executable}.",
-            f"Run: {sys.executable} -m pip install {package}",
-            "" if missing else f"{type(error).__name__}: {error}",
-        ) from None
 
 
 def resolve_options(options: LoadOptions, torch: Any) -> LoadOptions:
@@ -264,7 +246,7 @@ def _require_bitsandbytes() -> None:
         sys.modules["kernels"] = None  # type: ignore[assignment]
         logger.setLevel(logging.ERROR)  # it would ask the user to install that package
     try:
-        require("bitsandbytes")
+        need("bitsandbytes", "Quantizing")
     finally:
         if hidden:
             del sys.modules["kernels"]

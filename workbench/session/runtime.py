@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import threading
@@ -12,6 +11,7 @@ from typing import Any, Callable, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.job import Job
+from workbench.packages import need
 from workbench.session.lanes import LaneJob
 from workbench.session.protocol import Event, LoadModel, ModelStatus, Reply
 
@@ -72,10 +72,10 @@ class Runtime:
             self.changed()
             job.progress("import", 0, 2, "packages", "torch")
             try:
-                torch = import_package("torch", "torch")
+                torch = need("torch", "Running models")
                 self.torch.version = str(torch.__version__)
                 job.progress("import", 1, 2, "packages", "transformers")
-                import_package("transformers", "transformers")
+                need("transformers", "Running models")
             except WorkbenchError as error:
                 self.torch.state = "missing" if error.kind == "missing-package" else "broken"
                 self.torch.error = error.message
@@ -108,36 +108,6 @@ class Runtime:
     def touch_model(self) -> None:
         """Start the model's idle time anew."""
         self.model_used_at = time.monotonic()
-
-
-def import_package(name: str, distribution: str) -> Any:
-    """Import a third-party package of the target environment.
-
-    Raises:
-        WorkbenchError: ``missing-package`` if it is not installed, ``broken-package`` if its import raises.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name == name:
-            raise WorkbenchError(
-                "missing-package",
-                f"{distribution} is not installed in {sys.prefix}.",
-                f"{sys.executable} -m pip install {distribution}",
-            ) from None
-        raise _broken(distribution, error) from None
-    except Exception as error:
-        raise _broken(distribution, error) from None
-
-
-def _broken(distribution: str, error: Exception) -> WorkbenchError:
-    first_line = str(error).strip().partition("\n")[0][:200]
-    return WorkbenchError(
-        "broken-package",
-        f"import {distribution} fails in {sys.prefix}: {type(error).__name__}: {first_line}",
-        f"workbench doctor --python {sys.executable} names the cause.",
-        str(error)[:4000],
-    )
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ normalizer and pre-tokenizer (tokenization_utils_tokenizers.py, ``convert_to_nat
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
+from workbench.packages import broken, need
 from workbench.text import one_line
 from workbench.tokens.counting import TRICKY
 from workbench.tokens.languages import parallel_samples
@@ -94,15 +93,11 @@ def compare_with_autotokenizer(
         )
     corpus = list(texts) if texts is not None else [*TRICKY, *(sample.text for sample in parallel_samples())]
     job.progress("import", 0, None, "", "transformers")
+    transformers = need("transformers", "Comparing with AutoTokenizer")
     try:
-        transformers: Any = importlib.import_module("transformers")
         automatic = transformers.AutoTokenizer
     except ImportError as error:
-        raise WorkbenchError(
-            "missing-package",
-            f"Comparing with AutoTokenizer needs transformers: {one_line(str(error), 120)}",
-            f"{sys.executable} -m pip install transformers",
-        ) from None
+        raise broken("transformers", "Comparing with AutoTokenizer", error) from None
     job.check()
     version = str(transformers.__version__)
     try:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
+from workbench.packages import need
 from workbench.tokens.pieces import Piece, character_offsets, require_encodable
-from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, missing_package, unknown_token
+from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, unknown_token
 
 _TAIL = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -131,10 +132,7 @@ def _tekken_special(stated: Any, count: int) -> dict[str, int]:
 
 
 def _encoding(file: Path, name: str, pattern: str, ranks: dict[bytes, int], special: dict[str, int]) -> Any:
-    try:
-        import tiktoken
-    except ImportError:
-        raise missing_package("tiktoken", file) from None
+    tiktoken = need("tiktoken", f"Reading {file}")
     try:
         return tiktoken.Encoding(name=name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
     except BaseException as error:

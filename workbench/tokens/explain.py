@@ -7,7 +7,6 @@ tiktoken vocabulary needs the package regex, which tiktoken brings along.
 from __future__ import annotations
 
 import heapq
-import importlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
+from workbench.packages import need
 from workbench.tokens.byte_pairs import BytePairTokenizer
 from workbench.tokens.huggingface import HuggingFaceTokenizer
 from workbench.tokens.sentencepiece import SentencePieceTokenizer, read_fields
@@ -359,12 +359,7 @@ def _is_unigram(processor: Any) -> bool:
 
 def _explain_encoding(text: str, tokenizer: BytePairTokenizer) -> SplitExplanation:
     """A tiktoken vocabulary: a pair merges if it is a token, the one of the lowest rank first."""
-    try:
-        regex: Any = importlib.import_module("regex")
-    except ImportError:
-        raise WorkbenchError(
-            "missing-package", "Explaining a tiktoken vocabulary needs the package regex.", "pip install regex"
-        ) from None
+    regex = need("regex", "Explaining a tiktoken vocabulary")
     encoding = tokenizer.encoding
     ranks: dict[bytes, int] = encoding._mergeable_ranks
     special = {} if tokenizer.format == "tekken" else tokenizer.special_tokens()

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
+from workbench.packages import need
 from workbench.tokens.pieces import Piece, require_encodable
-from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, missing_package, unknown_token
+from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, unknown_token
 
 # Added tokens without the special flag are of two kinds: markers (<think>, </s>, [IMG]) and stretches of
 # ordinary text (runs of spaces in GPT-NeoX). Only the first kind may be smuggled in by typing it.
@@ -29,12 +30,9 @@ def load_tokenizer_json(file: Path, name: str) -> HuggingFaceTokenizer:
     Raises:
         WorkbenchError: ``bad-tokenizer``, ``missing-package``.
     """
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise missing_package("tokenizers", file) from None
+    tokenizers = need("tokenizers", f"Reading {file}")
     with _broken_file(file):
-        backend = Tokenizer.from_file(str(file))
+        backend = tokenizers.Tokenizer.from_file(str(file))
         # A file may carry the truncation and padding of the training run; a count must not.
         backend.no_truncation()
         backend.no_padding()

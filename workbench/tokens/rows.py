@@ -12,7 +12,6 @@ import io
 import json
 import os
 import re
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import IO, Any, Optional, Union
 
 from workbench.errors import WorkbenchError
 from workbench.models.hub_cache import cache_folder
+from workbench.packages import need
 from workbench.text import one_line
 
 MAX_ROW_BYTES = 256 * 2**20
@@ -299,15 +299,8 @@ class RowReader:
     def _columnar(
         self, file: Path, kind: str, columns: Optional[Sequence[str]], size_bytes: int
     ) -> Iterator[tuple[int, Union[Record, BadRow]]]:
-        try:
-            arrow: Any = importlib.import_module("pyarrow")
-            parquet: Any = importlib.import_module("pyarrow.parquet")
-        except ImportError:
-            raise WorkbenchError(
-                "missing-package",
-                f"Reading {file} needs the package pyarrow.",
-                f"{sys.executable} -m pip install pyarrow",
-            ) from None
+        arrow = need("pyarrow", f"Reading {file}")
+        parquet = need("pyarrow.parquet", f"Reading {file}")
         number = 0
         try:
             if kind == "parquet":

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from workbench.packages import need
 from workbench.tokens.pieces import Piece, character_offsets, require_encodable
-from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, missing_package, unknown_token
+from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, unknown_token
 
 
 def load_sentencepiece(file: Path, name: str) -> SentencePieceTokenizer:
@@ -16,12 +17,9 @@ def load_sentencepiece(file: Path, name: str) -> SentencePieceTokenizer:
     Raises:
         WorkbenchError: ``bad-tokenizer``, ``missing-package``.
     """
+    sentencepiece = need("sentencepiece", f"Reading {file}")
     try:
-        from sentencepiece import SentencePieceProcessor
-    except ImportError:
-        raise missing_package("sentencepiece", file) from None
-    try:
-        processor = SentencePieceProcessor(model_file=str(file))
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(file))
         if processor.get_piece_size() == 0:
             raise ValueError("it has no vocabulary")
     except Exception as error:

@@ -6,7 +6,6 @@ Every format is read with its own reference library, which is imported when a fi
 from __future__ import annotations
 
 import abc
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
@@ -215,15 +214,6 @@ def _format_of(file: Path) -> str:
         "bad-tokenizer",
         f"{file} is no tokenizer of a known format.",
         "Known are tokenizer.json, SentencePiece .model, tiktoken ranks, tekken.json and vocab.txt.",
-    )
-
-
-def missing_package(package: str, file: Path) -> WorkbenchError:
-    """The error for a reference library that this interpreter does not have."""
-    return WorkbenchError(
-        "missing-package",
-        f"Reading {file} needs the package {package}.",
-        f"{sys.executable} -m pip install {package}",
     )
 
 

@@ -5,9 +5,7 @@ Stdlib only; regular expressions need the package regex, which can be stopped (t
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +16,7 @@ from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
+from workbench.packages import need
 from workbench.text import one_line
 from workbench.tokens.byte_level import spelling_to_bytes
 from workbench.tokens.byte_pairs import BytePairTokenizer
@@ -109,14 +108,7 @@ class Vocabulary:
         Raises:
             WorkbenchError: ``bad-pattern``, ``pattern-timeout`` or ``missing-package``.
         """
-        try:
-            regex: Any = importlib.import_module("regex")
-        except ImportError:
-            raise WorkbenchError(
-                "missing-package",
-                "Searching by regular expression needs the package regex.",
-                f"{sys.executable} -m pip install regex",
-            ) from None
+        regex = need("regex", "Searching by regular expression")
         try:
             search = regex.compile(pattern).search
         except (regex.error, RecursionError, OverflowError) as error:
