@@ -414,7 +414,7 @@ class SelfTested(Reply):
     steps: list[dict[str, Any]]
 
 
-# --- Tokens, Architecture, VRAM ----------------------------------------------------------------------------
+# --- Tokens ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -605,20 +605,128 @@ class DatasetMeasured(Reply):
     """`workbench.tokens.dataset.DatasetMeasure` as a dictionary; what ``workbench tokens --dataset --json`` prints."""
 
 
+# --- Architecture: from the config alone -------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class InspectModel(Request):
-    """Build a config on the meta device and count it exactly. Reply: `ModelInspected`."""
+    """Build a config on the meta device and count it exactly. Events: `JobProgressed`. Reply: `ModelInspected`."""
 
     model: str
+    """Any name of a model, or ``family:llama`` for a small model of that family to design from."""
     changes: dict[str, Any] = field(default_factory=dict)
-    """Config values to replace before building."""
+    """Config values to replace before building; a dotted key reaches into a section."""
     depth: Optional[int] = None
+    """Levels under ``modules``; the ``tree`` is always whole."""
+    lora: dict[str, Any] = field(default_factory=dict)
+    """Fields of `workbench.architecture.lora.LoraPlan`; empty for no adapter."""
+    gpu: str = ""
+    """Name or memory size of the GPU for the bounds on speed; empty for some well-known ones."""
+    context: int = 4096
+    """Tokens in the KV cache for the figures of decoding."""
 
 
 @dataclass(frozen=True)
 class ModelInspected(Reply):
     result: dict[str, Any]
-    """The object that ``workbench inspect --json`` prints, and under ``tree`` the folded module tree."""
+    """The object that ``workbench inspect --json`` prints, and under ``tree`` the folded module tree.
+
+    ``parameters`` is `ParameterCounts`, ``facts`` `ArchitectureFacts`, ``explained`` a list of `Fact` (``key``,
+    ``label``, ``value``, ``chip``, ``line``, ``text``, ``sources``), ``diagram`` a list of `Stage` (``name``, ``path``,
+    ``repeat``, ``parallel``, ``blocks``: each ``kind``, ``label``, ``path``, ``line``, ``width``), ``compute``
+    `ComputeFigures`, ``lora`` `AdapterCount` or null, ``files`` `ModelFiles` or null, ``checkpoint``
+    `CheckpointComparison` or null, ``config`` the whole config, ``changed`` the dotted keys that were replaced. All of
+    them are dataclasses of `workbench.architecture` as dictionaries.
+    """
+
+
+@dataclass(frozen=True)
+class CountAdapter(Request):
+    """What a LoRA adapter trains and weighs. Reply: `AdapterCounted`."""
+
+    model: str
+    lora: dict[str, Any]
+    """Fields of `workbench.architecture.lora.LoraPlan`."""
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AdapterCounted(Reply):
+    result: dict[str, Any]
+    """`workbench.architecture.lora.AdapterCount` as a dictionary: ``trainable``, ``base``, ``share``,
+    ``adapter_bytes``, ``by_component``, ``targets`` (each ``name``, ``modules``, ``rank``, ``parameters``),
+    ``matched`` (whole module names), ``notes``."""
+    presets: list[dict[str, Any]]
+    """`workbench.architecture.lora.Preset` as dictionaries: ``name``, ``line``, ``targets``, ``trainable``."""
+
+
+@dataclass(frozen=True)
+class CheckDesign(Request):
+    """Whether an edited config can be a model, without building it. Reply: `DesignChecked`."""
+
+    model: str
+    """As in `InspectModel`."""
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DesignChecked(Reply):
+    problems: list[dict[str, Any]]
+    """`workbench.architecture.design.Problem` as dictionaries: ``key``, ``value``, ``reason``, ``nearest`` (valid
+    values, the nearest first). Empty where nothing speaks against building it."""
+    fields: list[dict[str, Any]]
+    """`workbench.architecture.design.Field` as dictionaries: ``key``, ``label``, ``group``, ``kind`` (``integer``,
+    ``number``, ``boolean``, ``choice``, ``text`` or ``list``), ``value``, ``original``, ``least``, ``most``, ``step``,
+    ``choices``, ``line``."""
+
+
+@dataclass(frozen=True)
+class ListFamilies(Request):
+    """Families to design a model of from scratch. Reply: `FamiliesListed`."""
+
+
+@dataclass(frozen=True)
+class FamiliesListed(Reply):
+    families: list[dict[str, Any]]
+    """`workbench.architecture.design.Family` as dictionaries: ``name`` (``family:llama``), ``label``, ``line``."""
+
+
+@dataclass(frozen=True)
+class SaveDesign(Request):
+    """Write an edited config as a config.json that transformers reads. Reply: `DesignSaved`."""
+
+    model: str
+    changes: dict[str, Any]
+    path: str
+    """Absolute: a folder (made if need be) or a .json file."""
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class DesignSaved(Reply):
+    path: str
+    """The file written. Its folder is a model that every bench and command can name."""
+
+
+@dataclass(frozen=True)
+class CompareModels(Request):
+    """Two models side by side, from their configs. Reply: `ModelsCompared`."""
+
+    first: str
+    second: str
+    first_changes: dict[str, Any] = field(default_factory=dict)
+    second_changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelsCompared(Reply):
+    result: dict[str, Any]
+    """`workbench.architecture.compare.ModelComparison` as a dictionary: ``first`` and ``second`` (names), ``counts``,
+    ``facts`` and ``config`` (lists of ``key``, ``label``, ``first``, ``second``, ``same``), ``only_first`` and
+    ``only_second`` (modules, equal ones folded), ``shapes`` (as the lists above)."""
+
+
+# --- VRAM --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,14 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
         protocol.CheckPrompt,
         protocol.CompareAutoTokenizer,
     ),
-    "architecture": (protocol.InspectModel,),
+    "architecture": (
+        protocol.InspectModel,
+        protocol.CountAdapter,
+        protocol.CheckDesign,
+        protocol.ListFamilies,
+        protocol.SaveDesign,
+        protocol.CompareModels,
+    ),
     "vram": (protocol.EstimateMemory,),
     "chat": (
         protocol.Generate,
