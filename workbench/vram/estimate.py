@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from workbench.architecture import config as reading
 from workbench.architecture.skeleton import DTYPE_BYTES, Skeleton
+from workbench.errors import WorkbenchError
 from workbench.text import format_bytes
 from workbench.vram.gpus import Gpu
 from workbench.vram.kv_cache import KvCacheBytes, kv_cache_bytes
@@ -76,6 +77,12 @@ def estimate(plan: Plan, skeleton: Skeleton) -> Estimate:
         WorkbenchError: ``bad-plan``, ``unsupported-plan``.
     """
     check_plan(plan)
+    if plan.trains:
+        raise WorkbenchError(
+            "unsupported-plan",
+            f"The job {plan.job} is not estimated yet.",
+            "Estimate inference, which the weights of every job start from.",
+        )
     weights = weight_bytes(skeleton, plan)
     cache = kv_cache_bytes(skeleton, plan)
     categories = (

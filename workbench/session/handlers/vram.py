@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, fields
-from typing import Any, Optional
+from dataclasses import asdict
+from typing import Optional
 
 from workbench.architecture.cache import load_skeleton
 from workbench.doctor import nvidia
 from workbench.doctor.commands import Command, Output
-from workbench.errors import WorkbenchError
 from workbench.models.resolve import resolve
 from workbench.session.handlers.architecture import config_of
 from workbench.session.protocol import EstimateMemory, MemoryEstimated, Request
 from workbench.session.runtime import Context, Handler, Runtime, quick
 from workbench.vram.estimate import CATEGORIES, estimate, fits
 from workbench.vram.gpus import Gpu, parse_gpu
-from workbench.vram.plan import Plan
+from workbench.vram.plan import plan_from_dict, plan_to_dict
 
 NVIDIA_SMI_SECONDS = 5.0
-
-
-def plan_of(given: dict[str, Any]) -> Plan:
-    """A plan from its JSON form; ``auto`` as dtype is what `workbench.models.load` chooses on a GPU that has bf16.
-
-    Raises:
-        WorkbenchError: ``bad-plan`` for a field that does not exist.
-    """
-    known = {item.name for item in fields(Plan)}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise WorkbenchError(
-            "bad-plan", f"A plan has no field {unknown[0]!r:.60}.", f"It has {', '.join(sorted(known))}."
-        )
-    values = dict(given)
-    if values.get("dtype") == "auto":
-        values["dtype"] = "float16" if values.get("quant") == "int8" else "bfloat16"
-    return Plan(**values)
 
 
 def _present_gpus(runtime: Runtime) -> list[Gpu]:
@@ -55,14 +36,14 @@ def _present_gpus(runtime: Runtime) -> list[Gpu]:
 
 
 def _estimate(request: EstimateMemory, context: Context) -> MemoryEstimated:
-    plan = plan_of(request.plan)
+    plan = plan_from_dict(request.plan)
     gpus = [parse_gpu(name) for name in request.gpus] or _present_gpus(context.runtime)
     resolved = resolve(request.model, context.job)
     budget = estimate(plan, load_skeleton(config_of(resolved, {}), context.job))
     return MemoryEstimated(
         {
             "model": resolved.name,
-            "plan": asdict(plan),
+            "plan": plan_to_dict(plan),
             "estimate": {name: getattr(budget, name) for name in (*CATEGORIES, "total")},
             "known": {category.name: category.known for category in budget.categories},
             "why": {category.name: category.why for category in budget.categories},
