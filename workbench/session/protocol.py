@@ -726,6 +726,141 @@ class ModelsCompared(Reply):
     ``only_second`` (modules, equal ones folded), ``shapes`` (as the lists above)."""
 
 
+# --- Architecture: the loaded model ------------------------------------------------------------------------
+# `load` names the model to look into, loaded first unless it stands already, in one step with the look; None takes
+# whatever is loaded. A trace leaves no hook and no setting behind: the next answer is what it would have been.
+
+
+@dataclass(frozen=True)
+class InspectLoaded(Request):
+    """The modules of the loaded model as they stand in the worker. Reply: `LoadedInspected`."""
+
+    load: Optional[LoadModel] = None
+
+
+@dataclass(frozen=True)
+class LoadedInspected(Reply):
+    model: ModelStatus
+    result: dict[str, Any]
+    """`workbench.architecture.live.LiveModel` as a dictionary: ``parameters``, ``bytes`` (which is the model's
+    ``weights_bytes``), ``by_dtype``, ``by_device``, ``by_quantization`` (bytes), ``device_bytes``, and ``tree``: nodes
+    with the keys of `ModelInspected`'s ``tree`` (``name``, ``path``, ``class``, ``parameters``, ``shape``, ``dtype``,
+    ``bytes``, ``count``, ``tied_to``, ``children``) and ``device``, ``quantization`` and ``buffer``."""
+
+
+@dataclass(frozen=True)
+class TraceModel(Request):
+    """Run a prompt through the model and look at every layer. Events: `JobProgressed`. Reply: `ModelTraced`."""
+
+    prompt: str
+    chat: bool = False
+    """Wrap the prompt as one user message in the model's chat template."""
+    lens: int = 5
+    """Tokens per cell of the logit lens; 0 leaves it out."""
+    lens_positions: int = 64
+    """The last so many positions of the prompt are read; 0 reads all."""
+    load: Optional[LoadModel] = None
+
+
+@dataclass(frozen=True)
+class ModelTraced(Reply):
+    model: ModelStatus
+    result: dict[str, Any]
+    """`workbench.architecture.traced.ModelTrace` as a dictionary."""
+
+
+@dataclass(frozen=True)
+class ReadAttention(Request):
+    """Attention weights of one layer, head by head. Events: `JobProgressed`. Reply: `AttentionRead`."""
+
+    prompt: str
+    layer: int
+    """Index of the layer as in `ModelTraced`."""
+    heads: list[int] = field(default_factory=list)
+    """The heads wanted; empty for all that fit into the reply."""
+    chat: bool = False
+    load: Optional[LoadModel] = None
+
+
+@dataclass(frozen=True)
+class AttentionRead(Reply):
+    model: ModelStatus
+    result: dict[str, Any]
+    """`workbench.architecture.traced.AttentionMaps` as a dictionary."""
+
+
+@dataclass(frozen=True)
+class NearestTokens(Request):
+    """The tokens nearest to a text in an embedding table. Reply: `NearestTokensFound`."""
+
+    text: str = ""
+    """Taken as typed: a leading space matters. A text of several tokens stands for their mean."""
+    id: Optional[int] = None
+    """A token by its id, instead of a text."""
+    table: str = "input"
+    """``input`` (embedding) or ``output`` (LM head)."""
+    measure: str = "cosine"
+    """``cosine`` or ``dot``."""
+    count: int = 20
+    load: Optional[LoadModel] = None
+
+
+@dataclass(frozen=True)
+class NearestTokensFound(Reply):
+    model: ModelStatus
+    result: dict[str, Any]
+    """`workbench.architecture.embedded.Neighbours` as a dictionary."""
+
+
+@dataclass(frozen=True)
+class CompareTokens(Request):
+    """Texts against each other in an embedding table. Reply: `TokensCompared`."""
+
+    texts: list[str]
+    table: str = "input"
+    load: Optional[LoadModel] = None
+
+
+@dataclass(frozen=True)
+class TokensCompared(Reply):
+    model: ModelStatus
+    result: dict[str, Any]
+    """`workbench.architecture.embedded.Similarities` as a dictionary."""
+
+
+@dataclass(frozen=True)
+class EmbeddingNorms(Request):
+    """Norms of all vectors of an embedding table, and the outliers. Reply: `EmbeddingNormsRead`."""
+
+    table: str = "input"
+    count: int = 20
+    """How many of the smallest and of the largest."""
+    load: Optional[LoadModel] = None
+
+
+@dataclass(frozen=True)
+class EmbeddingNormsRead(Reply):
+    model: ModelStatus
+    result: dict[str, Any]
+    """`workbench.architecture.embedded.NormSummary` as a dictionary."""
+
+
+@dataclass(frozen=True)
+class MapWords(Request):
+    """Words in two dimensions, by principal components. Reply: `WordsMapped`."""
+
+    words: list[str]
+    table: str = "input"
+    load: Optional[LoadModel] = None
+
+
+@dataclass(frozen=True)
+class WordsMapped(Reply):
+    model: ModelStatus
+    result: dict[str, Any]
+    """`workbench.architecture.embedded.WordMap` as a dictionary."""
+
+
 # --- VRAM --------------------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,15 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
         protocol.SaveDesign,
         protocol.CompareModels,
     ),
+    "trace": (
+        protocol.InspectLoaded,
+        protocol.TraceModel,
+        protocol.ReadAttention,
+        protocol.NearestTokens,
+        protocol.CompareTokens,
+        protocol.EmbeddingNorms,
+        protocol.MapWords,
+    ),
     "vram": (protocol.EstimateMemory,),
     "chat": (
         protocol.Generate,
