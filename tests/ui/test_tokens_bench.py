@@ -8,6 +8,7 @@ from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.session import protocol
 from workbench.settings import Settings, TokenSettings, load_settings
 from workbench.ui.app import WorkbenchApp
+from workbench.ui.benches.tokens import PATIENCE_SECONDS
 from workbench.ui.benches.tokens_dataset import DatasetView
 from workbench.ui.benches.tokens_league import prices_of
 from workbench.ui.widgets.fields import Fields
@@ -39,7 +40,22 @@ async def test_keys_are_not_held_up_by_a_slow_count(session: ScriptedSession, ma
         await wait_until(pilot, lambda: session.asked(protocol.RecountTokens))
         await pilot.press(*"bc")
         assert app.query_one(TextArea).text == "abc"
+        assert [request.text for request in session.asked(protocol.RecountTokens)] == ["a"]
+        await pilot.pause(PATIENCE_SECONDS)
+        await pilot.press("d")
         await wait_until(pilot, lambda: session.asked(protocol.Cancel), "the count of a was cancelled")
+        await wait_until(pilot, lambda: session.asked(protocol.RecountTokens)[-1].text == "abcd")
+
+
+async def test_counts_come_before_the_tokens(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens", model=MODEL, settings=TWO)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        app.query_one(TextArea).text = "one two"
+        await wait_until(pilot, lambda: len(session.asked(protocol.RecountTokens)) == 2)
+        counts, tokens = session.asked(protocol.RecountTokens)
+        assert (counts.models, counts.selected) == ([MODEL, "other-model"], "")
+        assert (tokens.models, tokens.selected) == ([MODEL], MODEL)
 
 
 async def test_without_a_model_it_says_how_to_choose_one(session: ScriptedSession, make_app: MakeApp) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on, work
@@ -13,6 +14,7 @@ from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
+from textual.worker import Worker
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.paths import absolute_model
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
     from workbench.session.client import Call
     from workbench.ui.app import WorkbenchApp
 
-QUIET_SECONDS = 0.03
-"""Counting starts when no key came for this long: keys of a paste or of auto-repeat are gathered."""
+PATIENCE_SECONDS = 0.25
+"""A count that takes longer than this is stopped by the next key; a quicker one is shown, and the next follows it."""
 WORD_CHARACTERS = 200
 """Of a longer stretch without white space only the part around the token is explained."""
 LEAST_WINDOW = 1500
@@ -59,6 +61,11 @@ class TokensBench(Bench):
         self._added: list[str] = []
         self._prices: dict[str, float] = {}
         self._counted: TokensRecounted | None = None
+        self._pieces: list[dict[str, Any]] = []
+        """Tokens of the window, as `workbench.session.protocol.TokensRecounted` has them."""
+        self._counting: Worker[None] | None = None
+        self._count_began = 0.0
+        self._count_wanted = False
         self._window = 0
         """Character at which the shown tokens begin."""
         self._cursor_to: int | None = None
@@ -139,25 +146,33 @@ class TokensBench(Bench):
         self._cursor_to = cursor_to
         self.count()
 
+    def count(self) -> None:
+        """Count what stands in the text area: at once, or as soon as the count under way is shown."""
+        self._count_wanted = True
+        under_way = self._counting is not None and not self._counting.is_finished
+        if not under_way or time.monotonic() - self._count_began > PATIENCE_SECONDS:
+            self._counting = self._count_latest()
+
     @work(group="count", exclusive=True, exit_on_error=False)
-    async def count(self) -> None:
-        """Count what stands in the text area; a later call replaces this one."""
-        text, models = self.query_one(TextArea).text, self.models
+    async def _count_latest(self) -> None:
+        while self._count_wanted:
+            self._count_wanted = False
+            self._count_began = time.monotonic()
+            await self._count_text(self.query_one(TextArea).text, self.models)
+
+    async def _count_text(self, text: str, models: list[str]) -> None:
+        """Counts come first: they cost a tenth of what the tokens do, which follow when no key came in between."""
         if not text or not models:
-            self._counted = None
+            self._counted, self._pieces = None, []
             self.show_error(None)
             self._show_counts()
             return
-        await asyncio.sleep(QUIET_SECONDS)
-        self._window = min(self._window, max(0, len(text) - self.window_characters // 2))
-        end = self._window + self.window_characters
-        request = RecountTokens(text, models, self._special, self.selected, self._window, end)
         try:
-            reply = await self.link.ask(request, TokensRecounted)
+            reply = await self.link.ask(RecountTokens(text, models, self._special), TokensRecounted)
         except JobCancelled:
             return
         except WorkbenchError as error:
-            self._counted = None
+            self._counted, self._pieces = None, []
             self._show_counts()
             self.show_error(error)
             return
@@ -168,8 +183,23 @@ class TokensBench(Bench):
             self.show_error(None)
         self._counted = reply
         self._show_counts()
+        if not self._count_wanted:
+            self._cut(text)
         if any(model not in self._auto_lines for model in models):
             self.compare_autotokenizers()
+
+    @work(group="pieces", exclusive=True, exit_on_error=False)
+    async def _cut(self, text: str) -> None:
+        """Show the tokens of the part of the text that the screen can hold."""
+        self._window = min(self._window, max(0, len(text) - self.window_characters // 2))
+        end = self._window + self.window_characters
+        request = RecountTokens(text, [self.selected], self._special, self.selected, self._window, end)
+        try:
+            reply = await self.link.ask(request, TokensRecounted)
+        except (JobCancelled, WorkbenchError):
+            return  # what failed here failed in the count before, which has said so
+        self._pieces = reply.pieces
+        self._show_pieces()
 
     @work(group="auto", exit_on_error=False)
     async def compare_autotokenizers(self) -> None:
@@ -206,8 +236,10 @@ class TokensBench(Bench):
             self.query_one("#tokens-empty", Static).update(self._empty_words())
             return
         league.set_rows(league_rows(counted.results, self._prices))
+
+    def _show_pieces(self) -> None:
         cursor_to, self._cursor_to = self._cursor_to, None
-        view.set_pieces(counted.pieces, at=cursor_to)
+        self.query_one(PieceView).set_pieces(self._pieces, at=cursor_to)
 
     def _empty_words(self) -> Content:
         if not self.models:
