@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.chat.template import ChatTemplate, close_renderer, find_template, make_prompt, render_chat
+from workbench.chat.template import ChatTemplate, close_renderer, find_template, make_prompt, render_chat, render_chats
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import Job
 from workbench.paths import data_dir
@@ -181,6 +181,25 @@ def test_hostile_templates_end_in_one_line(name, monkeypatch):
     assert "\n" not in str(caught.value)
     assert time.process_time() - started < 5
     assert render_chat(CONVERSATIONS[0], ChatTemplate(TEMPLATES["plain"])) == "user: Hi\nassistant:"
+
+
+def test_many_conversations_are_rendered_each_under_its_own_limits(monkeypatch):
+    monkeypatch.setattr("workbench.chat.template.TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("workbench.chat.template._LINE_BYTES", 4000)
+    source = (
+        "{% if messages[0].content == 'loop' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}"
+        "{% endfor %}{% elif messages[0].content == 'no' %}{{ raise_exception('never') }}{% endif %}"
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    )
+    contents = ["a", "no", "é" * 5000, "loop", *(f"row {number}" for number in range(300)), "z\ny"]
+    conversations = [[{"role": "user", "content": content}] for content in contents]
+    found = render_chats([*conversations, []], ChatTemplate(source), add_generation_prompt=False)
+    expected = [f"user: {content}\n" for content in contents]
+    kinds = {1: "template-refused", 3: "template-timeout", len(contents): "bad-prompt"}
+    assert {index: text.kind for index, text in enumerate(found) if isinstance(text, WorkbenchError)} == kinds
+    assert [text for index, text in enumerate(found) if index not in kinds] == [
+        text for index, text in enumerate(expected) if index not in kinds
+    ]
 
 
 def test_rendering_can_be_cancelled():

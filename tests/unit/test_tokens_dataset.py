@@ -175,10 +175,13 @@ def test_a_named_field_may_lie_within_another_or_be_several(tmp_path, models):
         assert "c, d" in caught.value.remedy
 
 
-def render(messages):
-    if any(message["content"] == "refuse me" for message in messages):
-        raise WorkbenchError("template-refused", "The template refuses this.", "Change it.")
+def rendered(messages):
     return "<s>" + "".join(f"<|{message['role']}|>{message['content']}</s>" for message in messages)
+
+
+def render(conversations):
+    refusal = WorkbenchError("template-refused", "The template refuses this.", "Change it.")
+    return [refusal if messages[0]["content"] == "refuse me" else rendered(messages) for messages in conversations]
 
 
 def test_messages_are_rendered_by_each_models_own_template(tmp_path, models):
@@ -192,7 +195,7 @@ def test_messages_are_rendered_by_each_models_own_template(tmp_path, models):
         {"prompt": shared[:1], "completion": shared[1:]},
     ):
         measured = measured_lines(tmp_path, both, [record] * 4, special=True)
-        assert measured.models[0].total == 4 * len(tokenizer.encode(render(conversation)))
+        assert measured.models[0].total == 4 * len(tokenizer.encode(rendered(conversation)))
         assert measured.models[1].total == 4 * len(tokenizer.encode("Hi\nHello there", True))
 
 
@@ -203,7 +206,7 @@ def test_refused_conversations_are_counted_and_a_template_that_suits_nothing_is_
     assert (measured.rows, measured.models[0].rows, measured.models[0].refused_rows) == (3, 2, 1)
     assert "refuses" in measured.models[0].error
     calls = []
-    counting = [MeasuredModel("m", models[0].tokenizer, lambda messages: calls.append(1) or render(messages))]
+    counting = [MeasuredModel("m", models[0].tokenizer, lambda rows: calls.extend(rows) or render(rows))]
     measured = measured_lines(tmp_path, counting, [{"messages": bad}] * 3000)
     assert measured.models[0].rows == 0
     assert measured.models[0].refused_rows == 3000

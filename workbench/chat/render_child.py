@@ -2,7 +2,8 @@
 
 A template is a program from a model's repository. It runs in jinja2's immutable sandbox, and the process
 around it has limits of memory and CPU time, so that an endless loop or a gigabyte of text ends this process
-only. One JSON object per line on standard input, one per line on standard output.
+only. One JSON object per line on standard input with a template and any number of contexts; one line on standard
+output for each context, in their order.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ OUTPUT_CHARACTERS = 16 * 2**20
 
 
 def limit_process() -> None:
-    """Bound memory for good and forbid writing files; CPU time is bounded anew for each request."""
+    """Bound memory for good and forbid writing files; CPU time is bounded anew for each context."""
     for name, amount in (("RLIMIT_AS", MEMORY_BYTES), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0)):
         # macOS knows some of these and enforces fewer; the caller's time-out remains.
         with contextlib.suppress(AttributeError, ValueError, OSError):
@@ -114,16 +115,15 @@ def render(template: Any, context: dict[str, Any]) -> str:
     return "".join(pieces)
 
 
-def answer(request: dict[str, Any], environment: Any, compiled: dict[str, Any]) -> dict[str, Any]:
-    """Serve one request; returns the reply as a dictionary."""
+def answer(source: str, context: dict[str, Any], environment: Any, compiled: dict[str, Any]) -> dict[str, Any]:
+    """Render one context; returns the reply as a dictionary."""
     import jinja2
 
-    source = request["template"]
     try:
         if source not in compiled:
             compiled.clear()
             compiled[source] = environment.from_string(source)
-        return {"text": render(compiled[source], request["context"])}
+        return {"text": render(compiled[source], context)}
     except (MemoryError, RecursionError):
         return {"kind": "too-large"}
     except jinja2.exceptions.TemplateSyntaxError as error:
@@ -155,10 +155,11 @@ def main() -> None:
     compiled: dict[str, Any] = {}
     for line in sys.stdin:
         request = json.loads(line)
-        limit_cpu(request["cpu_seconds"])
-        reply = answer(request, environment, compiled)
-        sys.stdout.write(json.dumps(reply) + "\n")
-        sys.stdout.flush()
+        for context in request["contexts"]:
+            limit_cpu(request["cpu_seconds"])
+            reply = answer(request["template"], context, environment, compiled)
+            sys.stdout.write(json.dumps(reply) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
@@ -28,6 +28,7 @@ from workbench.text import one_line
 TIMEOUT_SECONDS = 5.0
 MAX_FILE_BYTES = 16 * 2**20
 _MAX_REPLY_BYTES = 256 * 2**20
+_LINE_BYTES = 1 << 20
 _TAG = "CONTINUE-HERE-c1f2a9"
 
 # PreTrainedTokenizerBase.SPECIAL_TOKENS_ATTRIBUTES; templates read them as variables.
@@ -115,7 +116,7 @@ def make_prompt(
     if template is not None:
         return Prompt(render_chat(messages, template, job=job, **keywords), add_special_tokens=False)
     if not messages:
-        raise WorkbenchError("bad-prompt", "The conversation is empty.", "Type something.")
+        raise _empty_conversation()
     text = "".join(str(message.get("content") or "") for message in messages)
     note = "This model has no chat template: the messages are run together as plain text for it to continue."
     return Prompt(text, add_special_tokens=True, note=note)
@@ -148,7 +149,7 @@ def render_chat(
             ``template-error``, ``template-timeout``, ``template-too-large`` or ``missing-package``.
     """
     if not messages:
-        raise WorkbenchError("bad-prompt", "The conversation is empty.", "Type something.")
+        raise _empty_conversation()
     chat = [_normalized(message) for message in messages]
     if continue_final_message:
         add_generation_prompt = False
@@ -165,8 +166,44 @@ def render_chat(
         "documents": list(documents) if documents is not None else None,
         "add_generation_prompt": add_generation_prompt,
     }
-    text = _renderer.render(template.source, context, template.file or "the chat template", job)
+    (text,) = _renderer.render(template.source, [context], template.file or "the chat template", job)
+    if isinstance(text, WorkbenchError):
+        raise text
     return _cut_at_tag(text, template) if continue_final_message else text
+
+
+def render_chats(
+    conversations: Sequence[Sequence[dict[str, Any]]],
+    template: ChatTemplate,
+    add_generation_prompt: bool = True,
+    job: Job = SILENT,
+) -> list[Union[str, WorkbenchError]]:
+    """Render many conversations in one exchange with the child process, each under the limits of a single one.
+
+    Args:
+        conversations: messages as for `render_chat`.
+        template: from `find_template`.
+        add_generation_prompt: as for `render_chat`.
+        job: cancelling.
+
+    Returns:
+        For each conversation its text, or what `render_chat` would have raised.
+
+    Raises:
+        WorkbenchError: ``bad-prompt`` where the messages have no JSON form, or ``missing-package``.
+    """
+    shared = {**template.special_tokens, "tools": None, "documents": None}
+    contexts = [
+        {**shared, "messages": list(map(_normalized, messages)), "add_generation_prompt": add_generation_prompt}
+        for messages in conversations
+        if messages
+    ]
+    rendered = iter(_renderer.render(template.source, contexts, template.file or "the chat template", job))
+    return [next(rendered) if messages else _empty_conversation() for messages in conversations]
+
+
+def _empty_conversation() -> WorkbenchError:
+    return WorkbenchError("bad-prompt", "The conversation is empty.", "Type something.")
 
 
 def close_renderer() -> None:
@@ -258,37 +295,35 @@ def _read_text(path: Path) -> str:
 
 
 class _Renderer:
-    """One warm child process; a request that breaks its limits ends it, and the next one starts another."""
+    """One warm child process; a context that breaks its limits ends it, and the next one starts another."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: Optional[subprocess.Popen[bytes]] = None
+        self._received = bytearray()
 
-    def render(self, source: str, context: dict[str, Any], name: str, job: Job) -> str:
-        request = {"template": source, "context": context, "cpu_seconds": int(TIMEOUT_SECONDS)}
-        try:
-            line = json.dumps(request).encode("ascii") + b"\n"
-        except (TypeError, ValueError, RecursionError) as error:
-            raise WorkbenchError(
-                "bad-prompt",
-                f"The messages cannot be given to the template: {one_line(str(error), 120)}",
-                "Use plain text.",
-            ) from None
+    def render(
+        self, source: str, contexts: Sequence[dict[str, Any]], name: str, job: Job
+    ) -> list[Union[str, WorkbenchError]]:
+        """The text of each context, or why there is none."""
+        found: list[Union[str, WorkbenchError]] = []
+        lines = _Requests(source, contexts)
         with self._lock:
             try:
-                reply = self._exchange(line, name, job)
+                while len(found) < len(contexts):
+                    line, count = lines.at(len(found))
+                    found += self._exchange(line, count, name, job)
             except BaseException:
                 self._end()
                 raise
-        if "text" in reply:
-            return str(reply["text"])
-        raise _template_error(reply, name)
+        return found
 
     def close(self) -> None:
         with self._lock:
             self._end()
 
-    def _exchange(self, line: bytes, name: str, job: Job) -> dict[str, Any]:
+    def _exchange(self, line: bytes, count: int, name: str, job: Job) -> Iterator[Union[str, WorkbenchError]]:
+        """Replies in order, up to and including that of the context that ended the child."""
         if self._child is None or self._child.poll() is not None:
             self._start(job)
         child = self._child
@@ -297,21 +332,14 @@ class _Renderer:
         # A template that does not read keeps the pipe full; the writer then waits in a thread of its own.
         writer = threading.Thread(target=_write, args=(child.stdin, line), daemon=True)
         writer.start()
-        reply = self._read_line(time.monotonic() + TIMEOUT_SECONDS, job)
-        if reply is None:
-            raise WorkbenchError(
-                "template-timeout",
-                f"{name} was not rendered within {TIMEOUT_SECONDS:g} seconds.",
-                "It may loop for ever: use raw completion or another template.",
-            )
-        if not reply:
-            raise WorkbenchError(
-                "template-too-large",
-                f"{name} used more memory or time than a template may.",
-                "Use raw completion or another template.",
-            )
-        value = json.loads(reply)
-        return value if isinstance(value, dict) else {}
+        for _ in range(count):
+            reply = self._read_line(time.monotonic() + TIMEOUT_SECONDS, job)
+            if not reply:
+                self._end()
+                yield _out_of_time(name) if reply is None else _beyond_limits(name)
+                return
+            value = json.loads(reply)
+            yield str(value["text"]) if "text" in value else _template_error(value, name)
 
     def _start(self, job: Job) -> None:
         script = Path(__file__).with_name("render_child.py")
@@ -343,22 +371,26 @@ class _Renderer:
         if child is None or child.stdout is None:
             return b""
         descriptor = child.stdout.fileno()
-        received = bytearray()
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
-            while not received.endswith(b"\n"):
+            searched = 0
+            while (end := self._received.find(b"\n", searched)) < 0:
+                searched = len(self._received)
                 job.check()
-                if time.monotonic() > deadline or len(received) > _MAX_REPLY_BYTES:
+                if time.monotonic() > deadline or searched > _MAX_REPLY_BYTES:
                     return None
                 if selector.select(0.05):
                     data = os.read(descriptor, 1 << 20)
                     if not data:
                         return b""
-                    received += data
-        return bytes(received)
+                    self._received += data
+        line = bytes(self._received[: end + 1])
+        del self._received[: end + 1]
+        return line
 
     def _end(self) -> None:
         child, self._child = self._child, None
+        self._received.clear()
         if child is None:
             return
         child.kill()
@@ -369,6 +401,30 @@ class _Renderer:
                     pipe.close()
 
 
+class _Requests:
+    """Lines for the child: many contexts at once, but a large one alone, as it may be too much for the child."""
+
+    def __init__(self, source: str, contexts: Sequence[dict[str, Any]]) -> None:
+        try:
+            self._head = json.dumps({"template": source, "cpu_seconds": int(TIMEOUT_SECONDS)})[:-1]
+            self._contexts = [json.dumps(context) for context in contexts]
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WorkbenchError(
+                "bad-prompt",
+                f"The messages cannot be given to the template: {one_line(str(error), 120)}",
+                "Use plain text.",
+            ) from None
+
+    def at(self, start: int) -> tuple[bytes, int]:
+        """The line that begins with the context of this number, and how many it holds."""
+        end, size = start + 1, len(self._contexts[start])
+        while end < len(self._contexts) and size + len(self._contexts[end]) <= _LINE_BYTES:
+            size += len(self._contexts[end])
+            end += 1
+        line = f'{self._head}, "contexts": [{", ".join(self._contexts[start:end])}]}}\n'
+        return line.encode("ascii"), end - start
+
+
 def _write(pipe: Any, line: bytes) -> None:
     with contextlib.suppress(OSError, ValueError):
         pipe.write(line)
@@ -377,6 +433,22 @@ def _write(pipe: Any, line: bytes) -> None:
 
 def _broken(name: str, why: str) -> WorkbenchError:
     return WorkbenchError("template-error", f"{name} was not rendered: {why}.", "Try again.")
+
+
+def _out_of_time(name: str) -> WorkbenchError:
+    return WorkbenchError(
+        "template-timeout",
+        f"{name} was not rendered within {TIMEOUT_SECONDS:g} seconds.",
+        "It may loop for ever: use raw completion or another template.",
+    )
+
+
+def _beyond_limits(name: str) -> WorkbenchError:
+    return WorkbenchError(
+        "template-too-large",
+        f"{name} used more memory or time than a template may.",
+        "Use raw completion or another template.",
+    )
 
 
 def _template_error(reply: dict[str, Any], name: str) -> WorkbenchError:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
@@ -31,7 +31,8 @@ _PREVIEW_CHARACTERS = 160
 # A template that refuses this many rows and accepted none does not suit the data set.
 _REFUSALS_ALLOWED = 50
 
-Render = Callable[[list[Message]], str]
+Render = Callable[[Sequence[list[Message]]], Sequence[Union[str, WorkbenchError]]]
+"""Turns conversations into the texts the model sees; in place of one that its template refuses, the reason."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class MeasuredModel:
 
     Attributes:
         name: what the model is called in the result.
-        render: turns messages into the text the model sees; None runs their contents together.
+        render: through the model's chat template; None runs the contents of messages together.
         context_length: of the model; becomes one of the lengths looked at.
     """
 
@@ -273,16 +274,12 @@ class _Measurement:
 
     def _count(self, model: _Model, batch: Sequence[_Row]) -> _Counted:
         """Runs in a thread of the pool."""
-        counted = _Counted()
-        for row in batch:
-            if model.given_up or (len(counted.texts) >= _REFUSALS_ALLOWED and not any(counted.texts)):
-                counted.texts.append(None)
-                continue
-            try:
-                counted.texts.append(self._text(model.given, row.content))
-            except WorkbenchError as error:
-                counted.texts.append(None)
-                counted.error = counted.error or str(error)
+        counted = _Counted([None if isinstance(row.content, list) else row.content for row in batch])
+        conversations = [index for index, row in enumerate(batch) if isinstance(row.content, list)]
+        for start in range(0, len(conversations), _REFUSALS_ALLOWED):
+            if model.given_up or (start and all(text is None for text in counted.texts)):
+                break
+            self._render(model.given, batch, conversations[start : start + _REFUSALS_ALLOWED], counted)
         texts = [text for text in counted.texts if text is not None]
         try:
             tokens: list[Optional[int]] = list(model.counter.count(texts))
@@ -301,10 +298,21 @@ class _Measurement:
             return None
 
     @staticmethod
-    def _text(model: MeasuredModel, content: RowText) -> str:
-        if isinstance(content, str):
-            return content
-        return model.render(content) if model.render is not None else plain_text(content)
+    def _render(model: MeasuredModel, batch: Sequence[_Row], indexes: Sequence[int], counted: _Counted) -> None:
+        """Fill in the texts of these rows, which are conversations."""
+        conversations = [content for index in indexes if isinstance(content := batch[index].content, list)]
+        if model.render is None:
+            rendered: Sequence[Union[str, WorkbenchError]] = list(map(plain_text, conversations))
+        else:
+            try:
+                rendered = model.render(conversations)
+            except WorkbenchError as error:
+                rendered = [error] * len(conversations)
+        for index, text in zip(indexes, rendered):
+            if isinstance(text, WorkbenchError):
+                counted.error = counted.error or str(text)
+            else:
+                counted.texts[index] = text
 
     def _collect(self, batch: Sequence[_Row], futures: Sequence[Future[_Counted]]) -> None:
         results = [self._waited(future) for future in futures]

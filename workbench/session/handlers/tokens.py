@@ -9,10 +9,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from workbench.architecture.config import context_length, text_config
-from workbench.chat.template import ChatTemplate, find_template, render_chat
+from workbench.chat.template import ChatTemplate, find_template, render_chat, render_chats
 from workbench.errors import WorkbenchError
 from workbench.job import Job
 from workbench.models.resolve import resolve
@@ -211,8 +211,10 @@ def _measured_model(model: str, with_template: bool, context: Context) -> Measur
     return MeasuredModel(model, loaded.tokenizer, render, _context_length(model))
 
 
-def _rendered(template: ChatTemplate, job: Job, messages: list[dict[str, Any]]) -> str:
-    return render_chat(messages, template, add_generation_prompt=False, job=job)
+def _rendered(
+    template: ChatTemplate, job: Job, conversations: Sequence[list[dict[str, Any]]]
+) -> list[Union[str, WorkbenchError]]:
+    return render_chats(conversations, template, add_generation_prompt=False, job=job)
 
 
 def _context_length(model: str) -> Optional[int]:
