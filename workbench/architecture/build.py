@@ -265,9 +265,7 @@ def _module_guard(torch: Any, job: Job) -> Iterator[None]:
 
 
 def _read_off(torch: Any, transformers: Any, model: Any, parsed: Any, dtype: str) -> Skeleton:
-    modules = tuple(
-        ModuleEntry(name, type(module).__name__, _linear_kind(torch, module)) for name, module in model.named_modules()
-    )
+    modules = tuple(_module_entry(torch, name, module) for name, module in model.named_modules())
     return Skeleton(
         architecture=type(model).__name__,
         model_type=str(parsed.model_type),
@@ -284,7 +282,43 @@ def _read_off(torch: Any, transformers: Any, model: Any, parsed: Any, dtype: str
         keep_in_fp32_strict=tuple(sorted(getattr(model, "_keep_in_fp32_modules_strict", None) or ())),
         cache_layers=_cache_layers(parsed),
         renamings=_renamings(model),
+        expert_pattern=_expert_pattern(str(parsed.model_type)),
     )
+
+
+def _module_entry(torch: Any, name: str, module: Any) -> ModuleEntry:
+    return ModuleEntry(
+        name=name,
+        class_name=type(module).__name__,
+        linear_kind=_linear_kind(torch, module),
+        layer_kind=_layer_kind(torch, module),
+        groups=int(getattr(module, "groups", 1)) if isinstance(module, torch.nn.modules.conv._ConvNd) else 1,
+        is_transposed=getattr(module, "is_transposed", False) is True,
+    )
+
+
+def _layer_kind(torch: Any, module: Any) -> str:
+    if isinstance(module, torch.nn.Linear):
+        return "linear"
+    if isinstance(module, torch.nn.Embedding):
+        return "embedding"
+    if isinstance(module, (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)):
+        return "convolution"
+    return _linear_kind(torch, module)
+
+
+def _expert_pattern(model_type: str) -> str:
+    """Which model's conversion of checkpoints this one shares, as far as adapters depend on it."""
+    try:
+        from transformers import conversion_mapping
+
+        if conversion_mapping.get_checkpoint_conversion_mapping(model_type) is None:
+            return ""
+        found = {**conversion_mapping._MODEL_TO_CONVERSION_PATTERN, "mixtral": "mixtral"}.get(model_type, "")
+    except (ImportError, AttributeError):
+        # Before version 5 experts are modules of their own.
+        return ""
+    return found if found in ("mixtral", "qwen2_moe") else ""
 
 
 def _linear_kind(torch: Any, module: Any) -> str:

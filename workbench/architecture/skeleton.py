@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever what a skeleton holds changes meaning; older cached ones are then built again."""
 
 DTYPE_BYTES = {
@@ -41,6 +41,12 @@ class ModuleEntry:
     class_name: str
     linear_kind: str = ""
     """``linear`` for exactly torch's Linear, ``conv1d`` for transformers' Conv1D, else empty."""
+    layer_kind: str = ""
+    """What an adapter can wrap, subclasses included: ``linear``, ``conv1d``, ``embedding`` or ``convolution``."""
+    groups: int = 1
+    """Of a convolution."""
+    is_transposed: bool = False
+    """Whether fused experts store their weights as (experts, in, out)."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,8 @@ class Skeleton:
     """Empty where the model keeps no cache, or where this transformers does not tell."""
     renamings: tuple[tuple[str, str], ...] = ()
     """What loading replaces in a checkpoint's names: regular expression and replacement, in order."""
+    expert_pattern: str = ""
+    """Under which model's rules old names of expert projections are read today (``mixtral``, ``qwen2_moe``)."""
     format_version: int = FORMAT_VERSION
 
     @property
