@@ -191,7 +191,10 @@ class _Count:
         dtype = self._dtype(weight)
         shape = weight.shape
         if module.layer_kind == "embedding":
-            shapes = {"lora_embedding_A": (rank, shape[0]), "lora_embedding_B": (shape[1], rank)}
+            shapes: dict[str, tuple[int, ...]] = {
+                "lora_embedding_A": (rank, shape[0]),
+                "lora_embedding_B": (shape[1], rank),
+            }
             width = shape[1]
         elif module.layer_kind == "convolution":
             if rank % module.groups:
@@ -374,8 +377,8 @@ class _Count:
             names = sorted({".".join(entry.name.split(".")[-2:]) for entry in experts})
             share = sum(entry.numel for entry in experts) / sum(e.numel for e in self.skeleton.unique_parameters)
             notes.append(
-                f"The experts ({share:.0%} of the parameters) are fused tensors, no linear layers, and stay as they are;"
-                f" to adapt them set target_parameters to {' and '.join(names[:2])}."
+                f"The experts ({share:.0%} of the parameters) are fused tensors, no linear layers, and stay as they "
+                f"are; to adapt them set target_parameters to {' and '.join(names[:2])}."
             )
         tied = {entry.module for entry in self.skeleton.parameters if entry.tied_to} & {
             *self.matched,
