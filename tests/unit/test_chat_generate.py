@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.chat.generate import GenerationFailed, Generator, TokenStep
+from workbench.chat.answers import GenerationFailed, TokenStep
+from workbench.chat.generate import Generator
 from workbench.chat.sampling import SamplingOptions
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import Job
@@ -397,3 +398,86 @@ def test_the_cache_is_counted_to_the_byte(smollm2_float32, tokenizer):
     assert result.memory.peak_bytes > 538_060_288
     generator.close()
     assert generator.cached_tokens == 0
+
+
+def test_an_answer_goes_on_from_given_tokens_as_if_it_had_not_stopped(smollm2_float32, tokenizer):
+    generator = Generator(smollm2_float32, tokenizer)
+    ids = chat_ids(tokenizer, PROMPTS[0])
+    whole = generator.generate(ids, GREEDY, fresh=True)
+    half = generator.generate(ids, replace(GREEDY, max_new_tokens=15), fresh=True)
+    steps: list[TokenStep] = []
+    rest = generator.generate(
+        ids, replace(GREEDY, max_new_tokens=25), on_token=steps.append, given_ids=half.ids, fresh=True
+    )
+    assert rest.ids == whole.ids
+    assert rest.text == whole.text
+    assert (rest.given_tokens, rest.new_tokens, rest.prompt_tokens) == (15, 25, len(ids))
+    assert [step.given for step in steps] == [True] * 15 + [False] * 25
+    assert "".join(step.text for step in steps) == whole.text
+
+
+COPY = "Repeat this text exactly: The quick brown fox jumps over the lazy dog near the old river bank at noon."
+
+
+@pytest.mark.parametrize("prompt", [COPY, PROMPTS[2]])
+def test_prompt_lookup_saves_passes_and_changes_no_token(smollm2_float32, tokenizer, prompt):
+    generator = Generator(smollm2_float32, tokenizer)
+    ids = chat_ids(tokenizer, prompt)
+    plain = generator.generate(ids, GREEDY, fresh=True)
+    guessing = generator.generate(ids, replace(GREEDY, prompt_lookup=6), fresh=True)
+    assert guessing.ids == plain.ids
+    assert guessing.text == plain.text
+    assert plain.guessed_tokens == 0
+    if prompt is COPY:
+        assert guessing.guessed_tokens >= 10
+    # What the guesses left in the cache is no more than what was said.
+    again = chat_ids(tokenizer, prompt, plain.text, "Once more.")
+    assert generator.generate(again, GREEDY).ids == reference(smollm2_float32, again, 40)
+
+
+def test_prompt_lookup_keeps_the_luck_of_a_seed(smollm2_float32, tokenizer):
+    generator = Generator(smollm2_float32, tokenizer)
+    ids = chat_ids(tokenizer, COPY)
+    drawn = SamplingOptions(temperature=0.4, seed=5, max_new_tokens=40)
+    plain = generator.generate(ids, drawn, fresh=True)
+    assert generator.generate(ids, replace(drawn, prompt_lookup=6), fresh=True).ids == plain.ids
+
+
+@pytest.mark.parametrize("name", ["gemma3", "mixtral"])
+def test_prompt_lookup_where_the_cache_cannot_go_back(name):
+    loaded, tokenizer = load_tiny(name)
+    try:
+        ids = tokenizer.encode("one two three one two three one two three one two", add_special_tokens=True) * 6
+        generator = Generator(loaded, tokenizer)
+        plain = generator.generate(ids, GREEDY, fresh=True)
+        assert generator.generate(ids, replace(GREEDY, prompt_lookup=4), fresh=True).ids == plain.ids
+    finally:
+        unload(loaded)
+
+
+def test_logits_of_the_next_token_and_of_every_position_are_the_models_own(smollm2_float32, tokenizer):
+    import torch
+
+    ids = chat_ids(tokenizer, PROMPTS[1], "Use sorted().")
+    with torch.inference_mode():
+        expected = smollm2_float32.model(torch.tensor([ids])).logits[0]
+    generator = Generator(smollm2_float32, tokenizer, prefill_chunk=7)
+    assert torch.allclose(generator.next_logits(ids), expected[-1], atol=1e-3)
+    first = 10
+    chunks = [(start, logits.clone()) for start, logits in generator.position_logits(ids, first)]
+    assert chunks[0][0] == first
+    assert [start for start, _logits in chunks[1:]] == [start + logits.shape[0] for start, logits in chunks[:-1]]
+    assert torch.allclose(torch.cat([logits for _start, logits in chunks]), expected[first:], atol=1e-3)
+
+
+def test_steps_tell_how_sure_the_model_was(smollm2_float32, tokenizer):
+    import torch
+
+    generator = Generator(smollm2_float32, tokenizer)
+    ids = chat_ids(tokenizer, PROMPTS[2])
+    steps: list[TokenStep] = []
+    generator.generate(ids, replace(GREEDY, max_new_tokens=1), on_token=steps.append, alternatives=3, fresh=True)
+    expected = torch.distributions.Categorical(logits=generator.next_logits(ids).double()).entropy() / torch.log(
+        torch.tensor(2.0)
+    )
+    assert steps[0].entropy_bits == pytest.approx(float(expected), rel=1e-4)

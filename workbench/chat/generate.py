@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import math
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from workbench.chat.answer_text import AnswerText, token_text
+from workbench.chat.answers import Alternative, GenerationFailed, GenerationResult, MemoryUse, TokenStep
+from workbench.chat.kv_cache import cache_bytes, cached_length, common_prefix, crop
+from workbench.chat.library_loop import generate_by_library
+from workbench.chat.lookup import PromptLookup
+from workbench.chat.model_facts import end_ids, logits_keyword, misfit, optimized_for_decode
 from workbench.chat.sampling import Choice, Sampler, SamplingOptions
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
@@ -32,107 +36,16 @@ _ENCODER_STRETCH = 4
 _ENCODER_LENGTH = 512
 
 
-@dataclass(frozen=True)
-class Alternative:
-    """A token that could have stood here, with the natural logarithm of its probability."""
-
-    id: int
-    text: str
-    logprob: float
-
-
-@dataclass(frozen=True)
-class TokenStep:
-    """One token of an answer, sent as soon as it is chosen.
-
-    Attributes:
-        id: the token.
-        text: the text that became complete with it; may be empty, and may belong to earlier tokens.
-        logprob: of the token in the model's own distribution, before any filter.
-        alternatives: the most probable tokens of that distribution, if asked for.
-    """
-
-    id: int
-    text: str
-    logprob: float
-    alternatives: tuple[Alternative, ...] = ()
-
-
-@dataclass(frozen=True)
-class MemoryUse:
-    """Memory at the end of an answer.
-
-    Attributes:
-        weights_bytes: parameters, buffers, quantization state.
-        kv_cache_bytes: what the kept KV cache occupies.
-        peak_bytes: highest allocation on the device during this answer; on the CPU the process' highest
-            resident size so far.
-        peak_of: ``device`` or ``process``, saying which of the two it is.
-    """
-
-    weights_bytes: int
-    kv_cache_bytes: int
-    peak_bytes: int
-    peak_of: str
-
-
-@dataclass(frozen=True)
-class GenerationResult:
-    """An answer and what it took.
-
-    Attributes:
-        text: without end token and stop string.
-        ids: every token chosen, the end token included.
-        finish_reason: ``stop`` (end token or stop string), ``length``, ``cancelled`` or ``failed``.
-        stopped_by: ``end-token``, ``stop-string``, ``max-new-tokens``, ``context``, ``cancelled`` or ``failed``.
-        prompt_tokens: length of the prompt.
-        new_tokens: ``len(ids)``.
-        reused_tokens: tokens of the prompt that were still in the KV cache.
-        time_to_first_token_seconds: from the call to the first chosen token; 0 if there is none.
-        tokens_per_second: of decoding: tokens after the first, by the time since the first; 0 below two tokens.
-        prefill_seconds: time spent on the part of the prompt that was not in the cache.
-        decode_seconds: from the first to the last token.
-        seed: the random seed used; meaningless if `greedy`.
-        greedy: whether no chance was involved.
-        method: ``own`` for this loop, ``generate`` for the fallback.
-        note: why the fallback was used, or empty.
-        memory: see `MemoryUse`.
-    """
-
-    text: str
-    ids: list[int]
-    finish_reason: str
-    stopped_by: str
-    prompt_tokens: int
-    new_tokens: int
-    reused_tokens: int
-    time_to_first_token_seconds: float
-    tokens_per_second: float
-    prefill_seconds: float
-    decode_seconds: float
-    seed: int
-    greedy: bool
-    method: str
-    note: str
-    memory: MemoryUse
-
-
-class GenerationFailed(WorkbenchError):
-    """A failure in the middle of an answer; `partial` is what was there by then."""
-
-    def __init__(self, error: WorkbenchError, partial: GenerationResult) -> None:
-        super().__init__(error.kind, error.message, error.remedy, error.details)
-        self.partial = partial
-
-
 @dataclass
 class _Run:
     """The state of one answer."""
 
     prompt_ids: list[int]
+    given_ids: list[int]
     options: SamplingOptions
     sampler: Sampler
-    text: _AnswerText
+    text: AnswerText
+    lookup: PromptLookup
     on_token: Optional[Callable[[TokenStep], None]]
     end_ids: frozenset[int]
     limit: int
@@ -145,6 +58,16 @@ class _Run:
     last_at: float = 0.0
     stopped_by: str = ""
     note: str = ""
+
+    @property
+    def known_ids(self) -> list[int]:
+        """What the model sees before it chooses anything."""
+        return self.prompt_ids + self.given_ids
+
+    @property
+    def tokens_left(self) -> int:
+        """How many tokens may still be chosen."""
+        return self.limit + len(self.given_ids) - len(self.ids)
 
 
 class Generator:
@@ -169,9 +92,9 @@ class Generator:
         self._chunk = prefill_chunk or (_CHUNK_CPU if on_cpu else _CHUNK_ACCELERATOR)
         self._cache: Any = None
         self._cached_ids: list[int] = []
-        self._misfit = _misfit(loaded)
-        self._keywords = _forward_keywords(loaded.model)
-        self.end_ids = _end_ids(loaded.model)
+        self._misfit = misfit(loaded)
+        self._logits_keyword = logits_keyword(loaded.model)
+        self.end_ids = end_ids(loaded.model)
 
     @property
     def cached_tokens(self) -> int:
@@ -202,6 +125,7 @@ class Generator:
         alternatives: int = 0,
         extra_end_ids: Sequence[int] = (),
         fresh: bool = False,
+        given_ids: Sequence[int] = (),
     ) -> GenerationResult:
         """Answer a prompt.
 
@@ -213,10 +137,11 @@ class Generator:
             prompt_ids: the tokens the model sees, special tokens included.
             options: sampling and stopping.
             job: progress of the prefill in tokens; cancelling.
-            on_token: called for every token as it is chosen.
+            on_token: called for every token as it is chosen, first for those given.
             alternatives: how many of the most probable tokens each `TokenStep` names.
             extra_end_ids: tokens that end the answer besides those of the model's configuration.
             fresh: use nothing of the KV cache.
+            given_ids: tokens the answer begins with, as when it is continued or forked.
 
         Raises:
             WorkbenchError: ``bad-option``, ``bad-prompt``, ``prompt-too-long``, ``unsupported``.
@@ -224,10 +149,8 @@ class Generator:
                 partial answer.
         """
         options.validate()
-        model = self._loaded.model
-        if model is None:
-            raise WorkbenchError("no-model", "The model was unloaded.", "Load it again.")
-        run = self._start(list(prompt_ids), options, on_token, alternatives, extra_end_ids)
+        model = self._model()
+        run = self._start(list(prompt_ids), list(given_ids), options, on_token, alternatives, extra_end_ids)
         if fresh:
             self.reset()
         failure: Optional[WorkbenchError] = None
@@ -246,152 +169,257 @@ class Generator:
         if failure is None:
             return self._result(run)
         run.stopped_by = "failed"
-        partial = self._result(run)
+        unfinished = self._result(run)
         self.reset()
         release_memory()
-        raise GenerationFailed(failure, partial)
+        raise GenerationFailed(failure, unfinished)
+
+    def next_logits(self, ids: Sequence[int], job: Job = SILENT) -> Any:
+        """The logits after `ids`, shape [vocabulary], float32, on the model's device; the cache is used and kept.
+
+        Raises:
+            WorkbenchError: ``bad-prompt``, ``prompt-too-long``; ``unsupported`` for a class that only
+                ``generate`` runs.
+        """
+        import torch
+
+        model = self._model()
+        self._check_prompt(list(ids))
+        with torch.inference_mode():
+            logits = None if self._misfit else self._prefill(model, list(ids), job)[0]
+        if logits is None:
+            raise WorkbenchError("unsupported", f"Its next token cannot be looked at: {self._misfit}.")
+        return logits.float()
+
+    def position_logits(self, ids: Sequence[int], first: int, job: Job = SILENT) -> Iterator[tuple[int, Any]]:
+        """The logits at every position of a text from `first` on, in chunks.
+
+        Yields:
+            The index of a chunk's first position, and logits of shape [positions, vocabulary] in the model's dtype;
+            those at index i tell what may stand at i + 1.
+
+        Raises:
+            WorkbenchError: as `next_logits`.
+        """
+        import torch
+
+        model = self._model()
+        self._check_prompt(list(ids))
+        if self._misfit:
+            raise WorkbenchError("unsupported", f"Its logits cannot be read: {self._misfit}.")
+        self.reset()
+        with torch.inference_mode():
+            at = 0
+            for chunk in torch.tensor([list(ids)], device=self._loaded.facts.device).split(self._chunk, dim=1):
+                job.check()
+                job.progress("score", at, len(ids), "tokens")
+                wanted = min(chunk.shape[1], max(0, at + chunk.shape[1] - first))
+                logits = self._forward(model, chunk, max(1, wanted))
+                at += chunk.shape[1]
+                if wanted:
+                    yield at - wanted, logits
+        self.reset()
+
+    def _model(self) -> Any:
+        model = self._loaded.model
+        if model is None:
+            raise WorkbenchError("no-model", "The model was unloaded.", "Load it again.")
+        return model
 
     def _start(
         self,
         prompt_ids: list[int],
+        given_ids: list[int],
         options: SamplingOptions,
         on_token: Optional[Callable[[TokenStep], None]],
         alternatives: int,
         extra_end_ids: Sequence[int],
     ) -> _Run:
-        if not prompt_ids:
-            raise WorkbenchError("bad-prompt", "The prompt is empty.", "Type something.")
-        rows = self._loaded.model.get_input_embeddings().weight.shape[0]
-        if not 0 <= min(prompt_ids) <= max(prompt_ids) < rows:
+        known = prompt_ids + given_ids
+        self._check_prompt(known)
+        if given_ids and self._loaded.facts.is_encoder_decoder:
             raise WorkbenchError(
-                "bad-prompt",
-                f"The prompt holds token {max(prompt_ids)}, but the model's embedding has {rows} rows.",
-                "Tokenizer and model do not belong together: load the tokenizer of this model.",
+                "unsupported",
+                f"{self._loaded.facts.class_name} cannot go on with a given beginning.",
+                "Ask it anew: its prompt and its answer are different sequences.",
             )
         limit, stopped_at_limit = options.max_new_tokens, "max-new-tokens"
-        length = self.context_length
-        if self._loaded.facts.is_encoder_decoder:
-            # Relative positions have no end, but the encoder's attention grows with the square of the prompt, all of
-            # it in one pass that cannot be stopped.
-            most = _ENCODER_STRETCH * (length or _ENCODER_LENGTH)
-            if len(prompt_ids) > most:
-                raise WorkbenchError(
-                    "prompt-too-long",
-                    f"The prompt has {len(prompt_ids):,} tokens; the encoder of this model takes {most:,} at most.",
-                    "Shorten it.",
-                )
-        elif length is not None:
-            if len(prompt_ids) >= length:
-                raise WorkbenchError(
-                    "prompt-too-long",
-                    f"The prompt has {len(prompt_ids):,} tokens; the model's context is {length:,}.",
-                    "Shorten it or drop earlier messages.",
-                )
-            if length - len(prompt_ids) < limit:
-                limit, stopped_at_limit = length - len(prompt_ids), "context"
-        return _Run(
+        length = None if self._loaded.facts.is_encoder_decoder else self.context_length
+        if length is not None and length - len(known) < limit:
+            limit, stopped_at_limit = length - len(known), "context"
+        run = _Run(
             prompt_ids=prompt_ids,
+            given_ids=given_ids,
             options=options,
-            sampler=Sampler(options, prompt_ids, alternatives),
-            text=_AnswerText(self._tokenizer, options.stop),
+            sampler=Sampler(options, known, alternatives),
+            text=AnswerText(self._tokenizer, options.stop),
+            lookup=PromptLookup(options.prompt_lookup),
             on_token=on_token,
             end_ids=self.end_ids | frozenset(extra_end_ids),
             limit=limit,
             stopped_at_limit=stopped_at_limit,
             started=time.perf_counter(),
         )
+        run.lookup.extend(known)
+        for token_id in given_ids:
+            run.ids.append(token_id)
+            text = run.text.push(token_id)
+            if on_token is not None:
+                on_token(TokenStep(token_id, text, None, given=True))
+        return run
+
+    def _check_prompt(self, ids: list[int]) -> None:
+        if not ids:
+            raise WorkbenchError("bad-prompt", "The prompt is empty.", "Type something.")
+        rows = self._loaded.model.get_input_embeddings().weight.shape[0]
+        if not 0 <= min(ids) <= max(ids) < rows:
+            raise WorkbenchError(
+                "bad-prompt",
+                f"The prompt holds token {max(ids)}, but the model's embedding has {rows} rows.",
+                "Tokenizer and model do not belong together: load the tokenizer of this model.",
+            )
+        length = self.context_length
+        if self._loaded.facts.is_encoder_decoder:
+            # Relative positions have no end, but the encoder's attention grows with the square of the prompt, all of
+            # it in one pass that cannot be stopped.
+            most = _ENCODER_STRETCH * (length or _ENCODER_LENGTH)
+            if len(ids) > most:
+                raise WorkbenchError(
+                    "prompt-too-long",
+                    f"The prompt has {len(ids):,} tokens; the encoder of this model takes {most:,} at most.",
+                    "Shorten it.",
+                )
+        elif length is not None and len(ids) >= length:
+            raise WorkbenchError(
+                "prompt-too-long",
+                f"The prompt has {len(ids):,} tokens; the model's context is {length:,}.",
+                "Shorten it or drop earlier messages.",
+            )
 
     def _answer(self, model: Any, run: _Run, job: Job) -> None:
         import torch
 
         with torch.inference_mode():
             if not self._misfit:
-                logits = self._prefill(model, run, job)
-                if not self._misfit:
+                begun = time.perf_counter()
+                logits, run.reused = self._prefill(model, run.known_ids, job)
+                run.prefill_seconds = time.perf_counter() - begun
+                if logits is not None:
                     self._decode(model, run, job, logits)
                     return
             run.note = self._misfit
-            _generate_by_library(model, run, job, self._step)
+            take = partial(self._step, run)
+            generate_by_library(model, run.known_ids, run.limit, run.sampler, take, job)
 
-    def _prefill(self, model: Any, run: _Run, job: Job) -> Any:
-        """Bring the cache to the whole prompt; returns the logits after it, shape [vocabulary]."""
+    def _prefill(self, model: Any, ids: list[int], job: Job) -> tuple[Any, int]:
+        """Bring the cache to `ids`.
+
+        Returns:
+            The logits after them, shape [vocabulary], None if the class turns out not to fit; and how many tokens the
+            cache held already.
+        """
         import torch
 
-        begun = time.perf_counter()
-        done = run.reused = self._reuse(run.prompt_ids)
-        total = len(run.prompt_ids)
-        prompt = torch.tensor([run.prompt_ids[done:]], device=self._loaded.facts.device)
+        done = reused = self._reuse(ids)
+        total = len(ids)
+        prompt = torch.tensor([ids[done:]], device=self._loaded.facts.device)
         logits: Any = None
         for chunk in prompt.split(self._chunk, dim=1):
             job.check()
             job.progress("prefill", done, total, "tokens")
-            logits = self._forward(model, chunk)
+            logits = self._forward(model, chunk)[-1]
             done += chunk.shape[1]
-            self._cached_ids = run.prompt_ids[:done]
-            if _cached_length(self._cache) != done:
+            self._cached_ids = ids[:done]
+            if cached_length(self._cache) != done:
                 self._misfit = f"the cache of {self._loaded.facts.class_name} is not counted in tokens"
                 self.reset()
-                return None
+                return None, 0
         job.progress("prefill", done, total, "tokens")
-        run.prefill_seconds = time.perf_counter() - begun
-        return logits
+        return logits, reused
 
-    def _forward(self, model: Any, ids: Any) -> Any:
-        """One pass over `ids`, shape [1, tokens], with the cache; returns the last position's logits."""
+    def _forward(self, model: Any, ids: Any, positions: int = 1) -> Any:
+        """One pass over `ids`, shape [1, tokens], with the cache; logits of the last ones, [positions, vocabulary]."""
         cache, self._cache = self._cache, None  # a pass that fails leaves no half-written cache behind
-        output = model(input_ids=ids, past_key_values=cache, use_cache=True, **self._keywords)
+        keep = {self._logits_keyword: positions} if self._logits_keyword else {}
+        output = model(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **keep)
         self._cache = output.past_key_values
-        return output.logits[0, -1]
+        return output.logits[0, -positions:]
 
-    def _reuse(self, prompt_ids: list[int]) -> int:
-        """Shorten the cache to the prefix it shares with the prompt; returns that prefix's length."""
-        have = len(self._cached_ids)
+    def _reuse(self, ids: list[int]) -> int:
+        """Shorten the cache to the prefix it shares with `ids`; returns that prefix's length."""
         # At least one token must go through the model, for it is the last one's logits that are wanted.
-        keep = min(_common_prefix(self._cached_ids, prompt_ids), len(prompt_ids) - 1)
+        keep = min(common_prefix(self._cached_ids, ids), len(ids) - 1)
         if self._cache is None or not keep:
             self.reset()
             return 0
-        if keep < have:
-            try:
-                # A negative count is the one form that both old and new versions of transformers take.
-                self._cache.crop(keep - have)
-            except Exception:  # sliding windows and recurrent states cannot go back
-                self.reset()
-                return 0
-            if _cached_length(self._cache) != keep:
-                self.reset()
-                return 0
+        self._crop(keep)
+        return len(self._cached_ids)
+
+    def _crop(self, keep: int) -> None:
+        """Shorten the cache, or drop it where that cannot be."""
+        if keep == len(self._cached_ids):
+            return
+        if crop(self._cache, keep, len(self._cached_ids)):
             self._cached_ids = self._cached_ids[:keep]
-        return keep
+        else:
+            self.reset()
 
     def _decode(self, model: Any, run: _Run, job: Job, logits: Any) -> None:
-        import torch
+        """Choose tokens until the answer ends.
 
-        device = self._loaded.facts.device
-        with _optimized_for_decode(model):
+        `rows` are the logits after the last chosen token and after each token guessed to follow it. As long as what
+        is chosen is what was guessed, the next row is ready and no forward pass is needed.
+        """
+        guess: list[int] = []
+        rows, right = logits[None], 0
+        with optimized_for_decode(model):
             while True:
                 job.check()
-                choice = run.sampler.choose(logits)
-                token_id = choice.id
-                if self._step(run, choice):
+                choice = run.sampler.choose(rows[right])
+                ended = self._step(run, choice)
+                if not ended and guess[right : right + 1] == [choice.id]:
+                    right += 1
+                    continue
+                self._forget_wrong(run, len(guess), right)
+                if ended:
                     return
-                logits = self._forward(model, torch.tensor([[token_id]], device=device))
-                self._cached_ids.append(token_id)
+                guess, right = run.lookup.guess()[: run.tokens_left - 1], 0
+                rows = self._advance(model, run, guess)
+
+    def _forget_wrong(self, run: _Run, guessed: int, right: int) -> None:
+        if guessed:
+            run.lookup.told(right)
+            self._crop(len(self._cached_ids) - guessed + right)
+
+    def _advance(self, model: Any, run: _Run, guess: list[int]) -> Any:
+        """The logits after the last chosen token and after each guessed one, shape [1 + guesses, vocabulary]."""
+        import torch
+
+        if not self._cached_ids:  # a cache that could not go back was dropped
+            run.lookup = PromptLookup(0)
+            return self._prefill(model, run.prompt_ids + run.ids, SILENT)[0][None]
+        ids = [run.ids[-1], *guess]
+        rows = self._forward(model, torch.tensor([ids], device=self._loaded.facts.device), len(ids))
+        self._cached_ids += ids
+        return rows
 
     def _step(self, run: _Run, choice: Choice) -> bool:
         """Book one chosen token and tell about it; returns whether the answer ends with it."""
+        made = len(run.ids) - len(run.given_ids) + 1
         if not choice.finite:
             raise WorkbenchError(
                 "non-finite-logits",
                 f"{self._loaded.facts.class_name} in {self._loaded.facts.dtype} gave logits that are not finite "
-                f"at token {len(run.ids) + 1}.",
+                f"at token {made}.",
                 "Load it in bfloat16 or float32; float16 overflows in some models.",
             )
         run.last_at = time.perf_counter()
-        if not run.ids:
+        if made == 1:
             run.first_at = run.last_at
+            run.prefill_seconds = run.prefill_seconds or run.first_at - run.started
         run.ids.append(choice.id)
         run.sampler.accept(choice.id)
+        run.lookup.extend((choice.id,))
         if choice.id in run.end_ids:
             run.stopped_by = "end-token"
             text = run.text.finish()
@@ -399,19 +427,20 @@ class Generator:
             text = run.text.push(choice.id)
             if run.text.stopped:
                 run.stopped_by = "stop-string"
-            elif len(run.ids) >= run.limit:
+            elif made >= run.limit:
                 run.stopped_by = run.stopped_at_limit
                 text += run.text.finish()
         if run.on_token is not None:
             alternatives = tuple(
-                Alternative(item, _token_text(self._tokenizer, item), logprob) for item, logprob in choice.alternatives
+                Alternative(item, token_text(self._tokenizer, item), logprob) for item, logprob in choice.alternatives
             )
-            run.on_token(TokenStep(choice.id, text, choice.logprob, alternatives))
+            run.on_token(TokenStep(choice.id, text, choice.logprob, choice.entropy_bits, alternatives))
         return bool(run.stopped_by)
 
     def _result(self, run: _Run) -> GenerationResult:
         run.text.finish()
-        decode_seconds = run.last_at - run.first_at if run.ids else 0.0
+        made = len(run.ids) - len(run.given_ids)
+        decode_seconds = run.last_at - run.first_at if made else 0.0
         reasons = {"end-token": "stop", "stop-string": "stop", "cancelled": "cancelled", "failed": "failed"}
         return GenerationResult(
             text=run.text.text,
@@ -419,15 +448,17 @@ class Generator:
             finish_reason=reasons.get(run.stopped_by, "length"),
             stopped_by=run.stopped_by,
             prompt_tokens=len(run.prompt_ids),
-            new_tokens=len(run.ids),
+            new_tokens=made,
+            given_tokens=len(run.given_ids),
             reused_tokens=run.reused,
-            time_to_first_token_seconds=run.first_at - run.started if run.ids else 0.0,
-            tokens_per_second=(len(run.ids) - 1) / decode_seconds if decode_seconds > 0 else 0.0,
+            time_to_first_token_seconds=run.first_at - run.started if made else 0.0,
+            tokens_per_second=(made - 1) / decode_seconds if decode_seconds > 0 else 0.0,
             prefill_seconds=run.prefill_seconds,
             decode_seconds=decode_seconds,
             seed=run.sampler.seed,
             greedy=run.options.is_greedy,
             method="generate" if run.note else "own",
+            guessed_tokens=run.lookup.right,
             note=run.note,
             memory=self._memory(),
         )
@@ -456,198 +487,6 @@ class Generator:
             "See the details; after a CUDA error restart the session.",
             details,
         )
-
-
-class _AnswerText:
-    """The answer's text as it grows: whole characters only, ended by the first stop string."""
-
-    def __init__(self, tokenizer: TextTokenizer, stop: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
-        self._decoder = tokenizer.stream_decoder(skip_special_tokens=True)
-        self._stop = tuple(stop)
-        self._held = ""
-        self._shown: list[str] = []
-        self._finished = False
-        self.stopped = False
-
-    @property
-    def text(self) -> str:
-        """Everything shown so far."""
-        return "".join(self._shown)
-
-    def push(self, token_id: int) -> str:
-        """Add a token; returns what can be shown now: text that may begin a stop string waits."""
-        piece = self._decoder.push(token_id) if _in_vocabulary(self._tokenizer, token_id) else ""
-        if not self._stop:
-            self._shown.append(piece)
-            return piece
-        self._held += piece
-        found = [position for position in map(self._held.find, self._stop) if position >= 0]
-        if found:
-            self.stopped = self._finished = True
-            return self._show(min(found))
-        return self._show(len(self._held) - self._possible_start())
-
-    def finish(self) -> str:
-        """No more tokens come: the rest of the text."""
-        if self._finished:
-            return ""
-        self._finished = True
-        self._held += self._decoder.flush()
-        return self._show(len(self._held))
-
-    def _show(self, count: int) -> str:
-        piece, self._held = self._held[:count], self._held[count:]
-        self._shown.append(piece)
-        return piece
-
-    def _possible_start(self) -> int:
-        """Length of the longest end of the held text that is the beginning of a stop string."""
-        longest = min(len(self._held), max(map(len, self._stop)) - 1)
-        for count in range(longest, 0, -1):
-            end = self._held[-count:]
-            if any(item.startswith(end) for item in self._stop):
-                return count
-        return 0
-
-
-def _in_vocabulary(tokenizer: TextTokenizer, token_id: int) -> bool:
-    """Embeddings are often padded to more rows than the tokenizer has tokens; a model may choose such a row."""
-    try:
-        tokenizer.id_token(token_id)
-    except WorkbenchError:
-        return False
-    return True
-
-
-def _token_text(tokenizer: TextTokenizer, token_id: int) -> str:
-    return tokenizer.decode([token_id]) if _in_vocabulary(tokenizer, token_id) else ""
-
-
-def cache_bytes(cache: Any) -> int:
-    """Bytes of the storages behind a transformers cache, each once; views keep their whole storage."""
-    import torch
-
-    found: dict[int, int] = {}
-    for layer in getattr(cache, "layers", None) or ():
-        for value in vars(layer).values():
-            if isinstance(value, torch.Tensor):
-                storage = value.untyped_storage()
-                found[storage._cdata] = storage.nbytes()
-    for name in ("key_cache", "value_cache"):  # before transformers 4.56
-        for value in getattr(cache, name, None) or ():
-            if isinstance(value, torch.Tensor):
-                storage = value.untyped_storage()
-                found[storage._cdata] = storage.nbytes()
-    return sum(found.values())
-
-
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    count = min(len(left), len(right))
-    if left[:count] == right[:count]:
-        return count
-    return next(index for index in range(count) if left[index] != right[index])
-
-
-def _cached_length(cache: Any) -> Optional[int]:
-    try:
-        return int(cache.get_seq_length())
-    except Exception:
-        return None
-
-
-def _misfit(loaded: LoadedModel) -> str:
-    """Why the own loop does not fit this class, or an empty string.
-
-    The loop feeds plain ids and the cache. A class that prepares its inputs in its own way, or whose state is
-    recurrent (fed in several chunks, some classes silently start from nothing), goes through ``generate``.
-    """
-    from transformers import GenerationMixin
-
-    model = loaded.model
-    name = loaded.facts.class_name
-    if loaded.facts.is_encoder_decoder:
-        return f"{name} is an encoder-decoder model"
-    if getattr(model, "_is_stateful", False):
-        return f"{name} has a recurrent state"
-    if type(model).prepare_inputs_for_generation is not GenerationMixin.prepare_inputs_for_generation:
-        return f"{name} prepares its inputs in its own way"
-    parameters = inspect.signature(model.forward).parameters
-    if not {"input_ids", "past_key_values", "use_cache"} <= set(parameters):
-        return f"{name} takes no cache"
-    return ""
-
-
-def _forward_keywords(model: Any) -> dict[str, Any]:
-    """Keep the logits of the last position only: the others are vocabulary × prompt floats for nothing."""
-    parameters = inspect.signature(model.forward).parameters
-    for name in ("logits_to_keep", "num_logits_to_keep"):
-        if name in parameters:
-            return {name: 1, "return_dict": True}
-    return {"return_dict": True}
-
-
-def _end_ids(model: Any) -> frozenset[int]:
-    """End tokens as ``generate`` finds them: of the generation config, else of the config."""
-    for source in (getattr(model, "generation_config", None), model.config.get_text_config(decoder=True)):
-        value = getattr(source, "eos_token_id", None)
-        if isinstance(value, int):
-            return frozenset({value})
-        if value:
-            return frozenset(int(item) for item in value)
-    return frozenset()
-
-
-@contextlib.contextmanager
-def _optimized_for_decode(model: Any) -> Iterator[None]:
-    """``generate``'s own switch of the experts' kernel for one-token steps, where transformers has it."""
-    switch = getattr(model, "_optimize_model_for_decode", None)
-    if switch is None:
-        yield
-        return
-    with switch():
-        yield
-
-
-def _generate_by_library(model: Any, run: _Run, job: Job, step: Callable[[_Run, Choice], bool]) -> None:
-    """The same answer through ``model.generate``: tokens are chosen by our sampler inside of it."""
-    import torch
-    import transformers
-
-    class Choose(transformers.LogitsProcessor):  # type: ignore[misc]
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            if not run.ids:
-                run.prefill_seconds = time.perf_counter() - run.started
-            choice = run.sampler.choose(scores[0])
-            step(run, choice)
-            forced = torch.full_like(scores, -math.inf)
-            forced[0, choice.id] = 0.0
-            return forced
-
-    class Stop(transformers.StoppingCriteria):  # type: ignore[misc]
-        def __call__(self, input_ids: Any, scores: Any, **_keywords: Any) -> Any:
-            job.check()
-            return torch.full((input_ids.shape[0],), bool(run.stopped_by), device=input_ids.device)
-
-    job.check()
-    ids = torch.tensor([run.prompt_ids], device=model.device)
-    model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        generation_config=_neutral_config(model, run.limit),
-        logits_processor=transformers.LogitsProcessorList([Choose()]),
-        stopping_criteria=transformers.StoppingCriteriaList([Stop()]),
-    )
-
-
-def _neutral_config(model: Any, limit: int) -> Any:
-    """A greedy generation config with the model's token ids and none of its sampling settings."""
-    import transformers
-
-    source = model.generation_config
-    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
-    kept = {name: value for name in names if (value := getattr(source, name, None)) is not None}
-    return transformers.GenerationConfig(max_new_tokens=limit, do_sample=False, num_beams=1, use_cache=True, **kept)
 
 
 def _reset_peak(device: str) -> None:

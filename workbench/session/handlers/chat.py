@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from workbench.chat.generate import GenerationFailed, GenerationResult, TokenStep
+from workbench.chat.answers import GenerationFailed, GenerationResult, TokenStep
 from workbench.chat.sampling import SamplingOptions, options_of
 from workbench.chat.store import AnswerWriter, Conversation, ConversationStore
 from workbench.chat.template import Prompt, find_template, make_prompt
