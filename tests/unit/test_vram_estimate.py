@@ -71,6 +71,31 @@ OTHERS = {
     },
     "mamba": {"vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8},
 }
+_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1}
+_GATED = {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 16}
+RECURRENT = {
+    "mamba": OTHERS["mamba"],
+    "mamba2": {**OTHERS["mamba"], "num_heads": 8, "head_dim": 16, "n_groups": 2},
+    "jamba": {
+        **{**LLAMA, "num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1},
+        **{"num_experts": 2, "use_mamba_kernels": False, "mamba_d_state": 8},
+    },
+    "bamba": {**LLAMA, **_MAMBA, "attn_layer_indices": [1]},
+    "falcon_h1": {**LLAMA, **_MAMBA, "mamba_d_ssm": 128},
+    "qwen3_next": {
+        **{**LLAMA, **_GATED, "num_hidden_layers": 4, "head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2},
+        **{"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32},
+    },
+    "lfm2": {**LLAMA, "full_attn_idxs": [2], "block_multiple_of": 32},
+    "zamba2": {
+        **{**LLAMA, "num_hidden_layers": 4, "hybrid_layer_ids": [1], "mamba_ngroups": 1, "mamba_d_state": 8},
+        **{"n_mamba_heads": 8, "layers_block_type": ["mamba", "hybrid", "mamba", "mamba"]},
+    },
+    "nemotron_h": {
+        **{**LLAMA, "head_dim": 16, "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 8, "n_groups": 1},
+        "layers_block_type": ["mamba", "attention", "moe"],
+    },
+}
 MODES = [
     *(("none", False), ("nf4", False), ("nf4", True), ("fp4", False), ("fp4", True), ("int8", False)),
 ]
@@ -196,6 +221,55 @@ def test_kv_cache_equals_what_generation_holds(model_type):
         assert kv_cache_bytes(skeleton, plan).at_end == held, plan
 
 
+@pytest.mark.parametrize("model_type", RECURRENT)
+def test_recurrent_state_equals_what_generation_holds(model_type):
+    skeleton, model_class, config = made(model_type, RECURRENT[model_type])
+    model = model_class(config).eval().to(torch.bfloat16)
+    name = "cache_params" if model_type.startswith("mamba") else "past_key_values"
+    for batch, prompt, new_tokens in ((2, 7, 1), (1, 20, 4)):
+        cache = transformers.DynamicCache(config=model.config)
+        with torch.no_grad():
+            for length in (prompt, *[1] * (new_tokens - 1)):
+                model(torch.ones(batch, length, dtype=torch.long), use_cache=True, **{name: cache})
+        found = kv_cache_bytes(skeleton, Plan(batch=batch, sequence_length=prompt, new_tokens=new_tokens))
+        assert found.at_end == sum(tensors_inside(cache, {}).values())
+        assert not found.uncovered_kinds
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "deepseek_v3"])
+def test_a_static_cache_is_there_from_the_start(model_type):
+    skeleton, model_class, config = made(model_type, DECODERS[model_type])
+    model = model_class(config).eval().to(torch.bfloat16)
+    cache = transformers.StaticCache(config=model.config, max_cache_len=20 + 5 - 1)
+    with torch.no_grad():
+        model(torch.ones(2, 20, dtype=torch.long), past_key_values=cache)
+    found = kv_cache_bytes(skeleton, Plan(batch=2, sequence_length=20, new_tokens=5, cache="static"))
+    assert found.after_prefill == found.at_end == sum(tensors_inside(cache, {}).values())
+
+
+def test_an_fp8_cache_equals_what_generation_holds():
+    skeleton, model_class, config = made("llama", LLAMA)
+    model = model_class(config).eval().to(torch.bfloat16)
+    cache = transformers.QuantizedCache("fp8", model.config)
+    with torch.no_grad():
+        for length in (20, 1, 1):
+            model(torch.ones(2, length, dtype=torch.long), past_key_values=cache)
+    found = kv_cache_bytes(skeleton, Plan(batch=2, sequence_length=20, new_tokens=3, kv_dtype="fp8"))
+    held = {key: size for key, size in tensors_inside(cache, {}).items() if size}
+    assert found.at_end == sum(held.values())
+
+
+def test_a_quantized_cache_keeps_the_latest_tokens_as_they_are():
+    skeleton = build_skeleton({**LLAMA, "model_type": "llama"})
+    width = 3 * 2 * 2 * 16
+    after = kv_cache_bytes(skeleton, Plan(sequence_length=128, new_tokens=1, kv_dtype="int4")).at_end
+    later = kv_cache_bytes(skeleton, Plan(sequence_length=128, new_tokens=101, kv_dtype="int4")).at_end
+    assert after == 128 * width * 0.5625
+    assert later - after == 100 * width * 2
+    with pytest.raises(WorkbenchError, match="full attention"):
+        kv_cache_bytes(build_skeleton({**SLIDING, "model_type": "gemma3_text"}), Plan(kv_dtype="int4"))
+
+
 def test_kv_cache_of_an_encoder_decoder_and_of_an_encoder():
     skeleton, model_class, config = made("t5", OTHERS["t5"])
     model = model_class(config).eval()
@@ -214,12 +288,6 @@ def test_kv_cache_of_an_encoder_decoder_and_of_an_encoder():
 def test_a_long_prompt_peaks_as_if_nothing_slid():
     cache = kv_cache_bytes(build_skeleton({**SLIDING, "model_type": "gemma3_text"}), Plan(sequence_length=400))
     assert cache.peak == cache.after_prefill > cache.at_end
-
-
-def test_recurrent_state_is_said_to_be_missing():
-    budget = estimate(Plan(), build_skeleton({**OTHERS["mamba"], "model_type": "mamba"}))
-    assert [category.known for category in budget.categories if category.name == "kv_cache"] == ["not covered"]
-    assert any("linear_attention" in warning for warning in budget.warnings)
 
 
 def test_estimate_adds_up_and_travels_as_json():

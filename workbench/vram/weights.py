@@ -39,6 +39,8 @@ class WeightBytes:
     total_parameters: int
     unquantized_experts: int
     """Bytes of routed experts that the quantization leaves as they are; 0 without quantization."""
+    prepared: int
+    """The part of `unquantized` that is there only because peft's k-bit preparation made it float32."""
 
     @property
     def total(self) -> int:
@@ -47,10 +49,10 @@ class WeightBytes:
 
 
 def weight_bytes(skeleton: Skeleton, plan: Plan) -> WeightBytes:
-    """What `skeleton` takes when loaded as `plan` says."""
+    """What `skeleton` takes when loaded as `plan` says, and prepared for k-bit training if it does."""
     converted = quantized_modules(skeleton) if plan.quant != "none" else frozenset()
-    fp32 = _fp32_patterns(skeleton, plan.dtype)
-    unquantized = quantized = state = quantized_parameters = experts = total = 0
+    fp32 = fp32_patterns(skeleton, plan.dtype)
+    unquantized = quantized = state = quantized_parameters = experts = total = prepared = 0
     for entry in skeleton.unique_parameters:
         total += entry.numel
         if entry.module in converted and entry.name.endswith(".weight"):
@@ -59,12 +61,14 @@ def weight_bytes(skeleton: Skeleton, plan: Plan) -> WeightBytes:
             state += extra
             quantized_parameters += entry.numel
             continue
-        size = entry.numel * DTYPE_BYTES[loaded_dtype(entry, plan.dtype, fp32)]
+        loaded = entry.numel * DTYPE_BYTES[loaded_dtype(entry, plan.dtype, fp32)]
+        size = entry.numel * DTYPE_BYTES[resting_dtype(entry, plan, fp32)]
+        prepared += size - loaded
         unquantized += size
         if plan.quant != "none" and ".experts." in entry.name:
             experts += size
     buffers = sum(buffer.numel * DTYPE_BYTES[loaded_dtype(buffer, plan.dtype, fp32)] for buffer in skeleton.buffers)
-    return WeightBytes(unquantized, quantized, state, buffers, quantized_parameters, total, experts)
+    return WeightBytes(unquantized, quantized, state, buffers, quantized_parameters, total, experts, prepared)
 
 
 def quantized_modules(skeleton: Skeleton) -> frozenset[str]:
@@ -94,17 +98,27 @@ def quantized_bytes(numel: int, shape: tuple[int, ...], is_conv1d: bool, plan: P
     return packed, blocks + CODE_BYTES + nested
 
 
-def loaded_dtype(entry: Union[ParameterEntry, BufferEntry], dtype: str, fp32_patterns: Iterable[str]) -> str:
+def loaded_dtype(entry: Union[ParameterEntry, BufferEntry], dtype: str, patterns: Iterable[str]) -> str:
     """The dtype of a tensor after loading in `dtype`."""
     if not entry.follows_load_dtype:
         return entry.dtype
     checkpointed = isinstance(entry, ParameterEntry) or entry.persistent
-    if checkpointed and any(re.search(pattern, entry.name) for pattern in fp32_patterns):
+    if checkpointed and any(re.search(pattern, entry.name) for pattern in patterns):
         return "float32"
     return dtype
 
 
-def _fp32_patterns(skeleton: Skeleton, dtype: str) -> list[str]:
+def resting_dtype(entry: ParameterEntry, plan: Plan, patterns: Iterable[str]) -> str:
+    """The dtype of an unquantized parameter while the job runs.
+
+    peft's ``prepare_model_for_kbit_training`` turns all 16-bit ones to float32, embeddings and head included.
+    """
+    dtype = loaded_dtype(entry, plan.dtype, patterns)
+    return "float32" if plan.prepares_kbit and dtype in ("float16", "bfloat16") else dtype
+
+
+def fp32_patterns(skeleton: Skeleton, dtype: str) -> list[str]:
+    """Patterns of the names that stay in float32 when loading in `dtype`."""
     names: list[str] = []
     if dtype == "float16":
         names += skeleton.keep_in_fp32
