@@ -89,6 +89,17 @@ def build_skeleton(config: dict[str, Any], job: Job = SILENT, dtype: Optional[st
     return skeleton
 
 
+def model_class_of(config: dict[str, Any]) -> tuple[Any, Any]:
+    """The class that transformers builds `config` with, and the config object that it takes.
+
+    Raises:
+        WorkbenchError: as `build_skeleton` does.
+    """
+    check_config(config)
+    transformers = _libraries()[1]
+    return _model_class(transformers, _parse_config(transformers, _without_ignored_keys(config), config), config)
+
+
 def transformers_version() -> str:
     """The installed version of transformers, without importing it.
 
