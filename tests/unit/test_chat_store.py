@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench.chat.conversations import Preset
 from workbench.chat.export import to_jsonl, to_markdown
 from workbench.chat.store import ConversationStore
 from workbench.errors import WorkbenchError
@@ -81,13 +82,13 @@ def test_an_earlier_message_sent_again_makes_a_branch(store):
     second = store.add_message(chat.id, "assistant", "second", parent=question.id)
     assert texts(store.load(chat.id)) == ["A?", "second"]
     assert texts(store.load(chat.id, leaf=first.id)) == ["A?", "first"]
-    assert [item.text for item in store.alternatives(second.id)] == ["first", "second"]
+    assert store.load(chat.id).messages[-1].siblings == (first.id, second.id)
     store.show_branch(chat.id, first.id)
     store.add_message(chat.id, "user", "B?")
     assert texts(store.load(chat.id)) == ["A?", "first", "B?"]
     edited = store.add_message(chat.id, "user", "A!", first=True)
     assert texts(store.load(chat.id)) == ["A!"]
-    assert [item.text for item in store.alternatives(edited.id)] == ["A?", "A!"]
+    assert store.load(chat.id).messages[0].siblings == (question.id, edited.id)
     other = store.create()
     with pytest.raises(WorkbenchError, match=f"no message {first.id} here"):
         store.add_message(other.id, "user", "x", parent=first.id)
@@ -253,3 +254,105 @@ def test_jsonl_export_is_what_fine_tuning_reads(store):
         }
     ]
     assert len(to_jsonl(chats, only_complete=False).splitlines()) == 2
+
+
+def test_a_database_of_the_first_schema_is_brought_along(path):
+    path.parent.mkdir()
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "CREATE TABLE conversation (id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL, "
+            "model TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, leaf INTEGER);"
+            "CREATE TABLE message (id INTEGER PRIMARY KEY AUTOINCREMENT, conversation INTEGER NOT NULL REFERENCES "
+            "conversation(id) ON DELETE CASCADE, parent INTEGER REFERENCES message(id) ON DELETE CASCADE, "
+            "role TEXT NOT NULL, text TEXT NOT NULL, created REAL NOT NULL, state TEXT NOT NULL, "
+            "settings TEXT NOT NULL, figures TEXT NOT NULL);"
+            "INSERT INTO conversation VALUES (1, 'old', 'smollm2', 1.0, 1.0, 1);"
+            "INSERT INTO message VALUES (1, 1, NULL, 'user', 'hello', 1.0, 'complete', '{}', '{}');"
+            "PRAGMA user_version = 1;"
+        )
+    db.close()
+    store = ConversationStore(path)
+    assert store.notice == ""
+    assert texts(store.load(1)) == ["hello"]
+    store.save_tokens(1, [[1, "a"]])
+    assert store.tokens(1) == [[1, "a"]]
+
+
+def test_a_branch_is_shown_down_to_its_newest_message(store):
+    chat = store.create()
+    question = store.add_message(chat.id, "user", "A?")
+    first = store.add_message(chat.id, "assistant", "first")
+    follow_up = store.add_message(chat.id, "user", "B?")
+    store.add_message(chat.id, "assistant", "second", parent=question.id)
+    assert texts(store.load(chat.id)) == ["A?", "second"]
+    assert texts(store.show_message(chat.id, first.id)) == ["A?", "first", "B?"]
+    assert store.load(chat.id).messages[-1].id == follow_up.id
+    with pytest.raises(WorkbenchError, match="no message"):
+        store.show_message(store.create().id, first.id)
+
+
+def test_an_answer_goes_on_where_it_ended(store):
+    chat = store.create()
+    store.add_message(chat.id, "user", "A?")
+    writer = store.write_answer(chat.id)
+    writer.append("Half")
+    writer.finish("cancelled", {"new_tokens": 1})
+    longer = store.extend_answer(writer.message.id)
+    assert store.load(chat.id).messages[-1].state == "partial"
+    longer.append(" and half.")
+    longer.finish("complete", {"new_tokens": 3})
+    last = store.load(chat.id).messages[-1]
+    assert (last.id, last.text, last.state, last.figures) == (
+        writer.message.id,
+        "Half and half.",
+        "complete",
+        {"new_tokens": 3},
+    )
+    with pytest.raises(WorkbenchError, match="Only an answer"):
+        store.extend_answer(store.load(chat.id).messages[0].id)
+
+
+def test_tokens_go_with_their_message_and_damage_is_none(store, path):
+    chat = store.create()
+    answer = store.add_message(chat.id, "assistant", "ü")
+    store.save_tokens(answer.id, [[5, "ü", -0.25]])
+    store.save_tokens(answer.id, [[5, "ü", -0.5]])
+    assert store.tokens(answer.id) == [[5, "ü", -0.5]]
+    assert store.tokens(answer.id + 1) is None
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE answer_tokens SET body = x'0011'")
+    db.close()
+    assert store.tokens(answer.id) is None
+    store.delete(chat.id)
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM answer_tokens").fetchone()[0] == 0
+    db.close()
+
+
+def test_words_are_found_in_every_branch_and_taken_literally(store):
+    chat = store.create()
+    question = store.add_message(chat.id, "user", "How much is 100% of_it? " + "word " * 60)
+    store.add_message(chat.id, "assistant", "All.")
+    store.add_message(chat.id, "assistant", "Everything, ALL OF IT.", parent=question.id)
+    assert [found.role for found in store.search("all")] == ["assistant", "assistant"]
+    (found,) = store.search("100% OF_")
+    assert (found.conversation, found.message, found.role) == (chat.id, question.id, "user")
+    assert found.snippet.startswith("How much is 100% of_it?")
+    assert found.snippet.endswith("…")
+    assert store.search("%") != []
+    assert store.search("100x") == []
+
+
+def test_presets_are_kept_by_kind_and_name(store):
+    store.save_preset(Preset("sampling", "cold", {"temperature": 0.2}))
+    store.save_preset(Preset("sampling", "cold", {"temperature": 0.1}))
+    store.save_preset(Preset("system", "cold", {"text": "Be brief."}))
+    assert store.presets("sampling") == [Preset("sampling", "cold", {"temperature": 0.1})]
+    assert len(store.presets()) == 2
+    store.delete_preset("system", "cold")
+    with pytest.raises(WorkbenchError, match="no system preset"):
+        store.delete_preset("system", "cold")
+    with pytest.raises(WorkbenchError, match="name"):
+        store.save_preset(Preset("system", " ", {}))
+    with pytest.raises(WorkbenchError, match="no kind"):
+        store.save_preset(Preset("secret", "x", {}))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from workbench.chat.store import Conversation, Message
+from workbench.chat.conversations import Conversation, Message
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.MULTILINE)
 _HEADINGS = {"system": "System prompt", "user": "User", "assistant": "Assistant", "tool": "Tool"}

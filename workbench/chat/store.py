@@ -8,76 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
+from workbench.chat.conversations import Conversation, Found, Message, Preset
+from workbench.chat.database import LIST, MESSAGE, move_aside, open_database
 from workbench.errors import WorkbenchError
 from workbench.paths import ensure_private_dir, state_dir
 
-SCHEMA_VERSION = 1
 FLUSH_SECONDS = 0.3
 ROLES = ("system", "user", "assistant", "tool")
 STATES = ("complete", "partial", "cancelled", "failed")
 """``partial`` is an answer being written, or one whose writer died."""
+PRESET_KINDS = ("prompt", "system", "sampling")
 TITLE_CHARACTERS = 60
-
-_SCHEMA = """
-CREATE TABLE conversation (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL, model TEXT NOT NULL,
-    created REAL NOT NULL, updated REAL NOT NULL, leaf INTEGER);
-CREATE TABLE message (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    conversation INTEGER NOT NULL REFERENCES conversation(id) ON DELETE CASCADE,
-    parent INTEGER REFERENCES message(id) ON DELETE CASCADE,
-    role TEXT NOT NULL, text TEXT NOT NULL, created REAL NOT NULL, state TEXT NOT NULL,
-    settings TEXT NOT NULL, figures TEXT NOT NULL);
-CREATE INDEX message_of_conversation ON message(conversation);
-CREATE INDEX message_of_parent ON message(parent);
-"""
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message.
-
-    Attributes:
-        id: its number in the store.
-        parent: the message before it, or None for the first.
-        role: ``system``, ``user``, ``assistant`` or ``tool``.
-        text: what it says.
-        created: seconds since the epoch.
-        state: one of `STATES`.
-        settings: for an answer the sampling options and the model's variant.
-        figures: for an answer what it took: token counts, seconds, memory.
-    """
-
-    id: int
-    parent: Optional[int]
-    role: str
-    text: str
-    created: float
-    state: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """A conversation with the messages of its shown branch, oldest first; lists leave the messages out."""
-
-    id: int
-    title: str
-    model: str
-    created: float
-    updated: float
-    message_count: int
-    messages: tuple[Message, ...] = ()
+SNIPPET_CHARACTERS = 80
 
 
 class ConversationStore:
@@ -102,12 +53,12 @@ class ConversationStore:
             ensure_private_dir(self.path.parent)
         try:
             try:
-                self._db = _open(self.path)
+                self._db = open_database(self.path)
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError:
-                self.notice = _move_aside(self.path)
-                self._db = _open(self.path)
+                self.notice = move_aside(self.path)
+                self._db = open_database(self.path)
         except (OSError, sqlite3.Error) as error:
             raise _unusable(self.path, error) from None
 
@@ -125,7 +76,7 @@ class ConversationStore:
         """All conversations without their messages, the one changed last first."""
         with self._reading() as db:
             return [
-                _conversation(row) for row in db.execute(f"{_LIST} ORDER BY updated DESC, id DESC LIMIT ?", (limit,))
+                _conversation(row) for row in db.execute(f"{LIST} ORDER BY updated DESC, id DESC LIMIT ?", (limit,))
             ]
 
     def latest(self) -> Optional[Conversation]:
@@ -144,18 +95,22 @@ class ConversationStore:
             WorkbenchError: ``unknown-conversation`` or ``unknown-message``.
         """
         with self._reading() as db:
-            row = db.execute(f"{_LIST} WHERE id = ?", (conversation_id,)).fetchone()
+            row = db.execute(f"{LIST} WHERE id = ?", (conversation_id,)).fetchone()
             if row is None:
                 raise _unknown_conversation(conversation_id)
-            rows = db.execute(f"SELECT {_MESSAGE} FROM message WHERE conversation = ?", (conversation_id,)).fetchall()
+            rows = db.execute(f"SELECT {MESSAGE} FROM message WHERE conversation = ?", (conversation_id,)).fetchall()
         by_id = {int(item[0]): item for item in rows}
         if leaf is not None and leaf not in by_id:
             raise _unknown_message(leaf)
+        children: dict[Optional[int], list[int]] = {}
+        for message_id in sorted(by_id):
+            children.setdefault(by_id[message_id][1], []).append(message_id)
         branch: list[Message] = []
         at = row[6] if leaf is None else leaf
         while at is not None and at in by_id and len(branch) <= len(by_id):
-            branch.append(_message(by_id[at]))
-            at = branch[-1].parent
+            message = _message(by_id[at])
+            branch.append(replace(message, siblings=tuple(children[message.parent])))
+            at = message.parent
         return _conversation(row, tuple(reversed(branch)))
 
     def add_message(
@@ -213,6 +168,18 @@ class ConversationStore:
         message = self.add_message(conversation_id, "assistant", "", parent, "partial", settings)
         return AnswerWriter(self, message)
 
+    def extend_answer(self, message_id: int) -> AnswerWriter:
+        """Go on writing an answer that ended; its branch is the one shown from now on.
+
+        Raises:
+            WorkbenchError: ``unknown-message``, ``bad-message`` for anything but an answer.
+        """
+        conversation_id, message = self.message(message_id)
+        _check(message.role == "assistant", "Only an answer can be continued.")
+        self.update_message(message_id, state="partial")
+        self.show_branch(conversation_id, message_id)
+        return AnswerWriter(self, message)
+
     def update_message(
         self,
         message_id: int,
@@ -255,15 +222,85 @@ class ConversationStore:
             if cursor.rowcount != 1:
                 raise _unknown_conversation(conversation_id)
 
-    def alternatives(self, message_id: int) -> list[Message]:
-        """The messages that stand at the same place as this one, itself included, oldest first."""
+    def show_message(self, conversation_id: int, message_id: int) -> Conversation:
+        """Show the branch that goes through a message, on to the newest message that follows it.
+
+        Raises:
+            WorkbenchError: ``unknown-conversation`` or ``unknown-message``.
+        """
+        with self._transaction() as db:
+            self._expect_message(db, message_id, conversation_id)
+            leaf = message_id
+            while True:
+                newest = db.execute("SELECT max(id) FROM message WHERE parent = ?", (leaf,)).fetchone()[0]
+                if newest is None:
+                    break
+                leaf = int(newest)
+            db.execute("UPDATE conversation SET leaf = ? WHERE id = ?", (leaf, conversation_id))
+        return self.load(conversation_id)
+
+    def message(self, message_id: int) -> tuple[int, Message]:
+        """The conversation of a message, and the message. Raises WorkbenchError ``unknown-message``."""
+        with self._reading() as db:
+            row = db.execute(f"SELECT {MESSAGE}, conversation FROM message WHERE id = ?", (message_id,)).fetchone()
+        if row is None:
+            raise _unknown_message(message_id)
+        return int(row[-1]), _message(row)
+
+    def save_tokens(self, message_id: int, tokens: Any) -> None:
+        """Keep the tokens of an answer, any JSON value; they are read only when someone looks inside."""
+        body = zlib.compress(json.dumps(tokens, separators=(",", ":")).encode("ascii"), 6)
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO answer_tokens (message, body) VALUES (?, ?)", (message_id, body))
+
+    def tokens(self, message_id: int) -> Any:
+        """What `save_tokens` kept; None if nothing, or if it cannot be read any more."""
+        with self._reading() as db:
+            row = db.execute("SELECT body FROM answer_tokens WHERE message = ?", (message_id,)).fetchone()
+        if row is None:
+            return None
+        try:
+            return json.loads(zlib.decompress(row[0]))
+        except (ValueError, zlib.error):
+            return None
+
+    def search(self, words: str, limit: int = 100) -> list[Found]:
+        """Messages of all branches that hold `words`, letter case aside, the newest first."""
+        pattern = "".join(f"\\{sign}" if sign in "\\%_" else sign for sign in _storable(words))
         with self._reading() as db:
             rows = db.execute(
-                f"SELECT {_MESSAGE} FROM message WHERE (conversation, coalesce(parent, -1)) IN "
-                "(SELECT conversation, coalesce(parent, -1) FROM message WHERE id = ?) ORDER BY id",
-                (message_id,),
+                "SELECT message.conversation, message.id, title, role, text, message.created FROM message "
+                "JOIN conversation ON conversation.id = message.conversation "
+                "WHERE text LIKE ? ESCAPE '\\' ORDER BY message.created DESC, message.id DESC LIMIT ?",
+                (f"%{pattern}%", limit),
             ).fetchall()
-        return [_message(row) for row in rows]
+        return [Found(row[0], row[1], row[2], row[3], _snippet(row[4], words), row[5]) for row in rows]
+
+    def presets(self, kind: str = "") -> list[Preset]:
+        """The presets of one kind, or all, by name."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT kind, name, body FROM preset WHERE kind = ? OR ? = '' ORDER BY kind, name", (kind, kind)
+            ).fetchall()
+        return [Preset(row[0], row[1], _object(row[2])) for row in rows]
+
+    def save_preset(self, preset: Preset) -> None:
+        """Keep a preset, in place of one of the same kind and name."""
+        _check(preset.kind in PRESET_KINDS, f"There is no kind of preset {preset.kind!r:.40}.")
+        _check(
+            bool(preset.name.strip()) and len(preset.name) <= 200, "A preset needs a name of at most 200 characters."
+        )
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO preset (kind, name, body, updated) VALUES (?, ?, ?, ?)",
+                (preset.kind, _storable(preset.name.strip()), json.dumps(preset.body), time.time()),
+            )
+
+    def delete_preset(self, kind: str, name: str) -> None:
+        """Delete a preset. Raises WorkbenchError ``unknown-preset``."""
+        with self._transaction() as db:
+            if db.execute("DELETE FROM preset WHERE kind = ? AND name = ?", (kind, name)).rowcount != 1:
+                raise WorkbenchError("unknown-preset", f"There is no {kind} preset {name!r:.60}.")
 
     def rename(self, conversation_id: int, title: str) -> None:
         """Give a conversation another title."""
@@ -351,60 +388,6 @@ class AnswerWriter:
         self._store.update_message(self.message.id, append=text, state=state, figures=figures)
 
 
-_LIST = (
-    "SELECT id, title, model, created, updated, "
-    "(SELECT count(*) FROM message WHERE message.conversation = conversation.id), leaf FROM conversation"
-)
-_MESSAGE = "id, parent, role, text, created, state, settings, figures"
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The file must be the user's alone before SQLite writes into it and beside it.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-    try:
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise WorkbenchError(
-                "store-newer",
-                f"{path} was written by a newer version of the workbench (schema {version}, known is "
-                f"{SCHEMA_VERSION}).",
-                "Update the workbench, or set XDG_STATE_HOME elsewhere; the file was not touched.",
-            )
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA foreign_keys = ON")
-        if version == 0:
-            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise sqlite3.DatabaseError("another program's database")
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check found damage")
-        try:
-            db.execute(f"{_LIST} LIMIT 0")
-            db.execute(f"SELECT {_MESSAGE} FROM message LIMIT 0")
-        except sqlite3.OperationalError as error:
-            raise sqlite3.DatabaseError(f"not our tables: {error}") from None
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _move_aside(path: Path) -> str:
-    """Keep a damaged database under another name, its journal with it; returns a line that says so."""
-    target = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
-    number = 1
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{number}")
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{target}{suffix}")
-    return f"The conversations in {path} were damaged; they are kept as {target.name} and a new file was begun."
-
-
 def _conversation(row: tuple[Any, ...], messages: tuple[Message, ...] = ()) -> Conversation:
     return Conversation(row[0], row[1], row[2], row[3], row[4], row[5], messages)
 
@@ -429,6 +412,15 @@ def _storable(text: str) -> str:
 def _title(text: str) -> str:
     line = " ".join(_storable(text).split())
     return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1] + "…"
+
+
+def _snippet(text: str, words: str) -> str:
+    """The first place of `words` in `text`, with what stands around it."""
+    at = max(0, text.lower().find(words.lower()))
+    around = max(0, SNIPPET_CHARACTERS - len(words)) // 2
+    start, end = max(0, at - around), min(len(text), at + len(words) + around)
+    line = " ".join(text[start:end].split())
+    return f"{'…' if start else ''}{line}{'…' if end < len(text) else ''}"
 
 
 def _check(condition: bool, message: str) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from workbench.chat.answers import GenerationFailed, GenerationResult, TokenStep
+from workbench.chat.conversations import Conversation
 from workbench.chat.sampling import SamplingOptions, options_of
-from workbench.chat.store import AnswerWriter, Conversation, ConversationStore
+from workbench.chat.store import AnswerWriter, ConversationStore
 from workbench.chat.template import Prompt, find_template, make_prompt
 from workbench.errors import WorkbenchError
 from workbench.session.handlers.models import load_slot, make_ready
