@@ -349,6 +349,10 @@ class Diagnose(Request):
 
     live: bool = True
     """Also import torch, launch a kernel and load bitsandbytes in a child process with a time limit."""
+    environment: Optional[dict[str, str]] = None
+    """The client's own variables, by `workbench.doctor.environment.carried_environment`; None for the worker's."""
+    files_of: str = ""
+    """An interpreter too old for a worker of its own: only the files beside it are read, nothing is run."""
 
 
 @dataclass(frozen=True)
@@ -377,6 +381,8 @@ class ListEnvironments(Request):
 
     directories: tuple[str, ...] = ()
     """Where to look besides the usual places, such as the client's working directory."""
+    environment: Optional[dict[str, str]] = None
+    """As in `Diagnose`."""
 
 
 @dataclass(frozen=True)
@@ -402,6 +408,9 @@ class ReportsCompared(Reply):
 @dataclass(frozen=True)
 class RunSelfTest(Request):
     """The five steps that prove an environment for fine-tuning. Events: `SelfTestStepped`. Reply: `SelfTested`."""
+
+    environment: Optional[dict[str, str]] = None
+    """As in `Diagnose`."""
 
 
 @dataclass(frozen=True)
@@ -885,6 +894,18 @@ class MemoryEstimated(Reply):
 
 
 @dataclass(frozen=True)
+class RemoteModel:
+    """A model behind an OpenAI-compatible server."""
+
+    url: str
+    """Such as ``http://localhost:8000/v1``."""
+    model: str = ""
+    """Empty takes the server's only or first one."""
+    api_key: str = field(default="", repr=False)
+    """Sent as a bearer token; never kept."""
+
+
+@dataclass(frozen=True)
 class Generate(Request):
     """Answer a prompt with the loaded model. Events: `JobProgressed` (prefill), `AnswerStarted`, `TokensGenerated`.
 
@@ -904,6 +925,23 @@ class Generate(Request):
     load: Optional[LoadModel] = None
     """The model that must answer: loaded first unless it stands already, and in one step with the answer, so that no
     other client's model comes between. None takes whatever is loaded."""
+    after: Optional[str] = None
+    """The message that `prompt` follows, so that an earlier one is sent again in other words; empty for none, which
+    begins the conversation anew. None takes the last one shown."""
+    again: str = ""
+    """An answer of this conversation to give once more, beside it; `prompt` is then left empty."""
+    extend: bool = False
+    """With `again`: go on writing that very answer."""
+    keep_tokens: Optional[int] = None
+    """With `again`: how many tokens of that answer stay; None keeps none, or all with `extend`."""
+    then_token: Optional[int] = None
+    """With `again`: the token that follows those kept, which forks the answer there."""
+    alternatives: int = 0
+    """How many of the most probable tokens are recorded for each place of the answer, for `ReadAnswer`."""
+    overflow: str = "refuse"
+    """What to do when the conversation is longer than the context: ``refuse``, or ``drop-oldest`` exchanges."""
+    remote: Optional[RemoteModel] = None
+    """A server that answers instead of a local model."""
 
 
 @dataclass(frozen=True)
@@ -993,6 +1031,207 @@ class DeleteConversation(Request):
 @dataclass(frozen=True)
 class ConversationDeleted(Reply):
     conversation_id: str
+
+
+@dataclass(frozen=True)
+class ShowMessage(Request):
+    """Show the branch through a message, down to its newest one. Reply: `ConversationRead`.
+
+    Messages name their ``siblings``: the branches that part at their place.
+    """
+
+    conversation_id: str
+    message_id: str
+
+
+@dataclass(frozen=True)
+class SearchConversations(Request):
+    """Find words in all messages, letter case aside. Reply: `ConversationsFound`."""
+
+    words: str
+    limit: int = 100
+
+
+@dataclass(frozen=True)
+class ConversationsFound(Reply):
+    found: list[dict[str, Any]]
+    """`workbench.chat.conversations.Found` as dictionaries, the newest first."""
+
+
+@dataclass(frozen=True)
+class ExportConversations(Request):
+    """Conversations as text, their shown branches. Reply: `ConversationsExported`."""
+
+    conversation_ids: list[str] = field(default_factory=list)
+    """Empty takes all."""
+    form: str = "markdown"
+    """``markdown``, or ``jsonl`` in the ``messages`` form that fine-tuning wants."""
+
+
+@dataclass(frozen=True)
+class ConversationsExported(Reply):
+    text: str
+    count: int
+
+
+@dataclass(frozen=True)
+class ListPresets(Request):
+    """Reply: `PresetsListed`."""
+
+    kind: str = ""
+    """``prompt``, ``system`` or ``sampling``; empty for all."""
+
+
+@dataclass(frozen=True)
+class SavePreset(Request):
+    """Keep a text or sampling options under a name, in place of what had it. Reply: `PresetsListed` of that kind."""
+
+    kind: str
+    name: str
+    body: dict[str, Any]
+    """``{"text": …}`` of a prompt or system prompt; fields of `SamplingOptions` of sampling options."""
+
+
+@dataclass(frozen=True)
+class DeletePreset(Request):
+    """Reply: `PresetsListed` of that kind."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class PresetsListed(Reply):
+    presets: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ReadPrompt(Request):
+    """The exact text that the loaded model would see, or saw before an answer. Reply: `PromptRead`."""
+
+    prompt: str = ""
+    """The message being written; may be empty."""
+    conversation_id: str = ""
+    after: Optional[str] = None
+    """As in `Generate`."""
+    answer: str = ""
+    """An answer whose prompt is wanted; `prompt` and `after` are then left alone."""
+    system: str = ""
+    raw: bool = False
+
+
+@dataclass(frozen=True)
+class PromptRead(Reply):
+    text: str
+    tokens: int
+    context_length: Optional[int]
+    pieces: list[dict[str, Any]]
+    """``id``, ``text`` and ``special`` of each token."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ReadAnswer(Request):
+    """The tokens of an answer with what else could have stood there. Reply: `AnswerRead`."""
+
+    conversation_id: str
+    message_id: str
+    score: bool = False
+    """Run the answer through the loaded model where nothing was recorded."""
+    alternatives: int = 8
+
+
+@dataclass(frozen=True)
+class AnswerRead(Reply):
+    tokens: list[dict[str, Any]]
+    """`workbench.chat.answers.TokenStep` as dictionaries; ``logprob`` and ``entropy_bits`` are None where unknown."""
+    source: str
+    """``recorded`` as it was written, ``scored`` now, or empty if nothing is known but the text."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ReadDistribution(Request):
+    """The distribution of one token before and after each sampling filter. Reply: `DistributionRead`."""
+
+    sampling: dict[str, Any] = field(default_factory=dict)
+    count: int = 12
+    """How many of the most probable tokens."""
+    prompt: str = ""
+    """The message being written: its answer's first token is looked at."""
+    conversation_id: str = ""
+    after: Optional[str] = None
+    answer: str = ""
+    """An answer of the conversation to look into instead."""
+    position: int = 0
+    """With `answer`: the token of it that is looked at."""
+    system: str = ""
+    raw: bool = False
+
+
+@dataclass(frozen=True)
+class DistributionRead(Reply):
+    result: dict[str, Any]
+    """`workbench.chat.distribution.Distribution` as a dictionary."""
+
+
+@dataclass(frozen=True)
+class ReadSampling(Request):
+    """The sampling options, what each means, and what the loaded model's own config says. Reply: `SamplingRead`."""
+
+
+@dataclass(frozen=True)
+class SamplingRead(Reply):
+    options: list[dict[str, Any]]
+    """``name``, ``line`` (what it does), ``default`` (used when nothing is given), ``model`` (what the model's
+    generation config says, or None), ``low``, ``high``."""
+
+
+@dataclass(frozen=True)
+class CompareVariants(Request):
+    """What quantizing costs: the same text and prompt under several variants of one model, loaded in turn.
+
+    Events: `JobProgressed`, `VariantMeasured`. Reply: `VariantsCompared`, also of what is there after `Cancel`.
+    """
+
+    model: str
+    variants: list[str]
+    """``fp32``, ``bf16``, ``fp16``, ``int8``, ``nf4``, ``nf4-dq``, ``fp4``, ``fp4-dq``; the first is the reference."""
+    text: str = ""
+    """What perplexity and divergence are measured on; empty takes the built-in one."""
+    prompt: str = ""
+    """Answered greedily by every variant, if given."""
+    max_new_tokens: int = 128
+    layers: bool = False
+    """Measure the error of each quantized layer's weights as well."""
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class VariantMeasured(Event):
+    """One variant is done."""
+
+    variant: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class VariantsCompared(Reply):
+    result: dict[str, Any]
+    """`workbench.chat.compare.Comparison` as a dictionary; what ``workbench chat --compare --json`` prints."""
+
+
+@dataclass(frozen=True)
+class FindServers(Request):
+    """OpenAI-compatible servers at the usual ports of this box, or at one address. Reply: `ServersFound`."""
+
+    url: str = ""
+    api_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class ServersFound(Reply):
+    servers: list[dict[str, Any]]
+    """`workbench.chat.remote.Server` as dictionaries: ``url``, ``kind``, ``models``, ``can`` and ``cannot``."""
 
 
 # --- Codec -------------------------------------------------------------------------------------------------
