@@ -22,10 +22,11 @@ ROOT = str(Path(workbench.__path__[0]).parent)
 EXAMINE = f"""
 import json, sys
 sys.path.append({ROOT!r})
+from workbench.doctor.child import Limits
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.gather import gather
 from workbench.doctor.report import to_json
-facts = gather(limit_seconds=float(sys.argv[1]))
+facts = gather(limits=Limits(float(sys.argv[1]), float(sys.argv[2])))
 third = sorted(name for name in sys.modules if name.split(".")[0] in ("torch", "numpy", "bitsandbytes"))
 print(json.dumps({{"report": to_json(diagnose(facts)), "imported": third}}))
 """
@@ -55,10 +56,10 @@ class Venv:
         (package / "version.py").write_text(TORCH_VERSION.format(version=version, cuda=cuda))
         return package
 
-    def examine(self, limit_seconds: float = 60.0, **environ: str) -> dict[str, Any]:
+    def examine(self, limit_seconds: float = 60.0, idle_seconds: float = 15.0, **environ: str) -> dict[str, Any]:
         """The JSON report that a worker under this interpreter gives."""
         done = subprocess.run(
-            [str(self.python), "-c", EXAMINE, str(limit_seconds)],
+            [str(self.python), "-c", EXAMINE, str(limit_seconds), str(idle_seconds)],
             capture_output=True,
             text=True,
             env={**os.environ, **environ},
@@ -138,12 +139,39 @@ def test_torch_that_ends_the_process_gives_its_exit_code(venv: Venv) -> None:
     assert probe(venv.examine(), "torch")["exit_code"] == 7
 
 
-def test_torch_that_hangs_ends_at_the_time_limit(venv: Venv) -> None:
-    venv.torch("import time\ntime.sleep(600)")
-    report = venv.examine(limit_seconds=1.0)
-    assert probe(report, "torch")["status"] == "timeout"
-    assert report["findings"][0]["id"] == "torch-import-broken"
-    assert "1 s" in report["findings"][0]["title"]
+def test_torch_that_sleeps_is_ended_early_and_the_line_is_named(venv: Venv) -> None:
+    package = venv.torch("import time\nfrom torch import waits\n")
+    (package / "waits.py").write_text("import time\ndef forever():\n    time.sleep(600)\nforever()\n")
+    report = venv.examine(limit_seconds=60.0, idle_seconds=2.0)
+    step = probe(report, "torch")
+    assert step["status"] == "timeout"
+    assert step["seconds"] < 20
+    assert step["stuck"]["where"] == f"{package / 'waits.py'} line 3 in forever"
+    first, *others = report["findings"]
+    assert first["id"] == "torch-import-hangs"
+    assert first["title"] == "import torch hangs: it waits in torch/waits.py line 3 in forever"
+    assert "faulthandler" in first["fix"][0]
+    assert not any("install" in line for line in first["fix"])
+    assert "torch-import-broken" not in [item["id"] for item in others]
+
+
+def test_torch_that_keeps_busy_is_slow_not_hung(venv: Venv) -> None:
+    venv.torch("while True: pass")
+    first = venv.examine(limit_seconds=3.0, idle_seconds=1.5)["findings"][0]
+    assert first["title"].startswith("import torch takes longer than 3 s")
+    assert "still working" in first["why"]
+
+
+def test_gpu_that_does_not_come_up_is_not_torchs_fault(venv: Venv) -> None:
+    venv.torch(
+        working_torch().replace("def is_available(self): return True", "def is_available(self): time.sleep(600)")
+    )
+    report = venv.examine(idle_seconds=2.0)
+    first = report["findings"][0]
+    assert first["id"] == "cuda-hangs"
+    assert first["fix"][0].startswith("nvidia-smi")
+    assert probe(report, "torch")["status"] == "passed"
+    assert probe(report, "kernel")["status"] in ("passed", "timeout")
 
 
 def test_prints_of_native_code_do_not_disturb_the_probe(venv: Venv) -> None:
@@ -152,6 +180,7 @@ def test_prints_of_native_code_do_not_disturb_the_probe(venv: Venv) -> None:
 
 
 WORKING_TORCH = """
+import time
 import types
 from torch import version
 __version__ = version.__version__
@@ -318,7 +347,7 @@ def test_secrets_never_leave(venv: Venv) -> None:
 def test_cancelling_ends_a_hanging_probe(venv: Venv) -> None:
     venv.torch("import time\ntime.sleep(600)")
     code = EXAMINE.replace(
-        "facts = gather(limit_seconds=float(sys.argv[1]))",
+        "facts = gather(limits=Limits(float(sys.argv[1]), float(sys.argv[2])))",
         "import time\n"
         "from workbench.job import Job\nfrom workbench.errors import JobCancelled\n"
         "started = time.monotonic()\n"
@@ -327,7 +356,9 @@ def test_cancelling_ends_a_hanging_probe(venv: Venv) -> None:
         "        if time.monotonic() > started + 2: raise JobCancelled\n"
         "try:\n    gather(Soon())\nexcept JobCancelled:\n    print('cancelled'); sys.exit(0)\n",
     )
-    done = subprocess.run([str(venv.python), "-c", code, "60"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [str(venv.python), "-c", code, "60", "15"], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "cancelled"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from workbench.doctor import selftest
+from workbench.doctor.child import Limits
 from workbench.doctor.selftest import STEPS, SelfTestStep, run_self_test
 from workbench.errors import JobCancelled
 from workbench.job import Job
@@ -29,10 +30,11 @@ def test_crash_is_a_failed_step_and_the_rest_is_skipped(tmp_path: Path, monkeypa
     assert seen == steps
 
 
-def test_hang_ends_at_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hang_is_ended_early_and_the_line_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_stub(tmp_path, monkeypatch, "torch", "import time\ntime.sleep(600)")
-    steps = run_self_test(limit_seconds=1.0)
-    assert steps[0].detail == "did not finish within 1 s"
+    steps = run_self_test(limits=Limits(30.0, 2.0))
+    assert steps[0].detail.startswith("hangs: it has done nothing for 2 s, in ")
+    assert "stubs/torch/__init__.py line 2" in steps[0].detail
 
 
 def test_failure_names_the_finding_that_explains_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ import click
 
 from workbench.cli.common import Common, ask, common_options, with_session
 from workbench.cli.output import console, print_json, print_text, table
+from workbench.doctor.environment import carried_environment
+from workbench.doctor.environments import OLDEST_PYTHON, too_old
 from workbench.doctor.report import to_markdown, to_text
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
@@ -27,6 +29,9 @@ from workbench.text import sanitize
 
 Report = dict[str, Any]
 
+PROGRAM_STARTS = (b"#!", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+"""Scripts, and programs of Linux and macOS."""
+
 
 @click.command("doctor")
 @click.option("--from", "source", default="", metavar="FILE|-", help="Examine a pasted report of another machine.")
@@ -40,17 +45,9 @@ def command(common: Common, source: str, compare: str, self_test: bool, markdown
 
     Exit code 1 means that something is broken.
     """
-    request = DiagnoseText(_read(source)) if source else Diagnose(live=not light)
-
-    async def diagnose(session: SessionClient) -> Report:
-        report = (await ask(session, request, Diagnosed)).report
-        if source:
-            _refuse_unrecognised(report, source)
-        if self_test:
-            report["self_test"] = (await ask(session, RunSelfTest(), SelfTested)).steps
-        return report
-
-    report = with_session(common, diagnose)
+    if source and self_test:
+        raise WorkbenchError("bad-usage", "A pasted report cannot be run.", "Leave out --from or --self-test.")
+    report = _examine_report(common, source) if source else _examine_interpreter(common, light, self_test)
     if compare:
         report["comparison"] = _compare(common, report, compare, light)
         report["compared_with"] = compare
@@ -61,6 +58,39 @@ def command(common: Common, source: str, compare: str, self_test: bool, markdown
         if compare and not markdown:
             _print_comparison(report["comparison"], compare)
     return 1 if report["verdict"] == "broken" else 0
+
+
+def _examine_report(common: Common, source: str) -> Report:
+    """Diagnose a pasted report, in a file or on standard input."""
+
+    async def examine(session: SessionClient) -> Report:
+        return (await ask(session, DiagnoseText(_read(source)), Diagnosed)).report
+
+    report = with_session(common, examine)
+    _refuse_unrecognised(report, source)
+    return report
+
+
+def _examine_interpreter(common: Common, light: bool, self_test: bool = False) -> Report:
+    """Diagnose the target interpreter in a session of its own; one too old for that by its files alone."""
+    environment = carried_environment(os.environ)
+    python = common.session_options().python
+    version = too_old(python) if python != sys.executable else ""
+    if version and self_test:
+        raise WorkbenchError(
+            "python-too-old",
+            f"{python} is Python {version}: the self-test needs {OLDEST_PYTHON} or newer.",
+            "Without --self-test its packages, the driver and the GPUs are examined all the same.",
+        )
+    request = Diagnose(False, environment, python) if version else Diagnose(not light, environment)
+
+    async def examine(session: SessionClient) -> Report:
+        report = (await ask(session, request, Diagnosed)).report
+        if self_test:
+            report["self_test"] = (await ask(session, RunSelfTest(environment), SelfTested)).steps
+        return report
+
+    return with_session(Common(common.as_json, sys.executable, "") if version else common, examine)
 
 
 def _refuse_unrecognised(report: Report, source: str) -> None:
@@ -75,22 +105,41 @@ def _refuse_unrecognised(report: Report, source: str) -> None:
 
 def _compare(common: Common, report: Report, other: str, light: bool) -> list[dict[str, Any]]:
     """What differs from another interpreter, examined in a session of its own, or from a report in a file."""
-    path = Path(other).expanduser()
-    is_report = path.is_file() and not os.access(path, os.X_OK)
-
-    async def examine(session: SessionClient) -> Report:
-        request = DiagnoseText(_read(other)) if is_report else Diagnose(live=not light)
-        found = (await ask(session, request, Diagnosed)).report
-        if is_report:
-            _refuse_unrecognised(found, other)
-        return found
-
-    right = with_session(common if is_report else Common(common.as_json, other, ""), examine)
+    if _is_report(Path(other).expanduser()):
+        right = _examine_report(common, other)
+    else:
+        _refuse_what_is_no_python(Path(other).expanduser())
+        right = _examine_interpreter(Common(common.as_json, other, ""), light)
 
     async def differences(session: SessionClient) -> list[dict[str, Any]]:
         return (await ask(session, CompareReports(report, right), ReportsCompared)).differences
 
     return with_session(common, differences)
+
+
+def _is_report(path: Path) -> bool:
+    """A file that is no program, or has no program's first bytes although it may be run (as on a Windows disk)."""
+    if not path.is_file():
+        return False
+    if not os.access(path, os.X_OK):
+        return True
+    with path.open("rb") as file:
+        return not file.read(4).startswith(PROGRAM_STARTS)
+
+
+def _refuse_what_is_no_python(path: Path) -> None:
+    if os.sep not in str(path) or path.is_file() or (path / "bin" / "python").exists():
+        return
+    inside = next((path / name for name in (".venv", "venv", "env") if (path / name / "bin" / "python").exists()), None)
+    raise WorkbenchError(
+        "bad-interpreter",
+        f"{path} is a folder without bin/python, so no Python environment."
+        if path.is_dir()
+        else f"There is nothing at {path}.",
+        f"{inside} is one."
+        if inside
+        else "Name an environment's folder (workbench envs lists them), an interpreter, or a file with a report.",
+    )
 
 
 def _print_comparison(differences: list[dict[str, Any]], other: str) -> None:

@@ -9,6 +9,7 @@ import click
 
 from workbench.cli.common import Common, ask, common_options, with_session
 from workbench.cli.output import console, print_json, table
+from workbench.doctor.environment import carried_environment
 from workbench.session.client import SessionClient
 from workbench.session.protocol import EnvironmentsListed, ListEnvironments
 
@@ -19,7 +20,8 @@ def command(common: Common) -> int:
     """The Python environments of this box with their torch and CUDA."""
 
     async def listed(session: SessionClient) -> list[dict[str, Any]]:
-        return (await ask(session, ListEnvironments((os.getcwd(),)), EnvironmentsListed)).environments
+        request = ListEnvironments((os.getcwd(),), carried_environment(os.environ))
+        return (await ask(session, request, EnvironmentsListed)).environments
 
     environments = with_session(common, listed)
     if common.as_json:
@@ -33,7 +35,7 @@ def command(common: Common) -> int:
             found.get("python_version") or "",
             found["torch"] or "",
             found["cuda"] or found["torch_build"] or "",
-            "this one" if found["current"] else found["broken"],
+            "this one" if found["current"] else found["broken"] or ("only its files" if found["too_old"] else ""),
         )
     console().print(grid)
     return 0

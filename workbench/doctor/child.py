@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import queue
@@ -12,16 +13,60 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import workbench
+from workbench.doctor.stuck import STACK_SIGNAL, Watch, evidence_of
 from workbench.job import Job
 
 STDERR_OFFSET = "stderr_offset"
 _STDERR_HEAD, _STDERR_TAIL = 8000, 8000
 _POLL_SECONDS = 0.1
+_WAIT_SECONDS = 1.0
+
+
+class Stuck(Exception):
+    """A child did not come on.
+
+    Attributes:
+        idle_seconds: for how long it has done nothing; None where that cannot be told.
+    """
+
+    def __init__(self, seconds: float, idle_seconds: Optional[float], idle_limit: float) -> None:
+        idle = idle_seconds is not None and idle_seconds >= idle_limit
+        how = f"hangs: it has done nothing for {idle_seconds:.0f} s" if idle else f"did not finish within {seconds:g} s"
+        super().__init__(how)
+        self.idle_seconds = idle_seconds
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long one event of a child may take."""
+
+    total_seconds: float
+    idle_seconds: float
+    """While it does nothing at all: no processor time, nothing read."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Still no event from the child."""
+
+    seconds: float
+    idle_seconds: Optional[float]
+
+    def __str__(self) -> str:
+        idle = f", idle for {self.idle_seconds:.0f} s" if (self.idle_seconds or 0) >= 3 else ""
+        return f"{self.seconds:.0f} s{idle}"
+
+
+def answer_with_stacks() -> None:
+    """In the child: let the parent ask where it is."""
+    if STACK_SIGNAL is not None:
+        faulthandler.register(STACK_SIGNAL, all_threads=True)
 
 
 def stderr_offset() -> int:
@@ -36,9 +81,15 @@ def stderr_offset() -> int:
 
 
 class Child:
-    """``python -m MODULE ARGUMENTS`` under this very interpreter, with the environment that it has."""
+    """``python -m MODULE ARGUMENTS`` under this very interpreter.
 
-    def __init__(self, module: str, arguments: list[str], environ: Optional[dict[str, str]] = None) -> None:
+    Args:
+        module: what to run.
+        arguments: its command line.
+        environ: the whole environment; that of this process if None.
+    """
+
+    def __init__(self, module: str, arguments: list[str], environ: Optional[Mapping[str, str]] = None) -> None:
         # The package's own folder goes last on the path: it must be importable, but shadow nothing. The entry
         # for the current directory goes: a folder named torch there is nothing that the user's programs see.
         root = str(Path(workbench.__path__[0]).parent)
@@ -53,7 +104,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env={**os.environ, **(environ or {})},
+            env=dict(os.environ if environ is None else environ),
             start_new_session=True,
         )
         threading.Thread(target=self._pump, daemon=True).start()
@@ -66,29 +117,39 @@ class Child:
                     self._lines.put(line.decode("utf-8", "replace"))
         self._lines.put(None)
 
-    def events(self, job: Job, limit_seconds: float) -> Iterator[dict[str, Any]]:
-        """The child's events; the limit counts from the last one.
+    def events(self, job: Job, limits: Limits) -> Iterator[Union[dict[str, Any], Waiting]]:
+        """The child's events, and a `Waiting` for each second without one; the limits count from the last event.
 
         Raises:
-            TimeoutError: when nothing came for `limit_seconds`.
+            Stuck: when nothing came within the limits.
             JobCancelled: if the caller asked to stop.
         """
-        deadline = time.monotonic() + limit_seconds
+        watch = Watch(self._process.pid)
+        started = told = time.monotonic()
         while True:
             job.check()
             try:
                 line = self._lines.get(timeout=_POLL_SECONDS)
             except queue.Empty:
-                if time.monotonic() > deadline:
-                    raise TimeoutError from None
+                now = time.monotonic()
+                if now - told >= _WAIT_SECONDS or now - started >= limits.total_seconds:
+                    told, idle = now, watch.idle_seconds()
+                    if now - started >= limits.total_seconds or (idle or 0.0) >= limits.idle_seconds:
+                        raise Stuck(limits.total_seconds, idle, limits.idle_seconds) from None
+                    yield Waiting(now - started, idle)
                 continue
             if line is None:
                 return
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
                 if isinstance(event, dict):
-                    deadline = time.monotonic() + limit_seconds
                     yield event
+                    started = told = time.monotonic()
+                    watch.restart()
+
+    def why_stuck(self, offset: int, location: Optional[str]) -> dict[str, str]:
+        """What tells why it does not come on; see `workbench.doctor.stuck.evidence_of`."""
+        return evidence_of(self._process.pid, lambda: self.stderr_since(offset), location)
 
     def ended(self) -> tuple[Optional[int], Optional[str]]:
         """Exit code and, if a signal ended it, the signal's name; to be asked after the last event."""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -30,11 +31,11 @@ class Output:
 class Command:
     """A command started at once and collected later, so that several run side by side."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, environ: Optional[Mapping[str, str]] = None) -> None:
         # A file, not a pipe: nobody has to read while it runs, and it can never block on us.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed in finish)
         self._process: Optional[subprocess.Popen[bytes]] = None
-        environment = {**os.environ, "LC_ALL": "C"}
+        environment = {**(os.environ if environ is None else environ), "LC_ALL": "C"}
         with contextlib.suppress(OSError, ValueError):
             self._process = subprocess.Popen(
                 arguments,

@@ -8,9 +8,17 @@ from typing import Optional
 from workbench.doctor.derive import derive
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import SEVERITIES, Finding
-from workbench.doctor.rules import bitsandbytes, driver, extensions, huggingface, runtime, torch
+from workbench.doctor.rules import bitsandbytes, driver, extensions, hanging, huggingface, runtime, torch
 
-RULES = (*driver.RULES, *torch.RULES, *extensions.RULES, *bitsandbytes.RULES, *huggingface.RULES, *runtime.RULES)
+RULES = (
+    *driver.RULES,
+    *torch.RULES,
+    *extensions.RULES,
+    *bitsandbytes.RULES,
+    *huggingface.RULES,
+    *runtime.RULES,
+    *hanging.RULES,
+)
 
 # What keeps torch itself from coming up.
 _TORCH_DOWN = (
@@ -22,6 +30,8 @@ _TORCH_DOWN = (
     "no-torch-wheel-for-platform",
     "ld-library-path-shadows-nvidia-wheels",
     "nvidia-wheel-version-mismatch",
+    "mkl-too-new-for-torch",
+    "torch-import-hangs",
     "torch-import-broken",
 )
 # What keeps the GPU from torch, nearest to the hardware first.
@@ -36,6 +46,7 @@ _GPU_DOWN = (
     "cuda-compat-on-unsupported-gpu",
     "driver-userspace-mismatch",
     "wsl-libcuda",
+    "libcuda-not-visible",
     "wsl-error-2",
     "kaslr-hmm-uvm",
     "cuda-visible-devices-wrong",
@@ -52,17 +63,18 @@ _GPU_DOWN = (
     "rocm-no-device",
     "torch-wheel-lacks-gpu-arch",
     "rocm-gfx-unsupported",
+    "cuda-hangs",
     "cuda-does-not-start",
 )
 _BNB_ROOTS = (
     "stale-notebook-kernel",
-    "bnb-cuda-version-override",
     "bnb-too-old-for-windows",
     "bnb-unsupported-on-macos",
+    "bnb-source-install-not-compiled",
+    "bnb-cuda-version-override",
     "bnb-legacy-loader",
     "bnb-wheel-without-rocm",
     "bnb-no-lib-for-rocm",
-    "bnb-source-install-not-compiled",
     "bnb-no-lib-for-cuda",
     "bnb-missing-runtime-lib",
     "bnb-jetson",
@@ -90,6 +102,7 @@ _IMPORT_ROOTS = (
 CAUSES: dict[str, tuple[str, ...]] = {
     "torch-import-broken": (*_TORCH_DOWN[:-1], "numpy2-with-old-torch", "duplicate-torch-installs"),
     "torch-missing": (
+        "python-too-old-to-run",
         "no-torch-wheel-for-python",
         "no-torch-wheel-for-platform",
         "musl-alpine",
@@ -98,32 +111,35 @@ CAUSES: dict[str, tuple[str, ...]] = {
     ),
     "no-torch-wheel-for-python": ("python-32-bit", "musl-alpine", "glibc-too-old", "no-torch-wheel-for-platform"),
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
+    "cuda-hangs": ("gpu-fallen-off-the-bus", "driver-does-not-answer", "fabric-manager-not-running"),
+    "import-hangs": ("torch-import-hangs", "cuda-hangs"),
     "kernel-launch-failed": _GPU_DOWN,
     "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported", "bf16-unsupported-gpu"),
-    "no-nvidia-driver": _GPU_DOWN[:12],
+    "no-nvidia-driver": (*_GPU_DOWN[: _GPU_DOWN.index("cuda-visible-devices-wrong")], "vllm-unsupported-on-windows"),
     "no-cuda-gpus-available": _GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")],
-    "cuda-unknown-error": _GPU_DOWN[:13],
+    "cuda-unknown-error": _GPU_DOWN[: _GPU_DOWN.index("mig-uuid-in-cuda-visible-devices")],
     "kernel-module-not-loaded": ("gpu-fallen-off-the-bus", "nouveau-loaded"),
     "driver-library-version-mismatch": ("gpu-fallen-off-the-bus",),
     "wsl-libcuda": ("driver-library-version-mismatch",),
     "compute-mode-exclusive": ("gpu-fallen-off-the-bus",),
-    "torch-cpu-only": ("duplicate-torch-installs",),
+    "torch-cpu-only": ("duplicate-torch-installs", "vllm-unsupported-on-windows"),
     "torchvision-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),
-    "bitsandbytes-unusable": _TORCH_DOWN + _GPU_DOWN + _BNB_ROOTS + ("numpy2-with-old-torch",),
+    "bitsandbytes-unusable": _TORCH_DOWN + _GPU_DOWN + _BNB_ROOTS + ("numpy2-with-old-torch", "import-hangs"),
     "bitsandbytes-too-old": _TORCH_DOWN + _GPU_DOWN + _BNB_ROOTS,
     "bnb-no-lib-for-cuda": (
-        "bnb-cuda-version-override",
         "bnb-too-old-for-windows",
-        "bnb-legacy-loader",
         "bnb-source-install-not-compiled",
+        "bnb-cuda-version-override",
+        "bnb-legacy-loader",
     ),
-    "bnb-legacy-loader": ("bnb-cuda-version-override",),
+    "bnb-legacy-loader": (*_TORCH_DOWN, *_GPU_DOWN, "bnb-cuda-version-override", "bnb-source-install-not-compiled"),
     "bnb-missing-runtime-lib": ("bnb-cuda-version-override",),
+    "bnb-cuda-version-override": ("bnb-source-install-not-compiled",),
     "bnb-source-install-not-compiled": ("bnb-too-old-for-windows",),
     "bnb-wheel-without-rocm": ("rocm-wheel-on-nvidia",),
     "accelerate-message-without-cuda": _TORCH_DOWN + _GPU_DOWN,
     "accelerate-missing": ("transformers-pin-conflict",),
-    "transformers-import-broken": _IMPORT_ROOTS + _TORCH_DOWN,
+    "transformers-import-broken": (*_IMPORT_ROOTS, *_TORCH_DOWN, "import-hangs"),
     "transformers-too-new-for-torch": ("duplicate-torch-installs",),
     "extension-built-for-other-cuda": (
         "bnb-missing-runtime-lib",
@@ -131,6 +147,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "bnb-cuda-version-override",
     ),
     "xformers-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),
+    "vllm-no-device": (*_TORCH_DOWN, *_GPU_DOWN, "extension-built-for-other-cuda"),
     "vllm-torch-mismatch": ("duplicate-torch-installs",),
     "flash-attn-built-for-other-torch": ("duplicate-torch-installs",),
     "triton-missing-or-wrong": ("duplicate-torch-installs", "torch-cpu-only"),
@@ -149,6 +166,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "memlock-or-nccl": ("shm-too-small",),
     "app-needs-newer-compute-capability": ("torch-wheel-lacks-gpu-arch",),
     "bnb-int8-old-gpu": (),
+    "bitsandbytes-missing": ("python-too-old-to-run",),
+    "transformers-missing": ("python-too-old-to-run",),
     "hf-offline": ("hf-home-unwritable",),
 }
 # Remarks that only repeat, in other words, what a root cause already says.
@@ -157,7 +176,8 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
     "no-nvidia-driver": ("kernel-module-not-loaded", "container-without-gpu-runtime", "nouveau-loaded"),
     "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),
-    "kernel-launch-failed": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),
+    "kernel-launch-failed": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported", "cuda-hangs"),
+    "torch-import-broken": ("torch-import-hangs",),
     "bf16-unsupported-gpu": ("torch-wheel-lacks-gpu-arch",),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ MASK = "***"
 
 _PREFIXES = (
     "ACCELERATE_",
+    "AMD_",
     "BNB_",
     "CUBLAS_",
     "CUDA_",
@@ -19,6 +21,8 @@ _PREFIXES = (
     "HSA_",
     "HUGGINGFACE_",
     "HUGGING_FACE_",
+    "KMP_",
+    "MIOPEN_",
     "NCCL_",
     "NVIDIA_",
     "PYTORCH_",
@@ -68,6 +72,34 @@ _NAMES = frozenset(
         "https_proxy",
         "no_proxy",
     )
+)
+# Not shown, but needed to look at the box with the client's eyes.
+_CARRIED = frozenset(
+    (
+        "APPTAINER_CONTAINER",
+        "COLAB_GPU",
+        "COLAB_RELEASE_TAG",
+        "CONDA_EXE",
+        "HOME",
+        "KAGGLE_KERNEL_RUN_TYPE",
+        "KUBERNETES_SERVICE_HOST",
+        "LANG",
+        "LC_ALL",
+        "PATH",
+        "PIPX_HOME",
+        "POETRY_VIRTUALENVS_PATH",
+        "PYENV_ROOT",
+        "SINGULARITY_CONTAINER",
+        "TEMP",
+        "TMP",
+        "WORKON_HOME",
+    )
+)
+# Variables that name files: a session's working directory is not its client's.
+_LISTS_OF_PATHS = ("LD_LIBRARY_PATH", "LIBRARY_PATH", "PATH", "PYTHONPATH")
+_PATHS = (
+    *("CUDA_HOME", "CUDA_PATH", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TMPDIR", "TORCH_HOME"),
+    *("TRANSFORMERS_CACHE", "XDG_CACHE_HOME"),
 )
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:TOKEN|TOKENS|SECRET|SECRETS|PASSWORD|PASSWD|PASS|PAT|KEY|APIKEY|CREDENTIAL|CREDENTIALS|AUTH|COOKIE)(?:_|$)",
@@ -119,3 +151,33 @@ def matters(name: str) -> bool:
 def relevant_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that matter, sorted by name, masked."""
     return {name: mask_value(name, environ[name]) for name in sorted(environ) if matters(name)}
+
+
+def carried_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What of a client's environment a session needs to examine the box in its place.
+
+    Secrets are masked before they leave the client, relative paths are made absolute.
+    """
+    carried = {}
+    for name, value in environ.items():
+        if matters(name) or name in _CARRIED:
+            if name in _LISTS_OF_PATHS:
+                value = os.pathsep.join(_absolute(part) for part in value.split(os.pathsep) if part)
+            elif name in _PATHS:
+                value = _absolute(value)
+            carried[name] = mask_value(name, value)
+    return carried
+
+
+def _absolute(path: str) -> str:
+    return path if not path or path.startswith("~") else os.path.join(os.getcwd(), path)
+
+
+def child_environment(carried: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child that stands for the client: its variables in place of this process's own.
+
+    What this process was given beyond that (by its own start, by another client) must not be examined; what was
+    masked is left out.
+    """
+    own = {name: value for name, value in os.environ.items() if not (matters(name) or name in _CARRIED)}
+    return {**own, **{name: value for name, value in carried.items() if MASK not in value}}

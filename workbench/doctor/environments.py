@@ -9,12 +9,14 @@ import contextlib
 import glob
 import os
 import re
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from workbench.doctor.facts import PythonFacts
 from workbench.doctor.installed import bitsandbytes_facts, distributions, packages_of, torch_facts
 from workbench.doctor.interpreter import environment_kind
 from workbench.doctor.system import read_text
@@ -23,6 +25,11 @@ from workbench.job import SILENT, Job
 
 MAX_DEPTH = 3
 OLDEST_PYTHON = "3.9"
+"""The workbench itself runs under no older one."""
+
+VERSION_SECONDS = 5.0
+"""Time that an interpreter may take to tell its version."""
+
 _ENV_NAMES = frozenset(("venv", ".venv", "env", ".env", "virtualenv", "envs", ".envs", "venvs", ".virtualenvs"))
 _SKIPPED = frozenset(
     ("node_modules", "__pycache__", "site-packages", "proc", "sys", "dev", "snap", "models", "datasets", "checkpoints")
@@ -50,21 +57,26 @@ class Environment:
     current: bool
     """Whether this is the interpreter that is asked."""
     broken: str = ""
-    """Why it cannot be used, such as a base interpreter that is gone."""
+    """Why it cannot be run, such as a base interpreter that is gone."""
+    too_old: bool = False
+    """Whether its Python is too old to run the workbench, so that only its files can be examined."""
 
 
-def find_environments(job: Job = SILENT, extra: tuple[str, ...] = ()) -> list[Environment]:
+def find_environments(
+    job: Job = SILENT, extra: tuple[str, ...] = (), environ: Optional[Mapping[str, str]] = None
+) -> list[Environment]:
     """Every environment in the usual places, the current one first, those with torch before the others.
 
     Args:
         job: progress and cancellation.
         extra: further directories to look into, such as the project's own.
+        environ: the client's environment, which names some of the places; this process's own if None.
 
     Raises:
         JobCancelled: if the caller asked to stop.
     """
     found: dict[str, Environment] = {}
-    for number, prefix in enumerate(_prefixes(extra)):
+    for number, prefix in enumerate(_prefixes(extra, os.environ if environ is None else environ)):
         job.check()
         real = os.path.realpath(prefix)
         if real in found:
@@ -88,7 +100,7 @@ def interpreter_of(prefix: Path) -> Optional[str]:
 
 def describe(prefix: Path, python: str) -> Environment:
     """What the files of one environment tell."""
-    folders = _package_folders(prefix, python)
+    folders = package_folders(prefix, python)
     installed = distributions(folders)
     packages = packages_of(installed)
     torch = torch_facts(folders, installed)
@@ -106,16 +118,44 @@ def describe(prefix: Path, python: str) -> Environment:
         transformers=packages.get("transformers"),
         bitsandbytes=bitsandbytes_facts(folders, installed).version,
         current=os.path.realpath(prefix) == os.path.realpath(sys.prefix),
-        broken=_why_broken(python, version),
+        broken="" if os.path.exists(python) else f"its base interpreter {os.path.realpath(python)} is gone",
+        too_old=bool(older(version, OLDEST_PYTHON)),
     )
 
 
-def _why_broken(python: str, version: Optional[str]) -> str:
-    if not os.path.exists(python):
-        return f"its base interpreter {os.path.realpath(python)} is gone"
-    if older(version, OLDEST_PYTHON):
-        return f"Python {version} is older than {OLDEST_PYTHON}"
-    return ""
+def too_old(python: str) -> str:
+    """The version of the interpreter at `python` if it is too old to run the workbench, else empty.
+
+    Files tell it as a rule; an interpreter that stands alone is asked.
+    """
+    version = _version(Path(python).parent.parent, python) or _asked_version(python)
+    return version if version and older(version, OLDEST_PYTHON) else ""
+
+
+def _asked_version(python: str) -> Optional[str]:
+    code = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(
+            [python, "-S", "-c", code],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=VERSION_SECONDS,
+            check=True,
+        )
+        match = re.fullmatch(r"\d\.\d{1,2}\.\d{1,2}", asked.stdout.decode("ascii", "replace").strip())
+        return match[0] if match else None
+    return None
+
+
+def old_interpreter(python: str) -> tuple[Path, Callable[[str], PythonFacts]]:
+    """The prefix of an interpreter that cannot be run, and its facts by the version of its pip."""
+    prefix = Path(python).parent.parent
+    version = _version(prefix, python) or _asked_version(python)
+
+    def facts(pip: str) -> PythonFacts:
+        return PythonFacts(version, executable=python, prefix=str(prefix), kind=environment_kind(prefix), pip=pip)
+
+    return prefix, facts
 
 
 def _name(prefix: Path, kind: str) -> str:
@@ -125,13 +165,14 @@ def _name(prefix: Path, kind: str) -> str:
     return f"{prefix.parent.name}/{prefix.name}" if prefix.name in _ENV_NAMES else prefix.name
 
 
-def _package_folders(prefix: Path, python: str) -> list[str]:
-    patterns = ["lib/python3.*/site-packages", "lib64/python3.*/site-packages", "Lib/site-packages"]
+def package_folders(prefix: Path, python: str) -> list[str]:
+    """Where an environment keeps its packages, found without running it."""
+    patterns = ["lib/python[23].*/site-packages", "lib64/python[23].*/site-packages", "Lib/site-packages"]
     folders = [folder for pattern in patterns for folder in sorted(glob.glob(str(prefix / pattern)))]
     config = read_text(str(prefix / "pyvenv.cfg")) or ""
     if str(prefix) in ("/usr", "/usr/local") or re.search(r"^include-system-site-packages\s*=\s*true", config, re.M):
         folders += sorted(
-            glob.glob("/usr/local/lib/python3*/dist-packages") + glob.glob("/usr/lib/python3*/dist-packages")
+            glob.glob("/usr/local/lib/python[23]*/dist-packages") + glob.glob("/usr/lib/python[23]*/dist-packages")
         )
     version = _version(prefix, python)
     if version and len(folders) > 1:
@@ -151,27 +192,27 @@ def _version(prefix: Path, python: str) -> Optional[str]:
         if match:
             return match[1]
     match = re.fullmatch(r"(\d\.\d{1,2}\.\d{1,2})", prefix.name) or re.search(
-        r"python(3\.\d{1,2})$", os.path.realpath(python)
+        r"python([23]\.\d{1,2})$", os.path.realpath(python)
     )
     return match[1] if match else None
 
 
-def _prefixes(extra: tuple[str, ...]) -> Iterator[Path]:
+def _prefixes(extra: tuple[str, ...], environ: Mapping[str, str]) -> Iterator[Path]:
     """Places where environments may be, the likeliest first; what is none is sorted out by the caller."""
-    home = Path.home()
+    home = Path(environ.get("HOME") or Path.home())
     yield Path(sys.prefix)
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        if os.environ.get(variable):
-            yield Path(os.environ[variable])
-    yield from _conda(home)
+        if environ.get(variable):
+            yield Path(environ[variable])
+    yield from _conda(home, environ)
     for pattern in (
-        os.path.join(os.environ.get("PYENV_ROOT") or str(home / ".pyenv"), "versions", "*"),
-        os.path.join(os.environ.get("WORKON_HOME") or str(home / ".virtualenvs"), "*"),
-        os.path.join(os.environ.get("PIPX_HOME") or str(home / ".local/share/pipx"), "venvs", "*"),
+        os.path.join(environ.get("PYENV_ROOT") or str(home / ".pyenv"), "versions", "*"),
+        os.path.join(environ.get("WORKON_HOME") or str(home / ".virtualenvs"), "*"),
+        os.path.join(environ.get("PIPX_HOME") or str(home / ".local/share/pipx"), "venvs", "*"),
         str(home / ".local/pipx/venvs/*"),
         str(home / ".local/share/uv/tools/*"),
         str(home / ".local/share/uv/python/*"),
-        os.path.join(os.environ.get("POETRY_VIRTUALENVS_PATH") or str(home / ".cache/pypoetry/virtualenvs"), "*"),
+        os.path.join(environ.get("POETRY_VIRTUALENVS_PATH") or str(home / ".cache/pypoetry/virtualenvs"), "*"),
         str(home / "Library/Caches/pypoetry/virtualenvs/*"),
         str(home / ".local/share/hatch/env/virtual/*/*/*"),
     ):
@@ -181,13 +222,13 @@ def _prefixes(extra: tuple[str, ...]) -> Iterator[Path]:
     yield from (Path("/usr/local"), Path("/usr"))
 
 
-def _conda(home: Path) -> Iterator[Path]:
+def _conda(home: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     listed = (read_text(str(home / ".conda" / "environments.txt")) or "").splitlines()
     yield from (Path(line.strip()) for line in listed if os.path.isabs(line.strip()))
     names = ("miniconda3", "anaconda3", "miniforge3", "mambaforge", "micromamba", ".conda", ".local/share/mamba")
     roots = [home / name for name in names] + [Path("/opt/conda"), Path("/opt/miniconda3"), Path("/opt/anaconda3")]
-    if os.environ.get("CONDA_EXE"):
-        roots.append(Path(os.environ["CONDA_EXE"]).parent.parent)
+    if environ.get("CONDA_EXE"):
+        roots.append(Path(environ["CONDA_EXE"]).parent.parent)
     for root in roots:
         if (root / "conda-meta").is_dir():
             yield root

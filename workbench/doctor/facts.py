@@ -233,6 +233,10 @@ class ProbeStep:
     exit_code: Optional[int] = None
     signal: Optional[str] = None
     stderr: str = ""
+    idle_seconds: Optional[float] = None
+    """Of a step out of time: for how long it had done nothing at all; None where that cannot be told."""
+    stuck: dict[str, str] = field(default_factory=dict)
+    """Of a step out of time: what its process was doing, as `workbench.doctor.stuck.evidence_of` tells it."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +256,8 @@ class Facts:
     gpus: Optional[tuple[GpuFacts, ...]] = None
     packages: dict[str, str] = field(default_factory=dict)
     """Normalised name to version."""
+    conda: tuple[str, ...] = ()
+    """Those packages that conda installed, as conda names them."""
     absent: tuple[str, ...] = ()
     """Packages that were looked for and are not installed."""
     duplicates: dict[str, tuple[Install, ...]] = field(default_factory=dict)

@@ -10,6 +10,7 @@ import site
 import struct
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -32,6 +33,20 @@ def environment_kind(prefix: Path) -> str:
     if ".pyenv" in parts or (os.environ.get("PYENV_ROOT") and os.environ["PYENV_ROOT"] in str(prefix)):
         return "pyenv"
     return "system"
+
+
+def module_path(environ: Optional[Mapping[str, str]] = None) -> list[str]:
+    """Where this interpreter would look for packages if it were started with `environ`; its own ``sys.path`` if None.
+
+    The entry for the current directory is left out: what lies there is nothing that the user's programs see.
+    """
+    if environ is None:
+        return [entry for entry in sys.path if entry]
+    own = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    if environ.get("PYTHONNOUSERSITE"):
+        own.add(_user_site() or "")
+    given = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    return [*given, *(entry for entry in sys.path if entry and os.path.abspath(entry) not in own)]
 
 
 def python_facts(packages: dict[str, str]) -> PythonFacts:

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, Callable, TextIO
 
-from workbench.doctor.child import STDERR_OFFSET, stderr_offset
+from workbench.doctor.child import STDERR_OFFSET, answer_with_stacks, stderr_offset
 
 Data = dict[str, Any]
 
@@ -233,6 +233,7 @@ def main() -> None:
     # Native libraries print to file descriptor 1; what we say goes over a copy of it.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    answer_with_stacks()
     for name in sys.argv[1:]:
         run_step(name, out)
     # Tearing down a broken driver can crash; all has been said.

@@ -6,11 +6,11 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from workbench.doctor.child import STDERR_OFFSET, Child
+from workbench.doctor.child import STDERR_OFFSET, Child, Limits, Stuck, Waiting
 from workbench.doctor.facts import Facts, ProbeStep
 from workbench.errors import JobCancelled
 from workbench.job import Job
@@ -32,25 +32,50 @@ _COMPANIONS = (
     ("xformers", "xformers"),
 )
 _DELIVERY_SECONDS = 0.1
+_TRIES = {
+    "torch": "import torch",
+    "cuda": "start CUDA",
+    "kernel": "run a kernel",
+    "bitsandbytes": "load bitsandbytes' library",
+    "numpy": "hand a tensor to numpy",
+}
+
+
+def what_it_tries(step: str) -> str:
+    """A step in words, such as ``import torch``."""
+    return _TRIES.get(step, f"import {step.replace('-', '_')}")
 
 
 class _Stoppable(Job):
-    """The job of the second group: ends when the first one does not go on."""
+    """The job of the second group: ends when the first one does not go on, and keeps what it does for the first."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
+        self.doing = ""
 
     def check(self) -> None:
         if self.stop.is_set():
             raise JobCancelled
+
+    def progress(self, phase: str, done: int, total: Optional[int] = None, unit: str = "", detail: str = "") -> None:
+        self.doing = detail
 
 
 def _present(steps: tuple[tuple[str, str], ...], facts: Facts) -> list[str]:
     return [step for step, package in steps if package == "torch" or not facts.lacks(package)]
 
 
-def run_probe(facts: Facts, job: Job, on_step: OnStep, limit_seconds: float) -> None:
+def run_probe(
+    facts: Facts, job: Job, on_step: OnStep, limits: Limits, environ: Optional[Mapping[str, str]] = None
+) -> None:
     """Run every step that applies; a step that kills or hangs its process does not stop the others.
+
+    Args:
+        facts: tells which steps apply.
+        job: progress, which names the step under way and how long it takes; cancellation.
+        on_step: called with every step that ended and what it found.
+        limits: time that one step may take.
+        environ: the environment of the children; this process's own if None.
 
     Raises:
         JobCancelled: if the caller asked to stop; all children are gone by then.
@@ -60,7 +85,8 @@ def run_probe(facts: Facts, job: Job, on_step: OnStep, limit_seconds: float) -> 
     core, companions = _present(_CORE, facts), _present(_COMPANIONS, facts)
     beside = _Stoppable()
     results: queue.Queue[Optional[tuple[ProbeStep, dict[str, Any]]]] = queue.Queue()
-    second = threading.Thread(target=_run_beside, args=(companions, beside, results, limit_seconds), daemon=True)
+    run = _Run(facts.torch.location, limits, environ)
+    second = threading.Thread(target=_run_beside, args=(run, companions, beside, results), daemon=True)
     second.start()
     total, done = len(core) + len(companions), 0
     torch_works = False
@@ -69,25 +95,30 @@ def run_probe(facts: Facts, job: Job, on_step: OnStep, limit_seconds: float) -> 
         nonlocal done, torch_works
         torch_works = torch_works or (step.step == "torch" and step.status == "passed")
         done += 1
-        job.progress("probe", done, total, "steps", step.step)
         on_step(step, data)
 
-    job.progress("probe", 0, total, "steps", "torch")
+    def tell(doing: str) -> None:
+        job.progress("probe", done, total, "steps", doing)
+
     try:
-        _run_group(core, job, take, limit_seconds)
-        for step, data in _delivered(results, job):
+        _run_group(run, core, job, take, tell)
+        if torch_works:
+            for step, data in _delivered(results, job, lambda: tell(beside.doing)):
+                take(step, data)
+        else:
             # What needs torch fails in its own words when torch does; that would be said twice.
-            take(*((step, data) if torch_works else (_skipped(step.step), {})))
+            _skip(companions, take)
     finally:
         beside.stop.set()
         second.join()
 
 
 def _delivered(
-    results: queue.Queue[Optional[tuple[ProbeStep, dict[str, Any]]]], job: Job
+    results: queue.Queue[Optional[tuple[ProbeStep, dict[str, Any]]]], job: Job, tell: Callable[[], None]
 ) -> Iterator[tuple[ProbeStep, dict[str, Any]]]:
     while True:
         job.check()
+        tell()
         try:
             item = results.get(timeout=_DELIVERY_SECONDS)
         except queue.Empty:
@@ -97,23 +128,36 @@ def _delivered(
         yield item
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What every child of one examination is started with."""
+
+    location: Optional[str]
+    """Folder of torch."""
+    limits: Limits
+    environ: Optional[Mapping[str, str]]
+
+
 def _run_beside(
-    steps: list[str],
-    job: Job,
-    results: queue.Queue[Optional[tuple[ProbeStep, dict[str, Any]]]],
-    limit_seconds: float,
+    run: _Run, steps: list[str], job: Job, results: queue.Queue[Optional[tuple[ProbeStep, dict[str, Any]]]]
 ) -> None:
     try:
         with contextlib.suppress(JobCancelled):
-            _run_group(steps, job, lambda step, data: results.put((step, data)), limit_seconds)
+            _run_group(
+                run,
+                steps,
+                job,
+                lambda step, data: results.put((step, data)),
+                lambda doing: job.progress("probe", 0, None, "steps", doing),
+            )
     finally:
         results.put(None)
 
 
-def _run_group(steps: list[str], job: Job, on_step: OnStep, limit_seconds: float) -> None:
+def _run_group(run: _Run, steps: list[str], job: Job, on_step: OnStep, tell: Callable[[str], None]) -> None:
     remaining = steps
     while remaining:
-        remaining = _run_child(remaining, job, on_step, limit_seconds)
+        remaining = _run_child(run, remaining, job, on_step, tell)
 
 
 @dataclass
@@ -123,44 +167,45 @@ class _Running:
     stderr_offset: int
 
 
-def _run_child(steps: list[str], job: Job, on_step: OnStep, limit_seconds: float) -> list[str]:
+def _run_child(run: _Run, steps: list[str], job: Job, on_step: OnStep, tell: Callable[[str], None]) -> list[str]:
     """Run `steps` in one child; returns those left after one that ended it."""
     left = list(steps)
     running: Optional[_Running] = None
-    child = Child("workbench.doctor.probe", steps)
-    timed_out = False
+    tell(what_it_tries(steps[0]))
+    child = Child("workbench.doctor.probe", steps, run.environ)
+    stuck: Optional[Stuck] = None
     try:
         try:
-            for event in child.events(job, limit_seconds):
+            for event in child.events(job, run.limits):
+                if isinstance(event, Waiting):
+                    tell(f"{what_it_tries(running.step if running else left[0])} · {event}")
+                    continue
                 step = str(event.get("step"))
                 if event.get("event") == "start":
                     running = _Running(step, time.monotonic(), int(event.get(STDERR_OFFSET) or 0))
+                    tell(what_it_tries(step))
                 elif running is not None and step in left:
                     left.remove(step)
                     on_step(_ended(event, child, running), event.get("data") or {})
                     running = None
                     if step == "torch" and event.get("status") != "passed":
                         return _skip(left, on_step)
-        except TimeoutError:
-            timed_out = True
+        except Stuck as reason:
+            stuck = reason
         if not left:
             return []
-        broken = running.step if running else left[0]
-        on_step(_broken(broken, child, running, timed_out, limit_seconds), {})
-        left.remove(broken)
-        return _skip(left, on_step) if broken == "torch" else left
+        running = running or _Running(left[0], time.monotonic(), 0)
+        on_step(_out_of_time(child, running, stuck, run.location) if stuck else _died(child, running), {})
+        left.remove(running.step)
+        return _skip(left, on_step) if running.step == "torch" else left
     finally:
         child.close()
 
 
 def _skip(steps: list[str], on_step: OnStep) -> list[str]:
     for step in steps:
-        on_step(_skipped(step), {})
+        on_step(ProbeStep(step, "skipped", detail="torch does not import"), {})
     return []
-
-
-def _skipped(step: str) -> ProbeStep:
-    return ProbeStep(step, "skipped", detail="torch does not import")
 
 
 def _ended(event: dict[str, Any], child: Child, running: _Running) -> ProbeStep:
@@ -173,12 +218,17 @@ def _ended(event: dict[str, Any], child: Child, running: _Running) -> ProbeStep:
     )
 
 
-def _broken(step: str, child: Child, running: Optional[_Running], timed_out: bool, limit_seconds: float) -> ProbeStep:
-    seconds = round(time.monotonic() - running.started, 3) if running else 0.0
-    offset = running.stderr_offset if running else 0
-    if timed_out:
-        detail = f"did not finish within {limit_seconds:g} s"
-        return ProbeStep(step, "timeout", seconds, detail, stderr=child.stderr_since(offset))
+def _out_of_time(child: Child, running: _Running, stuck: Stuck, location: Optional[str]) -> ProbeStep:
+    seconds = round(time.monotonic() - running.started, 3)
+    said = child.stderr_since(running.stderr_offset)
+    told = child.why_stuck(running.stderr_offset, location)
+    idle = None if stuck.idle_seconds is None else round(stuck.idle_seconds, 1)
+    return ProbeStep(running.step, "timeout", seconds, str(stuck), stderr=said, idle_seconds=idle, stuck=told)
+
+
+def _died(child: Child, running: _Running) -> ProbeStep:
+    seconds = round(time.monotonic() - running.started, 3)
     code, signal_name = child.ended()
     detail = f"the process was ended by {signal_name}" if signal_name else f"the process ended with code {code}"
-    return ProbeStep(step, "crashed", seconds, detail, code, signal_name, child.stderr_since(offset))
+    said = child.stderr_since(running.stderr_offset)
+    return ProbeStep(running.step, "crashed", seconds, detail, code, signal_name, said)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from workbench.doctor.child import STDERR_OFFSET, Child
+from workbench.doctor.child import STDERR_OFFSET, Child, Limits, Stuck, Waiting
 from workbench.doctor.diagnose import diagnose
-from workbench.doctor.environment import mask_text
+from workbench.doctor.environment import child_environment, mask_text
 from workbench.doctor.facts import Facts, ProbeStep
 from workbench.doctor.gather import gather_light
 from workbench.errors import WorkbenchError
@@ -17,6 +17,8 @@ from workbench.job import SILENT, Job
 from workbench.paths import data_dir
 
 STEPS = ("gpu", "load-4bit", "inference", "lora", "train-step")
+LIMITS = Limits(total_seconds=180.0, idle_seconds=30.0)
+"""The first kernel on a GPU that torch has no code for is compiled for minutes; that keeps the processor busy."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ def run_self_test(
     job: Job = SILENT,
     on_step: Callable[[SelfTestStep], None] = lambda step: None,
     facts: Optional[Facts] = None,
-    limit_seconds: float = 180.0,
+    limits: Limits = LIMITS,
+    environ: Optional[Mapping[str, str]] = None,
 ) -> list[SelfTestStep]:
     """Run the five steps on a tiny model, on the GPU or, saying so, on the CPU.
 
@@ -49,7 +52,9 @@ def run_self_test(
         job: progress and cancellation.
         on_step: called with each step as it ends.
         facts: what is known of the environment, to explain a failure; gathered when needed.
-        limit_seconds: time that one step may take.
+        limits: time that one step may take.
+        environ: the client's environment as `workbench.doctor.environment.carried_environment` gives it; this
+            process's own if None.
 
     Raises:
         JobCancelled: if the caller asked to stop; the child is gone by then.
@@ -58,16 +63,18 @@ def run_self_test(
 
     def take(step: SelfTestStep, stderr: str) -> None:
         if step.status == "failed":
-            step = replace(step, explained_by=_explanation(facts or gather_light(), step, stderr))
+            step = replace(step, explained_by=_explanation(facts or gather_light(environ=environ), step, stderr))
         steps.append(step)
         job.progress("self-test", len(steps), len(STEPS), "steps", step.step)
         on_step(step)
 
     job.progress("self-test", 0, len(STEPS), "steps", STEPS[0])
     model = data_dir("sample_models") / "tiny-llama"
-    child = Child("workbench.doctor.selftest_child", [str(model)] if model.is_dir() else [])
+    arguments = [str(model)] if model.is_dir() else []
+    surroundings = None if environ is None else child_environment(environ)
+    child = Child("workbench.doctor.selftest_child", arguments, surroundings)
     try:
-        trouble = _follow(child, job, take, limit_seconds)
+        trouble = _follow(child, job, take, limits)
         if trouble is not None:
             take(*trouble)
         for name in STEPS[len(steps) :]:
@@ -78,20 +85,23 @@ def run_self_test(
 
 
 def _follow(
-    child: Child, job: Job, take: Callable[[SelfTestStep, str], None], limit_seconds: float
+    child: Child, job: Job, take: Callable[[SelfTestStep, str], None], limits: Limits
 ) -> Optional[tuple[SelfTestStep, str]]:
     """Hand on each step that ends; returns the one that ended the process, if one did."""
     running, started, offset, done = STEPS[0], time.monotonic(), 0, 0
     reason = ""
     try:
-        for event in child.events(job, limit_seconds):
-            if event.get("event") == "start":
+        for event in child.events(job, limits):
+            if isinstance(event, Waiting):
+                job.progress("self-test", done, len(STEPS), "steps", f"{running} · {event}")
+            elif event.get("event") == "start":
                 running, started, offset = str(event.get("step")), time.monotonic(), int(event.get(STDERR_OFFSET) or 0)
             else:
                 done += 1
                 take(_step(event), child.stderr_since(offset))
-    except TimeoutError:
-        reason = f"did not finish within {limit_seconds:g} s"
+    except Stuck as stuck:
+        where = child.why_stuck(offset, None).get("where")
+        reason = f"{stuck}, in {where}" if where else str(stuck)
     if done == len(STEPS):
         return None
     if not reason:

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Callable, Optional, TextIO
 
-from workbench.doctor.child import STDERR_OFFSET, stderr_offset
+from workbench.doctor.child import STDERR_OFFSET, answer_with_stacks, stderr_offset
 
 LORA_TARGETS = ("q_proj", "v_proj")
 RANK = 4
@@ -262,6 +262,7 @@ def main() -> None:
     # Native libraries print to file descriptor 1; what we say goes over a copy of it.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    answer_with_stacks()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(sys.argv[1] if len(sys.argv) > 1 else "")

@@ -52,7 +52,7 @@ def platform_facts(environ: Mapping[str, str]) -> PlatformFacts:
         shm_free_bytes=shm_free,
         memlock_bytes=memlock,
         open_files=open_files,
-        disks=(_disk("HF cache", hub_cache(environ)), _disk("temp", Path(tempfile.gettempdir()))),
+        disks=(_disk("HF cache", hub_cache(environ)), _disk("temp", temporary_folder(environ))),
         gpu_vendors=_gpu_vendors(),
         devices=_devices(),
         modules=_modules(),
@@ -70,11 +70,22 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
     """Where huggingface_hub keeps downloads, by its own order of variables (its ``constants.py``)."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if environ.get(name):
-            return Path(os.path.expanduser(environ[name]))
+            return _expanded(environ[name], environ)
     if environ.get("HF_HOME"):
-        return Path(os.path.expanduser(environ["HF_HOME"])) / "hub"
-    base = environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(base)) / "huggingface" / "hub"
+        return _expanded(environ["HF_HOME"], environ) / "hub"
+    return _expanded(environ.get("XDG_CACHE_HOME") or "~/.cache", environ) / "huggingface" / "hub"
+
+
+def _expanded(path: str, environ: Mapping[str, str]) -> Path:
+    home = environ.get("HOME")
+    return Path(home + path[1:] if home and (path == "~" or path.startswith("~/")) else os.path.expanduser(path))
+
+
+def temporary_folder(environ: Mapping[str, str]) -> Path:
+    """Where temporary files go, by the order of variables of ``tempfile``."""
+    named = (environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    found = next((path for path in named if path and os.path.isdir(path)), None)
+    return Path(found or ("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()))
 
 
 def _os_name() -> Optional[str]:
@@ -215,7 +226,7 @@ def _secure_boot() -> Optional[bool]:
 def _c_compiler(environ: Mapping[str, str]) -> str:
     # The order in which Triton looks (its runtime/build.py): CC, gcc, clang.
     for name in filter(None, (environ.get("CC"), "gcc", "clang")):
-        path = shutil.which(name)
+        path = shutil.which(name, path=environ.get("PATH"))
         if path:
             return path
     return ""

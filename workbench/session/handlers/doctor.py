@@ -9,7 +9,7 @@ from workbench.doctor.compare import compare
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.environments import find_environments
 from workbench.doctor.facts import Facts, facts_from_dict
-from workbench.doctor.gather import gather_light, gather_live
+from workbench.doctor.gather import gather_files, gather_light, gather_live
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.report import to_json
 from workbench.doctor.selftest import SelfTestStep, run_self_test
@@ -35,10 +35,16 @@ def _report(facts: Facts) -> dict[str, Any]:
 
 
 def _diagnose(request: Diagnose, context: Context) -> Diagnosed:
-    facts = gather_light(context.job)
+    if request.files_of:
+        return Diagnosed(_report(gather_files(request.files_of, context.job, request.environment)))
+    facts = gather_light(context.job, request.environment)
     if request.live:
-        context.emit(DiagnosisUpdated(_report(facts)))
-        facts = gather_live(facts, context.job, lambda found: context.emit(DiagnosisUpdated(_report(found))))
+
+        def tell(found: Facts) -> None:
+            context.emit(DiagnosisUpdated(_report(found)))
+
+        tell(facts)
+        facts = gather_live(facts, context.job, tell, environ=request.environment)
     return Diagnosed(_report(facts))
 
 
@@ -52,14 +58,15 @@ def _compare(request: CompareReports, context: Context) -> ReportsCompared:
 
 
 def _list_environments(request: ListEnvironments, context: Context) -> EnvironmentsListed:
-    return EnvironmentsListed([asdict(found) for found in find_environments(context.job, request.directories)])
+    found = find_environments(context.job, request.directories, request.environment)
+    return EnvironmentsListed([asdict(environment) for environment in found])
 
 
 def _self_test(request: RunSelfTest, context: Context) -> SelfTested:
     def tell(step: SelfTestStep) -> None:
         context.emit(SelfTestStepped(asdict(step)))
 
-    return SelfTested([asdict(step) for step in run_self_test(context.job, tell)])
+    return SelfTested([asdict(step) for step in run_self_test(context.job, tell, environ=request.environment)])
 
 
 HANDLERS: dict[type[Request], Handler] = {
