@@ -91,8 +91,11 @@ async def test_a_word_is_explained_merge_by_merge(session_opener: Opener, byte_m
     (word,) = reply.explanation["words"]
     assert reply.explanation["kind"] == "BPE"
     assert word["agrees"]
-    assert word["start"] == ["Ġ", "t", "h", "e"]
+    assert word["start"] == [" ", "t", "h", "e"]
     assert word["merges"][-1]["tokens"] == word["tokens"]
+    reply = await client.ask(protocol.ExplainSplit("ö", byte_model), protocol.SplitExplained)
+    assert reply.explanation["words"][0]["start"] == ["<0xC3>", "<0xB6>"]
+    assert reply.explanation["words"][0]["word"] == "ö"
 
 
 async def test_the_vocabulary_is_searched(session_opener: Opener, byte_model: str) -> None:

@@ -379,13 +379,13 @@ def measure_reply(request: protocol.MeasureDataset) -> list[protocol.Message]:
 def explain_reply(request: protocol.ExplainSplit) -> list[protocol.Message]:
     """A word of three merges."""
     merges = [
-        {"rank": 3, "left": "t", "right": "h", "tokens": ["Ġ", "th", "e"]},
-        {"rank": 5, "left": "th", "right": "e", "tokens": ["Ġ", "the"]},
-        {"rank": 9, "left": "Ġ", "right": "the", "tokens": ["Ġthe"]},
+        {"rank": 3, "left": "t", "right": "h", "tokens": [" ", "th", "e"]},
+        {"rank": 5, "left": "th", "right": "e", "tokens": [" ", "the"]},
+        {"rank": 9, "left": " ", "right": "the", "tokens": [" the"]},
     ]
     word = {
-        "word": request.text, "start": ["Ġ", "t", "h", "e"], "merges": merges, "segmentations": [], "steps": [],
-        "tokens": ["Ġthe"], "ids": [262], "agrees": True, "note": "",
+        "word": request.text, "start": [" ", "t", "h", "e"], "merges": merges, "segmentations": [], "steps": [],
+        "tokens": [" the"], "ids": [262], "agrees": True, "note": "",
     }  # fmt: skip
     return [protocol.SplitExplained({"kind": "BPE", "normalized": request.text, "words": [word]})]
 

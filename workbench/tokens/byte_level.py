@@ -5,7 +5,7 @@ As in GPT-2's ``encoder.py``: bytes that print stand for themselves, the others 
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 
 def _alphabet() -> dict[int, str]:
@@ -39,3 +39,18 @@ def spelling_to_bytes(spelling: str) -> Optional[bytes]:
 def bytes_to_spelling(content: bytes) -> str:
     """`content` in the alphabet: the form in which words reach the model."""
     return content.decode("latin-1").translate(CHARACTER_OF_BYTE)
+
+
+def readable(content: bytes) -> str:
+    """`content` as text, or byte by byte as ``<0xE2>`` where it is no whole characters."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(f"<0x{byte:02X}>" for byte in content)
+
+
+def is_byte_level(content: dict[str, Any]) -> bool:
+    """Whether the tokens of a ``tokenizer.json`` are spelled in the byte alphabet."""
+    decoder = content.get("decoder") or {}
+    kinds = {decoder.get("type"), *(step.get("type") for step in decoder.get("decoders", []))}
+    return "ByteLevel" in kinds

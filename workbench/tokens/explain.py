@@ -9,12 +9,13 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.packages import need
+from workbench.tokens.byte_level import is_byte_level, readable, spelling_to_bytes
 from workbench.tokens.byte_pairs import BytePairTokenizer
 from workbench.tokens.huggingface import HuggingFaceTokenizer
 from workbench.tokens.sentencepiece import SentencePieceTokenizer, read_fields
@@ -132,6 +133,7 @@ class _File:
         self._content = tokenizer.content()
         self._model = self._content["model"]
         self._kind = str(self._model.get("type") or "BPE")
+        self._is_byte_level = is_byte_level(self._content)
         if self._kind == "BPE":
             pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in self._model["merges"])
             self._merges = {(left, right): rank for rank, (left, right) in enumerate(pairs)}
@@ -165,10 +167,11 @@ class _File:
         return normalized, [self._word(word, segmentations) for word in words if word]
 
     def _word(self, word: str, segmentations: int) -> WordExplanation:
-        found = self._backend.model.tokenize(word)
-        tokens, ids = [token.value for token in found], [int(token.id) for token in found]
+        own = self._backend.model.tokenize(word)
+        tokens, ids = [token.value for token in own], [int(token.id) for token in own]
         if self._kind == "BPE":
-            return self._bpe(word, tokens, ids)
+            found = self._bpe(word, tokens, ids)
+            return _with_bytes(found) if self._is_byte_level else found
         if self._kind == "WordPiece":
             steps, note = _greedy(word, self._model)
             agrees = [step.token for step in steps] == tokens
@@ -210,6 +213,25 @@ class _File:
                 unknown = True
                 continue
             unknown = False
+
+
+def _with_bytes(word: WordExplanation) -> WordExplanation:
+    """With the text that each spelling in the byte alphabet stands for, as the tokens of a text are shown."""
+
+    def shown(spelling: str) -> str:
+        content = spelling_to_bytes(spelling)
+        return spelling if content is None else readable(content)
+
+    merges = [
+        Merge(step.rank, shown(step.left), shown(step.right), list(map(shown, step.tokens))) for step in word.merges
+    ]
+    return replace(
+        word,
+        word=shown(word.word),
+        start=list(map(shown, word.start)),
+        merges=merges,
+        tokens=list(map(shown, word.tokens)),
+    )
 
 
 def _merge(start: Sequence[str], rank_of: Callable[[str, str], Optional[int]]) -> Iterator[Merge]:
@@ -382,11 +404,7 @@ def _encoded_word(word: str, tokenizer: BytePairTokenizer, ranks: dict[bytes, in
     ids = [token_id + tokenizer.shift for token_id in tokenizer.encoding.encode_ordinary(word)]
 
     def shown(token: str) -> str:
-        content = token.encode("latin-1")
-        try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError:
-            return "".join(f"<0x{byte:02X}>" for byte in content)
+        return readable(token.encode("latin-1"))
 
     last = merges[-1].tokens if merges else start
     steps = [Merge(step.rank, shown(step.left), shown(step.right), list(map(shown, step.tokens))) for step in merges]

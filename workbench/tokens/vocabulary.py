@@ -18,7 +18,7 @@ from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.packages import need
 from workbench.text import one_line
-from workbench.tokens.byte_level import spelling_to_bytes
+from workbench.tokens.byte_level import is_byte_level, readable, spelling_to_bytes
 from workbench.tokens.byte_pairs import BytePairTokenizer
 from workbench.tokens.huggingface import HuggingFaceTokenizer
 from workbench.tokens.sentencepiece import SentencePieceTokenizer
@@ -213,7 +213,9 @@ def _entries(tokenizer: TextTokenizer) -> Iterator[tuple[int, str, Optional[byte
     if isinstance(tokenizer, HuggingFaceTokenizer):
         added = {int(token_id) for token_id in tokenizer.backend.get_added_tokens_decoder()}
         content = tokenizer.content()
-        read = _byte_level if _is_byte_level(content) else _word_piece if _is_word_piece(content) else _marked_spaces
+        read = (
+            spelling_to_bytes if is_byte_level(content) else _word_piece if _is_word_piece(content) else _marked_spaces
+        )
         for spelling, token_id in tokenizer.backend.get_vocab(with_added_tokens=True).items():
             is_added = token_id in added
             yield token_id, spelling, spelling.encode("utf-8") if is_added else read(spelling), is_added
@@ -232,18 +234,8 @@ def _entries(tokenizer: TextTokenizer) -> Iterator[tuple[int, str, Optional[byte
             yield token_id, spelling, spelling.encode("utf-8"), True
 
 
-def _is_byte_level(content: dict[str, Any]) -> bool:
-    decoder = content.get("decoder") or {}
-    kinds = {decoder.get("type"), *(step.get("type") for step in decoder.get("decoders", []))}
-    return "ByteLevel" in kinds
-
-
 def _is_word_piece(content: dict[str, Any]) -> bool:
     return bool(content["model"].get("type") == "WordPiece")
-
-
-def _byte_level(spelling: str) -> Optional[bytes]:
-    return spelling_to_bytes(spelling)
 
 
 def _word_piece(spelling: str) -> bytes:
@@ -257,10 +249,8 @@ def _marked_spaces(spelling: str) -> bytes:
 
 def _token(token_id: int, spelling: str, content: Optional[bytes], special: bool, last: int) -> Token:
     known = spelling.encode("utf-8", "surrogatepass") if content is None else content
-    try:
-        text, whole = known.decode("utf-8"), True
-    except UnicodeDecodeError:
-        text, whole = "".join(f"<0x{byte:02X}>" for byte in known), False
+    text = readable(known)
+    whole = text.encode("utf-8", "surrogatepass") == known
     return Token(token_id, spelling, text, len(known), special, whole, token_id / last)
 
 
