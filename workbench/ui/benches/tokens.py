@@ -45,8 +45,8 @@ PATIENCE_SECONDS = 0.25
 """A count that takes longer than this is stopped by the next key; a quicker one is shown, and the next follows it."""
 WORD_CHARACTERS = 200
 """Of a longer stretch without white space only the part around the token is explained."""
-LEAST_WINDOW = 1500
-"""Tokens of at least so many characters are shown at once; the window follows the cursors."""
+LEAST_WINDOW = 600
+"""Tokens of at least so many characters are asked for; the window follows the cursors."""
 
 
 class TokensBench(Bench):
@@ -73,6 +73,7 @@ class TokensBench(Bench):
         self._measuring: Call | None = None
         self._auto_lines: dict[str, str] = {}
         """What the installed AutoTokenizer does otherwise, by model; empty where it gives the same ids."""
+        self._auto_told: list[tuple[str, str]] = []
 
     def compose(self) -> ComposeResult:
         with Container(id="tokens-body"):
@@ -121,8 +122,9 @@ class TokensBench(Bench):
 
     @property
     def window_characters(self) -> int:
-        """Characters whose tokens are asked for: what the screen can hold, so that a keystroke costs no more."""
-        return max(LEAST_WINDOW, self.size.width * self.size.height)
+        """Characters whose tokens are asked for: what their part of the screen can hold."""
+        size = self.query_one(PieceView).size
+        return max(LEAST_WINDOW, size.width * size.height)
 
     # --- Counting ------------------------------------------------------------------------------------------
 
@@ -215,11 +217,13 @@ class TokensBench(Bench):
                     self._show_auto()
 
     def _show_auto(self) -> None:
-        told = [(model, self._auto_lines.get(model, "")) for model in self.models]
-        lines = [Content.assemble(("⚠ ", "$warn"), (model, "bold"), f": {line}") for model, line in told if line]
+        told = [(model, line) for model in self.models if (line := self._auto_lines.get(model))]
         note = self.query_one("#tokens-auto", Static)
-        note.display = bool(lines) and self._counted is not None
-        note.update(Content("\n").join(lines))
+        note.display = bool(told) and self._counted is not None
+        if told != self._auto_told:  # an update lays the whole screen out anew, and this is done at every key
+            self._auto_told = told
+            lines = [Content.assemble(("⚠ ", "$warn"), (model, "bold"), f": {line}") for model, line in told]
+            note.update(Content("\n").join(lines))
 
     def _show_counts(self) -> None:
         counted = self._counted
