@@ -1,0 +1,201 @@
+"""A device without memory that makes CUDA's choices, as a PrivateUse1 backend in Python. Needs torch.
+
+Importing this changes nothing; `open_device` changes the whole process, which is why simulations run in one of
+their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from workbench.vram.simulate.attention import scaled_dot_product_attention
+
+SIMULATED = "simgpu"
+"""Name of the simulated device."""
+FALLBACK = "cpu"
+"""Label used where torch's private interface has changed; operators then take CPU's branches."""
+
+# Operators that have a kernel of their own on CUDA, but are composed of others on a backend without one.
+_UNDECOMPOSED = ("silu_backward", "mish_backward")
+
+_kept_alive: list[Any] = []
+
+
+def open_device() -> str:
+    """Register the simulated device for this process, before its first backward pass.
+
+    Returns:
+        `SIMULATED`, or `FALLBACK` if this torch does not offer the interface any more.
+    """
+    import torch
+
+    if _kept_alive:
+        return SIMULATED
+    try:
+        from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+        _setup_privateuseone_for_python_backend(rename=SIMULATED, backend_module=_backend(torch))
+        library = torch.library.Library("aten", "IMPL")
+        for name in _UNDECOMPOSED:
+            library.impl(name, _never_called, "PrivateUse1")
+    except (ImportError, AttributeError, RuntimeError, TypeError):
+        return FALLBACK
+    _kept_alive.append(library)
+    return SIMULATED
+
+
+def _never_called(*arguments: Any) -> Any:
+    raise RuntimeError("a kernel of the simulated device was called with data")
+
+
+def _backend(torch: Any) -> Any:
+    """What torch asks of ``torch.simgpu``; gradient checkpointing needs the random state, autocast the dtypes."""
+
+    class Device:
+        def __init__(self, index: Any) -> None:
+            self.index = index
+
+        def __enter__(self) -> None:
+            return None
+
+        def __exit__(self, *exception: Any) -> None:
+            return None
+
+    class Backend:
+        device = Device
+
+        def is_available(self) -> bool:
+            return True
+
+        def is_initialized(self) -> bool:
+            return True
+
+        def _is_in_bad_fork(self) -> bool:
+            return False
+
+        def device_count(self) -> int:
+            return 1
+
+        def current_device(self) -> int:
+            return 0
+
+        def set_device(self, index: Any) -> None:
+            return None
+
+        def synchronize(self, index: Any = None) -> None:
+            return None
+
+        def manual_seed(self, seed: int) -> None:
+            return None
+
+        def manual_seed_all(self, seed: int) -> None:
+            return None
+
+        def get_amp_supported_dtype(self) -> list[Any]:
+            return [torch.float16, torch.bfloat16, torch.float32]
+
+        def get_rng_state(self, index: Any = None) -> Any:
+            return torch.empty(16, dtype=torch.uint8, device="cpu")
+
+        def set_rng_state(self, state: Any, index: Any = None) -> None:
+            return None
+
+    return Backend()
+
+
+@contextlib.contextmanager
+def cuda_choices(label: str, attention: str) -> Iterator[None]:
+    """A context in which functions of torch make the choices they make on CUDA.
+
+    They are replaced where they stand: torch's function modes do not reach the thread of the backward pass, where
+    checkpointing runs a layer again.
+
+    Args:
+        label: the device to do so for; nothing is changed for `FALLBACK`.
+        attention: as in the plan.
+    """
+    if label == FALLBACK:
+        yield
+        return
+    import torch
+
+    with contextlib.ExitStack() as patches:
+        functional = torch.nn.functional
+        for owner, name, replacement in (
+            (functional, "scaled_dot_product_attention", functools.partial(scaled_dot_product_attention, attention)),
+            (functional, "softmax", _softmax(torch, functional.softmax)),
+            (torch, "softmax", _softmax(torch, torch.softmax)),
+            (functional, "dropout", _dropout(torch, functional.dropout)),
+            (torch, "tensor", _tensor(torch, torch.tensor)),
+        ):
+            patches.enter_context(replaced(owner, name, replacement))
+        yield
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
+    """A context in which an attribute is another one."""
+    original = getattr(owner, name)
+    setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def _softmax(torch: Any, original: Any) -> Any:
+    def softmax(input: Any, *arguments: Any, **named: Any) -> Any:
+        if named.get("dtype") is torch.float32 and input.dtype is torch.float16:
+            # CUDA has one kernel for half to float (aten/src/ATen/native/SoftMax.cpp, softmax).
+            dim = arguments[0] if arguments else named["dim"]
+            return torch._softmax(input, dim, True)
+        return original(input, *arguments, **named)
+
+    return softmax
+
+
+def _dropout(torch: Any, original: Any) -> Any:
+    def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+        if training and 0 < p < 1 and not inplace and input.device.type == SIMULATED:
+            # On CUDA one kernel that keeps a bool mask (aten/src/ATen/native/Dropout.cpp).
+            return torch.native_dropout(input, p, True)[0]
+        return original(input, p, training, inplace)
+
+    return dropout
+
+
+def _tensor(torch: Any, original: Any) -> Any:
+    def tensor(data: Any, *arguments: Any, **named: Any) -> Any:
+        if torch.device(named.get("device") or "cpu").type != SIMULATED:
+            return original(data, *arguments, **named)
+        # It would look for data behind the fake mode's back.
+        made = original(data, *arguments, **{**named, "device": "meta"})
+        return torch.empty(made.shape, dtype=made.dtype, device=SIMULATED)
+
+    return tensor
+
+
+@contextlib.contextmanager
+def replaceable_parameters() -> Iterator[None]:
+    """Let ``Module.to`` replace parameters without data, which it refuses to swap in place."""
+    import torch
+
+    def apply(self: Any, function: Any, recurse: bool = True) -> Any:
+        if recurse:
+            for child in self.children():
+                child._apply(function)
+        for name, parameter in self._parameters.items():
+            if parameter is not None:
+                moved = function(parameter.detach())
+                if moved is not parameter and (moved.dtype, moved.device) != (parameter.dtype, parameter.device):
+                    self._parameters[name] = torch.nn.Parameter(moved, parameter.requires_grad)
+        for name, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[name] = function(buffer)
+        return self
+
+    with replaced(torch.nn.Module, "_apply", apply):
+        yield

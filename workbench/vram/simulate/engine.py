@@ -1,0 +1,201 @@
+"""One simulated run from a config to its trace, in this process, which it changes. Needs torch and transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from workbench.job import SILENT, Job
+from workbench.vram.plan import Plan
+from workbench.vram.simulate import device as devices
+from workbench.vram.simulate.kernels import workspace_rules
+from workbench.vram.simulate.layers import expand
+from workbench.vram.simulate.loading import Built, build, groups_of, load
+from workbench.vram.simulate.trace import Trace
+from workbench.vram.simulate.tracker import Scopes, make_tracker
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run recorded."""
+
+    trace: Trace
+    label: str
+    """The device's name."""
+    layers: int
+    """Layers of the model's stack; 0 where it has none that could be shortened."""
+    layers_run: int
+    operators: int
+
+
+def run(
+    config: dict[str, Any],
+    plan: Plan,
+    job: Job = SILENT,
+    label: Optional[str] = None,
+    all_layers: bool = False,
+    real: bool = False,
+    corrections: bool = True,
+) -> Run:
+    """Run `plan` on the model of `config` and record what it allocates.
+
+    Args:
+        config: content of a ``config.json``.
+        plan: what to run, on one GPU.
+        job: progress in phases; checked every few hundred operators.
+        label: the device; by default the simulated one if this torch can have it.
+        all_layers: run every layer, also those that repeat.
+        real: on real tensors (on the CPU) instead of ones without data.
+        corrections: whether to add what CUDA's kernels allocate inside themselves.
+    """
+    device = label or devices.open_device()
+    whole = all_layers or real
+    found = _run_once(config, plan, job, device, whole, real, corrections)
+    if found is None:
+        found = _run_once(config, plan, job, device, True, real, corrections)
+    assert found is not None
+    return found
+
+
+def _run_once(
+    config: dict[str, Any], plan: Plan, job: Job, device: str, whole: bool, real: bool, corrections: bool
+) -> Optional[Run]:
+    import torch
+
+    job.progress("model", 0, None, "", str(config.get("model_type")))
+    built = build(config, plan, whole)
+    trace = Trace()
+    scopes = Scopes(groups_of(built))
+    rules = workspace_rules() if corrections and device != devices.FALLBACK else {}
+    tracker = make_tracker(trace, scopes, device, rules, job.check)
+    with _quiet(), _without_collector(), contextlib.ExitStack() as modes:
+        if not real:
+            from torch._subclasses.fake_tensor import FakeTensorMode
+
+            modes.enter_context(_without_data(torch))
+            modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        modes.enter_context(devices.cuda_choices(device, plan.attention))
+        modes.enter_context(devices.replaceable_parameters())
+        modes.enter_context(tracker)
+        _steps(torch, built, plan, job, device, tracker, scopes, real)
+        tracker.open = False
+    if not built.choice.copies:
+        expanded: Optional[Trace] = trace
+    else:
+        expanded = expand(trace, built.choice.copies)
+    if expanded is None:
+        return None
+    return Run(expanded, device, built.total_layers, len(built.choice.kept), tracker.operators)
+
+
+def _steps(
+    torch: Any, built: Built, plan: Plan, job: Job, device: str, tracker: Any, scopes: Scopes, real: bool
+) -> None:
+    from workbench.vram.simulate import inference, training
+
+    layers = f"{len(built.choice.kept)} of {built.total_layers} layers" if built.total_layers else ""
+
+    def progress(phase: str, step: int) -> None:
+        job.check()
+        job.progress(phase, step, training.STEPS if plan.trains else None, "steps", layers)
+
+    progress("load", 0)
+    tracker.begin("load", 0)
+    load(built, plan, device, tracker, not real)
+    if plan.trains:
+        model = training.prepare(built.model, plan, tracker, tracker.empty_cache)
+    else:
+        model = built.model
+    handles = scopes.watch(torch, built.model)
+    try:
+        if plan.trains:
+            training.run_steps(model, plan, device, tracker, progress)
+        else:
+            inference.run_steps(model, plan, built.stack, device, tracker, progress)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Only what nothing refers to any more is freed, at that very moment."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    import logging
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(level)
+
+
+@contextlib.contextmanager
+def _without_data(torch: Any) -> Iterator[None]:
+    """Let what reads values work on tensors that have none."""
+    from transformers import masking_utils
+
+    with contextlib.ExitStack() as patches:
+        for name, wrap in (
+            ("_ignore_causal_mask_sdpa", _mask_hides_something),
+            ("find_packed_sequence_indices", _nothing_is_packed),
+        ):
+            original = getattr(masking_utils, name, None)
+            if original is not None:
+                patches.enter_context(devices.replaced(masking_utils, name, wrap(original)))
+        patches.enter_context(_code_tables(torch))
+        yield
+
+
+def _mask_hides_something(original: Any) -> Any:
+    def ignores(padding_mask: Any, *arguments: Any, **named: Any) -> bool:
+        return padding_mask is None and bool(original(padding_mask, *arguments, **named))
+
+    return ignores
+
+
+def _nothing_is_packed(original: Any) -> Any:
+    def find(position_ids: Any) -> None:
+        # For what it allocates while it looks.
+        original(position_ids)
+
+    return find
+
+
+@contextlib.contextmanager
+def _code_tables(torch: Any) -> Iterator[None]:
+    """bitsandbytes computes its 8-bit code table from values and keeps it: give it one, and take it away again."""
+    import importlib.util
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        yield
+        return
+    import bitsandbytes.functional as functional
+
+    def table(*arguments: Any, **named: Any) -> Any:
+        return torch.empty(256, dtype=torch.float32)
+
+    kept = dict(functional.name2qmap)
+    functional.name2qmap.clear()
+    try:
+        with devices.replaced(functional, "create_dynamic_map", table):
+            yield
+    finally:
+        functional.name2qmap.clear()
+        functional.name2qmap.update(kept)

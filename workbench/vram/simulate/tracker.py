@@ -1,0 +1,194 @@
+"""Watches every operator and records which storages it makes and when they go. Needs torch."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+from workbench.vram.simulate.kernels import Rule
+from workbench.vram.simulate.trace import NO_LAYER, Trace
+
+# In these phases work goes along lists of parameters, so that an operator belongs to the layer of what it works on.
+_LIST_PHASES = ("load", "prepare", "optimizer", "zero-grad")
+
+
+class Scopes:
+    """Which module is at work, kept by hooks on every module, and to which group of layers it belongs."""
+
+    def __init__(self, group_of: Callable[[str], tuple[str, int]]) -> None:
+        self._group_of = group_of
+        self._stack: list[tuple[str, int]] = []
+        self._names: dict[int, tuple[str, int]] = {}
+        self.current: tuple[str, int] = ("", NO_LAYER)
+
+    def name(self, path: str) -> tuple[str, int]:
+        """A module's path with ``*`` for its layer's number, and the group of that layer."""
+        return self._group_of(path)
+
+    def watch(self, torch: Any, model: Any) -> Any:
+        """Follow the modules of `model` from now on; returns handles to remove."""
+        self._names = {id(module): self._group_of(path) for path, module in model.named_modules()}
+        registry = torch.nn.modules.module
+        return [
+            registry.register_module_forward_pre_hook(self._enter),
+            registry.register_module_forward_hook(self._leave, always_call=True),
+        ]
+
+    def reset(self, current: tuple[str, int]) -> None:
+        """Forget modules that were left by an exception, as checkpointing leaves them."""
+        self._stack.clear()
+        self.current = current
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a module's forward runs."""
+        return bool(self._stack)
+
+    def _enter(self, module: Any, inputs: Any) -> None:
+        self._stack.append(self.current)
+        self.current = self._names.get(id(module), self.current)
+
+    def _leave(self, module: Any, inputs: Any, output: Any) -> None:
+        if self._stack:
+            self.current = self._stack.pop()
+
+
+def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rule], check: Callable[[], None]) -> Any:
+    """A dispatch mode that records into `trace` what operators allocate on `device`.
+
+    Args:
+        trace: filled.
+        scopes: says which module is at work.
+        device: type of the device that counts.
+        rules: workspaces by operator, see `workbench.vram.simulate.kernels`.
+        check: called now and then; may raise.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    node_of = torch._C._current_autograd_node
+    sequence_of = torch._C._autograd._get_sequence_nr
+    tensor_type = torch.Tensor
+
+    class Tracker(TorchDispatchMode):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.numbers: dict[int, int] = {}
+            self.references: dict[int, Any] = {}
+            self.phase = ""
+            self.scope = NO_LAYER
+            self.modules_of_nodes: dict[int, tuple[str, int]] = {}
+            self.last_node: Optional[int] = None
+            self.operators = 0
+            self.open = True
+
+        def begin(self, phase: str, step: int) -> None:
+            """Begin a phase."""
+            trace.mark(phase, step)
+            self.phase = phase
+            self.scope = NO_LAYER
+            self.last_node = None
+            scopes.reset(("", NO_LAYER))
+            if phase == "forward":
+                self.modules_of_nodes.clear()
+
+        def empty_cache(self) -> None:
+            """Record that cached memory is given back to the driver."""
+            trace.emptied.append(len(trace.events))
+
+        def label(self, tensor: Any, category: str) -> None:
+            """Say what a tensor's storage is."""
+            number = self.number_of(tensor)
+            if number is not None:
+                trace.labels[number] = category
+
+        def number_of(self, tensor: Any) -> Optional[int]:
+            """Number of a tensor's storage, or None if it is none of this device's."""
+            return self.numbers.get(tensor.untyped_storage()._cdata)
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            given = kwargs or {}
+            self.operators += 1
+            if not self.operators % 256:
+                check()
+            output = func(*args, **given)
+            if not self.open:
+                return output
+            if self.phase == "backward":
+                self._follow_backward()
+            elif self.phase == "forward":
+                self.modules_of_nodes.setdefault(sequence_of() - 1, scopes.current)
+            rule = rules.get(func._schema.name)
+            workspace = rule(*args, **given) if rule is not None else 0
+            temporary = self._temporary(func, workspace) if workspace else None
+            if isinstance(output, tensor_type):
+                self._see(output, func, args, None)
+            elif isinstance(output, (list, tuple)):
+                for position, item in enumerate(output):
+                    if isinstance(item, tensor_type):
+                        self._see(item, func, args, position)
+            if temporary is not None:
+                trace.free(temporary, self.scope)
+            return output
+
+        def _temporary(self, func: Any, size: int) -> int:
+            path, layer = scopes.current
+            self.scope = layer
+            return trace.allocate(size, path, f"{func._schema.name} (workspace)", layer, layer)
+
+        def _see(self, tensor: Any, func: Any, args: Any, position: Optional[int]) -> None:
+            if tensor.device.type != device:
+                return
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key in self.numbers:
+                return
+            path, layer = scopes.current
+            if self.phase in _LIST_PHASES and layer == NO_LAYER:
+                path, layer = self._parameter_scope(args, position, path)
+            self.scope = layer
+            number = trace.allocate(storage.nbytes(), path, func._schema.name, layer, layer)
+            self.numbers[key] = number
+            self.references[key] = weakref.ref(storage, self._gone(key, number))
+
+        def _gone(self, key: int, number: int) -> Callable[[Any], None]:
+            def gone(reference: Any) -> None:
+                del self.numbers[key], self.references[key]
+                if self.open:
+                    scope = trace.layers[number] if self.phase in _LIST_PHASES else self.scope
+                    trace.free(number, scope)
+
+            return gone
+
+        def _parameter_scope(self, args: Any, position: Optional[int], path: str) -> tuple[str, int]:
+            first = args[0] if args else None
+            if isinstance(first, (list, tuple)) and position is not None and position < len(first):
+                first = first[position]
+            if isinstance(first, tensor_type):
+                number = self.number_of(first)
+                if number is not None:
+                    return trace.paths[number], trace.layers[number]
+            return path, NO_LAYER
+
+        def _follow_backward(self) -> None:
+            node = node_of()
+            sequence = node._sequence_nr() if node is not None else None
+            if sequence == self.last_node:
+                return
+            self.last_node = sequence
+            found = self.modules_of_nodes.get(sequence) if sequence is not None else None
+            scopes.reset(found if found is not None else scopes.current)
+
+        @contextlib.contextmanager
+        def working_on(self, path: str) -> Iterator[None]:
+            """Attribute what is allocated to the module or parameter `path`."""
+            before = scopes.current
+            scopes.current = scopes.name(path)
+            try:
+                yield
+            finally:
+                scopes.current = before
+
+    return Tracker()
