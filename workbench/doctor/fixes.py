@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -18,29 +19,70 @@ from workbench.doctor.tables import (
     torch_release,
     torch_releases,
     transformers_release,
+    variant_of,
 )
-from workbench.doctor.versions import older, release_of
+from workbench.doctor.versions import local_tag, older, parse_requirement, parse_version, release_of
+
+
+def on_windows(facts: Facts) -> bool:
+    """Whether the commands are typed on Windows."""
+    return facts.platform.system == "Windows"
+
+
+def quote(facts: Facts, text: str) -> str:
+    """A word as the shell of this system takes it; single quotes mean nothing to cmd."""
+    if not on_windows(facts):
+        return shlex.quote(text)
+    return text if re.fullmatch(r"[\w@%+=:,./\\-]+", text) else f'"{text}"'
 
 
 def python_command(facts: Facts) -> str:
     """The interpreter as it is typed in a shell."""
     if facts.origin == "live" and facts.python.executable:
-        return shlex.quote(facts.python.executable)
+        command = quote(facts, facts.python.executable)
+        # PowerShell takes a quoted word for a text unless it is told to call it.
+        return f"& {command}" if command.startswith('"') else command
     return "python"
 
 
+def unset(facts: Facts, name: str, note: str = "") -> str:
+    """The command that takes a variable out of this shell."""
+    command = f"Remove-Item Env:{name}" if on_windows(facts) else f"unset {name}"
+    return command + (f"   # {note}" if note else "")
+
+
+def export(facts: Facts, name: str, value: str, note: str = "") -> str:
+    """The command that sets a variable in this shell."""
+    command = f'$env:{name} = "{value}"' if on_windows(facts) else f"export {name}={value}"
+    return command + (f"   # {note}" if note else "")
+
+
+def where_set(facts: Facts) -> str:
+    """Where a variable that comes back with each new shell is set."""
+    return "the environment variables in Windows' settings" if on_windows(facts) else "~/.bashrc or the service file"
+
+
 def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = False) -> str:
-    """The command that installs `packages` into this environment."""
-    words = " ".join(shlex.quote(package) for package in packages)
+    """The command that installs `packages` into this environment, with the tool that installed them before."""
+    words = " ".join(quote(facts, package) for package in packages)
+    if not options and _all_from_conda(facts, packages):
+        return f"conda install -y -c conda-forge {words}"
     flags = f"{' -U' if upgrade else ''}{' ' + options if options else ''}"
     return f"{_pip(facts, 'install')}{flags} {words}"
 
 
 def uninstall(facts: Facts, *packages: str) -> str:
     """The command that removes `packages` from this environment."""
+    if _all_from_conda(facts, packages):
+        return f"conda remove -y {' '.join(packages)}"
     command = _pip(facts, "uninstall")
     yes = "" if command.startswith("uv ") else " -y"
     return f"{command}{yes} {' '.join(packages)}"
+
+
+def _all_from_conda(facts: Facts, packages: tuple[str, ...]) -> bool:
+    names = [requirement.name for requirement in map(parse_requirement, packages) if requirement]
+    return bool(names) and len(names) == len(packages) and all(name in facts.conda for name in names)
 
 
 def _pip(facts: Facts, verb: str) -> str:
@@ -57,7 +99,7 @@ def _pip(facts: Facts, verb: str) -> str:
 def preparation(facts: Facts) -> tuple[str, ...]:
     """What must come before any install here: a pip, or an environment of one's own."""
     if facts.origin != "live":
-        return ()
+        return _conda_note(facts)
     python = python_command(facts)
     if facts.python.externally_managed:
         return (
@@ -67,6 +109,17 @@ def preparation(facts: Facts) -> tuple[str, ...]:
     if facts.python.pip == "" and facts.python.kind not in ("uv", "pipx"):
         return (f"{python} -m ensurepip --upgrade   # there is no pip in this environment",)
     return ()
+
+
+def _conda_note(facts: Facts) -> tuple[str, ...]:
+    if facts.python.kind != "conda":
+        return ()
+    name = facts.environment.get("CONDA_DEFAULT_ENV") or PurePath((facts.python.prefix or "").replace("\\", "/")).name
+    known = re.fullmatch(r"[\w.-]{1,60}", name or "")
+    return (
+        f"conda activate {name if known else '<this environment>'}   # pip then installs into it; PyTorch's own conda "
+        "channel ended with 2.5",
+    )
 
 
 @dataclass(frozen=True)
@@ -102,16 +155,25 @@ def choose_wheel(facts: Facts, keep_release: bool = True, assume_driver: Optiona
 
 def _choose(facts: Facts, keep_release: bool, driver: Optional[str]) -> Optional[Wheel]:
     current = torch_release(facts.torch.version) if keep_release else None
+    published = is_published(facts.torch.version)
     newest_first = list(reversed(torch_releases()))
     for release in ([current] if current else []) + newest_first:
         if not _release_fits(facts, release):
             continue
         for variant in sorted(release.variants, key=lambda name: release_of(cuda_of(name)) or (0, 0), reverse=True):
             if _variant_fits(facts, release, variant, driver):
-                keeps = current is not None and release.name == current.name and facts.torch.version
+                keeps = current is not None and release.name == current.name and published
                 version = str(facts.torch.version).split("+")[0] if keeps else release.latest
                 return Wheel(release, version, variant)
     return None
+
+
+def is_published(torch_version: Optional[str]) -> bool:
+    """Whether a torch version is one that stands on the stable index: no nightly, no build from source."""
+    version = parse_version(torch_version)
+    tag = local_tag(torch_version) or ""
+    plain = re.fullmatch(r"(?:cu\d{2,3}|cpu|xpu|rocm[\d.]+)?(?:[._-]with[._-]pypi[._-]cudnn)?", tag)
+    return version is not None and version.key[1] >= 0 and plain is not None
 
 
 def python_fits(python: Optional[str], release: TorchRelease) -> Optional[bool]:
@@ -133,7 +195,7 @@ def _variant_fits(facts: Facts, release: TorchRelease, variant: str, driver: Opt
     cuda = release_of(cuda_of(variant))
     if cuda is None:
         return False
-    windows = facts.platform.system == "Windows"
+    windows = on_windows(facts)
     if driver and driver_runs(driver, cuda[0], windows) is False:
         return False
     kernels = torch_kernels(release.latest, variant, facts.platform.machine)
@@ -148,7 +210,7 @@ def _driver_that_runs_torch(facts: Facts) -> Optional[str]:
     numbers = release_of(facts.torch.cuda)
     if facts.torch.build != "cuda" or numbers is None or facts.torch.cuda_available is False:
         return None
-    return minimum_driver(numbers[0], facts.platform.system == "Windows")[0]
+    return minimum_driver(numbers[0], on_windows(facts))[0]
 
 
 def _driver_of(facts: Facts) -> Optional[str]:
@@ -156,7 +218,7 @@ def _driver_of(facts: Facts) -> Optional[str]:
         return facts.driver.version
     # A CUDA version offered by libcuda says as much: the oldest driver of that family is the least it can be.
     numbers = release_of(facts.driver.cuda)
-    return minimum_driver(numbers[0], facts.platform.system == "Windows")[0] if numbers else None
+    return minimum_driver(numbers[0], on_windows(facts))[0] if numbers else None
 
 
 def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
@@ -168,15 +230,52 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
         if newer is None:
             return (*steps, "No published torch wheel fits this Python, system and GPU together: see the evidence.")
         major = (release_of(cuda_of(newer.variant)) or (13,))[0]
-        minimum = minimum_driver(major, facts.platform.system == "Windows")[0]
+        minimum = minimum_driver(major, on_windows(facts))[0]
         steps.append(f"Update the NVIDIA driver to {minimum} or newer first.")
         wheel = newer
-    if "pytorch" in facts.packages:
-        steps.append("conda remove -y pytorch torchvision torchaudio pytorch-cuda")
-    companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
-    steps.append(uninstall(facts, "torch", *companions))
+    if facts.torch.version and keep_release and not is_published(facts.torch.version):
+        steps.append(
+            f"The installed torch {facts.torch.version} is a nightly, a build from source or part of a vendor's image; "
+            "what follows puts a published release in its place."
+        )
+    steps += _remove_torch(facts)
     steps.append(install(facts, *torch_pins(facts, wheel), options=f"--index-url {wheel.index}"))
     return tuple(steps)
+
+
+def _remove_torch(facts: Facts) -> list[str]:
+    """What takes torch and its companions out, each by the tool that brought it."""
+    own = ("pytorch", "pytorch-gpu", "pytorch-cpu", "pytorch-cuda", "libtorch", "torchvision", "torchaudio")
+    by_conda = [name for name in own if name in facts.conda]
+    by_pip = [name for name in ("torchvision", "torchaudio") if facts.package(name) and name not in facts.conda]
+    if not any("torch" in name and name.startswith(("py", "lib")) for name in by_conda):
+        by_pip.insert(0, "torch")
+    steps = [f"conda remove -y {' '.join(by_conda)}"] if by_conda else []
+    return [*steps, uninstall(facts, *by_pip)] if by_pip else steps
+
+
+def repair_torch(facts: Facts) -> tuple[str, ...]:
+    """Steps that put the very torch that is installed back together with the libraries that it pins.
+
+    Empty when its version or build is unknown or was never published; `repair_in_words` says then what to do.
+    """
+    version, variant = facts.torch.version, variant_of(facts.torch.cuda)
+    release = torch_release(version)
+    if release is None or not is_published(version) or facts.torch.build != "cuda" or variant not in release.variants:
+        return ()
+    wheel = Wheel(release, str(version).split("+")[0], variant)
+    options = f"--force-reinstall --index-url {wheel.index}"
+    return (*preparation(facts), install(facts, *torch_pins(facts, wheel), options=options))
+
+
+def repair_in_words(facts: Facts) -> tuple[str, ...]:
+    """What `repair_torch` does, for a torch whose version is not known."""
+    return (
+        *preparation(facts),
+        f"{_pip(facts, 'show')} torch   # its version",
+        "Install that very version again with --force-reinstall, from the index that it came from: the NVIDIA packages "
+        "that it pins come along.",
+    )
 
 
 def torch_pins(facts: Facts, wheel: Wheel) -> list[str]:

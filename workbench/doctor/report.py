@@ -74,8 +74,9 @@ def headline(report: Json) -> str:
 def summary(report: Json) -> list[tuple[str, str]]:
     """The four lines that say what the environment is; what is unknown is left out."""
     facts = report["facts"]
+    python = _python(facts["python"], facts["platform"])
     lines = [
-        ("python", _python(facts["python"], facts["platform"])),
+        ("python" if facts["python"].get("version") else "system", python),
         ("torch", _torch(facts["torch"])),
         ("gpu", _gpus(facts)),
         ("packages", _packages(facts)),

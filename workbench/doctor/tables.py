@@ -219,6 +219,14 @@ def companion(package: str, version: Optional[str]) -> Optional[tuple[str, str]]
     return None
 
 
+def companion_of(package: str, torch: Optional[str]) -> Optional[str]:
+    """The newest version of a companion package that belongs to exactly this torch, or None without a row."""
+    version = parse_version((torch or "").split("+")[0])
+    rows = [(name, wanted) for name, wanted in table("companions")[package].items() if name != "source"]
+    fitting = [name for name, wanted in rows if version is not None and parse_version(wanted) == version]
+    return fitting[-1] if fitting else None
+
+
 def newer_than_table(name: str, version: Optional[str]) -> bool:
     """Whether a version of torch, bitsandbytes or transformers is newer than our tables."""
     newest = torch_releases()[-1].latest if name == "torch" else str(table(name)["newest"])

@@ -36,7 +36,7 @@ def clean_lines(text: str) -> list[str]:
     if len(text) > MAX_CHARACTERS:
         text = text[: MAX_CHARACTERS * 3 // 4] + "\n" + text[-MAX_CHARACTERS // 4 :]
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u2028", "\n")
-    text = _INVISIBLE.sub("", _ESCAPES.sub("", text))
+    text = _INVISIBLE.sub("", _ESCAPES.sub("", text)).replace("\uff1a ", ": ").replace("\uff1a", ": ")
     quotes = _QUOTES_BEFORE_PROMPT if _PROMPT.search(text) else _QUOTES
     text = _COMPOSE.sub("", _TIMES.sub("", _FENCES.sub("", quotes.sub("", text))))
     text = _RANKS.sub("", text) if "rank" in text or "pid=" in text else text

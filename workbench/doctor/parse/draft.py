@@ -40,6 +40,7 @@ class Draft:
         self.no_gpus = False
         self.packages: dict[str, str] = {}
         self.copies: dict[str, list[tuple[str, str]]] = {}
+        self.conda: set[str] = set()
         self.absent: list[str] = []
         self.conflicts: list[Conflict] = []
         self.environment: dict[str, str] = {}
@@ -89,6 +90,7 @@ class Draft:
             bitsandbytes=_make(BitsandbytesFacts, self.bitsandbytes),
             gpus=self._gpus(),
             packages=dict(sorted(self.packages.items())),
+            conda=tuple(sorted(self.conda)),
             absent=tuple(name for name in self.absent if name not in self.packages),
             conflicts=tuple(self.conflicts) or None,
             environment=dict(sorted(self.environment.items())),

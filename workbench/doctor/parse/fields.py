@@ -56,6 +56,8 @@ def name_gpu(draft: Draft, index: int, name: str) -> None:
     """Give a GPU its name; a whole name replaces one that a narrow table cut short."""
     gpu = draft.gpu(index)
     known = gpu.get("name")
+    # Some programs add the capability to the name: "RTX 5090 (SM_120)".
+    name = re.sub(r"\s{0,4}\((?:sm|compute)[_ ]?\d{2,3}a?\)\s{0,4}$", "", name, flags=re.IGNORECASE)
     if known is None or known.endswith("..."):
         gpu["name"] = name.strip()
     vendor = gpu_vendor(name)
@@ -176,6 +178,8 @@ def _python(draft: Draft, value: str) -> None:
     match = re.search(r"(\d\.\d{1,2}(?:\.\d{1,2})?(?:(?:rc|a|b)\d)?)", value[:40])
     if match:
         draft.put(draft.python, version=match[1])
+    if re.search(r"anaconda|conda-forge", value, re.IGNORECASE):
+        draft.put(draft.python, kind="conda")
     bits = re.search(r"\((\d\d)-bit", value)
     if bits:
         draft.put(draft.python, bits=int(bits[1]))

@@ -25,13 +25,20 @@ class Message:
     contains: tuple[str, ...]
     match: Optional[re.Pattern[str]]
     detail: Optional[re.Pattern[str]]
+    after: Optional[re.Pattern[str]]
 
 
 @functools.lru_cache(maxsize=1)
 def known_messages() -> tuple[Message, ...]:
     """The table of messages, compiled."""
     return tuple(
-        Message(row["id"], tuple(row["contains"]), _compiled(row.get("match")), _compiled(row.get("detail")))
+        Message(
+            row["id"],
+            tuple(row["contains"]),
+            _compiled(row.get("match")),
+            _compiled(row.get("detail")),
+            _compiled(row.get("after")),
+        )
         for row in table("messages")["message"]
     )
 
@@ -63,8 +70,11 @@ def _first(message: Message, text: str, starts: list[int], lines: Sequence[str])
         match = _search(message.match, window)
         if message.match is not None and match is None:
             continue
+        before = _search(message.after, ("\n".join(line[-600:] for line in lines[max(0, index - 6) : index + 1]),))
+        if message.after is not None and before is None:
+            continue
         detail = _search(message.detail, window)
-        values = {**(match.groupdict() if match else {}), **(detail.groupdict() if detail else {})}
+        values = {name: value for item in (match, detail, before) if item for name, value in item.groupdict().items()}
         kept = {name: value.strip()[:200] for name, value in values.items() if value}
         return ErrorFact(message.id, mask_text(" ".join(lines[index].split())[:MAX_SHOWN]), index + 1, kept)
     return None

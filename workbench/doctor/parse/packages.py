@@ -14,7 +14,17 @@ _PIN = re.compile(
     r"\s{0,12}(?:\[(pip3?|conda)\]\s{1,4})?([A-Za-z0-9][\w.-]{0,80})(?:\[[\w,-]{0,60}\])?"
     r"===?([0-9][\w.+!-]{0,60})\s{0,8}(?:[;#].*)?$"
 )
-_ROW = re.compile(r"\s{0,12}([A-Za-z0-9][\w.-]{0,80})\s{1,80}(\d[\w.+!-]{0,60})(?:\s{1,40}\S.{0,200})?$")
+_ROW = re.compile(
+    r"[\s*•-]{0,12}([A-Za-z0-9][\w.-]{0,80})\s{1,80}v?(\d[\w+!-]{0,40}(?:\.[\w+!-]{1,40}){0,6})[.,;]?"
+    r"(?:\s{1,40}\S.{0,200})?$"
+)
+_DASHED = re.compile(
+    r"\s{0,12}([A-Za-z][\w.]{0,40}(?:-[A-Za-z][\w.]{0,40}){0,4})-(\d{1,4}(?:\.\w{1,20}){1,4}(?:\+\w{1,20})?)[.,;]?\s{0,8}"
+)
+_CONDA_BARE = re.compile(
+    r"\s{0,8}(pytorch|libtorch|pytorch-gpu|pytorch-cpu)\s{1,60}(\d[\w.+!-]{0,60})\s{1,60}"
+    r"((?:py|cpu|cuda|gpu)\w*[\d_]\S{0,80})"
+)
 _CONDA_TAGGED = re.compile(
     r"\s{0,12}\[conda\]\s{1,4}([A-Za-z0-9_][\w.-]{0,80})\s{1,60}(\d[\w.+!-]{0,60})(?:\s{1,60}(\S{1,80}))?"
 )
@@ -52,8 +62,12 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             draft.saw("pip install")
             for name, version in _INSTALLED.findall(text[:4000]):
                 draft.package(name, version, "pip install")
-        elif "  " in text or mode == "pip" or text.count(" ") == 1:
+        elif text.startswith(("pytorch", "libtorch")) and _CONDA_BARE.match(line):
+            _conda(_CONDA_BARE.match(line), draft, "conda list")
+        elif "  " in text or mode == "pip" or text.count(" ") == 1 or text.startswith(("- ", "* ")):
             _row(line, draft, mode)
+        elif "-" in text and " " not in text:
+            _dashed(line, draft)
 
 
 def _mode(text: str, mode: str, draft: Draft) -> str:
@@ -83,12 +97,22 @@ def _row(line: str, draft: Draft, mode: str) -> None:
         draft.package(match[1], match[2], "pip list")
 
 
+def _dashed(line: str, draft: Draft) -> None:
+    match = _DASHED.fullmatch(line)
+    if match and normalize(match[1]) in _NOTABLE:
+        draft.package(match[1], match[2], "named")
+
+
 def _conda(match: object, draft: Draft, source: str) -> None:
     if not isinstance(match, re.Match):
         return
     name, version, build = match[1], match[2], match[3] or ""
+    if not build.startswith("pypi"):
+        draft.put(draft.python, kind="conda")
+        draft.conda.add(normalize(name))
     if name in ("pytorch", "pytorch-gpu", "pytorch-cpu") and build != "pypi_0":
         draft.package("torch", version, source)
+        draft.conda.add("torch")
         _conda_build(build, draft, version)
     draft.package(name, version, source)
 

@@ -45,6 +45,9 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     torch = draft.torch
     if torch.pop("no_cuda", False) and torch.get("version") and not torch.get("cuda") and not torch.get("hip"):
         draft.put(torch, build="cpu")
+    built = next((error for error in draft.errors if error.id == "xformers-extensions"), None)
+    if built and built.values.get("have") and torch.get("version") is None:
+        draft.put(torch, version=built.values["have"], installed=True)
     if draft.platform.get("system") is None and any(name.startswith("nvidia-c") for name in draft.packages):
         # NVIDIA's runtime wheels are dependencies of the Linux wheels only.
         draft.put(draft.platform, system="Linux")

@@ -24,9 +24,18 @@ _LSPCI = re.compile(
     r"(NVIDIA|Advanced Micro Devices|Intel)[^\[\n]{0,100}(?:\[AMD/ATI\][^\[\n]{0,80})?(?:\[([^\]\n]{2,80})\])?"
 )
 _DF_SHM = re.compile(r"^\S{1,40}\s{1,20}(\d{1,10})([KMG]?)i?\s.{0,80}/dev/shm\s{0,4}$")
-_SITE = re.compile(r"([^\s\"']{0,200}?)[/\\]lib(?:64)?[/\\]python(\d\.\d{1,2})[/\\](?:site|dist)-packages")
+_SITE = re.compile(r"[/\\]lib(?:64)?[/\\]python(\d\.\d{1,2})[/\\](?:site|dist)-packages")
+_CONDA_ENVIRONMENT = re.compile(
+    r"(?:/|[A-Za-z]:\\)[^\s\"':;]{0,120}(?:conda|forge|mamba)\d?[/\\]envs[/\\][\w.-]{1,60}", re.IGNORECASE
+)
+_MAC_HOME = re.compile(r"(?:^|[\s\"'(])/Users/[^/\s]{1,60}/\S{0,200}\.py\b")
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
 _REPL = re.compile(r"(?:>>>|In \[\d{1,5}\]:|print\()\s{0,2}.{0,80}torch\.cuda\.is_available\(\)")
+_YES_NO = re.compile(
+    r"(?:Out ?\[\d{1,5}\]: ?|(?:[Ii]t )?(?:returns?|returned|output|prints?|gives?)[: ]{0,3})?"
+    r"[`'*]{0,3}(True|False)[`'*.]{0,3}"
+)
+_PROMPT = re.compile(r"\s{0,4}(?:>>>|In \[\d{1,5}\]:|\S{0,60}[$#] )")
 _ANSWER = re.compile(r"[\s:=>-]{0,6}(?:Out\[\d{1,5}\]:\s{0,2})?['\"]?(\d{1,2}\.\d{1,3}[\w.+]{0,30})['\"]?,?")
 _PYTHON_BANNER = re.compile(r"^\s{0,4}Python (\d\.\d{1,2}\.\d{1,2}(?:(?:rc|a|b)\d{1,2})?)\b")
 _OS_RELEASE = re.compile(r"PRETTY_NAME=\"?([^\"\n]{3,80})")
@@ -111,13 +120,23 @@ def _echo(lines: Sequence[str], index: int, draft: Draft) -> None:
 
 def _availability(lines: Sequence[str], index: int, draft: Draft) -> None:
     rest = lines[index].split("is_available()", 1)[1]
-    same = re.match(r"[)\s:=>\"'-]{0,12}(True|False)\b", rest)
+    same = re.match(r"[)\s:=>\"'`-]{0,12}(True|False)\b", rest)
     answer = same[1] if same else ""
-    if not answer and _REPL.search(lines[index]) and index + 1 < len(lines):
-        following = lines[index + 1].strip().split("]: ")[-1]
-        answer = following if following in ("True", "False") else ""
+    if not answer and _REPL.search(lines[index]):
+        answer = _later_answer(lines[index + 1 : index + 9])
     if answer:
         draft.put(draft.torch, cuda_available=answer == "True")
+
+
+def _later_answer(following: Sequence[str]) -> str:
+    """The answer below a question; warnings, blank lines and the rest of a script may stand in between."""
+    for line in following:
+        match = _YES_NO.fullmatch(line.strip())
+        if match:
+            return match[1]
+        if _PROMPT.match(line):
+            break
+    return ""
 
 
 def _torch_version(lines: Sequence[str], index: int, draft: Draft) -> None:
@@ -141,9 +160,15 @@ def _torch_version(lines: Sequence[str], index: int, draft: Draft) -> None:
 
 def _path(line: str, draft: Draft) -> None:
     site = _SITE.search(line)
+    if "conda" in line:
+        environment = _CONDA_ENVIRONMENT.search(line)
+        if environment:
+            draft.put(draft.python, kind="conda", prefix=environment[0])
     if site:
-        draft.put(draft.python, version=site[2])
-    elif _WINDOWS_PATH.search(line):
+        draft.put(draft.python, version=site[1])
+        if _MAC_HOME.search(line):
+            draft.put(draft.platform, system="Darwin")
+    elif ("ython" in line or "site-packages" in line) and _WINDOWS_PATH.search(line):
         draft.put(draft.platform, system="Windows")
         version = re.search(r"[Pp]ython(3)(\d{1,2})\\", line)
         if version:
@@ -170,9 +195,10 @@ def _user_site(lines: Sequence[str], draft: Draft) -> None:
         site = _SITE.search(line)
         if site is None and "AppData\\Roaming\\Python" not in line:
             continue
-        if site is None or site[1].endswith("/.local"):
+        prefix = line[max(0, site.start() - 200) : site.start()].split('"')[-1] if site else ""
+        if site is None or prefix.endswith("/.local"):
             homes = homes or index + 1
-        elif re.search(r"envs?/|venv|conda", site[1]):
+        elif re.search(r"envs?/|venv|conda", prefix):
             others = others or index + 1
     if homes and others:
         text = " ".join(lines[homes - 1].split())[:300]

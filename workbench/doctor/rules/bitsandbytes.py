@@ -23,6 +23,7 @@ from workbench.doctor.versions import at_least, older, release_of
 
 BNB = ISSUES + "bitsandbytes-foundation/bitsandbytes/"
 QUANTIZED = ("chat", "vram")
+_NOT_LOADED = "bitsandbytes does not load its GPU library"
 _MISSING_LIBRARY = ("bnb-binary-not-found", "bnb-version-mismatch", "bnb-library-not-found")
 
 
@@ -52,7 +53,7 @@ def missing(facts: Facts) -> Result:
             "error" if error else "warning",
             "bitsandbytes is not installed: no 4-bit or 8-bit loading",
             "int8, NF4 and FP4 are done by bitsandbytes; full-precision models load without it.",
-            {**evidence(python=facts.python.executable), **seen(error)},
+            {**evidence(interpreter=facts.python.executable), **seen(error)},
             (*fixes.preparation(facts), fixes.install(facts, "bitsandbytes")),
             BNB,
             affects=QUANTIZED,
@@ -86,7 +87,7 @@ def legacy_loader(facts: Facts) -> Result:
     """bitsandbytes before 0.43, which searches libcudart by guessing and knows no Windows."""
     error = facts.error("bnb-legacy-loader")
     version = facts.bitsandbytes.version
-    windows = facts.platform.system == "Windows" or (error is not None and "WindowsPath" in error.text)
+    windows = fixes.on_windows(facts) or (error is not None and "WindowsPath" in error.text)
     old_on_windows = windows and older(version, "0.43.0")
     if error is None and not old_on_windows:
         return None if version is None else PASSED
@@ -98,9 +99,15 @@ def legacy_loader(facts: Facts) -> Result:
             "error",
             "bitsandbytes is too old" + (" for Windows" if windows else ": its loader guesses where CUDA is"),
             "Up to 0.42 it searches the file system for libcudart and has no Windows library; from 0.43 on it takes "
-            "the CUDA "
-            "that torch brings.",
-            {**evidence(bitsandbytes=version, system=facts.platform.system), **seen(error)},
+            "the CUDA that torch brings.",
+            {
+                **evidence(
+                    bitsandbytes=version,
+                    system=facts.platform.system,
+                    wanted=_wanted_cuda(facts.error("bnb-library-not-found")),
+                ),
+                **seen(error),
+            },
             (_upgrade(facts),),
             BNB + "issues/741",
             affects=QUANTIZED,
@@ -111,7 +118,7 @@ def legacy_loader(facts: Facts) -> Result:
 
 def source_not_compiled(facts: Facts) -> Result:
     """A checkout or source build without any native library."""
-    error = facts.error("bnb-forgot-compile", "bnb-required-cpu")
+    error = facts.error("bnb-required-cpu", "bnb-forgot-compile")
     libraries = facts.bitsandbytes.libraries
     if error is None and libraries is None:
         return None
@@ -174,7 +181,7 @@ def override(facts: Facts) -> Result:
                 variable: repr(value),
                 **seen(trouble or error),
             },
-            (f"unset {variable}   # and remove it from ~/.bashrc or the service file",),
+            (fixes.unset(facts, variable, f"and remove it from {fixes.where_set(facts)}"),),
             BNB + "issues/760",
             affects=QUANTIZED,
             observed=trouble is not None or error is not None,
@@ -217,7 +224,6 @@ def no_library_for_cuda(facts: Facts) -> Result:
         return PASSED
     version, cuda = facts.bitsandbytes.version, facts.torch.cuda or _wanted_cuda(error)
     shipped = _shipped(facts, "cuda")
-    legacy = older(version, "0.43.0")
     newest = table("bitsandbytes")["newest"]
     numbers = release_of(cuda)
     whole_major = bool(shipped and numbers and not any(item.startswith(str(numbers[0])) for item in shipped))
@@ -242,7 +248,7 @@ def no_library_for_cuda(facts: Facts) -> Result:
                 **evidence(bitsandbytes=version, torch__cuda=cuda, ships=" ".join(shipped) if shipped else None),
                 **seen(error),
             },
-            (*fix, *(("unset BNB_CUDA_VERSION   # it is only a last resort",) if legacy else ())),
+            tuple(fix),
             BNB + "issues/631",
             affects=QUANTIZED,
             observed=error is not None or facts.bitsandbytes.works is False,
@@ -283,12 +289,21 @@ def missing_runtime_library(facts: Facts) -> Result:
             f"bitsandbytes' library needs {library}, which is not there",
             "A library made for another CUDA major than torch's was loaded, or torch came without its NVIDIA wheels.",
             {**evidence(bitsandbytes=facts.bitsandbytes.version, torch__cuda=facts.torch.cuda), **seen(error)},
-            ("unset BNB_CUDA_VERSION", _upgrade(facts), *fixes.reinstall_torch(facts)[-1:]),
+            _runtime_fix(facts),
             BNB + "issues/1518",
             affects=QUANTIZED,
             observed=True,
         )
     ]
+
+
+def _runtime_fix(facts: Facts) -> tuple[str, ...]:
+    variables = [name for name in ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION") if facts.environment.get(name)]
+    return (
+        *(fixes.unset(facts, name) for name in variables),
+        _upgrade(facts),
+        *(f"or, if it stays: {step}" for step in fixes.repair_torch(facts)[-1:]),
+    )
 
 
 def rocm(facts: Facts) -> Result:
@@ -337,26 +352,34 @@ def _rocm(facts: Facts, id: str, title: str, error: Optional[ErrorFact]) -> Find
 
 def macos(facts: Facts) -> Result:
     """macOS wheels begin with 0.49."""
-    if facts.platform.system is None or facts.bitsandbytes.version is None:
+    version, refused = facts.bitsandbytes.version, facts.error("bnb-no-device")
+    if facts.platform.system is None or (version is None and refused is None):
         return None
-    if facts.platform.system != "Darwin" or not older(facts.bitsandbytes.version, "0.49.0"):
+    if facts.platform.system != "Darwin" or at_least(version, "0.49.0"):
         return PASSED
     return [
         Finding(
             "bnb-unsupported-on-macos",
             "error",
-            f"bitsandbytes {facts.bitsandbytes.version} does not run on macOS",
+            f"bitsandbytes {version} does not run on macOS" if version else "This bitsandbytes does not run on macOS",
             "Wheels for Apple silicon exist from 0.49 on; older ones carry Linux libraries only.",
             {
                 **evidence(bitsandbytes=facts.bitsandbytes.version, os=facts.platform.os),
-                **seen(facts.error("bnb-no-gpu-support")),
+                **seen(refused or facts.error("bnb-no-gpu-support")),
             },
-            (fixes.install(facts, "bitsandbytes>=0.49"), "or use MLX or llama.cpp for quantized models on a Mac"),
+            (
+                _upgrade_both(facts) if refused else fixes.install(facts, "bitsandbytes>=0.49"),
+                "or use MLX or llama.cpp for quantized models on a Mac",
+            ),
             BNB + "pull/1818",
             affects=QUANTIZED,
-            observed=facts.bitsandbytes.works is False,
+            observed=refused is not None or facts.bitsandbytes.works is False,
         )
     ]
+
+
+def _upgrade_both(facts: Facts) -> str:
+    return fixes.install(facts, "bitsandbytes>=0.49", "transformers>=5", "accelerate", upgrade=True)
 
 
 def int8_old_gpu(facts: Facts) -> Result:
@@ -472,12 +495,12 @@ def unusable(facts: Facts) -> Result:
         Finding(
             "bitsandbytes-unusable",
             "error",
-            "bitsandbytes does not load its GPU library"
+            ("Quantization wants a GPU, and torch sees none" if error.id == "bnb-no-device" else _NOT_LOADED)
             if error
             else f"bitsandbytes fails: {detail or (step and step.status)}",
             (
                 "It takes the GPU library only when torch sees a GPU."
-                if no_gpu
+                if no_gpu or (error is not None and error.id == "bnb-no-device")
                 else "Its native library did not load or has no code for this device."
             )
             + newer,
@@ -490,7 +513,11 @@ def unusable(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            (f"{fixes.python_command(facts)} -m bitsandbytes   # its own diagnosis", _upgrade(facts)),
+            (
+                f'{fixes.python_command(facts)} -c "import torch; print(torch.cuda.is_available())"',
+                f"{fixes.python_command(facts)} -m bitsandbytes   # its own diagnosis",
+                *(() if no_gpu else (_upgrade(facts),)),
+            ),
             BNB + "issues/631",
             affects=QUANTIZED,
             observed=True,
@@ -499,10 +526,10 @@ def unusable(facts: Facts) -> Result:
 
 
 RULES: tuple[Rule, ...] = (
-    override,
     stale_kernel,
-    legacy_loader,
     source_not_compiled,
+    override,
+    legacy_loader,
     macos,
     rocm,
     no_library_for_cuda,

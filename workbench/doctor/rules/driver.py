@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
+from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import (
@@ -390,7 +391,7 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
                 "CUDA_VISIBLE_DEVICES": repr(value),
                 **seen(facts.error("no-cuda-gpus")),
             },
-            ("unset CUDA_VISIBLE_DEVICES   # or set it to indices from 0, before the process starts",),
+            (fixes.unset(facts, "CUDA_VISIBLE_DEVICES", "or set it to indices from 0, before the process starts"),),
             ISSUES + "KeYang8/WITT/issues/34",
             affects=ALL_GPU_BENCHES,
             observed=facts.error("no-cuda-gpus") is not None or facts.torch.cuda_available is False,
@@ -423,7 +424,14 @@ def no_cuda_gpus(facts: Facts) -> Result:
             "The driver answered, but offered no device to this process: CUDA_VISIBLE_DEVICES, a job scheduler, or a "
             "container limited to other devices.",
             {**evidence(gpus=gpu_names(facts)), **seen(error)},
-            ("echo $CUDA_VISIBLE_DEVICES; unset CUDA_VISIBLE_DEVICES", "nvidia-smi -L"),
+            (
+                *(
+                    (fixes.unset(facts, "CUDA_VISIBLE_DEVICES"),)
+                    if "CUDA_VISIBLE_DEVICES" in facts.environment
+                    else ("Look for CUDA_VISIBLE_DEVICES where the program is started, and in its code.",)
+                ),
+                "nvidia-smi -L",
+            ),
             ISSUES + "KeYang8/WITT/issues/34",
             affects=ALL_GPU_BENCHES,
             observed=True,
@@ -562,6 +570,34 @@ def wsl_libcuda(facts: Facts) -> Result:
     ]
 
 
+def libcuda_not_visible(facts: Facts) -> Result:
+    """nvidia-smi speaks to the kernel module but finds no libcuda."""
+    error = facts.error("smi-no-cuda")
+    if error is None or cuda_works(facts):
+        return PASSED
+    wsl = facts.platform.wsl
+    return [
+        Finding(
+            "libcuda-not-visible",
+            "error",
+            "nvidia-smi finds the driver, but no libcuda",
+            "The CUDA version in its banner is read from libcuda; without one no CUDA program can start. In a "
+            "container "
+            "the compute capability of the driver was not asked for; in WSL the files from Windows do not fit.",
+            {**evidence(driver=facts.driver.version, container=facts.platform.container), **seen(error)},
+            ("wsl --update   # in PowerShell, with the newest NVIDIA driver on Windows; then wsl --shutdown",)
+            if wsl
+            else (
+                "In a container: docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility …",
+                "ldconfig -p | grep libcuda   # on the machine itself; reinstall the driver when this is empty",
+            ),
+            ISSUES + "microsoft/WSL/issues/11589",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
 def wsl_error_2(facts: Facts) -> Result:
     """WSL with several GPUs runs out of pinned memory at start."""
     error = facts.error("error-2-init")
@@ -636,6 +672,7 @@ RULES: tuple[Rule, ...] = (
     cuda_compat_on_unsupported_gpu,
     driver_userspace_mismatch,
     wsl_libcuda,
+    libcuda_not_visible,
     wsl_error_2,
     kaslr_hmm_uvm,
     cuda_unknown_error,

@@ -9,7 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, cuda_major, evidence, from_message, seen
-from workbench.doctor.tables import companion, torch_release
+from workbench.doctor.tables import WHEELS, companion, companion_of, torch_release, variant_of
 from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of
 
 MODELS = ("chat", "architecture", "vram")
@@ -118,9 +118,7 @@ def flash_attn_mismatch(facts: Facts) -> Result:
             },
             (
                 fixes.uninstall(facts, "flash-attn"),
-                f"Take the wheel for torch{release or 'X.Y'}, your Python, CUDA major and ABI from "
-                "https://github.com/Dao-AILab/flash-attention/releases",
-                "or: " + fixes.install(facts, "flash-attn", options="--no-build-isolation --no-cache-dir"),
+                *_flash_attn_wheel(facts, release),
                 "or do without: attn_implementation='sdpa'",
             ),
             ISSUES + "Dao-AILab/flash-attention/issues/853",
@@ -128,6 +126,32 @@ def flash_attn_mismatch(facts: Facts) -> Result:
             observed=error is not None or failed,
         )
     ]
+
+
+def _flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
+    if fixes.on_windows(facts):
+        return ("The project makes no wheels for Windows: take one made for exactly this torch, CUDA and Python.",)
+    wanted = ", ".join(
+        filter(
+            None,
+            (
+                f"torch{torch}" if torch else "your torch",
+                f"cu{cuda_major(facts)}" if cuda_major(facts) else "your CUDA major",
+                _python_tag(facts) or "your Python",
+                "" if facts.torch.cxx11_abi is None else f"cxx11abi{str(facts.torch.cxx11_abi).upper()}",
+            ),
+        )
+    )
+    return (
+        f"Install the wheel for {wanted} from https://github.com/Dao-AILab/flash-attention/releases",
+        "or compile it (needs nvcc): "
+        + fixes.install(facts, "flash-attn", options="--no-build-isolation --no-cache-dir"),
+    )
+
+
+def _python_tag(facts: Facts) -> Optional[str]:
+    numbers = release_of(facts.python.version)
+    return f"cp{numbers[0]}{numbers[1]}" if numbers else None
 
 
 def nvidia_wheels(facts: Facts) -> Result:
@@ -159,17 +183,20 @@ def nvidia_wheels(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            (
-                "unset LD_LIBRARY_PATH   # for the Python process; torch needs none",
-                *fixes.reinstall_torch(facts)[-1:],
-            )
-            if by_path or error is not None
-            else fixes.reinstall_torch(facts)[-1:],
+            _one_cuda(facts, by_path),
             ISSUES + "pytorch/pytorch/issues/111469",
             affects=MODELS,
             observed=error is not None,
         )
     ]
+
+
+def _one_cuda(facts: Facts, by_path: bool) -> tuple[str, ...]:
+    repair = fixes.repair_torch(facts)
+    if by_path:
+        note = "or take only the directories named above out of it; torch needs none"
+        return (fixes.unset(facts, "LD_LIBRARY_PATH", note), *(f"or, if it stays: {step}" for step in repair[-1:]))
+    return repair or fixes.repair_in_words(facts)
 
 
 def _older_nvjitlink(facts: Facts) -> bool:
@@ -216,6 +243,9 @@ def numpy_abi(facts: Facts) -> Result:
 def extension_for_other_cuda(facts: Facts) -> Result:
     """An extension wants the CUDA runtime of another major than torch brings."""
     error = facts.error("cudart-missing", "vllm-symbol")
+    own_library = facts.error("torch-library-missing")
+    if error is not None and own_library is not None and own_library.line == error.line:
+        error = facts.error("vllm-symbol")
     mixed = _mixed_majors(facts)
     if error is None and not mixed:
         return PASSED
@@ -232,22 +262,31 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             "error" if error else "warning",
             f"{who} was built for CUDA {major}, torch brings CUDA {own}"
             if major and own and major != str(own)
+            else f"{who} wants {library}, which is not there"
+            if library
             else f"{who} does not fit this torch",
             "A compiled package looks for the CUDA runtime or the torch symbols that it was built with, and this "
             "environment has others.",
             {**evidence(library=library, torch__cuda=facts.torch.cuda, vllm=facts.package("vllm")), **seen(error)},
-            (
-                "In a fresh environment: uv pip install vllm --torch-backend=auto"
-                if who == "vLLM"
-                else f"Install the package's build for torch {minor_name(facts.torch.version) or ''} with CUDA "
-                f"{own or 'of torch'}.",
-                "Do not mix packages made for CUDA 12 and CUDA 13 in one environment.",
-            ),
+            _rebuilt(facts, who == "vLLM", own),
             ISSUES + "vllm-project/vllm/issues/52300",
             affects=MODELS,
             observed=error is not None,
         )
     ]
+
+
+def _rebuilt(facts: Facts, vllm: bool, cuda: Optional[int]) -> tuple[str, ...]:
+    torch = minor_name(facts.torch.version)
+    if vllm:
+        fresh = "In a fresh environment: uv pip install vllm --torch-backend=auto"
+        return (fresh, "A checkout: python use_existing_torch.py, then pip install --no-build-isolation -e .")
+    match = " and ".join(filter(None, (f"torch {torch}" if torch else "", f"CUDA {cuda}" if cuda else "")))
+    steps = [f"Install the build of that package that was made for {match}."] if match else []
+    if not match:
+        steps.append(f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__, torch.version.cuda)"')
+        steps.append("Install the build of that package that was made for exactly these two versions.")
+    return (*steps, "Do not mix packages made for CUDA 12 and CUDA 13 in one environment.")
 
 
 def _mixed_majors(facts: Facts) -> bool:
@@ -296,16 +335,22 @@ def xformers_mismatch(facts: Facts) -> Result:
             {**evidence(xformers=version, torch__version=torch, needs=wanted), **seen(error)},
             (
                 fixes.uninstall(facts, "xformers") + "   # SDPA in torch does the same work",
-                "or install the pair: "
-                + fixes.install(
-                    facts, "xformers", options="-U --index-url https://download.pytorch.org/whl/<variant of torch>"
-                ),
+                *_xformers_for_torch(facts),
             ),
             ISSUES + "facebookresearch/xformers/issues/1275",
             affects=("chat",),
             observed=error is not None,
         )
     ]
+
+
+def _xformers_for_torch(facts: Facts) -> tuple[str, ...]:
+    version = companion_of("xformers", facts.torch.version)
+    variant = variant_of(facts.torch.cuda) if facts.torch.build == "cuda" else None
+    if version is None or variant is None or not fixes.is_published(facts.torch.version):
+        return ()
+    options = f"--no-deps --index-url {WHEELS}/{variant}"
+    return ("or take the one for this torch: " + fixes.install(facts, f"xformers=={version}", options=options),)
 
 
 def nvcc_mismatch(facts: Facts) -> Result:
@@ -323,7 +368,7 @@ def nvcc_mismatch(facts: Facts) -> Result:
                 **seen(error),
             },
             (
-                f"export CUDA_HOME=/usr/local/cuda-{facts.torch.cuda or 'X.Y'}   # a toolkit of torch's version",
+                *_other_toolkit(facts),
                 "or take a prebuilt wheel of the package",
             ),
             ISSUES + "oobabooga/textgen/issues/1440",
@@ -331,6 +376,16 @@ def nvcc_mismatch(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("cuda-mismatch-build",), make)
+
+
+def _other_toolkit(facts: Facts) -> tuple[str, ...]:
+    cuda = facts.torch.cuda
+    if cuda is None:
+        return ("Install the toolkit of the CUDA that torch.version.cuda names, and point CUDA_HOME at it.",)
+    if fixes.on_windows(facts):
+        path = rf"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v{cuda}"
+        return (fixes.export(facts, "CUDA_HOME", path, "a toolkit of torch's version, once it is installed"),)
+    return (fixes.export(facts, "CUDA_HOME", f"/usr/local/cuda-{cuda}", "a toolkit of torch's version"),)
 
 
 def cuda_home_unset(facts: Facts) -> Result:
@@ -346,7 +401,7 @@ def cuda_home_unset(facts: Facts) -> Result:
             {**evidence(nvcc=facts.toolkit.nvcc), **seen(error)},
             (
                 "Prefer a prebuilt wheel of that package.",
-                f"or: conda install -c nvidia cuda-nvcc={facts.torch.cuda or 'X.Y'}; export CUDA_HOME=$CONDA_PREFIX",
+                *_toolkit(facts),
             ),
             ISSUES + "facebookresearch/votenet/issues/2",
             observed=True,
@@ -354,12 +409,25 @@ def cuda_home_unset(facts: Facts) -> Result:
     )
 
 
+def _toolkit(facts: Facts) -> tuple[str, ...]:
+    cuda = facts.torch.cuda
+    if fixes.on_windows(facts):
+        return (f"or install the CUDA toolkit {cuda or 'of torch.version.cuda'} from developer.nvidia.com",)
+    if facts.python.kind == "conda" and cuda:
+        return (f"or: conda install -y -c nvidia cuda-nvcc={cuda}", "export CUDA_HOME=$CONDA_PREFIX")
+    if cuda:
+        return (
+            f"or: sudo apt install cuda-toolkit-{cuda.replace('.', '-')}   # from NVIDIA's package repository",
+            f"export CUDA_HOME=/usr/local/cuda-{cuda}",
+        )
+    return ("or install the CUDA toolkit of the version that torch.version.cuda names, and set CUDA_HOME to it",)
+
+
 def compiler_missing(facts: Facts) -> Result:
     """Triton and torch.compile need a C compiler and Python's headers."""
     error = facts.error("python-h", "no-compiler")
     if error is None:
         return PASSED
-    minor = minor_name(facts.python.version) or "3.X"
     return [
         Finding(
             "missing-compiler-or-python-headers",
@@ -367,12 +435,23 @@ def compiler_missing(facts: Facts) -> Result:
             "Python's headers are missing" if error.id == "python-h" else "There is no C compiler",
             "Triton (torch.compile, many kernels) compiles a small C file at run time.",
             {**evidence(c_compiler=facts.platform.c_compiler, headers=facts.python.headers), **seen(error)},
-            (f"sudo apt install build-essential python{minor}-dev",),
+            _compiler_fix(facts),
             ISSUES + "sgl-project/sglang/pull/18644",
             affects=("chat",),
             observed=True,
         )
     ]
+
+
+def _compiler_fix(facts: Facts) -> tuple[str, ...]:
+    minor = minor_name(facts.python.version)
+    if fixes.on_windows(facts):
+        return ("Install the Visual Studio Build Tools with the C++ workload.",)
+    if facts.python.kind == "conda":
+        return ("conda install -y -c conda-forge gxx_linux-64",)
+    if re.search(r"red hat|rhel|centos|rocky|alma|fedora", (facts.platform.os or "").lower()):
+        return (f"sudo dnf install gcc gcc-c++ python{minor or '3'}-devel",)
+    return (f"sudo apt install build-essential python{minor or '3'}-dev",)
 
 
 def triton_cannot_link(facts: Facts) -> Result:
@@ -434,6 +513,109 @@ def triton_missing(facts: Facts) -> Result:
     ]
 
 
+def ptxas_too_old(facts: Facts) -> Result:
+    """The assembler that Triton calls does not know the GPU or the PTX that Triton writes."""
+
+    def make(error: ErrorFact) -> Finding:
+        target, wanted = error.values.get("target"), error.values.get("wanted")
+        ptxas = error.values.get("ptxas")
+        own = bool(ptxas and "triton" in ptxas) or bool(target)
+        return Finding(
+            "triton-ptxas-too-old",
+            "error",
+            f"Triton's ptxas does not know this GPU ({target})" if target else "The ptxas that Triton calls is too old",
+            (
+                "Triton brings an assembler of its own; a GPU that came later needs the one of a newer CUDA toolkit."
+                if own
+                else f"Triton writes PTX {wanted or 'of a newer version'}, and the assembler on this box reads up to "
+                f"{error.values.get('known') or 'an older one'}: it comes from an older CUDA toolkit."
+            ),
+            {**evidence(triton=_triton(facts), torch__version=facts.torch.version, ptxas=ptxas), **seen(error)},
+            _ptxas_fix(facts, own),
+            ISSUES + "triton-lang/triton/issues/8539",
+            affects=("chat",),
+            observed=True,
+        )
+
+    return from_message(facts, ("ptxas-too-old",), make)
+
+
+def _triton(facts: Facts) -> Optional[str]:
+    return facts.package("triton") or facts.package("pytorch-triton") or facts.package("triton-windows")
+
+
+def _ptxas_fix(facts: Facts, own: bool) -> tuple[str, ...]:
+    if fixes.on_windows(facts):
+        path = r"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v13.0\bin\ptxas.exe"
+        return ("Install a newer CUDA toolkit.", fixes.export(facts, "TRITON_PTXAS_PATH", path, "where that one is"))
+    if own:
+        note = "of a toolkit that knows the GPU: CUDA 12.8 for sm_120, 13.0 for sm_110 and sm_121"
+        return (fixes.export(facts, "TRITON_PTXAS_PATH", "/usr/local/cuda/bin/ptxas", note),)
+    return (fixes.unset(facts, "TRITON_PTXAS_PATH", "Triton then takes its own"), "or install a newer CUDA toolkit")
+
+
+def ptx_too_new(facts: Facts) -> Result:
+    """Code left as PTX by a toolkit that is newer than the driver."""
+    return from_message(
+        facts,
+        ("ptx-toolchain",),
+        lambda error: Finding(
+            "ptx-newer-than-driver",
+            "error",
+            "A kernel was compiled with a newer CUDA than the driver knows",
+            "PTX is translated by the driver, and it reads only what toolkits up to its own CUDA version wrote; "
+            "finished code for the GPU would run.",
+            {
+                **evidence(
+                    driver=facts.driver.version,
+                    driver__cuda=facts.driver.cuda,
+                    nvcc=facts.toolkit.nvcc,
+                    torch__cuda=facts.torch.cuda,
+                ),
+                **seen(error),
+            },
+            (
+                "Update the NVIDIA driver to one for the CUDA that the package was compiled with.",
+                "or compile the package with a toolkit no newer than "
+                + (f"CUDA {facts.driver.cuda}" if facts.driver.cuda else "the CUDA version that nvidia-smi prints"),
+            ),
+            "https://docs.nvidia.com/deploy/cuda-compatibility/",
+            observed=True,
+        ),
+    )
+
+
+def vllm_finds_no_device(facts: Facts) -> Result:
+    """vLLM runs on no platform that it knows."""
+
+    def make(error: ErrorFact) -> Finding:
+        windows = fixes.on_windows(facts)
+        return Finding(
+            "vllm-unsupported-on-windows" if windows else "vllm-no-device",
+            "error",
+            "vLLM does not run on Windows" if windows else "vLLM finds no device that it can use",
+            "There are no wheels for Windows, and a checkout builds without its kernels."
+            if windows
+            else "Its CUDA wheel wants a GPU that torch sees and libcuda; for a machine without one there is another "
+            "build.",
+            {
+                **evidence(vllm=facts.package("vllm"), torch__version=facts.torch.version, os=facts.platform.os),
+                **seen(error),
+            },
+            ("wsl --install   # then install vLLM inside the Linux system",)
+            if windows
+            else (
+                f'{fixes.python_command(facts)} -c "import torch; print(torch.cuda.device_count())"',
+                "nvidia-smi",
+            ),
+            "https://docs.vllm.ai/en/latest/getting_started/installation/",
+            affects=("chat",),
+            observed=True,
+        )
+
+    return from_message(facts, ("vllm-no-device",), make)
+
+
 RULES: tuple[Rule, ...] = (
     nvidia_wheels,
     numpy_abi,
@@ -447,4 +629,7 @@ RULES: tuple[Rule, ...] = (
     compiler_missing,
     triton_cannot_link,
     triton_missing,
+    ptxas_too_old,
+    ptx_too_new,
+    vllm_finds_no_device,
 )

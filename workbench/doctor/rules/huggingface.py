@@ -29,7 +29,7 @@ def transformers_missing(facts: Facts) -> Result:
             "transformers is not installed: no model can be loaded",
             "Architectures and weights are built by transformers; GGUF headers and tokenizer files are read without "
             "it.",
-            evidence(python=facts.python.executable),
+            evidence(interpreter=facts.python.executable),
             (*fixes.preparation(facts), fixes.install(facts, "transformers", "accelerate")),
             "https://huggingface.co/docs/transformers/installation",
             affects=MODELS,
@@ -157,12 +157,15 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
         return None
     if error is None and met is not False and import_error is None:
         return PASSED
-    if error is None and met and import_error:
+    importer = import_error.values.get("importer", "transformers") if import_error else "transformers"
+    if error is None and import_error and (met or (met is None and importer != "transformers")):
         return [_import_error(facts, package, import_error)]
     if specifier:
         fix = [fixes.install(facts, f"{package}{specifier}")]
         if older(version, "5.0") or version is None:
             fix.append("or: " + fixes.install(facts, "transformers", upgrade=True))
+    elif import_error and _bound(package, import_error.values.get("name")):
+        fix = list(_import_fix(facts, package, "transformers", import_error))
     else:
         fix = [fixes.install(facts, "transformers", package, upgrade=True)]
     return [
@@ -188,8 +191,7 @@ def library_import(facts: Facts) -> Result:
     error = facts.error("library-import")
     if error is None:
         return None
-    package = error.values["package"]
-    return [_import_error(facts, package, error)]
+    return [_import_error(facts, error.values.get("package") or error.values["package2"], error)]
 
 
 def unknown_error(facts: Facts) -> Result:
@@ -222,23 +224,59 @@ _IMPORT_ERRORS = {
 
 
 def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
+    importer = error.values.get("importer", "").replace("_", "-").lower()
+    importer = "" if importer == package else importer
+    name = error.values.get("name") or error.values.get("module")
     return Finding(
         _IMPORT_ERRORS[package],
         "error",
-        f"Something imports from {package} what this version does not have",
-        "A package beside transformers was written for another version.",
+        f"{importer or 'Something'} imports from {package} what this version does not have",
+        f"{importer or 'A package beside it'} was written for another version of {package}: newer, when the name came "
+        "later; older, when it is gone.",
         {
-            **evidence(**{package.replace("-", "_"): facts.package(package)}, name=error.values.get("name")),
+            **evidence(**{package.replace("-", "_"): facts.package(package)}, name=name, importer=importer),
             **seen(error),
         },
-        (
-            "Upgrade the package that the traceback ends in; "
-            + fixes.install(facts, *dict.fromkeys((package, "transformers", "peft", "accelerate")), upgrade=True),
-        ),
+        _import_fix(facts, package, importer, error),
         ISSUES + "huggingface/transformers/pull/41973",
         affects=MODELS,
         observed=True,
     )
+
+
+def _import_fix(facts: Facts, package: str, importer: str, error: ErrorFact) -> tuple[str, ...]:
+    bound = _bound(package, error.values.get("name"))
+    if bound:
+        upgrade = fixes.install(facts, importer, upgrade=True) if importer in _UPGRADABLE else ""
+        removed = bound.startswith("<")
+        return tuple(
+            filter(
+                None,
+                (
+                    upgrade if removed else "",
+                    ("or, to keep the rest as it is: " if removed and upgrade else "")
+                    + fixes.install(facts, f"{package}{bound}"),
+                ),
+            )
+        )
+    if importer in _UPGRADABLE:
+        return (fixes.install(facts, importer, package, upgrade=True),)
+    names = dict.fromkeys((package, *(name for name in ("transformers", "peft", "accelerate") if facts.package(name))))
+    return (
+        "Upgrade the package that the traceback comes from, and this with it: "
+        + fixes.install(facts, *names, upgrade=True),
+    )
+
+
+_UPGRADABLE = frozenset(("transformers", "accelerate", "peft", "trl", "diffusers", "sentence-transformers", "datasets"))
+
+
+def _bound(package: str, name: Optional[str]) -> Optional[str]:
+    """The versions of a package that have a name, such as ``<0.26``; None when it is not in the table."""
+    for row in table("transformers")["name"]:
+        if row["package"] == package and row["name"] == name:
+            return str(row["versions"])
+    return None
 
 
 def other_pin(facts: Facts) -> Result:
@@ -264,7 +302,7 @@ def other_pin(facts: Facts) -> Result:
 
 def accelerate(facts: Facts) -> Result:
     """accelerate is missing or too old."""
-    error = facts.error("accelerate-required")
+    error = facts.error("accelerate-required", "accelerate-name")
     version, found = facts.package("transformers"), facts.package("accelerate")
     row = transformers_release(version)
     too_old = bool(row and found and older(found, row["accelerate"]))
@@ -273,11 +311,12 @@ def accelerate(facts: Facts) -> Result:
         return None if found is None else PASSED
     if error is None and absent and (facts.origin != "live" or facts.lacks("transformers")):
         return PASSED
-    if error is not None and found and not too_old and older(version, "4.43"):
+    named = error is not None and error.id == "accelerate-name"
+    if error is not None and found and not too_old and not named and older(version, "4.43"):
         return [_accelerate_red_herring(facts, error)]
-    if error is not None and found and not too_old:
+    if error is not None and found and not too_old and not named:
         return [_restart(facts, error)]
-    minimum = row["accelerate"] if row else None
+    minimum = row["accelerate"] if row and not (named and found and not too_old) else None
     return [
         Finding(
             "accelerate-missing",
@@ -303,7 +342,7 @@ def _accelerate_red_herring(facts: Facts, error: ErrorFact) -> Finding:
         "transformers asks for accelerate, but means that CUDA is missing",
         "Before 4.43 the message 'requires Accelerate' also came when torch saw no GPU; accelerate is installed here.",
         {**evidence(accelerate=facts.package("accelerate"), transformers=facts.package("transformers")), **seen(error)},
-        (f"{fixes.python_command(facts)} -c 'import torch; print(torch.cuda.is_available())'",),
+        (f'{fixes.python_command(facts)} -c "import torch; print(torch.cuda.is_available())"',),
         ISSUES + "huggingface/transformers/issues/24539",
         affects=("chat", "vram"),
         observed=True,
@@ -402,7 +441,12 @@ def disk_full(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            ("export HF_HOME=/a/big/disk/hf   # and TMPDIR for pip", "hf cache prune", "df -h; df -i"),
+            (
+                fixes.export(facts, "HF_HOME", r"D:\hf", "any disk with room; pip uses TEMP"),
+                "hf cache prune",
+            )
+            if fixes.on_windows(facts)
+            else ("export HF_HOME=/a/big/disk/hf   # and TMPDIR for pip", "hf cache prune", "df -h; df -i"),
             ISSUES + "huggingface/huggingface_hub/issues/2742",
             affects=("chat",),
             observed=True,
@@ -428,7 +472,9 @@ def cache_unwritable(facts: Facts) -> Result:
             "cannot be written",
             "Often a run with sudo or a container left files of root there, or the home directory is read-only.",
             {**evidence(path=path, owner=locked[0].owner if locked else None), **seen(error)},
-            ("sudo chown -R $(id -u):$(id -g) ~/.cache/huggingface", "or: export HF_HOME=/somewhere/writable/hf"),
+            (fixes.export(facts, "HF_HOME", r"$HOME\hf", "a folder that you may write to"),)
+            if fixes.on_windows(facts)
+            else ("sudo chown -R $(id -u):$(id -g) ~/.cache/huggingface", "or: export HF_HOME=/somewhere/writable/hf"),
             ISSUES + "huggingface/transformers/issues/13472",
             affects=("chat",),
             observed=True,
@@ -443,7 +489,7 @@ def offline(facts: Facts) -> Result:
     if error is None and not names:
         return PASSED
     mirror = facts.environment.get("HF_ENDPOINT")
-    fix = tuple(f"unset {name}" for name in names) or ("Check the proxy: echo $HTTPS_PROXY",)
+    fix = tuple(fixes.unset(facts, name) for name in names) or ("Check the network, and the proxy in HTTPS_PROXY.",)
     return [
         Finding(
             "hf-offline",
@@ -455,7 +501,7 @@ def offline(facts: Facts) -> Result:
             {**{name: facts.environment[name] for name in names}, **evidence(HF_ENDPOINT=mirror), **seen(error)},
             (
                 *fix,
-                *(("unset HF_ENDPOINT",) if mirror and error else ()),
+                *((fixes.unset(facts, "HF_ENDPOINT"),) if mirror and error else ()),
                 "or fetch it on a machine with network: hf download <model>",
             ),
             ISSUES + "huggingface/huggingface_hub/issues/4487",

@@ -58,7 +58,7 @@ def torch_missing(facts: Facts) -> Result:
             "error",
             "torch is not installed in this environment",
             "Without torch no model can be loaded, traced or measured; counting tokens and estimating still work.",
-            {**evidence(python=facts.python.executable or facts.python.version), **seen(error)},
+            {**evidence(interpreter=facts.python.executable), **seen(error)},
             (*fixes.preparation(facts), fixes.install(facts, "torch", options=options) + note),
             "https://pytorch.org/get-started/locally/",
             affects=EVERYTHING,
@@ -70,15 +70,13 @@ def torch_missing(facts: Facts) -> Result:
 def torch_import_broken(facts: Facts) -> Result:
     """torch is there but cannot be imported; the generic case."""
     step = facts.probe("torch")
-    dll = facts.error("torch-import-dll")
-    if step is None and dll is None:
+    error = facts.error("torch-import-dll", "torch-library-missing", "torch-library-symbol")
+    if step is None and error is None:
         return None
-    if dll is None and (step is None or step.status in ("passed", "skipped")):
+    if error is None and (step is None or step.status in ("passed", "skipped")):
         return PASSED
-    how = _how(step.status, step.signal, step.detail) if step else "a DLL cannot be loaded"
-    fix = fixes.reinstall_torch(facts)
-    if dll is not None:
-        fix = ("Install the Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe", *fix)
+    how = _how(step.status, step.signal, step.detail) if step else _what_fails(error)
+    fix = _import_fix(facts, error)
     return [
         Finding(
             "torch-import-broken",
@@ -92,10 +90,49 @@ def torch_import_broken(facts: Facts) -> Result:
                     exit_code=step.exit_code if step else None,
                     stderr=_tail(step.stderr) if step else None,
                 ),
-                **seen(dll),
+                **seen(error),
             },
             fix,
             "https://pytorch.org/get-started/locally/",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def _what_fails(error: Optional[ErrorFact]) -> str:
+    values = error.values if error else {}
+    if values.get("library"):
+        return f"{values['library']} is not found"
+    return f"undefined symbol {values['symbol'][:60]}" if values.get("symbol") else "a DLL cannot be loaded"
+
+
+def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    repair = fixes.repair_torch(facts)
+    if error is None:
+        return repair or fixes.reinstall_torch(facts)
+    if error.id == "torch-import-dll":
+        return (
+            "Install the Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
+            *(f"or, if it stays: {step}" for step in repair[-1:]),
+        )
+    return repair or fixes.repair_in_words(facts)
+
+
+def mkl_too_new(facts: Facts) -> Result:
+    """A symbol that MKL 2024.1 took away from torch builds made before."""
+    error = facts.error("torch-library-symbol")
+    if error is None or error.values.get("symbol") != "iJIT_NotifyEvent":
+        return PASSED
+    return [
+        Finding(
+            "mkl-too-new-for-torch",
+            "error",
+            "This torch was built for an older MKL than the one installed",
+            "MKL 2024.1 no longer has iJIT_NotifyEvent, which conda builds of torch up to 2.2 look for.",
+            {**evidence(torch__version=facts.torch.version, mkl=facts.package("mkl")), **seen(error)},
+            ("conda install -y 'mkl<2024.1' 'intel-openmp<2024.1'",),
+            ISSUES + "pytorch/pytorch/issues/123097",
             affects=EVERYTHING,
             observed=True,
         )
@@ -118,20 +155,32 @@ def _tail(text: str) -> Optional[str]:
 
 def torch_cpu_only(facts: Facts) -> Result:
     """A CPU build of torch in a machine with an NVIDIA GPU."""
-    error = facts.error("torch-not-compiled-with-cuda")
+    error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
     build = facts.torch.build
     if error is None and build is None:
         return None
     if (build is not None and build != "cpu") or cuda_works(facts):
         return PASSED
+    if build is None and error is not None and error.id != "torch-not-compiled-with-cuda":
+        return None
     has_gpu = facts.has_nvidia()
     if error is None and not has_gpu:
         return None if has_gpu is None else PASSED
     return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
 
 
+def _wants_cuda(facts: Facts) -> Optional[ErrorFact]:
+    """A message that only somebody gets who wants to use an NVIDIA GPU; none where there cannot be one."""
+    if facts.platform.system == "Darwin":
+        return None
+    built = facts.error("xformers-extensions")
+    if built is not None and "+cu" in built.values.get("built", ""):
+        return built
+    return facts.error("vllm-no-device", "bnb-no-device")
+
+
 def _cpu_only(facts: Facts) -> Finding:
-    error = facts.error("torch-not-compiled-with-cuda")
+    error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
     windows = facts.platform.system == "Windows"
     tail = " On Windows plain 'pip install torch' always gives it." if windows else ""
     return Finding(
@@ -431,13 +480,15 @@ def glibc_too_old(facts: Facts) -> Result:
     """The system's glibc is older than what the wheels need."""
     error = facts.error("glibc")
     version = facts.platform.libc_version if facts.platform.libc == "glibc" else None
+    # platform.libc_ver() reads the interpreter's own file: a Python built on an old system says 2.2.5 or 2.9 anywhere.
+    # No wheel of torch was ever made for a glibc below 2.17, so beside a torch that is there such a number is none.
+    if older(version, "2.17") and facts.torch.installed:
+        version = None
     if error is None and version is None:
         return None
-    old_for_any = older(version, "2.17")
     release = torch_release(facts.torch.version)
-    broken = facts.torch.import_error is not None or facts.error("pip-no-torch") is not None
-    too_old = old_for_any or bool(broken and version and older(version, release.glibc if release else "2.28"))
-    if error is None and not too_old:
+    failed = facts.torch.import_error is not None or facts.error("pip-no-torch") is not None
+    if error is None and not (failed and older(version, release.glibc if release else "2.28")):
         return PASSED
     return [
         Finding(
@@ -450,13 +501,23 @@ def glibc_too_old(facts: Facts) -> Result:
             {**evidence(glibc=version, torch__version=facts.torch.version), **seen(error)},
             (
                 "Use a newer system, or a container: docker run --gpus all -it ubuntu:24.04",
-                fixes.install(facts, "torch==2.6.0") + "   # the last torch for glibc 2.17",
+                *(
+                    (fixes.install(facts, "torch==2.6.0") + "   # the last for glibc 2.17",)
+                    if _takes_2_6(facts)
+                    else ()
+                ),
             ),
             ISSUES + "pytorch/pytorch/issues/156215",
             affects=EVERYTHING,
             observed=error is not None,
         )
     ]
+
+
+def _takes_2_6(facts: Facts) -> bool:
+    release = torch_release("2.6")
+    old = facts.platform.libc == "glibc" and older(facts.platform.libc_version, "2.17")
+    return not old and release is not None and fixes.python_fits(facts.python.version, release) is not False
 
 
 def wrong_vendor(facts: Facts) -> Result:
@@ -577,7 +638,7 @@ def duplicate_torch(facts: Facts) -> Result:
     copies = installs if len(installs) > 1 else list(listed)
     mixed = facts.error("user-site-mixed")
     if len(copies) < 2 and mixed is not None:
-        return [_user_site_mixed(mixed)]
+        return [_user_site_mixed(facts, mixed)]
     if len(copies) < 2:
         return None if facts.torch.installs is None and not facts.duplicates else PASSED
     versions = {(item.version or "").split("+")[0] for item in copies}
@@ -595,12 +656,11 @@ def duplicate_torch(facts: Facts) -> Result:
             {f"copy {number}": f"{item.version} in {item.path}" for number, item in enumerate(copies, 1)},
             (
                 *(
-                    ("export PYTHONNOUSERSITE=1   # ignore the copy in the home directory",)
-                    if user or facts.origin != "live"
+                    (fixes.export(facts, "PYTHONNOUSERSITE", "1", "ignore the copy in the home directory"),)
+                    if user
                     else ()
                 ),
-                fixes.uninstall(facts, "torch") + "   # repeat until it says that none is left",
-                *fixes.reinstall_torch(facts)[-1:],
+                *_one_copy(facts),
             ),
             ISSUES + "huggingface/transformers/issues/29022",
             affects=EVERYTHING,
@@ -609,14 +669,25 @@ def duplicate_torch(facts: Facts) -> Result:
     ]
 
 
-def _user_site_mixed(error: ErrorFact) -> Finding:
+def _one_copy(facts: Facts) -> tuple[str, ...]:
+    *before, last = fixes.reinstall_torch(facts)
+    return (
+        *(f"{step}   # repeat until none is left" if "pip uninstall " in step else step for step in before),
+        last,
+    )
+
+
+def _user_site_mixed(facts: Facts, error: ErrorFact) -> Finding:
     return Finding(
         "duplicate-torch-installs",
         "warning",
         "Packages from the home directory mix into this environment",
         "The traceback runs through both; what pip put into the home directory hides what the environment has.",
         seen(error),
-        ("export PYTHONNOUSERSITE=1   # then try again", "python -m pip list --user   # what to remove there"),
+        (
+            fixes.export(facts, "PYTHONNOUSERSITE", "1", "then try again"),
+            "python -m pip list --user   # what to remove there",
+        ),
         ISSUES + "huggingface/transformers/issues/29022",
         affects=EVERYTHING,
         observed=True,
@@ -647,7 +718,7 @@ def cuda_init_failed(facts: Facts) -> Result:
                 error=facts.torch.cuda_error,
                 stderr=_tail(step.stderr) if step else None,
             ),
-            ("nvidia-smi", f"{fixes.python_command(facts)} -c 'import torch; torch.cuda.init()'   # the full error"),
+            ("nvidia-smi", f'{fixes.python_command(facts)} -c "import torch; torch.cuda.init()"   # the full error'),
             "https://docs.nvidia.com/deploy/cuda-compatibility/",
             affects=ALL_GPU_BENCHES,
             observed=True,
@@ -732,6 +803,7 @@ RULES: tuple[Rule, ...] = (
     wheel_lacks_gpu_arch,
     rocm_no_device,
     rocm_gfx_unsupported,
+    mkl_too_new,
     torch_import_broken,
     cuda_init_failed,
     no_kernel_image,
