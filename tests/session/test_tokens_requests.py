@@ -143,6 +143,8 @@ async def test_two_splits_are_marked_where_they_differ(session_opener: Opener, b
     assert not reply.first[-1]["same"]
     assert not reply.second[-1]["same"]
     assert reply.comparison["only_second"]
+    long = await client.ask(protocol.CompareSplits("a " * 15_000, byte_model, byte_model), protocol.SplitsCompared)
+    assert long.comparison["characters"] == 20_000
 
 
 async def test_a_conversation_is_rendered_and_examined(session_opener: Opener, byte_model: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.stubs import scripted_architecture
 from workbench.session import protocol
 
 MIB, GIB = 2**20, 2**30
@@ -193,79 +194,6 @@ MODELS: list[dict[str, Any]] = [
     },
 ]  # fmt: skip
 
-HIDDEN, LAYERS = 576, 30
-
-
-def _leaf(name: str, *shape: int) -> dict[str, Any]:
-    count = 1
-    for size in shape:
-        count *= size
-    node = {"name": name, "class_name": "", "parameters": count, "bytes": 2 * count, "repeat": 1, "children": []}
-    return node | {"shape": list(shape), "dtype": "bfloat16"}
-
-
-def _module(name: str, class_name: str, children: list[dict[str, Any]], repeat: int = 1) -> dict[str, Any]:
-    count = repeat * sum(child["parameters"] for child in children)
-    node = {"name": name, "class_name": class_name, "parameters": count, "bytes": 2 * count, "repeat": repeat}
-    return node | {"children": children, "shape": None, "dtype": None}
-
-
-def _linear(name: str, out: int, into: int) -> dict[str, Any]:
-    return _module(name, "Linear", [_leaf("weight", out, into)])
-
-
-def _norm(name: str) -> dict[str, Any]:
-    return _module(name, "LlamaRMSNorm", [_leaf("weight", HIDDEN)])
-
-
-LAYER = [
-    _module(
-        "self_attn",
-        "LlamaAttention",
-        [
-            _linear("q_proj", 576, HIDDEN),
-            _linear("k_proj", 192, HIDDEN),
-            _linear("v_proj", 192, HIDDEN),
-            _linear("o_proj", HIDDEN, 576),
-        ],
-    ),
-    _module(
-        "mlp",
-        "LlamaMLP",
-        [_linear("gate_proj", 1536, HIDDEN), _linear("up_proj", 1536, HIDDEN), _linear("down_proj", HIDDEN, 1536)],
-    ),
-    _norm("input_layernorm"),
-    _norm("post_attention_layernorm"),
-]
-TREE = _module(
-    "",
-    "LlamaForCausalLM",
-    [
-        _module(
-            "model",
-            "LlamaModel",
-            [
-                _module("embed_tokens", "Embedding", [_leaf("weight", 49152, HIDDEN)]),
-                _module("layers", "ModuleList", [_module("0-29", "LlamaDecoderLayer", LAYER, LAYERS)]),
-                _norm("norm"),
-            ],
-        ),
-        _module("lm_head", "Linear", []),
-    ],
-)
-
-INSPECTION: dict[str, Any] = {
-    "model": "smollm2-135m-instruct",
-    "architecture": "LlamaForCausalLM",
-    "parameters": {"total": 134515008, "active": 134515008},
-    "facts": {
-        "num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
-        "attention_kind": "GQA", "sliding_window": None, "position": "RoPE 100k", "norm": "RMSNorm",
-        "activation": "SwiGLU", "tied_embeddings": True, "vocab_size": 49152, "context_length": 8192, "experts": None,
-    },
-    "tree": TREE,
-}  # fmt: skip
-
 CONVERSATION: dict[str, Any] = {
     "id": "c1",
     "title": "Capital of France",
@@ -425,7 +353,7 @@ def splits_reply(request: protocol.CompareSplits) -> list[protocol.Message]:
     second = [*first[:-1], last | {"end": middle, "text": last["text"][:2]}]
     second.append(last | {"start": middle, "text": last["text"][2:]})
     comparison = {"first_tokens": len(first), "second_tokens": len(second), "same_share": 0.75}
-    comparison |= {"only_first": [], "only_second": [middle]}
+    comparison |= {"only_first": [], "only_second": [middle], "characters": min(len(request.text), 20_000)}
     return [protocol.SplitsCompared(comparison, [*first[:-1], last], second)]
 
 
@@ -511,10 +439,7 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     protocol.CompareAutoTokenizer: lambda request: [protocol.AutoTokenizerCompared(False, "", {})],
     protocol.MeasureDataset: measure_reply,
     protocol.RecountTokens: recount_reply,
-    protocol.InspectModel: lambda request: [
-        protocol.JobProgressed("skeleton", 1, 2, "steps"),
-        protocol.ModelInspected(INSPECTION | {"model": request.model}),
-    ],
+    **scripted_architecture.scripts(MODEL),
     protocol.EstimateMemory: estimate_reply,
     protocol.LoadModel: lambda request: [
         protocol.JobProgressed("weights", 120, 273, "tensors"),

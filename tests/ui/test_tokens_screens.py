@@ -75,6 +75,20 @@ async def test_two_tokenizers_side_by_side(session: ScriptedSession, make_app: M
         await wait_until(pilot, lambda: "characters 7–13" in screen_text(app))
 
 
+async def test_what_is_left_out_is_said(session: ScriptedSession, make_app: MakeApp) -> None:
+    token = {"id": 1, "spelling": "a", "text": "a", "bytes": 1, "special": False, "whole": True, "rank": 0.1}
+    session.script(
+        protocol.SearchVocabulary, lambda request: [protocol.VocabularySearched([token] * 500, 49152, more=True)]
+    )
+    app = make_app(session, bench="tokens", model=MODEL, settings=TWO)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await typed(app, pilot, "one two " * 3000)
+        await pilot.press("c")
+        await wait_until(pilot, lambda: "first 20,000 of 24,000 characters" in screen_text(app))
+        await pilot.press("escape", "slash")
+        await wait_until(pilot, lambda: "the first 500 of those found, among 49,152 tokens" in screen_text(app))
+
+
 async def test_a_conversation_through_the_template(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, bench="tokens", model=MODEL)
     async with app.run_test(size=(80, 24)) as pilot:

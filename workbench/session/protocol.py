@@ -506,6 +506,8 @@ class VocabularySearched(Reply):
     size: int
     scripts: dict[str, int] = field(default_factory=dict)
     """Tokens by script, most first; for an empty query of kind ``script``."""
+    more: bool = False
+    """Whether further tokens were found and left out."""
 
 
 @dataclass(frozen=True)
@@ -535,7 +537,8 @@ class CompareSplits(Request):
 @dataclass(frozen=True)
 class SplitsCompared(Reply):
     comparison: dict[str, Any]
-    """`workbench.tokens.compare.SplitComparison` as a dictionary, without its stretches."""
+    """`workbench.tokens.compare.SplitComparison` as a dictionary, without its stretches; ``characters`` says how many
+    of the text were compared."""
     first: list[dict[str, Any]]
     """Tokens as in `TokensRecounted`, with ``same``: whether the other has the same boundaries here."""
     second: list[dict[str, Any]]

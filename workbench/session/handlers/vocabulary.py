@@ -54,27 +54,29 @@ def _search(request: SearchVocabulary, context: Context) -> VocabularySearched:
     if request.kind == "script" and not request.query:
         return VocabularySearched([], len(vocabulary), vocabulary.scripts())
     if request.kind == "unreachable":
-        found = vocabulary.unreachable(context.job)[:FOUND_LIMIT]
-        shown = [
-            {**asdict(item.token), "note": f"{item.reason}; gives {' '.join(item.comes_out_as[:6])}"} for item in found
+        unreachable = vocabulary.unreachable(context.job)
+        found = [
+            {**asdict(item.token), "note": f"{item.reason}; gives {' '.join(item.comes_out_as[:6])}"}
+            for item in unreachable[: FOUND_LIMIT + 1]
         ]
-        return VocabularySearched(shown, len(vocabulary))
-    tokens = _FINDERS.get(request.kind, _by_text)(vocabulary, request.query)
-    return VocabularySearched([asdict(token) for token in tokens[:FOUND_LIMIT]], len(vocabulary))
+    else:
+        tokens = _FINDERS.get(request.kind, _by_text)(vocabulary, request.query)
+        found = [asdict(token) for token in tokens[: FOUND_LIMIT + 1]]
+    return VocabularySearched(found[:FOUND_LIMIT], len(vocabulary), more=len(found) > FOUND_LIMIT)
 
 
 def _by_text(vocabulary: Vocabulary, query: str) -> list[Token]:
     """The token of this id, those that are exactly this text, then those that contain it."""
     by_id = [token for token in vocabulary.tokens if str(token.id) == query]
-    found = [*by_id, *vocabulary.exact(query), *vocabulary.containing(query, FOUND_LIMIT)]
+    found = [*by_id, *vocabulary.exact(query), *vocabulary.containing(query, FOUND_LIMIT + 1)]
     return list({token.id: token for token in found}.values())
 
 
 _FINDERS: dict[str, Callable[[Vocabulary, str], list[Token]]] = {
     "text": _by_text,
-    "regex": lambda vocabulary, query: vocabulary.matching(query, FOUND_LIMIT),
-    "script": lambda vocabulary, query: vocabulary.of_script(query, FOUND_LIMIT),
-    "longest": lambda vocabulary, _query: vocabulary.longest(FOUND_LIMIT),
+    "regex": lambda vocabulary, query: vocabulary.matching(query, FOUND_LIMIT + 1),
+    "script": lambda vocabulary, query: vocabulary.of_script(query, FOUND_LIMIT + 1),
+    "longest": lambda vocabulary, _query: vocabulary.longest(FOUND_LIMIT + 1),
     "special": lambda vocabulary, _query: vocabulary.special(),
     "bytes": lambda vocabulary, _query: vocabulary.byte_tokens(),
 }
@@ -98,6 +100,7 @@ def _compare(request: CompareSplits, context: Context) -> SplitsCompared:
     )
     firsts, seconds = one.encode_pieces(text), two.encode_pieces(text)
     found = asdict(compare_pieces(text, firsts, seconds, request.first, request.second))
+    found["characters"] = len(text)
     differing = [(item["start"], item["end"]) for item in found.pop("stretches") if not item["same"]]
     return SplitsCompared(
         found,

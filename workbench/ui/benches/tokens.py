@@ -311,7 +311,7 @@ class TokensBench(Bench):
         if word:
             from workbench.ui.screens.token_explain import ExplainScreen
 
-            self.app.push_screen(ExplainScreen(self.link, word, self.selected))
+            self.app.push_screen(ExplainScreen(self.link, word, self.selected, len(word) >= WORD_CHARACTERS))
 
     def action_vocabulary(self) -> None:
         if self._any_model():

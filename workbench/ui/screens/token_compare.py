@@ -59,18 +59,20 @@ class CompareScreen(TokenScreen):
         if reply is None:
             return
         found = reply.comparison
+        compared = found["characters"]
+        part = f"the first {compared:,} of {len(self._text):,} characters" if compared < len(self._text) else "the text"
         self.say(
-            f"{found['same_share']:.0%} of the text is split alike · {len(found['only_first']):,} boundaries only "
+            f"{found['same_share']:.0%} of {part} is split alike · {len(found['only_first']):,} boundaries only "
             f"above, {len(found['only_second']):,} only below"
         )
-        for part, name, tokens, pieces in (
+        for side, name, tokens, pieces in (
             ("first", self._first, found["first_tokens"], reply.first),
             ("second", second, found["second_tokens"], reply.second),
         ):
             title = Content.assemble((name, "bold"), (f"  {tokens:,} tokens", "$muted"))
-            self.query_one(f"#compare-{part}-name", Static).update(title)
+            self.query_one(f"#compare-{side}-name", Static).update(title)
             marked = [index for index, piece in enumerate(pieces) if not piece["same"]]
-            self.query_one(f"#compare-{part}", PieceView).set_pieces(pieces, marked, at=0)
+            self.query_one(f"#compare-{side}", PieceView).set_pieces(pieces, marked, at=0)
 
     @on(PieceView.Highlighted)
     def follow(self, message: PieceView.Highlighted) -> None:

@@ -18,14 +18,21 @@ from workbench.ui.widgets.row_list import Row, RowList, gap
 
 
 class ExplainScreen(TokenScreen):
-    """Merges step by step, best segmentations or greedy steps, word by word."""
+    """Merges step by step, best segmentations or greedy steps, word by word.
+
+    Args:
+        text: what is explained.
+        model: whose tokenizer.
+        part: whether `text` is a part of a longer stretch without white space.
+    """
 
     KEYS = (("↑ ↓", "scroll"),)
 
-    def __init__(self, link: SessionLink, text: str, model: str) -> None:
+    def __init__(self, link: SessionLink, text: str, model: str, part: bool = False) -> None:
         super().__init__(link, "token-explain", f"Why {model} splits it so")
         self._text = text
         self._model = model
+        self._part = part
 
     def parts(self) -> Iterable[Widget]:
         yield RowList(id="explain-list")
@@ -40,7 +47,8 @@ class ExplainScreen(TokenScreen):
         reply = await self.ask(ExplainSplit(self._text, self._model), SplitExplained)
         if reply is not None:
             kind = reply.explanation["kind"]
-            self.say(Content.styled(f"{kind}: {HOW.get(kind, '')}", "$muted"))
+            part = f" Only these {len(self._text):,} characters of a longer stretch." if self._part else ""
+            self.say(Content.assemble((f"{kind}: {HOW.get(kind, '')}", "$muted"), part))
             self.query_one(RowList).set_rows(explanation_rows(reply.explanation))
 
 

@@ -20,6 +20,7 @@ from workbench.ui.screens.token_screen import TokenScreen
 from workbench.ui.widgets.pieces import PieceView
 
 QUIET_SECONDS = 0.15
+FINDINGS_SHOWN = 4
 START = "system: You are a helpful assistant.\nuser: What is the capital of France?\n"
 _ROLE = re.compile(r"(?m)^(system|developer|user|assistant|tool): ?")
 SEVERITIES = {"error": ("✖ ", "$bad"), "warning": ("⚠ ", "$warn"), "info": ("· ", "$muted")}
@@ -86,8 +87,11 @@ class TemplateScreen(TokenScreen):
             Content.assemble(
                 SEVERITIES.get(item["severity"], ("· ", "$muted")), item["title"], (f" {item['fix']}", "$muted")
             )
-            for item in report["findings"][:4]
+            for item in report["findings"][:FINDINGS_SHOWN]
         ]
+        rest = len(report["findings"]) - FINDINGS_SHOWN
+        if rest > 0:
+            findings.append(Content.styled(f"and {rest:,} more of these", "$muted"))
         self.query_one("#template-findings", Static).update(Content("\n").join(findings))
         if reply.template != self._source:
             self._source = reply.template

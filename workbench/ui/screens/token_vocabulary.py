@@ -82,7 +82,11 @@ class VocabularyScreen(TokenScreen):
                 _script_row(name, count, reply.size) for name, count in reply.scripts.items()
             )
             return
-        self.say(Content.styled(f"{len(reply.tokens):,} shown of {reply.size:,} tokens", "$muted"))
+        count = len(reply.tokens)
+        if reply.more:
+            self.say(f"the first {count:,} of those found, among {reply.size:,} tokens: a longer search shows fewer")
+        else:
+            self.say(Content.styled(f"{count:,} of {reply.size:,} tokens", "$muted"))
         self.query_one(RowList).set_rows(_token_row(token, reply.size) for token in reply.tokens)
 
     def on_key(self, event: events.Key) -> None:
