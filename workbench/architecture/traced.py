@@ -73,7 +73,8 @@ class PartTrace:
     Attributes:
         name: dotted name of the module.
         class_name: its class.
-        kind: ``attention``, ``linear attention``, ``state space``, ``convolution``, ``mlp`` or ``experts``.
+        kind: ``attention``, ``cross-attention``, ``linear attention``, ``state space``, ``convolution``, ``mlp`` or
+            ``experts``.
         seconds: time inside it.
         time_share: of the layer's time, 0 to 1.
         contribution_norm: L2 norm of what it adds to the residual stream, mean over positions; None where the family
@@ -109,6 +110,7 @@ class LayerTrace:
         mixer: attention or what stands in its place; None if the layer has none.
         mlp: MLP or experts; None if the layer has none.
         other_seconds: norms, additions and the rest.
+        others: further parts, such as cross-attention, or a second mixer beside the first.
     """
 
     index: int
@@ -124,6 +126,7 @@ class LayerTrace:
     mixer: Optional[PartTrace]
     mlp: Optional[PartTrace]
     other_seconds: float
+    others: tuple[PartTrace, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ class RoutingTrace:
         counts: tokens by expert; they sum to ``tokens * per_token``.
         imbalance: coefficient of variation of `counts`: 0 is perfect balance.
         dead_share: share of experts that got no token; with few tokens that is no fault.
-        confidence: mean weight of the first choice among those chosen, 0 to 1.
+        confidence: mean weight of the first choice among those chosen, 0 to 1; where one is chosen, its probability.
         entropy_share: mean entropy of the router's distribution by that of an undecided one, 0 to 1.
     """
 

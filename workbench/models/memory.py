@@ -46,21 +46,27 @@ def storages(model: Any) -> list[Any]:
 
 
 def _tensors(model: Any) -> Iterator[Any]:
+    for module in model.modules():
+        for _name, tensor in own_tensors(module):
+            yield tensor
+
+
+def own_tensors(module: Any) -> Iterator[tuple[str, Any]]:
+    """Parameters and buffers of a module itself, and under a weight's name the state that its quantization needs."""
     import torch
 
-    for module in model.modules():
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is None:
-                continue
-            yield tensor
-            holders = [tensor, getattr(tensor, "quant_state", None)]
-            holders.append(getattr(holders[1], "state2", None))
-            holders.append(getattr(module, "state", None))  # int8: bnb.MatmulLtState
-            for holder in holders:
-                for name in ("CB", "SCB", "absmax", "code", "offset"):
-                    value = getattr(holder, name, None)
-                    if isinstance(value, torch.Tensor):
-                        yield value
+    for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+        if tensor is None:
+            continue
+        yield name, tensor
+        holders = [tensor, getattr(tensor, "quant_state", None)]
+        holders.append(getattr(holders[1], "state2", None))
+        holders.append(getattr(module, "state", None))  # int8: bnb.MatmulLtState
+        for holder in holders:
+            for key in ("CB", "SCB", "absmax", "code", "offset"):
+                value = getattr(holder, key, None)
+                if isinstance(value, torch.Tensor):
+                    yield name, value
 
 
 def memory_shortage(error: BaseException) -> Optional[str]:
