@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from workbench.chat.generate import Generator
-from workbench.chat.sampling import SamplingOptions
+from workbench.chat.options import SamplingOptions
 from workbench.models.load import LoadedModel, LoadOptions, load_model, unload
 from workbench.tokens.tokenizer import load_tokenizer
 

@@ -10,7 +10,7 @@ import pytest
 
 from workbench.chat.answers import GenerationFailed, TokenStep
 from workbench.chat.generate import Generator
-from workbench.chat.sampling import SamplingOptions
+from workbench.chat.options import SamplingOptions
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import Job
 from workbench.models.load import LoadOptions, load_model, unload

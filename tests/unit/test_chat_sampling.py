@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.chat.sampling import Sampler, SamplingOptions, options_of
+from workbench.chat.options import SamplingOptions, options_of
+from workbench.chat.sampling import Sampler
 from workbench.errors import WorkbenchError
 
 NEUTRAL = SamplingOptions(temperature=1.0, top_p=1.0, top_k=0)

@@ -19,7 +19,8 @@ from workbench.chat.kv_cache import cache_bytes, cached_length, common_prefix, c
 from workbench.chat.library_loop import generate_by_library
 from workbench.chat.lookup import PromptLookup
 from workbench.chat.model_facts import end_ids, logits_keyword, misfit, optimized_for_decode
-from workbench.chat.sampling import Choice, Sampler, SamplingOptions
+from workbench.chat.options import SamplingOptions
+from workbench.chat.sampling import Choice, Sampler
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.models.load import LoadedModel

@@ -23,6 +23,8 @@ from workbench.errors import WorkbenchError
 from workbench.paths import ensure_private_dir, state_dir
 
 FLUSH_SECONDS = 0.3
+NOTHING = 0
+"""Stands for no message where a leaf is named; SQLite counts from 1."""
 ROLES = ("system", "user", "assistant", "tool")
 STATES = ("complete", "partial", "cancelled", "failed")
 """``partial`` is an answer being written, or one whose writer died."""
@@ -89,7 +91,7 @@ class ConversationStore:
 
         Args:
             conversation_id: which.
-            leaf: the branch's last message; None takes the one shown last.
+            leaf: the branch's last message; None takes the one shown last, `NOTHING` an empty branch.
 
         Raises:
             WorkbenchError: ``unknown-conversation`` or ``unknown-message``.
@@ -100,7 +102,7 @@ class ConversationStore:
                 raise _unknown_conversation(conversation_id)
             rows = db.execute(f"SELECT {MESSAGE} FROM message WHERE conversation = ?", (conversation_id,)).fetchall()
         by_id = {int(item[0]): item for item in rows}
-        if leaf is not None and leaf not in by_id:
+        if leaf and leaf not in by_id:
             raise _unknown_message(leaf)
         children: dict[Optional[int], list[int]] = {}
         for message_id in sorted(by_id):

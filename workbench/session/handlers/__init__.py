@@ -54,13 +54,19 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
         protocol.MapWords,
     ),
     "vram": (protocol.EstimateMemory,),
+    "answers": (protocol.Generate, protocol.FollowConversation),
+    "inside": (protocol.ReadPrompt, protocol.ReadAnswer, protocol.ReadDistribution, protocol.ReadSampling),
     "chat": (
-        protocol.Generate,
-        protocol.FollowConversation,
         protocol.ListConversations,
         protocol.OpenConversation,
         protocol.RenameConversation,
         protocol.DeleteConversation,
+        protocol.ShowMessage,
+        protocol.SearchConversations,
+        protocol.ExportConversations,
+        protocol.ListPresets,
+        protocol.SavePreset,
+        protocol.DeletePreset,
     ),
 }
 """Everything but the requests about the session itself, which `workbench.session.connection` answers at once."""

@@ -1,0 +1,142 @@
+"""Answers, their branches and what is inside them, from a real worker with real weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Opener
+from workbench.errors import WorkbenchError
+from workbench.session import protocol
+from workbench.session.client import SessionClient
+
+pytestmark = pytest.mark.model
+
+GREEDY = {"greedy": True, "max_new_tokens": 12}
+
+
+async def say(client: SessionClient, prompt: str = "", **options: Any) -> protocol.Generated:
+    options = {"sampling": GREEDY, "alternatives": 4, **options}
+    return await client.ask(protocol.Generate(prompt, **options), protocol.Generated)
+
+
+async def shown(client: SessionClient, conversation: str) -> list[dict[str, Any]]:
+    reply = await client.ask(protocol.OpenConversation(conversation), protocol.ConversationRead)
+    return reply.conversation["messages"]
+
+
+async def test_branches_continuations_and_forks(session_opener: Opener, smollm2_dir: Path) -> None:
+    client = await session_opener()
+    await client.ask(protocol.LoadModel(str(smollm2_dir), dtype="float32", device="cpu"), protocol.ModelLoaded)
+    first = await say(client, "Name three colours.", system="You are brief.")
+    conversation, answer = first.conversation_id, first.result["message_id"]
+
+    # Continued, the answer is what it would have been in one go, and stays one message.
+    longer = await say(client, conversation_id=conversation, again=answer, extend=True)
+    assert longer.result["message_id"] == answer
+    assert longer.result["given_tokens"] == 12
+    whole = await say(client, "Name three colours.", system="You are brief.", sampling={**GREEDY, "max_new_tokens": 24})
+    assert longer.result["ids"] == whole.result["ids"]
+    messages = await shown(client, conversation)
+    assert [message["role"] for message in messages] == ["system", "user", "assistant"]
+    assert messages[-1]["text"] == whole.result["text"] == longer.result["text"]
+
+    # Every token was recorded, with what else could have stood there.
+    read = await client.ask(protocol.ReadAnswer(conversation, answer), protocol.AnswerRead)
+    assert read.source == "recorded"
+    assert [token["id"] for token in read.tokens] == longer.result["ids"]
+    assert all(token["alternatives"][0]["id"] == token["id"] for token in read.tokens)
+    assert all(token["logprob"] <= 0 and token["entropy_bits"] >= 0 for token in read.tokens)
+    assert "".join(token["text"] for token in read.tokens) == longer.result["text"]
+
+    # A fork keeps the tokens before it and takes the other one.
+    other = read.tokens[3]["alternatives"][1]["id"]
+    forked = await say(client, conversation_id=conversation, again=answer, keep_tokens=3, then_token=other)
+    assert forked.result["ids"][:4] == [*longer.result["ids"][:3], other]
+    messages = await shown(client, conversation)
+    assert messages[-1]["siblings"] == [answer, forked.result["message_id"]]
+    back = await client.ask(protocol.ShowMessage(conversation, answer), protocol.ConversationRead)
+    assert back.conversation["messages"][-1]["id"] == answer
+
+    # An earlier message in other words begins a branch at its place; the first one too.
+    question = messages[1]
+    edited = await say(client, "Name two animals.", conversation_id=conversation, after=question["parent"])
+    assert edited.result["reused_tokens"] > 0
+    messages = await shown(client, conversation)
+    assert [message["text"] for message in messages[:2]] == ["You are brief.", "Name two animals."]
+    assert len(messages[1]["siblings"]) == 2
+
+    found = await client.ask(protocol.SearchConversations("three COLOURS"), protocol.ConversationsFound)
+    assert {item["conversation"] for item in found.found} == {conversation, whole.conversation_id}
+    exported = await client.ask(
+        protocol.ExportConversations([conversation], form="jsonl"), protocol.ConversationsExported
+    )
+    rows = [json.loads(line) for line in exported.text.splitlines()]
+    assert [message["content"] for message in rows[0]["messages"]] == [message["text"] for message in messages]
+
+
+async def test_looking_inside(session_opener: Opener, smollm2_dir: Path) -> None:
+    client = await session_opener()
+    await client.ask(protocol.LoadModel(str(smollm2_dir), dtype="float32", device="cpu"), protocol.ModelLoaded)
+    reply = await say(client, "What is the capital of France?")
+    conversation, answer = reply.conversation_id, reply.result["message_id"]
+
+    prompt = await client.ask(protocol.ReadPrompt(conversation_id=conversation, answer=answer), protocol.PromptRead)
+    assert prompt.tokens == reply.result["prompt_tokens"] == len(prompt.pieces)
+    assert prompt.text.endswith("<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n")
+    assert prompt.pieces[0] == {"id": 1, "text": "<|im_start|>", "special": True}
+    assert prompt.context_length == 8192
+    draft = protocol.ReadPrompt("And of Spain?", conversation_id=conversation)
+    assert reply.result["text"] in (await client.ask(draft, protocol.PromptRead)).text
+
+    # What the answer's tokens were chosen from is what scoring it again finds.
+    recorded = (await client.ask(protocol.ReadAnswer(conversation, answer), protocol.AnswerRead)).tokens
+    unrecorded = await say(client, "What is the capital of France?", alternatives=0)
+    request = protocol.ReadAnswer(
+        unrecorded.conversation_id, unrecorded.result["message_id"], score=True, alternatives=4
+    )
+    scored = await client.ask(request, protocol.AnswerRead)
+    assert scored.source == "scored"
+    for ours, theirs in zip(scored.tokens, recorded, strict=False):
+        assert ours["id"] == theirs["id"]
+        assert ours["logprob"] == pytest.approx(theirs["logprob"], abs=1e-3)
+        assert ours["entropy_bits"] == pytest.approx(theirs["entropy_bits"], abs=1e-2)
+
+    # The distribution at a place, filter by filter.
+    look = protocol.ReadDistribution(
+        {"temperature": 0.5, "top_k": 5, "top_p": 0.9}, conversation_id=conversation, answer=answer, position=2
+    )
+    result = (await client.ask(look, protocol.DistributionRead)).result
+    assert [stage["name"] for stage in result["stages"]] == ["model", "temperature", "top-k", "top-p"]
+    assert result["stages"][2]["kept"] == 5
+    assert 1 <= result["stages"][3]["kept"] <= 5
+    best = result["tokens"][0]
+    assert best["id"] == recorded[2]["id"]
+    assert math.log(best["probabilities"][0]) == pytest.approx(recorded[2]["logprob"], abs=1e-3)
+    assert best["probabilities"][1] > best["probabilities"][0]
+    options = {
+        item["name"]: item for item in (await client.ask(protocol.ReadSampling(), protocol.SamplingRead)).options
+    }
+    assert options["temperature"]["low"] == 0
+    with pytest.raises(WorkbenchError, match="is none of them"):
+        await client.ask(
+            protocol.ReadDistribution({}, conversation_id=conversation, answer=answer, position=99),
+            protocol.DistributionRead,
+        )
+
+
+async def test_a_conversation_longer_than_the_context_loses_its_oldest_messages(session_opener: Opener) -> None:
+    client = await session_opener()
+    await client.ask(protocol.LoadModel("tiny-llama", dtype="float32", device="cpu"), protocol.ModelLoaded)
+    conversation = ""
+    for _turn in range(12):
+        reply = await say(client, "word " * 60, conversation_id=conversation, overflow="drop-oldest")
+        conversation = reply.conversation_id
+    assert "oldest messages were left out" in reply.result["note"]
+    assert len(await shown(client, conversation)) == 24
+    with pytest.raises(WorkbenchError, match="context"):
+        await say(client, "word " * 60, conversation_id=conversation)
