@@ -1,0 +1,211 @@
+"""What is live beside the model when memory may peak: activations, logits, gradients so far. Stdlib only.
+
+For the families in ``activations.json`` each moment is a sum of products of sizes, read off the simulation by
+``tools/activation_tables.py``. For others a structural rule stands in, and the estimate says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from workbench.architecture.skeleton import DTYPE_BYTES, Skeleton
+from workbench.vram.dimensions import Dimensions, dimensions
+from workbench.vram.plan import Plan
+
+TABLE = Path(__file__).with_name("activations.json")
+LOSS_CHUNK_TOKENS = 1024
+"""Tokens whose logits exist at once under a chunked loss."""
+PARTS = ("activations", "logits", "gradients")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One candidate for the peak."""
+
+    phase: str
+    """``forward``, ``backward``, ``optimizer``, ``prefill`` or ``decode``."""
+    activations: int
+    logits: int
+    gradients: int = 0
+
+
+@dataclass(frozen=True)
+class Moments:
+    """All candidates, and how they are known."""
+
+    moments: tuple[Moment, ...]
+    known: str
+    """``table`` (generated from the simulation, for these very layers) or ``rule`` (by structure)."""
+    why: str
+
+
+def moments(skeleton: Skeleton, plan: Plan) -> Moments:
+    """Candidates for the peak of `plan` without its optimizer step."""
+    sizes = dimensions(skeleton, plan)
+    forms = _forms(skeleton, plan)
+    if forms is None:
+        found = _training_by_rule(skeleton, plan, sizes) if plan.trains else _inference_by_rule(plan, sizes)
+        return Moments(_adjusted(found, plan, sizes), "rule", _rule_reason(skeleton, plan))
+    found = [_evaluate(phase, form, sizes) for phase, several in forms.items() for form in several]
+    return Moments(_adjusted(found, plan, sizes), "table", _table_reason(skeleton))
+
+
+def mode(plan: Plan) -> str:
+    """The key of a plan's forms in the table: everything that changes which tensors there are, but not their sizes."""
+    width = 8 * DTYPE_BYTES[plan.dtype]
+    attention = "sdpa" if plan.attention == "flash" else plan.attention
+    parts = [plan.job, f"{'fp' if plan.dtype == 'float16' else 'b'}{width}", attention]
+    if plan.quant != "none":
+        parts.append("int8" if plan.quant == "int8" else "4bit" + ("-dq" if plan.double_quant else ""))
+    if plan.has_adapters:
+        parts += ["+".join(plan.lora.targets), f"adapters{8 * DTYPE_BYTES[plan.lora.dtype]}"]
+        parts += ["dora"] * plan.lora.dora + ["dropout"] * bool(plan.lora.dropout)
+    parts += ["prepared"] * plan.prepares_kbit
+    parts += ["padded"] * plan.padded
+    if plan.trains:
+        parts += ["checkpointed"] * plan.gradient_checkpointing
+    return " ".join(parts)
+
+
+@functools.lru_cache(maxsize=1)
+def table() -> dict[str, Any]:
+    """The generated table: versions, and forms by family and mode."""
+    if not TABLE.exists():
+        return {"versions": {}, "families": {}}
+    found: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return found
+
+
+def covers(skeleton: Skeleton, plan: Plan) -> bool:
+    """Whether the table has forms for this family and kind of plan."""
+    return _forms(skeleton, plan) is not None
+
+
+def _forms(skeleton: Skeleton, plan: Plan) -> Optional[Mapping[str, Any]]:
+    family = table()["families"].get(skeleton.model_type)
+    if family is None or skeleton.architecture != family["architecture"]:
+        return None
+    number = family["modes"].get(mode(plan))
+    return None if number is None else table()["forms"][number]
+
+
+def _evaluate(phase: str, form: Mapping[str, Any], sizes: Dimensions) -> Moment:
+    """Each part of a form maps monomials to two coefficients: once, and for each layer."""
+    parts = {
+        part: round(
+            sum(
+                (once + each * sizes.layers) * sizes.product(monomial)
+                for monomial, (once, each) in form.get(part, {}).items()
+            )
+        )
+        for part in PARTS
+    }
+    return Moment(phase, **parts)
+
+
+def _adjusted(found: list[Moment], plan: Plan, sizes: Dimensions) -> tuple[Moment, ...]:
+    """Apply what does not change the layers: a chunked loss, and a loop that keeps the outputs."""
+    adjusted = []
+    tokens = sizes.product("bs")
+    kept = tokens * sizes.values["v"] * _head_bytes(plan) if plan.trains and plan.keep_outputs else 0
+    share = min(1.0, LOSS_CHUNK_TOKENS / max(1, tokens)) if plan.trains and plan.chunked_loss else 1.0
+    for moment in found:
+        logits = round(moment.logits * share) + (kept if moment.phase == "backward" and share == 1 else 0)
+        adjusted.append(Moment(moment.phase, moment.activations, logits, moment.gradients))
+    return tuple(adjusted)
+
+
+def kept_logits_bytes(skeleton: Skeleton, plan: Plan) -> int:
+    """Logits that a loop keeps alive until its next step, because it keeps the model's output."""
+    if not plan.trains or not plan.keep_outputs or plan.chunked_loss:
+        return 0
+    sizes = dimensions(skeleton, plan)
+    return sizes.product("bsv") * _head_bytes(plan)
+
+
+def _head_bytes(plan: Plan) -> int:
+    return 4 if plan.prepares_kbit else DTYPE_BYTES[plan.dtype]
+
+
+def _training_by_rule(skeleton: Skeleton, plan: Plan, sizes: Dimensions) -> list[Moment]:
+    """What a pre-norm transformer with a gated feed-forward layer saves, for each token and layer.
+
+    The coefficients are those of the Llama code of transformers 5.23, in bytes; see the table for how they differ.
+    Under checkpointing each layer keeps its input only, and one layer at a time is there whole.
+    """
+    tokens = sizes.product("bs")
+    per_token = _saved_per_token(plan, sizes)
+    if plan.attention == "eager":
+        per_token += 6 * sizes.values["a"] * plan.sequence_length
+    layer = tokens * per_token
+    stream = 4 if plan.prepares_kbit else DTYPE_BYTES[plan.dtype]
+    if plan.gradient_checkpointing:
+        inputs = tokens * sizes.values["h"] * stream * sizes.layers
+        saved, in_backward = inputs, inputs + layer
+    else:
+        saved = in_backward = layer * sizes.layers
+    loss = tokens * sizes.values["v"] * (4 * 3 + stream)
+    gradients = _head_gradient(skeleton, plan, sizes)
+    return [
+        Moment("forward", saved, loss),
+        Moment("backward", saved, loss, gradients),
+        Moment("backward", in_backward, 0, gradients),
+    ]
+
+
+def _saved_per_token(plan: Plan, sizes: Dimensions) -> int:
+    h, q, k, i, a = (sizes.values[letter] for letter in "hqkia")
+    if plan.has_adapters:
+        wide = plan.prepares_kbit or plan.dtype == "float32"
+        cast = 28 * h + 8 * q + 4 * k + 10 * i if DTYPE_BYTES[plan.lora.dtype] == 4 else 16 * h + 4 * q + 4 * k + 8 * i
+        return (cast * 3 // 2 if wide else cast) + 28 * sizes.values["r"] + 4 * a + 8
+    if plan.dtype == "float32":
+        return 24 * h + 8 * q + 8 * k + 16 * i + 4 * a + 8
+    return 16 * h + 4 * q + 4 * k + 8 * i + 4 * a + 8
+
+
+def _head_gradient(skeleton: Skeleton, plan: Plan, sizes: Dimensions) -> int:
+    if plan.job != "full":
+        return 0
+    return sizes.product("hv") * DTYPE_BYTES[plan.dtype]
+
+
+def _inference_by_rule(plan: Plan, sizes: Dimensions) -> list[Moment]:
+    """The largest moment of a forward pass, the feed-forward layer: gate, up and their product, and four more tensors.
+
+    Of the logits only the last position's are made, and a float32 copy of them for sampling. Eager attention holds
+    the scores, their float32 softmax and its copy.
+    """
+    size = DTYPE_BYTES[plan.dtype]
+    logits = plan.batch * sizes.values["v"] * (size + 4)
+    moments = []
+    for phase, length in (("prefill", plan.sequence_length), ("decode", 1)):
+        tokens = plan.batch * length
+        live = tokens * size * (3 * sizes.values["i"] + 4 * sizes.values["h"])
+        if plan.attention == "eager":
+            reach = plan.sequence_length + (plan.new_tokens if phase == "decode" else 0)
+            live = max(live, tokens * reach * sizes.values["a"] * (2 * size + 4))
+        if plan.quant != "none" and phase == "prefill":
+            # Above a few dozen rows bitsandbytes unpacks a whole weight before it multiplies by it.
+            live += size * sizes.product("hi")
+        moments.append(Moment(phase, live, logits))
+    return moments
+
+
+def _rule_reason(skeleton: Skeleton, plan: Plan) -> str:
+    if not plan.trains:
+        return "by rule: the prefill's feed-forward layer; the simulation runs the model's own code"
+    return (
+        f"by the structure of a pre-norm decoder: no generated table for {skeleton.model_type} with these options; "
+        "the simulation runs the model's own code"
+    )
+
+
+def _table_reason(skeleton: Skeleton) -> str:
+    versions = table()["versions"]
+    return f"generated from the simulation of {skeleton.architecture} (transformers {versions.get('transformers')})"
