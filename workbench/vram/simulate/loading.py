@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from workbench.architecture.build import model_class_of
 from workbench.vram.plan import Plan
-from workbench.vram.simulate.layers import LayerChoice, choose_layers
+from workbench.vram.simulate.layers import TEMPLATE, LayerChoice, choose_layers
 from workbench.vram.simulate.trace import NO_LAYER
 
 _OVERLOOKED_ATTRIBUTES = ("training", "layer_idx", "layer_index", "layer_id", "idx", "block_idx", "layer_number")
@@ -29,6 +29,7 @@ class Built:
     """Path of the list of layers that was shortened, or empty."""
     choice: LayerChoice
     total_layers: int
+    quantizer: Any = None
 
 
 def build(config: dict[str, Any], plan: Plan, all_layers: bool) -> Built:
@@ -55,7 +56,10 @@ def build(config: dict[str, Any], plan: Plan, all_layers: bool) -> Built:
     finally:
         torch.set_default_dtype(before)
     model.tie_weights()
-    return _shorten(torch, model, all_layers)
+    built = _shorten(torch, model, all_layers)
+    if plan.quant != "none":
+        built.quantizer = _prepare_quantizer(torch, model, plan)
+    return built
 
 
 def groups_of(built: Built) -> Callable[[str], tuple[str, int]]:
@@ -157,9 +161,9 @@ def load(built: Built, plan: Plan, device: str, tracker: Any, is_fake: bool) -> 
     model = built.model
     dtype = getattr(torch, plan.dtype)
     fp32 = _fp32_patterns(torch, model, dtype)
-    quantizer = _prepare_quantizer(torch, model, plan) if plan.quant != "none" else None
+    quantizer = built.quantizer
     if is_fake:
-        _warm_up(torch, model, quantizer, dtype, device, tracker)
+        _warm_up(torch, built, device, tracker)
     made: dict[int, Any] = {}
     for name, owner, key in sorted(_places(model), key=lambda place: _natural(place[0])):
         tensor = getattr(owner, key)
@@ -304,15 +308,20 @@ def _prepare_quantizer(torch: Any, model: Any, plan: Plan) -> Any:
     return quantizer
 
 
-def _warm_up(torch: Any, model: Any, quantizer: Any, dtype: Any, device: str, tracker: Any) -> None:
+def _warm_up(torch: Any, built: Built, device: str, tracker: Any) -> None:
+    """What ``caching_allocator_warmup`` asks for: the expected size of the whole model."""
     total = 0.0
     seen = set()
-    for name, owner, key in _places(model):
+    group_of = groups_of(built)
+    for name, owner, key in _places(built.model):
         tensor = getattr(owner, key)
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            size = tensor.element_size() if quantizer is None else quantizer.param_element_size(model, name, tensor)
-            total += tensor.numel() * size
+            size = float(tensor.element_size())
+            if built.quantizer is not None:
+                size = built.quantizer.param_element_size(built.model, name, tensor)
+            stands_for = 1 + built.choice.copies if group_of(name)[1] == TEMPLATE else 1
+            total += tensor.numel() * size * stands_for
     with tracker.working_on("allocator warm-up"):
         torch.empty(int(total // 2), dtype=torch.float16, device=device)
 

@@ -71,6 +71,7 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
     node_of = torch._C._current_autograd_node
     sequence_of = torch._C._autograd._get_sequence_nr
     tensor_type = torch.Tensor
+    to_copy = torch.ops.aten._to_copy.default
 
     class Tracker(TorchDispatchMode):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -82,6 +83,7 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
             self.modules_of_nodes: dict[int, tuple[str, int]] = {}
             self.last_node: Optional[int] = None
             self.operators = 0
+            self.in_list = False
             self.open = True
 
         def begin(self, phase: str, step: int) -> None:
@@ -113,7 +115,7 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
             self.operators += 1
             if not self.operators % 256:
                 check()
-            output = func(*args, **given)
+            output = self._without_constant(func, args, given) if func is to_copy else func(*args, **given)
             if not self.open:
                 return output
             if self.phase == "backward":
@@ -133,6 +135,17 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
                 trace.free(temporary, self.scope)
             return output
 
+        def _without_constant(self, func: Any, args: Any, kwargs: Any) -> Any:
+            # The fake mode would really copy a tensor whose value it knows, to a device that is none.
+            constant = getattr(args[0], "constant", None)
+            if constant is None:
+                return func(*args, **kwargs)
+            args[0].constant = None
+            try:
+                return func(*args, **kwargs)
+            finally:
+                args[0].constant = constant
+
         def _temporary(self, func: Any, size: int) -> int:
             path, layer = scopes.current
             self.scope = layer
@@ -148,6 +161,7 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
             path, layer = scopes.current
             if self.phase in _LIST_PHASES and layer == NO_LAYER:
                 path, layer = self._parameter_scope(args, position, path)
+            self.in_list = position is not None
             self.scope = layer
             number = trace.allocate(storage.nbytes(), path, func._schema.name, layer, layer)
             self.numbers[key] = number
@@ -157,10 +171,13 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
             def gone(reference: Any) -> None:
                 del self.numbers[key], self.references[key]
                 if self.open:
-                    scope = trace.layers[number] if self.phase in _LIST_PHASES else self.scope
-                    trace.free(number, scope)
+                    trace.free(number, trace.layers[number] if self._frees_in_order() else self.scope)
 
             return gone
+
+        def _frees_in_order(self) -> bool:
+            """Whether what goes now belongs to its own layer, not to what is worked on: a list, or a loop's last."""
+            return self.phase in _LIST_PHASES and (self.phase != "optimizer" or self.in_list)
 
         def _parameter_scope(self, args: Any, position: Optional[int], path: str) -> tuple[str, int]:
             first = args[0] if args else None
@@ -170,7 +187,8 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
                 number = self.number_of(first)
                 if number is not None:
                     return trace.paths[number], trace.layers[number]
-            return path, NO_LAYER
+            # Made from nothing, such as a counter of steps, between tensors of one parameter and the next.
+            return path, self.scope
 
         def _follow_backward(self) -> None:
             node = node_of()

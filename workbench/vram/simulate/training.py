@@ -7,6 +7,7 @@ from typing import Any, Callable
 from workbench.errors import WorkbenchError
 from workbench.packages import need
 from workbench.vram.plan import ALL_LINEAR, Plan
+from workbench.vram.simulate.device import replaced
 
 STEPS = 2
 """The optimizer's state exists from the end of the first step; the second stands for all others."""
@@ -35,7 +36,7 @@ def prepare(model: Any, plan: Plan, tracker: Any, empty_cache: Callable[[], None
     if plan.has_adapters:
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        model = _with_adapters(torch, model, plan)
+        model = _with_adapters(torch, model, plan, tracker)
     if plan.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()
@@ -59,7 +60,7 @@ def _to_float32(torch: Any, model: Any, tracker: Any) -> None:
     model.config.dtype = torch.float32
 
 
-def _with_adapters(torch: Any, model: Any, plan: Plan) -> Any:
+def _with_adapters(torch: Any, model: Any, plan: Plan, tracker: Any) -> Any:
     peft = need("peft", "Simulating adapters")
     lora = plan.lora
     targets: Any = ALL_LINEAR if lora.targets == (ALL_LINEAR,) else list(lora.targets)
@@ -74,8 +75,15 @@ def _with_adapters(torch: Any, model: Any, plan: Plan) -> Any:
         bias="none",
         task_type=_task(model),
     )
+    create = peft.LoraModel._create_and_replace
+
+    def create_at(*arguments: Any, **named: Any) -> Any:
+        with tracker.working_on(named.get("current_key") or ""):
+            return create(*arguments, **named)
+
     try:
-        adapted = peft.get_peft_model(model, settings, autocast_adapter_dtype=lora.dtype == "float32")
+        with replaced(peft.LoraModel, "_create_and_replace", create_at):
+            adapted = peft.get_peft_model(model, settings, autocast_adapter_dtype=lora.dtype == "float32")
     except ValueError as error:
         raise WorkbenchError(
             "bad-plan",
@@ -200,7 +208,7 @@ def make_optimizer(torch: Any, trainable: list[Any], plan: Plan) -> Any:
 
 def label_weights(model: Any, plan: Plan, tracker: Any) -> None:
     """Say which storages are parameters, buffers and quantization state."""
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         is_adapter = plan.has_adapters and parameter.requires_grad
         tracker.label(parameter, "adapters" if is_adapter else "weights")
         for tensor in quantization_tensors(parameter):
