@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 
 from workbench.architecture.anatomy import Layer, Part, find_layers, text_config
 from workbench.architecture.passes import Hooks, check_prompt, decoder_start, explained, run_forward
-from workbench.architecture.traced import AttentionMaps, HeadFigures, HeadWeights, TracedToken
+from workbench.architecture.traced import WEIGHT_SCALE, AttentionMaps, HeadFigures, HeadWeights, TracedToken
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.models.load import LoadedModel
@@ -19,8 +19,6 @@ MAX_ATTENTION_TOKENS = 2048
 
 MAX_REPLY_BYTES = 24 * 2**20
 """What the maps of one reply may take as base64; a message of the session holds 32 MiB."""
-
-_SCALE = 65_535
 
 
 class _Enough(Exception):
@@ -211,19 +209,8 @@ def _window(attention: Any, config: Any, layer: int) -> Optional[int]:
 def _packed(weights: Any) -> str:
     import torch
 
-    numbers = (weights.clamp(0, 1) * _SCALE).round().to(torch.int32).cpu().numpy().astype("<u2")
+    numbers = (weights.clamp(0, 1) * WEIGHT_SCALE).round().to(torch.int32).cpu().numpy().astype("<u2")
     return base64.b64encode(numbers.tobytes()).decode("ascii")
-
-
-def unpack_weights(data: str, queries: int, keys: int) -> list[list[float]]:
-    """The rows of a `HeadWeights` map."""
-    import array
-    import sys
-
-    numbers = array.array("H", base64.b64decode(data))
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return [[number / _SCALE for number in numbers[row * keys : (row + 1) * keys]] for row in range(queries)]
 
 
 def _head_figures(weights: Any) -> tuple[HeadFigures, ...]:

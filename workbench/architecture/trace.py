@@ -38,7 +38,9 @@ _EXPERT_COPY = re.compile(r"\.experts\.\d+(\.|$)")
 _MOST_MODULES = 20_000
 _EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _PER_TOKEN_KEYS = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "top_k_experts")
-_WARM_UP_SECONDS = 0.3
+# A prompt that takes this long is timed once.
+_REPEAT_SECONDS = 0.8
+_PASSES = 3
 _MULTIPLIER_KEYS = ("residual_multiplier",)
 
 
@@ -149,11 +151,17 @@ class _Trace:
         )
 
     def _timed(self, clock: Clock, keep: int) -> TimedPass:
-        passed = time_modules(self._loaded, self._ids, self._layers, self._modules, keep, clock, self._job)
-        if passed.times[""].seconds > _WARM_UP_SECONDS and not self._loaded.facts.device.startswith("cuda"):
-            return passed
-        # A first pass pays for what later ones find ready: caches, buffers, kernels that a GPU compiles.
-        return time_modules(self._loaded, self._ids, self._layers, self._modules, keep, clock, self._job)
+        """The quickest of a few passes: the first pays for what later ones find ready, and machines are shared."""
+        best: Optional[TimedPass] = None
+        started, count = time.perf_counter(), 0
+        while best is None or (count < _PASSES and time.perf_counter() - started < _REPEAT_SECONDS):
+            passed = time_modules(self._loaded, self._ids, self._layers, self._modules, keep, clock, self._job)
+            count += 1
+            if best is None or passed.times[""].seconds < best.times[""].seconds:
+                best = passed
+        if count > 1:
+            self._notes.append(f"Time is that of the quickest of {count} passes.")
+        return best
 
     def _prepare_lens(self, passed: TimedPass, keep: int) -> None:
         import torch

@@ -6,8 +6,14 @@ says so in one line.
 
 from __future__ import annotations
 
+import array
+import base64
+import sys
 from dataclasses import dataclass, field
 from typing import Optional
+
+WEIGHT_SCALE = 65_535
+"""An attention weight of 1 as `HeadWeights` stores it."""
 
 
 @dataclass(frozen=True)
@@ -340,3 +346,11 @@ class AttentionMaps:
     figures: tuple[HeadFigures, ...]
     heads: tuple[HeadWeights, ...]
     note: str = ""
+
+
+def unpack_weights(data: str, queries: int, keys: int) -> list[list[float]]:
+    """The rows of a map of `HeadWeights`, one for each query."""
+    numbers = array.array("H", base64.b64decode(data))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return [[number / WEIGHT_SCALE for number in numbers[row * keys : (row + 1) * keys]] for row in range(queries)]

@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "Does this environment really drive this GPU? Root causes and exact fixes.",
     "tokens": "Exact token counts of texts under any models.",
     "inspect": "What a model is made of: exact parameter counts and facts, from its config.",
+    "trace": "What happens inside a model on a prompt: time, activations, logit lens, attention.",
     "vram": "Will this job fit? Bytes per category against the GPUs.",
     "chat": "Talk to a model, quantized or not.",
     "models": "List, fetch and find models.",
