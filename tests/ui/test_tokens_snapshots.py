@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import BASELINE_TEXTUAL, MakeApp, screen_text, wait_until
 from workbench.settings import Settings, TokenSettings
+from workbench.ui.widgets.pieces import PieceView
 
 pytestmark = pytest.mark.skipif(
     textual.__version__ != BASELINE_TEXTUAL, reason=f"pictures are of Textual {BASELINE_TEXTUAL}"
@@ -36,7 +37,7 @@ def test_explorer(size: tuple[int, int], loaded_session: ScriptedSession, make_a
     async def steps(pilot: Pilot[int]) -> None:
         app = await started(pilot)
         app.query_one("#tokens-text").text = TEXT
-        await wait_until(pilot, lambda: "+100%" in screen_text(app))
+        await wait_until(pilot, lambda: "+100%" in screen_text(app) and app.query_one(PieceView).pieces)
         await pilot.press("escape", "p", "right")
         await wait_until(pilot, lambda: "id 1 " in screen_text(app))
         await pilot.pause(0.1)
@@ -51,7 +52,7 @@ def test_explorer_theme(theme: str, loaded_session: ScriptedSession, make_app: M
     async def steps(pilot: Pilot[int]) -> None:
         app = await started(pilot)
         app.query_one("#tokens-text").text = TEXT
-        await wait_until(pilot, lambda: "+100%" in screen_text(app))
+        await wait_until(pilot, lambda: "+100%" in screen_text(app) and app.query_one(PieceView).pieces)
         await pilot.pause(0.1)
 
     app = make_app(loaded_session, bench="tokens", settings=SETTINGS, theme=theme)

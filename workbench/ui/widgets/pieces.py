@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.cells import cell_len
-from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
-from textual.reactive import reactive
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
-from textual.visual import Visual
+from textual.style import Style
 
 from workbench.ui.widgets.bars import series_style
+from workbench.ui.widgets.cursor_view import CursorView
 
 SPECIAL = "bold $on-accent on $accent"
 PLATE = "$on-panel on $panel"
@@ -66,27 +63,16 @@ def _parts(text: str, width: int) -> list[str]:
     return [*parts, part]
 
 
-class PieceView(ScrollView, can_focus=True):
+class PieceView(CursorView):
     """Tokens with a cursor. Neighbours stand on different grounds, so that they stay apart in 16 colours too."""
 
-    DEFAULT_CSS = """
-    PieceView { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
-    """
-    ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "step(-1)", "Token before", show=False),
         Binding("right,l", "step(1)", "Next token", show=False),
-        Binding("up,k", "line(-1)", "Up", show=False),
-        Binding("down,j", "line(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home,g", "edge(-1)", "First", show=False),
-        Binding("end,G", "edge(1)", "Last", show=False),
+        Binding("up,k", "line(-1)", "Line above", show=False),
+        Binding("down,j", "line(1)", "Line below", show=False),
         Binding("enter", "choose", "why this token", show=True),
     ]
-
-    cursor = reactive(0, repaint=False)
-    """Index of the token under the cursor."""
 
     @dataclass
     class Highlighted(Message):
@@ -164,27 +150,21 @@ class PieceView(ScrollView, can_focus=True):
                 self._line_of[index] = number
         self.virtual_size = Size(0, len(self._lines))
         self.refresh()
-        self.call_after_refresh(self._keep_visible)
+        self.call_after_refresh(self.keep_visible)
 
     def on_resize(self) -> None:
         self._lay_out()
 
-    def watch_cursor(self, old: int, new: int) -> None:
-        if old == new:
-            return
+    def repaint_item(self, index: int) -> None:
         self.refresh()
-        self._keep_visible()
+
+    def announce(self) -> None:
         self.post_message(self.Highlighted(self))
 
-    def _keep_visible(self) -> None:
-        height, top = self.scrollable_content_region.height, self.scroll_offset.y
-        if not height or not 0 <= self.cursor < len(self._line_of):
-            return
-        line = self._line_of[self.cursor]
-        if line < top:
-            self.scroll_to(y=line, animate=False, immediate=True)
-        elif line >= top + height:
-            self.scroll_to(y=line - height + 1, animate=False, immediate=True)
+    def cursor_lines(self) -> tuple[int, int] | None:
+        if not 0 <= self.cursor < len(self._line_of):
+            return None
+        return self._line_of[self.cursor], self._line_of[self.cursor]
 
     def action_step(self, step: int) -> None:
         index = self.cursor + step
@@ -208,12 +188,12 @@ class PieceView(ScrollView, can_focus=True):
         if not 0 <= line < len(self._lines):
             self.post_message(self.EdgeReached(self, step))
             return
-        found = self._at(line, column)
+        found = self.item_at(line, column)
         self.cursor = self._lines[line][-1][0] if found is None else found
 
-    def _at(self, line: int, column: int) -> int | None:
+    def item_at(self, line: int, column: int) -> int | None:
         used = 0
-        for index, part in self._lines[line]:
+        for index, part in self._lines[line] if 0 <= line < len(self._lines) else ():
             used += cell_len(part)
             if column < used:
                 return index
@@ -221,8 +201,11 @@ class PieceView(ScrollView, can_focus=True):
 
     def action_page(self, step: int) -> None:
         if self._line_of:
-            line = self._line_of[self.cursor] + step * max(1, self.size.height - 1)
-            line = max(0, min(len(self._lines) - 1, line))
+            here = self._line_of[self.cursor]
+            line = max(0, min(len(self._lines) - 1, here + step * max(1, self.size.height - 1)))
+            if line == here:
+                self.post_message(self.EdgeReached(self, step))
+                return
             while line and not self._lines[line]:
                 line -= 1
             if self._lines[line]:
@@ -235,25 +218,6 @@ class PieceView(ScrollView, can_focus=True):
         if self.piece is not None:
             self.post_message(self.Chosen(self))
 
-    def on_click(self, event: events.Click) -> None:
-        line = event.y + self.scroll_offset.y
-        found = self._at(line, event.x) if 0 <= line < len(self._lines) else None
-        if found is None:
-            return
-        if found == self.cursor:
-            self.action_choose()
-        self.cursor = found
-
-    def on_focus(self) -> None:
-        self.refresh()
-
-    def on_blur(self) -> None:
-        self.refresh()
-
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self.refresh()
-
     def _style(self, index: int) -> str:
         piece = self.pieces[index]
         style = SPECIAL if piece.get("special") else PLATE if index % 2 else series_style(index // 2)
@@ -261,12 +225,8 @@ class PieceView(ScrollView, can_focus=True):
             style = f"underline bold {style}"
         return f"reverse {style}" if index == self.cursor else style
 
-    def render_line(self, y: int) -> Strip:
-        width = self.scrollable_content_region.width
-        line = y + self.scroll_offset.y
-        style = self.visual_style
+    def line_at(self, line: int) -> tuple[Content, Style] | None:
         if line >= len(self._lines) or not self._lines[line]:
-            return Strip.blank(width, style.rich_style)
+            return None
         content = Content.assemble(*((part, self._style(index)) for index, part in self._lines[line]))
-        strips = Visual.to_strips(self, content, width, 1, style, pad=True)
-        return strips[0] if strips else Strip.blank(width, style.rich_style)
+        return content, self.visual_style

@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
-from textual.reactive import reactive
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
-from textual.visual import Visual
+from textual.style import Style
 
+from workbench.ui.widgets.cursor_view import CursorView
 from workbench.ui.widgets.one_line import changed_cells
 
 
@@ -43,30 +40,14 @@ def gap(key: str) -> Row:
     return Row(f"gap:{key}", Content(""), selectable=False)
 
 
-class RowList(ScrollView, can_focus=True):
+class RowList(CursorView):
     """Rows with a cursor that keeps its row, by key, when the rows are replaced."""
 
-    DEFAULT_CSS = """
-    RowList {
-        height: 1fr;
-        scrollbar-size-vertical: 1;
-        overflow-x: hidden;
-    }
-    """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"row-list--cursor", "row-list--cursor-blurred"}
-    ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "cursor(-1)", "Up", show=False),
         Binding("down,j", "cursor(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home,g", "edge(-1)", "First", show=False),
-        Binding("end,G", "edge(1)", "Last", show=False),
-        Binding("enter", "choose", "Choose", show=False),
     ]
-
-    cursor = reactive(0, repaint=False)
-    """Index of the row under the cursor."""
 
     @dataclass
     class Highlighted(Message):
@@ -116,8 +97,8 @@ class RowList(ScrollView, can_focus=True):
             index = self._nearest(min(self.cursor, max(0, len(self._rows) - 1)))
         self.set_reactive(RowList.cursor, index)
         self.refresh()
-        self.call_after_refresh(self._keep_visible)
-        self._announce()
+        self.call_after_refresh(self.keep_visible)
+        self.announce()
 
     def replace_row(self, row: Row) -> None:
         """Show a row anew under its key, painting no more cells than changed: for rows that live."""
@@ -145,30 +126,22 @@ class RowList(ScrollView, can_focus=True):
                     return candidate
         return 0
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
         if self.row is not None:
             self.post_message(self.Highlighted(self, self.row))
 
-    def watch_cursor(self, old: int, new: int) -> None:
-        if old == new:
-            return
-        self.refresh_line(old)
-        self.refresh_line(new)
-        self._keep_visible()
-        self._announce()
+    def repaint_item(self, index: int) -> None:
+        self.refresh_line(index)
 
-    def _keep_visible(self) -> None:
-        height, top = self.scrollable_content_region.height, self.scroll_offset.y
-        if not height:
-            return
+    def cursor_lines(self) -> tuple[int, int] | None:
         first = self.cursor
         # The heading above the first row comes into view with it.
         while first > 0 and not self._rows[first - 1].selectable and self.cursor - first < 2:
             first -= 1
-        if first < top:
-            self.scroll_to(y=first, animate=False, immediate=True)
-        elif self.cursor >= top + height:
-            self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True)
+        return first, self.cursor
+
+    def item_at(self, line: int, column: int) -> int | None:
+        return line if 0 <= line < len(self._rows) and self._rows[line].selectable else None
 
     def action_cursor(self, step: int) -> None:
         index = self.cursor + step
@@ -190,34 +163,13 @@ class RowList(ScrollView, can_focus=True):
         if self.row is not None:
             self.post_message(self.Chosen(self, self.row))
 
-    def on_click(self, event: events.Click) -> None:
-        index = event.y + self.scroll_offset.y
-        if not (0 <= index < len(self._rows) and self._rows[index].selectable):
-            return
-        if index == self.cursor:
-            self.action_choose()
-        self.cursor = index
-
-    def on_focus(self) -> None:
-        self.refresh_line(self.cursor)
-
-    def on_blur(self) -> None:
-        self.refresh_line(self.cursor)
-
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        width = self.scrollable_content_region.width
-        index = y + self.scroll_offset.y
+    def line_at(self, line: int) -> tuple[Content, Style] | None:
+        if line >= len(self._rows):
+            return None
+        row = self._rows[line]
         style = self.visual_style
-        if index >= len(self._rows):
-            return Strip.blank(width, style.rich_style)
-        row = self._rows[index]
-        content = row.content(width).truncate(width, ellipsis=True)
-        if index == self.cursor and row.selectable:
+        if line == self.cursor and row.selectable:
             name = "row-list--cursor" if self.has_focus else "row-list--cursor-blurred"
             style = self.get_visual_style(name)
-        strips = Visual.to_strips(self, content, width, 1, style, pad=True)
-        return strips[0] if strips else Strip.blank(width, style.rich_style)
+        width = self.scrollable_content_region.width
+        return row.content(width).truncate(width, ellipsis=True), style
