@@ -165,6 +165,53 @@ async def test_a_conversation_is_rendered_and_examined(session_opener: Opener, b
     assert "missing-generation-prompt" in {finding["id"] for finding in closed.report["findings"]}
 
 
+async def test_a_stopped_data_set_keeps_what_was_counted(
+    session_opener: Opener, byte_model: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    row = json.dumps({"text": "the cat sat on the mat " * 80}) + "\n"
+    data.write_text(row * 12_000)
+    client = await session_opener()
+    call = client.start(protocol.MeasureDataset(str(data), [byte_model]))
+    async for event in call.events():
+        if isinstance(event, protocol.JobProgressed) and event.phase == "count":
+            call.cancel()
+            break
+    reply = await call.reply()
+    assert isinstance(reply, protocol.DatasetMeasured)
+    (model,) = reply.result["models"]
+    assert reply.result["partial"]
+    assert 0 < reply.result["rows"] < 12_000
+    assert reply.result["bytes_done"] < reply.result["bytes_total"]
+    assert model["rows"] == reply.result["rows"]
+    assert model["total"] == model["rows"] * model["max"] > 0
+    assert model["lengths"][0]["length"] == 512
+
+
+async def test_conversations_are_counted_through_the_models_template(
+    session_opener: Opener, byte_model: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("jinja2")
+    template = (
+        "{% if messages[0].content == 'no' %}{{ raise_exception('never') }}{% endif %}"
+        "{% for m in messages %}<s>{{ m.role }} {{ m.content }}{% endfor %}"
+    )
+    (Path(byte_model) / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    contents = [f"the {number}" for number in range(150)] + ["no"]
+    rows = [{"messages": [{"role": "user", "content": content}]} for content in contents]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    client = await session_opener()
+    reply = await client.ask(
+        protocol.MeasureDataset(str(tmp_path / "chats.jsonl"), [byte_model]), protocol.DatasetMeasured
+    )
+    (model,) = reply.result["models"]
+    texts = [{"name": "", "text": f"<s>user {content}"} for content in contents[:-1]]
+    counted = await client.ask(protocol.CountTokens(texts, [byte_model]), protocol.TokensCounted)
+    assert model["total"] == sum(result["tokens"] for result in counted.result["results"])
+    assert (model["rows"], model["refused_rows"]) == (150, 1)
+    assert "never" in model["error"]
+
+
 @pytest.mark.model
 async def test_autotokenizer_is_asked_once_in_a_child(session_opener: Opener, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
