@@ -36,8 +36,11 @@ def main() -> None:
     }
     session.script(protocol.Diagnose, lambda request: [protocol.Diagnosed(report)])
     session.script(protocol.ListModels, lambda request: [protocol.ModelsListed([{"name": HOSTILE, "kind": "hub"}])])
-    tree = {"name": HOSTILE, "class_name": HOSTILE, "parameters": 1, "children": [{"name": HOSTILE}]}
-    inspection = {"architecture": HOSTILE, "facts": {"norm": HOSTILE}, "tree": tree}
+    tree = {"name": HOSTILE, "class": HOSTILE, "parameters": 1, "children": [{"name": HOSTILE}]}
+    block = {"kind": "attention", "label": HOSTILE, "path": HOSTILE, "line": HOSTILE}
+    stage = {"name": HOSTILE, "path": HOSTILE, "repeat": 1, "blocks": [block]}
+    inspection = {"architecture": HOSTILE, "tree": tree, "diagram": [stage]}
+    inspection["explained"] = [{"key": HOSTILE, "label": HOSTILE, "chip": HOSTILE}]
     session.script(protocol.InspectModel, lambda request: [protocol.ModelInspected(inspection)])
     budget = {"estimate": {HOSTILE: 5, "total": 5}, "gpus": [{"name": HOSTILE}], "warnings": [HOSTILE]}
     session.script(protocol.EstimateMemory, lambda request: [protocol.MemoryEstimated(budget)])

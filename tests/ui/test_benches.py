@@ -105,63 +105,6 @@ async def test_a_failure_is_one_line_with_its_remedy(session: ScriptedSession, m
         assert app.last_error.details == "trace"
 
 
-# --- Architecture ------------------------------------------------------------------------------------------
-
-
-async def test_architecture_shows_exact_counts_and_folds(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="architecture", model=MODEL)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: "134,515,008 parameters" in screen_text(app))
-        listing = app.query_one("#architecture-tree", RowList)
-        assert not any("q_proj" in row.key for row in listing.rows)
-        listing.move_to("LlamaForCausalLM.model.layers")
-        await pilot.press("space")
-        await wait_until(pilot, lambda: "0-29 ×30" in screen_text(app))
-        listing.move_to(next(row.key for row in listing.rows if "0-29" in row.key))
-        await pilot.press("space")
-        await wait_until(pilot, lambda: "each " in screen_text(app))
-        await pilot.press("space")
-        await wait_until(pilot, lambda: "each " not in screen_text(app))
-        await pilot.press("a")
-        await wait_until(pilot, lambda: any(row.key.endswith("q_proj.weight") for row in listing.rows))
-        await pilot.press("s")
-        await wait_until(pilot, lambda: listing.rows[2].key.endswith("layers"))
-
-
-async def test_architecture_asks_again_for_another_model_only(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="architecture", model=MODEL)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: "134,515,008" in screen_text(app))
-        await pilot.press("1")
-        await wait_until(pilot, lambda: app.main.current == "doctor")
-        app.apply(ModelChosen("llama-3.1-8b"))
-        await pilot.pause()
-        assert len(session.asked(protocol.InspectModel)) == 1, "a hidden bench asks for nothing"
-        await pilot.press("3")
-        await wait_until(pilot, lambda: len(session.asked(protocol.InspectModel)) == 2)
-        await pilot.press("1", "3")
-        await pilot.pause(0.1)
-        assert len(session.asked(protocol.InspectModel)) == 2
-
-
-async def test_architecture_draws_no_bar_for_nothing_and_breaks_no_chip(
-    session: ScriptedSession, make_app: MakeApp
-) -> None:
-    tree = {
-        "name": "M", "class_name": "M", "parameters": 1_000_000,
-        "children": [{"name": "small", "parameters": 10}, {"name": "large", "parameters": 999_990}],
-    }  # fmt: skip
-    facts = {"num_hidden_layers": 30, "hidden_size": 576, "norm": "a norm of a very long name", "context_length": 8192}
-    session.script(protocol.InspectModel, lambda request: [protocol.ModelInspected({"facts": facts, "tree": tree})])
-    app = make_app(session, bench="architecture", model="m")
-    async with app.run_test(size=(50, 24)) as pilot:
-        await wait_until(pilot, lambda: "large" in screen_text(app))
-        lines = screen_text(app).splitlines()
-        assert next(line for line in lines if "small" in line).endswith("0.0 %")
-        for chip in ("30 layers × 576", "a norm of a very long name", "8,192 context"):
-            assert any(chip in line for line in lines)
-
-
 # --- VRAM --------------------------------------------------------------------------------------------------
 
 

@@ -1,81 +1,57 @@
-"""Architecture: what the model is made of, exactly."""
+"""Architecture: what the model is made of, exactly, and what happens inside when it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from workbench.errors import JobCancelled, WorkbenchError
-from workbench.session.protocol import Event, InspectModel, JobProgressed, ModelInspected
-from workbench.text import format_bytes, format_count
+from workbench.session.protocol import (
+    Event,
+    InspectLoaded,
+    InspectModel,
+    JobProgressed,
+    LoadedInspected,
+    ModelInspected,
+)
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
+from workbench.ui.benches.architecture_diagram import Stage, stages_of
+from workbench.ui.benches.architecture_tree import (
+    OPEN_AT_FIRST,
+    Node,
+    as_json,
+    as_markdown,
+    description,
+    each_of,
+    line_of,
+    matching,
+    open_keys,
+    read_tree,
+    told,
+    walk,
+)
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import STARTING, SessionState
 from workbench.ui.strip_text import SHORT_DTYPES, progress_text
-from workbench.ui.widgets.bars import bar, left, right
-from workbench.ui.widgets.flow import flow
+from workbench.ui.widgets.block_diagram import BlockDiagram
+from workbench.ui.widgets.chips import REST, Chips
 from workbench.ui.widgets.row_list import Row, RowList
 
-NAME_WIDTH = 72
-"""On a very wide terminal the numbers stay near the names they belong to."""
-LEAST_SHARE = 0.0005
-"""What is less reads 0.0 %, and has no bar."""
-OPEN_AT_FIRST = 2
-"""Levels of the tree that are open when a model is shown."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """A module or parameter of the tree; ``count`` of them where equal ones are folded."""
-
-    path: str
-    name: str
-    class_name: str
-    parameters: int
-    bytes: int
-    shape: tuple[int, ...] | None = None
-    dtype: str = ""
-    count: int = 1
-    tied_to: str = ""
-    children: tuple[Node, ...] = field(default=(), repr=False)
-
-
-def read_tree(tree: dict[str, Any], parent: str = "") -> Node:
-    """The nested dictionaries of an inspection as nodes."""
-    name = str(tree.get("name") or tree.get("class_name") or tree.get("class") or "model")
-    path = f"{parent}.{name}" if parent else name
-    return Node(
-        path=path,
-        name=name,
-        class_name=str(tree.get("class_name") or tree.get("class") or ""),
-        parameters=int(tree.get("parameters") or 0),
-        bytes=int(tree.get("bytes") or 0),
-        shape=tuple(tree["shape"]) if tree.get("shape") else None,
-        dtype=str(tree.get("dtype") or ""),
-        count=int(tree.get("repeat") or tree.get("count") or 1),
-        tied_to=str(tree.get("tied_to") or ""),
-        children=tuple(read_tree(child, path) for child in tree.get("children") or ()),
-    )
-
-
-def open_paths(node: Node, levels: int) -> set[str]:
-    """Paths of the nodes with children in the first `levels` levels."""
-    if levels <= 0 or not node.children:
-        return set()
-    return {node.path}.union(*(open_paths(child, levels - 1) for child in node.children))
+ROOM_FOR_CHIPS = ((45, 3), (30, 2))
+"""Height of the bench, and lines of chips from there on; one below."""
 
 
 class ArchitectureBench(Bench):
-    """Facts as chips, then the folded module tree with exact counts."""
+    """Facts as chips, the folded module tree left, the block diagram right."""
 
     NAME = "architecture"
     NEEDS_TORCH = True
@@ -85,20 +61,44 @@ class ArchitectureBench(Bench):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
         self._asked: tuple[str, int] = ("", 0)
-        self._inspected: tuple[str, dict[str, Any]] | None = None
-        """Model and reply that are shown; None while another one is waited for."""
-        self._root: Node | None = None
+        self._asked_live: object = None
+        self._model = ""
+        self.inspection: dict[str, Any] = {}
+        """The reply that is shown; empty while another one is waited for."""
+        self._built: Node | None = None
+        """The tree as the config builds it."""
+        self._loaded: Node | None = None
+        """The tree as it stands in the worker; None while the model is not loaded."""
+        self._stages: tuple[Stage, ...] = ()
+        self._live = True
+        """Whether the loaded one is shown where there is one."""
         self._open: set[str] = set()
+        self._split: set[str] = set()
+        """Runs whose modules are listed one by one."""
         self._by_size = False
+        self._found: set[str] = set()
+        self._above: set[str] = set()
 
     def compose(self) -> ComposeResult:
         yield Static(id="architecture-head")
+        yield Chips(id="architecture-chips")
         yield ErrorLine()
-        yield RowList(id="architecture-tree")
+        with Horizontal(id="architecture-body"):
+            with Vertical(id="architecture-left"):
+                yield Input(placeholder="Part of a name or class; enter keeps it, escape clears it", id="tree-search")
+                yield RowList(id="architecture-tree")
+            yield BlockDiagram(id="architecture-diagram")
         yield Static(id="architecture-detail")
+
+    def on_mount(self) -> None:
+        self.query_one("#tree-search").display = False
+        self.query_one(Chips).display = False
+        super().on_mount()
 
     def first_focus(self) -> Widget:
         return self.query_one(RowList)
+
+    # --- What the session says -----------------------------------------------------------------------------
 
     def session_changed(self, old: SessionState, new: SessionState) -> None:
         if not new.chosen:
@@ -111,10 +111,23 @@ class ArchitectureBench(Bench):
                 )
             )
         elif not new.attached:
-            if self._root is None:
+            if self.root is None:
                 self._head(self._waiting("starting the session" if new.connection == STARTING else ""))
         elif (new.chosen, new.attachments) != self._asked:
             self.inspect_model()
+        self._follow_load()
+
+    def _follow_load(self) -> None:
+        """Look into the model as soon as it stands in the worker, and no longer than it does."""
+        loaded = self.session.model if self.session.chosen_is_loaded else None
+        if loaded == self._asked_live:
+            return
+        self._asked_live = loaded
+        if loaded is not None:
+            self.inspect_loaded()
+        elif self._loaded is not None:
+            self._loaded = None
+            self._show()
 
     def _head(self, content: Content) -> None:
         self.query_one("#architecture-head", Static).update(content)
@@ -125,10 +138,8 @@ class ArchitectureBench(Bench):
         model = self.session.chosen
         self._asked = (model, self.session.attachments)
         self.show_error(None)
-        self._root = None
-        self._inspected = None
-        self.query_one(RowList).set_rows([])
-        self.query_one("#architecture-detail", Static).update("")
+        self.inspection, self._built, self._loaded, self._asked_live = {}, None, None, None
+        self._show()
         self._head(self._waiting("building it on the meta device"))
         try:
             reply = await self.link.ask(InspectModel(model), ModelInspected, self._on_event)
@@ -139,6 +150,7 @@ class ArchitectureBench(Bench):
             self.show_error(error)
         else:
             self.show_inspection(model, reply.result)
+            self._follow_load()
 
     def _waiting(self, what: str) -> Content:
         return Content.assemble((self.session.chosen, "bold"), (f"  {what} …" if what else "", "$muted"))
@@ -148,56 +160,139 @@ class ArchitectureBench(Bench):
             counts = progress_text(event.done, event.total, event.unit)
             self._head(self._waiting(f"{event.phase} {counts}".strip()))
 
+    @work(group="live", exclusive=True, exit_on_error=False)
+    async def inspect_loaded(self) -> None:
+        """Ask for the modules as they stand in the worker; the config's tree stays where that fails."""
+        try:
+            reply = await self.link.ask(InspectLoaded(), LoadedInspected)
+        except JobCancelled:
+            return
+        except WorkbenchError as error:
+            if self.session.chosen_is_loaded:
+                self.show_error(error)
+            return
+        tree = reply.result.get("tree")
+        if self.session.chosen_is_loaded and isinstance(tree, dict):
+            self._loaded = read_tree(tree)
+            self._show()
+
     def show_inspection(self, model: str, result: dict[str, Any]) -> None:
         """Show the reply to an inspection."""
-        self._inspected = (model, result)
-        self._show_headline()
+        self._model, self.inspection = model, result
         tree = result.get("tree")
         if isinstance(tree, dict):
-            self._root = read_tree(tree)
-            self._open = open_paths(self._root, OPEN_AT_FIRST)
-            self._show_rows()
+            self._built = read_tree(tree)
+            self._open = open_keys(self._built, OPEN_AT_FIRST)
+            self._split = set()
+        self._stages = stages_of(result, self._built)
+        self.query_one(BlockDiagram).set_stages(self._stages)
+        self._show()
+
+    # --- Showing -------------------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> Node | None:
+        """The tree on screen."""
+        return self._loaded if self._live and self._loaded is not None else self._built
 
     def on_resize(self) -> None:
         self._show_headline()
 
+    def _show(self) -> None:
+        self._show_headline()
+        self._show_rows()
+
     def _show_headline(self) -> None:
-        if self._inspected is not None:
-            self._head(_headline(*self._inspected, width=max(20, self.size.width - 2)))
+        lines = next((count for height, count in ROOM_FOR_CHIPS if self.size.height >= height), 1)
+        self.query_one(Chips).set_chips(chips_of(self.inspection), lines)
+        if self.inspection:
+            width = max(20, self.size.width - 2)
+            self._head(headline(self._model, self.inspection, self._view_words(), width))
 
-    def _show_rows(self) -> None:
-        self.query_one(RowList).set_rows(self._rows(self._root, 0) if self._root else [])
+    def _view_words(self) -> Content:
+        if self.root is not None and self.root is self._loaded and self.session.model:
+            model = self.session.model
+            what = model.quant if model.quant != "none" else SHORT_DTYPES.get(model.dtype, model.dtype)
+            return Content.assemble(("live ", "bold $good"), (f"as loaded: {what} on {model.device}", "$muted"))
+        return Content.styled("from the config", "$muted")
 
-    def _rows(self, node: Node, depth: int, each: bool = False) -> Iterator[Row]:
-        total = max(1, self._root.parameters if self._root else 1)
-        yield Row(node.path, _line_of(node, depth, node.path in self._open, total, each), node)
-        if node.path in self._open:
-            children = node.children
+    def _show_rows(self, cursor_key: str | None = None) -> None:
+        rows = self._rows(self.root, 0) if self.root else []
+        self.query_one(RowList).set_rows(rows, cursor_key)
+        if self.root is None:
+            self.query_one("#architecture-detail", Static).update("")
+
+    def _rows(self, node: Node, depth: int) -> Iterator[Row]:
+        if self._searching and node.key not in self._found and node.key not in self._above:
+            return
+        total = self.root.parameters if self.root else 1
+        opened = node.key in (self._above if self._searching else self._open)
+        yield Row(f"node:{node.key}", line_of(node, depth, opened, total), node)
+        if opened:
+            children = [one for child in node.children for one in self._members(child)]
             if self._by_size:
-                children = tuple(sorted(children, key=lambda child: -child.parameters))
+                children.sort(key=lambda child: -child.parameters)
             for child in children:
-                yield from self._rows(child, depth + 1, each or node.count > 1)
+                yield from self._rows(child, depth + 1)
 
-    @on(RowList.Highlighted)
+    def _members(self, node: Node) -> tuple[Node, ...]:
+        return each_of(node) if node.key in self._split and not self._searching else (node,)
+
+    @on(RowList.Highlighted, "#architecture-tree")
     def describe(self, message: RowList.Highlighted) -> None:
         node = message.row.data
-        self.query_one("#architecture-detail", Static).update(_description(node))
+        self.query_one("#architecture-detail", Static).update(description(node))
+        self.query_one(BlockDiagram).select(node.folded)
 
-    @on(RowList.Chosen)
+    # --- Keys of the tree ----------------------------------------------------------------------------------
+
+    @property
+    def _node(self) -> Node | None:
+        row = self.query_one(RowList).row
+        return row.data if row is not None else None
+
+    @on(RowList.Chosen, "#architecture-tree")
     def toggle_row(self) -> None:
         self.action_unfold()
 
     def action_unfold(self) -> None:
-        row = self.query_one(RowList).row
-        if row is not None and row.data.children:
-            self._open ^= {row.key}
+        """Open or fold the module under the cursor."""
+        node = self._node
+        if node is not None and node.children and not self._searching:
+            self._open ^= {node.key}
+            self._show_rows()
+
+    def action_fold(self) -> None:
+        """Fold the module under the cursor, or go to the one that holds it."""
+        node, listing = self._node, self.query_one(RowList)
+        if node is None:
+            return
+        if node.key in self._open and not self._searching:
+            self.action_unfold()
+            return
+        above = [row for row in listing.rows[: listing.cursor] if node in row.data.children]
+        inside = [
+            row for row in listing.rows[: listing.cursor]
+            if row.data.key == "" or node.key.startswith(f"{row.data.key}.")
+        ]  # fmt: skip
+        for row in (above or inside)[-1:]:
+            listing.move_to(row.key)
+
+    def action_each(self) -> None:
+        """List the modules of a run one by one, or fold them again."""
+        node = self._node
+        if node is None or self._searching:
+            return
+        runs = {run.key for run in _runs(self.root) if run is node or node.key in {one.key for one in each_of(run)}}
+        if runs:
+            self._split ^= runs
             self._show_rows()
 
     def action_toggle_all(self) -> None:
-        if self._root is None:
+        if self.root is None or self._searching:
             return
-        everything = open_paths(self._root, 100)
-        self._open = open_paths(self._root, OPEN_AT_FIRST) if self._open == everything else everything
+        everything = open_keys(self.root, 100)
+        self._open = open_keys(self.root, OPEN_AT_FIRST) if self._open >= everything else everything
         self._show_rows()
 
     def action_sort(self) -> None:
@@ -205,98 +300,147 @@ class ArchitectureBench(Bench):
         self._show_rows()
         self.post_message(self.Said("Largest first." if self._by_size else "In the order in which the model runs."))
 
+    def action_view(self) -> None:
+        """Switch between the loaded model and what its config builds."""
+        if self._loaded is None:
+            self.post_message(self.Said("The model is not loaded: ctrl+l loads it."))
+            return
+        self._live = not self._live
+        self._show()
+
+    # --- Searching -----------------------------------------------------------------------------------------
+
+    @property
+    def _searching(self) -> bool:
+        return bool(self.query_one("#tree-search", Input).value.strip())
+
+    def action_search(self) -> None:
+        field = self.query_one("#tree-search", Input)
+        field.display = True
+        field.focus()
+
+    @on(Input.Changed, "#tree-search")
+    def search(self, message: Input.Changed) -> None:
+        """Show what matches with all above it."""
+        typed = message.value.strip()
+        self._found, self._above = matching(self.root, typed) if self.root and typed else (set(), set())
+        self._show_rows()
+        for row in self.query_one(RowList).rows:
+            if row.data.key in self._found:
+                self.query_one(RowList).move_to(row.key)
+                break
+        self.refresh_bindings()
+
+    @on(Input.Submitted, "#tree-search")
+    def leave_search(self) -> None:
+        self.query_one(RowList).focus()
+
+    def action_clear(self) -> None:
+        """Forget the search; what it found stays in view."""
+        node = self._node
+        field = self.query_one("#tree-search", Input)
+        field.value = ""
+        field.display = False
+        self.query_one(RowList).focus()
+        if node is not None and self.root is not None:
+            self._open |= {"", *(holder.key for holder in walk(self.root) if node.key.startswith(f"{holder.key}."))}
+            self._show_rows(f"node:{node.key}")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "clear":
+            return self.query_one("#tree-search").display
+        return super().check_action(action, parameters)
+
+    # --- Facts ---------------------------------------------------------------------------------------------
+
+    @on(Chips.Chosen)
+    def explain_chip(self, message: Chips.Chosen) -> None:
+        self._explain("" if message.key == REST else message.key)
+
+    def action_facts(self) -> None:
+        self._explain("")
+
+    def _explain(self, key: str) -> None:
+        facts = self.inspection.get("explained")
+        if facts:
+            from workbench.ui.screens.architecture_facts import FactsScreen
+
+            self.app.push_screen(FactsScreen(self.link, self._model, facts, key))
+
+    # --- The diagram ---------------------------------------------------------------------------------------
+
+    @on(BlockDiagram.Highlighted)
+    @on(BlockDiagram.Chosen)
+    def follow_diagram(self, message: BlockDiagram.Highlighted | BlockDiagram.Chosen) -> None:
+        self.go_to(message.path)
+        if isinstance(message, BlockDiagram.Chosen):
+            self.query_one(RowList).focus()
+
+    def go_to(self, key: str) -> None:
+        """Bring a module into view in the tree, opening what holds it."""
+        node = self._find(key)
+        if node is not None and self.root is not None:
+            self._split = {run for run in self._split if not f"{key}.".startswith(f"{run}.")}
+            self._open |= {"", *(holder.key for holder in walk(self.root) if key.startswith(f"{holder.key}."))}
+            self._show_rows(f"node:{key}")
+
+    def _find(self, key: str) -> Node | None:
+        nodes = walk(self.root) if self.root else ()
+        return next((node for node in nodes if node.key == key), None)
+
+    def action_diagram(self) -> None:
+        if self._stages:
+            from workbench.ui.screens.architecture_diagram import DiagramScreen
+
+            key = self._node.folded if self._node else ""
+            self.app.push_screen(DiagramScreen(self.link, self._model, self._stages, key, self._tell, self.go_to))
+
+    def _tell(self, key: str) -> Content:
+        """What stands in the tree at a module, with its own modules and tensors."""
+        node = self._find(key)
+        return told(node) if node is not None else Content(key)
+
+    # --- Copying -------------------------------------------------------------------------------------------
+
     def action_copy(self) -> None:
-        row = self.query_one(RowList).row
-        if row is not None:
-            self.post_message(self.CopyRequested(_description(row.data).plain, "the module"))
+        if self._node is not None:
+            self.post_message(self.CopyRequested(description(self._node).plain, "the module"))
+
+    def action_copy_markdown(self) -> None:
+        if self.root is not None:
+            self.post_message(self.CopyRequested(as_markdown(self.root), "the whole tree as Markdown"))
+
+    def action_copy_json(self) -> None:
+        if self.root is not None:
+            self.post_message(self.CopyRequested(as_json(self.root), "the whole tree as JSON"))
 
 
-def _headline(model: str, result: dict[str, Any], width: int) -> Content:
+def _runs(node: Node | None) -> Iterator[Node]:
+    if node is not None:
+        if node.count > 1:
+            yield node
+        for child in node.children:
+            yield from _runs(child)
+
+
+def headline(model: str, result: dict[str, Any], view: Content, width: int) -> Content:
+    """Name, counts, class where there is room, and which view this is."""
     parameters = result.get("parameters") or {}
     total, active = parameters.get("total") or 0, parameters.get("active") or 0
     counts = [(f"{total:,}", "bold $accent"), (" parameters", "$muted")]
     if active and active != total:
         counts += [(f"  {active:,}", "bold"), (" active per token", "$muted")]
-    first = Content.assemble((model, "bold"), (f"  {result.get('architecture') or ''}  ", "$muted"), *counts)
-    chips = [Content.styled(f" {chip} ", "$on-panel on $panel") for chip in fact_chips(result.get("facts") or {})]
-    return Content("\n").join([first, *flow(chips, " ", width)])
+    name = Content.styled(model, "bold")
+    told = Content.assemble(*counts, "  ", view)
+    architecture = Content.styled(f"  {result.get('architecture') or ''}", "$muted")
+    if name.cell_length + architecture.cell_length + told.cell_length + 2 > width:
+        architecture = Content("")
+    return Content.assemble(name, architecture, "  ", told)
 
 
-def fact_chips(facts: dict[str, Any]) -> list[str]:
-    """The facts that tell architectures apart, a few words each; unknown ones are left out."""
-    chips = []
-    if facts.get("num_hidden_layers"):
-        chips.append(f"{facts['num_hidden_layers']} layers × {facts.get('hidden_size') or '?'}")
-    kind = facts.get("attention_kind")
-    if kind and kind != "none":
-        heads, kv = facts.get("num_attention_heads"), facts.get("num_key_value_heads")
-        chips.append(f"{kind} {heads}:{kv}" if heads and kv else str(kind))
-    if facts.get("experts"):
-        chips.append(f"MoE {facts.get('experts_per_token') or '?'} of {facts['experts']}")
-    if facts.get("sliding_window"):
-        chips.append(f"window {facts['sliding_window']:,}")
-    chips += [str(facts[name]) for name in ("position", "activation", "norm") if facts.get(name)]
-    if facts.get("tied_embeddings") is not None:
-        chips.append("tied" if facts["tied_embeddings"] else "untied")
-    if facts.get("vocab_size"):
-        chips.append(f"{format_count(facts['vocab_size'])} vocab")
-    if facts.get("context_length"):
-        chips.append(f"{facts['context_length']:,} context")
-    return chips
-
-
-def _line_of(node: Node, depth: int, opened: bool, total: int, each: bool) -> Callable[[int], Content]:
-    """A row of the tree; `each` where it stands for one of several equal layers and counts that one only."""
-    mark = ("▾ " if opened else "▸ ") if node.children else "  "
-    share = node.parameters / total
-    name = Content.assemble(
-        "  " * depth,
-        (mark, "$accent"),
-        (node.name, "" if node.children else "$muted"),
-        (f" ×{node.count}" if node.count > 1 else "", "bold $accent"),
-        (f"  = {node.tied_to}" if node.tied_to else "", "$muted"),
-    )
-
-    def line(width: int) -> Content:
-        count = f"{'each ' if each else ''}{node.parameters:,}" if node.parameters else "–"
-        columns = [right(count, 16)]
-        if width >= 100:
-            columns.insert(0, right(" × ".join(map(str, node.shape)) if node.shape else "", 16, "$muted"))
-            columns.insert(1, right(SHORT_DTYPES.get(node.dtype, node.dtype), 6, "$muted"))
-            columns.append(right(format_bytes(node.bytes) if node.bytes else "", 10, "$muted"))
-        if width >= 130:
-            columns.insert(0, left(node.class_name, 26, "$muted"))
-        bar_width = 20 if width >= 130 else 10
-        columns.append(
-            Content.assemble(
-                right(f"{100 * share:.1f} %", 8),
-                " ",
-                bar(share, bar_width) if share >= LEAST_SHARE else " " * bar_width,
-            )
-        )
-        tail = Content(" ").join(columns)
-        return Content.assemble(
-            name.truncate(min(NAME_WIDTH, max(8, width - tail.cell_length - 1)), ellipsis=True, pad=True), " ", tail
-        )
-
-    return line
-
-
-def _description(node: Node) -> Content:
-    path = node.path.partition(".")[2]
-    parts: list[tuple[str, str]] = [(path or node.name, "bold")]
-    if node.class_name and node.class_name != node.name:
-        parts.append((f"  {node.class_name}", "$muted"))
-    if node.shape:
-        parts.append((f"  {' × '.join(map(str, node.shape))}", ""))
-    if node.dtype:
-        parts.append((f"  {node.dtype}", "$muted"))
-    parts.append((f"  {node.parameters:,} parameters  {format_bytes(node.bytes)}", ""))
-    if node.count > 1:
-        parts.append((f"  {node.count} equal ones of {node.parameters // node.count:,}", "$muted"))
-    if node.tied_to:
-        parts.append((f"  shares the weights of {node.tied_to}, counted there", "$muted"))
-    return Content.assemble(*parts)
+def chips_of(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The facts that have a short form, by key."""
+    return [(str(fact["key"]), str(fact["chip"])) for fact in result.get("explained") or () if fact.get("chip")]
 
 
 BENCH = ArchitectureBench
