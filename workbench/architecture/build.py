@@ -293,6 +293,7 @@ def _read_off(torch: Any, transformers: Any, model: Any, parsed: Any, dtype: str
         keep_in_fp32_strict=tuple(sorted(getattr(model, "_keep_in_fp32_modules_strict", None) or ())),
         cache_layers=_cache_layers(parsed),
         renamings=_renamings(model),
+        aliases=_aliases(parsed),
         expert_pattern=_expert_pattern(str(parsed.model_type)),
     )
 
@@ -423,6 +424,14 @@ def _full_config(parsed: Any) -> dict[str, Any]:
         if isinstance(full.get(key), dict):
             _add_common_names(getattr(parsed, key), full[key])
     return full
+
+
+def _aliases(parsed: Any) -> tuple[tuple[str, str], ...]:
+    found = [(common, own) for common, own in (getattr(parsed, "attribute_map", None) or {}).items()]
+    for key in getattr(parsed, "sub_configs", None) or ():
+        inner = getattr(getattr(parsed, key, None), "attribute_map", None) or {}
+        found += [(f"{key}.{common}", f"{key}.{own}") for common, own in inner.items()]
+    return tuple(sorted(found))
 
 
 def _add_common_names(parsed: Any, full: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from workbench.architecture.skeleton import Skeleton
 
 # safetensors' names of dtypes beside torch's.
-_DTYPES = {
+DTYPES = {
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -68,8 +68,14 @@ class CheckpointComparison:
         return not (self.missing or self.extra or self.shapes)
 
 
-def compare_checkpoint(skeleton: Skeleton, tensors: Sequence[HeaderTensor]) -> CheckpointComparison:
-    """Compare a skeleton with the tensors that a checkpoint's headers list."""
+def compare_checkpoint(
+    skeleton: Skeleton, tensors: Sequence[HeaderTensor], odd: Sequence[str] = ()
+) -> CheckpointComparison:
+    """Compare a skeleton with the tensors that a checkpoint's headers list.
+
+    Args:
+        odd: names of stored tensors for which the architecture has no name at all.
+    """
     expected = {entry.name: (entry.shape, entry.dtype) for entry in skeleton.unique_parameters}
     optional = {entry.name: (entry.shape, entry.dtype) for entry in skeleton.parameters if entry.tied_to}
     optional.update({buffer.name: (buffer.shape, buffer.dtype) for buffer in skeleton.buffers})
@@ -91,14 +97,14 @@ def compare_checkpoint(skeleton: Skeleton, tensors: Sequence[HeaderTensor]) -> C
         if name not in known:
             continue
         shape, dtype = known[name]
-        stored_dtype = _DTYPES.get(tensor.dtype, tensor.dtype)
+        stored_dtype = DTYPES.get(tensor.dtype, tensor.dtype)
         if tuple(tensor.shape) != shape:
             shapes.append(TensorDifference(name, str(list(shape)), str(list(tensor.shape))))
         if stored_dtype != dtype:
             dtypes.append(TensorDifference(name, dtype, stored_dtype))
     return CheckpointComparison(
         missing=tuple(missing),
-        extra=tuple(extra),
+        extra=(*extra, *odd),
         shapes=tuple(shapes),
         dtypes=tuple(dtypes),
         checkpoint_elements=sum(_elements(tensor.shape) for tensor in tensors),

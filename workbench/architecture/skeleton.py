@@ -125,6 +125,8 @@ class Skeleton:
     """Empty where the model keeps no cache, or where this transformers does not tell."""
     renamings: tuple[tuple[str, str], ...] = ()
     """What loading replaces in a checkpoint's names: regular expression and replacement, in order."""
+    aliases: tuple[tuple[str, str], ...] = ()
+    """Common names that stand in `config` beside a family's own ones, dotted: (``hidden_size``, ``n_embd``)."""
     expert_pattern: str = ""
     """Under which model's rules old names of expert projections are read today (``mixtral``, ``qwen2_moe``)."""
     format_version: int = FORMAT_VERSION
@@ -148,7 +150,8 @@ def skeleton_from_dict(value: dict[str, Any]) -> Skeleton:
     fields["parameters"] = tuple(_with_shape(ParameterEntry, entry) for entry in value["parameters"])
     fields["buffers"] = tuple(_with_shape(BufferEntry, entry) for entry in value["buffers"])
     fields["cache_layers"] = tuple(CacheLayer(**entry) for entry in value["cache_layers"])
-    fields["renamings"] = tuple((str(old), str(new)) for old, new in value["renamings"])
+    for key in ("renamings", "aliases"):
+        fields[key] = tuple((str(old), str(new)) for old, new in value[key])
     for key in ("tied_names", "keep_in_fp32", "keep_in_fp32_strict"):
         fields[key] = tuple(value[key])
     return Skeleton(**fields)

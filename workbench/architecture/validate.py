@@ -1,4 +1,4 @@
-"""Configs that no model can be built from, refused before anything is built. Stdlib only.
+"""Configs that no model can be built from, told before anything is built. Stdlib only.
 
 transformers builds several impossible models without complaint (key/value heads that do not divide the heads,
 more experts per token than experts) and answers others with a division by zero or a storage overflow.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from workbench.architecture.skeleton import FLOAT_DTYPES
 from workbench.errors import WorkbenchError
+from workbench.models.reference import nearest
 from workbench.text import one_line
 
 MAX_LAYERS = 2_000
@@ -30,21 +32,63 @@ LAYER_KEYS = (
     "encoder_num_hidden_layers",
     "depth",
 )
-_HEAD_KEYS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads")
-_KV_HEAD_KEYS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
-_WIDTH_KEYS = ("hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim")
-_EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-_EXPERTS_PER_TOKEN_KEYS = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_topk")
-_SIZE_KEYS = (
+HEAD_KEYS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads")
+KV_HEAD_KEYS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+WIDTH_KEYS = ("hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim")
+EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+EXPERTS_PER_TOKEN_KEYS = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_topk")
+SIZE_KEYS = (
     *LAYER_KEYS,
-    *_HEAD_KEYS,
-    *_KV_HEAD_KEYS,
-    *_WIDTH_KEYS,
-    *("vocab_size", "intermediate_size", "n_inner", "ffn_dim", "d_ff", "d_kv", "head_dim"),
-    *("max_position_embeddings", "n_positions", "moe_intermediate_size"),
+    *HEAD_KEYS,
+    *KV_HEAD_KEYS,
+    *WIDTH_KEYS,
+    *("vocab_size", "intermediate_size", "n_inner", "ffn_dim", "d_ff", "d_kv", "head_dim", "state_size"),
+    *("max_position_embeddings", "n_positions", "moe_intermediate_size", "shared_expert_intermediate_size"),
+    *("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"),
 )
 # What a family's own code takes as "none" or "the same as".
-_MAY_BE_ZERO = ("depth", "encoder_layers", "decoder_layers", "vocab_size")
+_MAY_BE_ZERO = (
+    *("depth", "encoder_layers", "decoder_layers", "vocab_size", "moe_intermediate_size"),
+    *("head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "shared_expert_intermediate_size"),
+)
+_SHARES = ("dropout", "_pdrop", "_dropout_prob", "partial_rotary_factor", "router_jitter_noise")
+_POSITIVE_NUMBERS = ("rope_theta", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps")
+_ACTIVATION_KEYS = ("hidden_act", "hidden_activation", "activation_function", "dense_act_fn")
+# The names that transformers 5.23 knows (``activations.ACT2CLS``).
+ACTIVATIONS = (
+    *("gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_python_tanh"),
+    *("gelu_accurate", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6"),
+    *("sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "prelu", "xielu"),
+)
+# Families without rotary positions: nothing else in a raw config tells.
+_NO_ROPE = ("gpt2", "opt", "bloom", "mpt", "bert", "roberta", "gpt_neo", "gpt_bigcode")
+# Families whose heads share the hidden size out between them unless head_dim is given; elsewhere it has a value of its
+# own, which a raw config need not state.
+_DERIVED_HEADS = (
+    *_NO_ROPE,
+    *("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "phi", "phi3", "stablelm", "starcoder2", "olmo", "olmo2"),
+    *("olmo3", "olmoe", "gpt_neox", "falcon", "granite", "granitemoe", "smollm3", "cohere", "gptj"),
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a config is no model."""
+
+    key: str
+    """Dotted."""
+    value: Any
+    reason: str
+    """A whole sentence."""
+    nearest: tuple[Any, ...] = ()
+    """Values that would do, the nearest first."""
+
+    @property
+    def remedy(self) -> str:
+        """One sentence with what would do."""
+        if not self.nearest:
+            return ""
+        return f"Nearest: {' or '.join(one_line(str(value), 60) for value in self.nearest)}."
 
 
 def check_config(config: dict[str, Any]) -> None:
@@ -54,18 +98,29 @@ def check_config(config: dict[str, Any]) -> None:
         config: the content of a ``config.json``, from any source.
 
     Raises:
-        WorkbenchError: ``bad-config`` naming the key, its value and what it must be.
+        WorkbenchError: ``bad-config`` with the first problem.
     """
+    for problem in find_problems(config):
+        raise WorkbenchError("bad-config", problem.reason, problem.remedy)
+
+
+def find_problems(config: Any) -> Iterator[Problem]:
+    """Everything that speaks against a config, the most basic first."""
     if not isinstance(config, dict):
-        raise WorkbenchError("bad-config", "The config is not a JSON object.", "Give the whole config.json.")
+        yield Problem("", None, "The config is not a JSON object: give the whole config.json.")
+        return
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not model_type:
-        raise WorkbenchError("bad-config", "The config has no model_type.", 'Add it, such as "model_type": "llama".')
-    _check_extent(config)
+        yield Problem("model_type", model_type, 'The config has no model_type: add it, such as "model_type": "llama".')
+        return
+    extent = _extent_problem(config)
+    if extent is not None:
+        yield extent
+        return
     for path, section in _sections(config):
-        _check_sizes(path, section)
-        _check_ratios(path, section)
-        _check_kinds(path, section)
+        yield from _size_problems(path, section)
+        yield from _ratio_problems(path, section, str(section.get("model_type") or model_type))
+        yield from _kind_problems(path, section)
 
 
 def _sections(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -76,96 +131,198 @@ def _sections(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{key}.", value
 
 
-def _check_extent(config: dict[str, Any]) -> None:
-    """Refuse NaN, nesting and lists beyond reason anywhere in the config."""
+def _extent_problem(config: dict[str, Any]) -> Optional[Problem]:
+    """NaN, nesting and lists beyond reason anywhere in the config."""
     stack: list[tuple[str, Any, int]] = [("config", config, 0)]
     seen = 0
     while stack:
         path, value, depth = stack.pop()
         seen += 1
         if depth > MAX_DEPTH or seen > MAX_VALUES:
-            raise WorkbenchError(
-                "bad-config",
-                f"The config is nested or long beyond reason at {one_line(path, 80)}.",
-                f"At most {MAX_DEPTH} levels and {MAX_VALUES:,} values are read.",
-            )
+            where = one_line(path, 80)
+            reason = f"The config is nested or long beyond reason at {where}: at most {MAX_DEPTH} levels and"
+            return Problem(where, None, f"{reason} {MAX_VALUES:,} values are read.")
         if isinstance(value, float) and math.isnan(value):
-            raise _refused(path.split(".", 1)[-1], value, "a number")
+            return _refused(path.split(".", 1)[-1], value, "a number")
         if isinstance(value, dict):
             stack += [(f"{path}.{key}", inner, depth + 1) for key, inner in value.items()]
         elif isinstance(value, (list, tuple)):
             stack += [(f"{path}[{index}]", inner, depth + 1) for index, inner in enumerate(value)]
-
-
-def _check_sizes(path: str, section: dict[str, Any]) -> None:
-    for key in _SIZE_KEYS:
-        value = section.get(key)
-        # Some families give one value for each layer or stage.
-        for size in value if isinstance(value, list) else [value]:
-            if size is None:
-                continue
-            if isinstance(size, float) and size.is_integer():
-                size = int(size)
-            if isinstance(size, bool) or not isinstance(size, int):
-                raise _refused(path + key, size, "a whole number")
-            if size < (0 if key in _MAY_BE_ZERO else 1):
-                raise _refused(path + key, size, "a positive whole number")
-            if key in LAYER_KEYS and size > MAX_LAYERS:
-                raise _refused(path + key, size, f"at most {MAX_LAYERS:,}")
-            if size > MAX_PARAMETERS:
-                raise _refused(path + key, size, f"at most {MAX_PARAMETERS:.0e}")
-
-
-def _check_ratios(path: str, section: dict[str, Any]) -> None:
-    heads = _first_int(section, _HEAD_KEYS)
-    width = _first_int(section, _WIDTH_KEYS)
-    kv_heads = _first_int(section, _KV_HEAD_KEYS)
-    vocab = _first_int(section, ("vocab_size",))
-    layers = _first_int(section, LAYER_KEYS)
-    if heads and kv_heads and heads % kv_heads:
-        raise _refused(path + "num_key_value_heads", kv_heads, f"a divisor of the {heads} attention heads")
-    experts = _first_int(section, _EXPERT_KEYS)
-    chosen = _first_int(section, _EXPERTS_PER_TOKEN_KEYS)
-    if experts and chosen and chosen > experts:
-        raise _refused(path + "num_experts_per_tok", chosen, f"at most the {experts} experts")
-    # A lower bound: embeddings, and attention with four square projections in each layer.
-    least = (vocab or 0) * (width or 0) + 4 * (layers or 0) * (width or 0) ** 2
-    if least > MAX_PARAMETERS * 4:
-        raise WorkbenchError(
-            "bad-config",
-            f"A model of this config would have more than {MAX_PARAMETERS:.0e} parameters.",
-            "Check hidden_size, vocab_size and num_hidden_layers.",
-        )
-    _check_layer_types(path, section, layers)
-
-
-def _check_kinds(path: str, section: dict[str, Any]) -> None:
-    """Refuse values of a kind that the libraries take in and fail on later."""
-    window = section.get("sliding_window")
-    if isinstance(window, (str, dict, float)):
-        raise _refused(path + "sliding_window", window, "a whole number or null")
-    for key in ("dtype", "torch_dtype"):
-        stated = section.get(key)
-        if stated is not None and str(stated).replace("torch.", "") not in ("auto", *FLOAT_DTYPES):
-            raise _refused(path + key, stated, f"one of {', '.join(FLOAT_DTYPES)}")
-
-
-def _check_layer_types(path: str, section: dict[str, Any], layers: Optional[int]) -> None:
-    layer_types = section.get("layer_types")
-    if isinstance(layer_types, list) and layers and len(layer_types) < layers:
-        raise _refused(path + "layer_types", f"{len(layer_types)} entries", f"one entry for each of {layers} layers")
-
-
-def _first_int(section: dict[str, Any], keys: tuple[str, ...]) -> Optional[int]:
-    for key in keys:
-        value = section.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
     return None
 
 
-def _refused(key: str, value: Any, wanted: str) -> WorkbenchError:
-    shown = one_line(str(value), 60)
-    return WorkbenchError(
-        "bad-config", f"{one_line(key, 80)} is {shown}, which no model can have.", f"It must be {wanted}."
+def _size_problems(path: str, section: dict[str, Any]) -> Iterator[Problem]:
+    for key in SIZE_KEYS:
+        value = section.get(key)
+        # Some families give one value for each layer or stage.
+        for size in value if isinstance(value, list) else [value]:
+            # One vision-language family counts layers by their kind.
+            if size is None or isinstance(size, dict):
+                continue
+            problem = _size_problem(path, key, size)
+            if problem is not None:
+                yield problem
+                break
+
+
+def _size_problem(path: str, key: str, size: Any) -> Optional[Problem]:
+    if isinstance(size, float) and size.is_integer():
+        size = int(size)
+    if isinstance(size, bool) or not isinstance(size, int):
+        return _refused(path + key, size, "a whole number", _whole(size))
+    least = 0 if key in _MAY_BE_ZERO else 1
+    if size < least:
+        return _refused(path + key, size, "a positive whole number", (-size,) if 0 < -size <= MAX_LAYERS else (1,))
+    if key in LAYER_KEYS and size > MAX_LAYERS:
+        return _refused(path + key, size, f"at most {MAX_LAYERS:,}", (MAX_LAYERS,))
+    if size > MAX_PARAMETERS:
+        return _refused(path + key, size, f"at most {MAX_PARAMETERS:.0e}")
+    return None
+
+
+def _whole(value: Any) -> tuple[int, ...]:
+    try:
+        return (max(1, round(float(value))),)
+    except (TypeError, ValueError, OverflowError):
+        return ()
+
+
+def _ratio_problems(path: str, section: dict[str, Any], model_type: str) -> Iterator[Problem]:
+    _, heads = _first(section, HEAD_KEYS)
+    width_key, width = _first(section, WIDTH_KEYS)
+    kv_key, kv_heads = _first(section, KV_HEAD_KEYS)
+    _, vocab = _first(section, ("vocab_size",))
+    layers_key, layers = _first(section, LAYER_KEYS)
+    if heads and kv_heads and heads % kv_heads:
+        wanted = f"a divisor of the {heads} attention heads, so that each serves equally many"
+        yield _refused(path + kv_key, kv_heads, wanted, _nearest_of(kv_heads, _divisors(heads)))
+    derived = model_type in _DERIVED_HEADS and not section.get("head_dim")
+    if derived and heads and width and width % heads:
+        low = width // heads * heads
+        others = ", ".join(str(count) for count in _nearest_of(heads, _divisors(width)))
+        wanted = f"a multiple of the {heads} attention heads (or {others} heads)"
+        yield _refused(path + width_key, width, wanted, _nearest_of(width, [low, low + heads]))
+    yield from _expert_problems(path, section)
+    yield from _head_dim_problems(path, section, model_type, width, heads)
+    # A lower bound: embeddings, and attention with four square projections in each layer.
+    least = (vocab or 0) * (width or 0) + 4 * (layers or 0) * (width or 0) ** 2
+    if least > MAX_PARAMETERS * 4:
+        yield Problem(
+            path + width_key,
+            width,
+            f"A model of this config would have more than {MAX_PARAMETERS:.0e} parameters: check hidden_size, "
+            "vocab_size and num_hidden_layers.",
+        )
+    yield from _layer_list_problems(path, section, layers_key, layers)
+
+
+def _expert_problems(path: str, section: dict[str, Any]) -> Iterator[Problem]:
+    _, experts = _first(section, EXPERT_KEYS)
+    key, chosen = _first(section, EXPERTS_PER_TOKEN_KEYS)
+    if experts and chosen and chosen > experts:
+        yield _refused(path + key, chosen, f"at most the {experts} experts", (experts,))
+    _, groups = _first(section, ("n_group",))
+    if experts and groups and experts % groups:
+        yield _refused(
+            path + "n_group", groups, f"a divisor of the {experts} experts", _nearest_of(groups, _divisors(experts))
+        )
+    _, chosen_groups = _first(section, ("topk_group",))
+    if groups and chosen_groups and chosen_groups > groups:
+        yield _refused(path + "topk_group", chosen_groups, f"at most the {groups} groups", (groups,))
+
+
+def _head_dim_problems(
+    path: str, section: dict[str, Any], model_type: str, width: Optional[int], heads: Optional[int]
+) -> Iterator[Problem]:
+    """Rotary positions turn pairs of numbers: what they turn must be even."""
+    if model_type in _NO_ROPE or section.get("alibi"):
+        return
+    rotary = section.get("rope_theta") or section.get("rope_parameters") or section.get("rope_scaling")
+    key, size = _first(section, ("qk_rope_head_dim", "head_dim"))
+    if size and size % 2 and (rotary or key == "qk_rope_head_dim"):
+        yield _refused(
+            path + key, size, "even, as rotary positions turn pairs", tuple(v for v in (size + 1, size - 1) if v)
+        )
+    elif not size and model_type in _DERIVED_HEADS and width and heads and not width % heads and width // heads % 2:
+        step = 2 * heads
+        low = width // step * step
+        yield _refused(
+            path + _first(section, WIDTH_KEYS)[0],
+            width,
+            f"a multiple of {step}: its heads are {width // heads} wide, and rotary positions turn pairs",
+            tuple(value for value in _nearest_of(width, [low, low + step]) if value),
+        )
+
+
+def _kind_problems(path: str, section: dict[str, Any]) -> Iterator[Problem]:
+    """Values of a kind that the libraries take in and fail on later."""
+    window = section.get("sliding_window")
+    if isinstance(window, (str, dict, float, bool)) or (isinstance(window, int) and window < 0):
+        yield _refused(path + "sliding_window", window, "a whole number or null", (*_whole(window), None)[-2:])
+    for key in ("dtype", "torch_dtype"):
+        stated = section.get(key)
+        if stated is not None and str(stated).replace("torch.", "") not in ("auto", *FLOAT_DTYPES):
+            close = tuple(nearest(str(stated), FLOAT_DTYPES, 1)) or ("bfloat16",)
+            yield _refused(path + key, stated, f"one of {', '.join(FLOAT_DTYPES)}", close)
+    for key in _ACTIVATION_KEYS:
+        stated = section.get(key)
+        if isinstance(stated, str) and stated not in ACTIVATIONS:
+            close = tuple(nearest(stated, ACTIVATIONS)) or ("silu", "gelu")
+            yield _refused(path + key, stated, "the name of an activation that transformers knows", close)
+    for key, value in section.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and key.endswith(_SHARES) and not 0 <= value <= 1:
+            yield _refused(path + key, value, "from 0 to 1", (min(1.0, max(0.0, float(value))),))
+        if number and key in _POSITIVE_NUMBERS and not 0 < value < math.inf:
+            yield _refused(path + key, value, "a positive number")
+    padding, vocab = section.get("pad_token_id"), section.get("vocab_size")
+    codes = "num_codebooks" in section or "codebook_size" in section
+    if type(padding) is int and type(vocab) is int and padding >= vocab > 0 and not codes:
+        yield _refused(path + "pad_token_id", padding, f"one of the {vocab:,} tokens, or null", (vocab - 1, None))
+
+
+def _layer_list_problems(
+    path: str, section: dict[str, Any], layers_key: str, layers: Optional[int]
+) -> Iterator[Problem]:
+    for key in ("layer_types", "mlp_layer_types", "layers_block_type"):
+        listed = section.get(key)
+        if not isinstance(listed, list) or not any("attention" in str(kind) for kind in listed):
+            continue
+        if layers and len(listed) != layers:
+            wanted = f"one entry for each of {layers} layers"
+            yield _refused(path + key, f"{len(listed)} entries", wanted, (continued(listed, layers),) if listed else ())
+
+
+def continued(listed: list[Any], length: int) -> list[Any]:
+    """`listed` cut to `length`, or its repeating pattern carried on."""
+    if length <= len(listed):
+        return listed[:length]
+    period = next(
+        size
+        for size in range(1, len(listed) + 1)
+        if all(value == listed[place % size] for place, value in enumerate(listed))
     )
+    return [listed[place % period] for place in range(length)]
+
+
+def _first(section: dict[str, Any], keys: tuple[str, ...]) -> tuple[str, Optional[int]]:
+    for key in keys:
+        value = section.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return key, value
+    return keys[0], None
+
+
+def _divisors(number: int) -> list[int]:
+    limit = min(math.isqrt(number), 100_000)
+    small = [size for size in range(1, limit + 1) if number % size == 0]
+    return sorted({*small, *(number // size for size in small)})
+
+
+def _nearest_of(wanted: int, values: list[int]) -> tuple[int, ...]:
+    return tuple(sorted((value for value in values if value > 0), key=lambda value: (abs(value - wanted), value))[:2])
+
+
+def _refused(key: str, value: Any, wanted: str, close: tuple[Any, ...] = ()) -> Problem:
+    shown = one_line(str(value), 60)
+    return Problem(key, value, f"{one_line(key, 80)} is {shown}; it must be {wanted}.", close)

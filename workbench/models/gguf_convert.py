@@ -252,6 +252,28 @@ def plan(header: gguf.GgufHeader, config: dict[str, Any]) -> list[_Output]:
     return outputs
 
 
+@dataclass(frozen=True)
+class Place:
+    """A tensor of a GGUF file under the name that transformers has for it."""
+
+    name: str
+    dtype: str
+    """The ggml type it is stored in."""
+    shape: tuple[int, ...]
+
+
+def places(header: gguf.GgufHeader, config: dict[str, Any]) -> tuple[list[Place], list[str]]:
+    """Where each tensor belongs in the model of `config`, and the names of those that have no place in it."""
+    found: list[Place] = []
+    odd: list[str] = []
+    for tensor in header.tensors:
+        try:
+            found += [Place(output.name, tensor.type, output.shape) for output in _outputs(header, tensor, config)]
+        except (WorkbenchError, KeyError):
+            odd.append(tensor.name)
+    return found, odd
+
+
 def _check_complete(header: gguf.GgufHeader, outputs: list[_Output], layers: int) -> None:
     """Raise ``corrupt-file`` unless every layer has the same tensors; the first part of a split file does not."""
     parts: dict[int, set[str]] = {}

@@ -1,20 +1,50 @@
-"""Inspecting a model's config."""
+"""Inspecting, comparing and designing models from their configs."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
+from workbench.architecture import compare, design, files, lora, lora_targets
 from workbench.architecture.cache import load_skeleton
+from workbench.architecture.checkpoint import CheckpointComparison
+from workbench.architecture.compute import compute_figures
 from workbench.architecture.count import count_parameters
 from workbench.architecture.describe import describe
+from workbench.architecture.diagram import diagram
 from workbench.architecture.skeleton import Skeleton
 from workbench.architecture.tree import TreeNode, flatten, module_tree
 from workbench.errors import WorkbenchError
-from workbench.models.reference import nearest
+from workbench.job import Job
 from workbench.models.resolve import ResolvedModel, resolve
-from workbench.session.protocol import InspectModel, ModelInspected, Request
+from workbench.session.protocol import (
+    AdapterCounted,
+    CheckDesign,
+    CompareModels,
+    CountAdapter,
+    DesignChecked,
+    DesignSaved,
+    FamiliesListed,
+    InspectModel,
+    ListFamilies,
+    ModelInspected,
+    ModelsCompared,
+    Request,
+    SaveDesign,
+)
 from workbench.session.runtime import Context, Handler, quick
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model with changes, built."""
+
+    resolved: ResolvedModel
+    config: dict[str, Any]
+    skeleton: Skeleton
+    notes: list[str]
+    stored: Optional[files.StoredTensors] = None
+    """What the headers of its weights list; None for a design and where there are none."""
 
 
 def config_of(resolved: ResolvedModel, changes: dict[str, Any]) -> dict[str, Any]:
@@ -26,29 +56,75 @@ def config_of(resolved: ResolvedModel, changes: dict[str, Any]) -> dict[str, Any
     if resolved.config is None:
         remedy = f"Fetch it first: workbench models get {resolved.name}" if resolved.fetchable else ""
         raise WorkbenchError("no-config", f"The config of {resolved.name} is not on this box.", remedy)
-    config: dict[str, Any] = dict(resolved.config)
-    for key, value in changes.items():
-        *parents, last = key.split(".")
-        target = config
-        for parent in parents:
-            if not isinstance(target.get(parent), dict):
-                raise WorkbenchError("bad-option", f"The config of {resolved.name} has no object {parent!r:.60}.")
-            target[parent] = dict(target[parent])
-            target = target[parent]
-        target[last] = value
-    return config
+    return design.apply_changes(resolved.config, changes)
 
 
-def _refuse_unknown_keys(changes: dict[str, Any], original: Skeleton) -> None:
-    """A misspelt key would change nothing, in silence; the built config names every key its class has."""
-    for key in changes:
-        if key.partition(".")[0] not in original.config:
-            close = nearest(key, original.config)
-            raise WorkbenchError(
-                "bad-option",
-                f"A {original.model_type} config has no value {key!r:.60}.",
-                f"Nearest: {', '.join(close)}." if close else "",
-            )
+def _resolve(name: str, job: Job) -> ResolvedModel:
+    """As `resolve`, and small models of a family to design from (``family:llama``)."""
+    if not name.startswith(design.FAMILY_PREFIX):
+        return resolve(name, job)
+    return ResolvedModel(
+        name=name,
+        kind="family",
+        path=None,
+        config=design.family_config(name),
+        config_source="a small model of this family, to design from",
+        fetchable=False,
+        size_bytes=None,
+        formats=(),
+    )
+
+
+def _subject(name: str, changes: dict[str, Any], job: Job) -> _Subject:
+    """Build a model with changes, refused with the reason where they make no model.
+
+    Raises:
+        WorkbenchError: as `resolve` and `load_skeleton`; ``bad-config`` with the first problem of a change.
+    """
+    resolved = _resolve(name, job)
+    base = config_of(resolved, {})
+    assumed = _assumed_dtype(resolved, base)
+    notes = [f"The catalogue states no dtype: sizes are at {assumed}."] if assumed else []
+    if not changes:
+        return _as_it_is(resolved, base, assumed, notes, job)
+    original = load_skeleton(base, job, assumed)
+    for problem in design.design_problems(base, changes, original):
+        raise WorkbenchError("bad-config", problem.reason, problem.remedy)
+    config = design.apply_changes(base, changes, original)
+    notes += _followed(base, config, changes)
+    assumed = _assumed_dtype(resolved, config)
+    return _Subject(resolved, config, load_skeleton(config, job, assumed), notes)
+
+
+def _followed(base: dict[str, Any], config: dict[str, Any], changes: dict[str, Any]) -> list[str]:
+    """What was changed beside what was asked for."""
+    return [
+        f"{key} has been fitted to the {len(value)} layers."
+        for key, value in config.items()
+        if isinstance(value, list) and key not in changes and value != base.get(key)
+    ]
+
+
+def _as_it_is(
+    resolved: ResolvedModel, config: dict[str, Any], assumed: Optional[str], notes: list[str], job: Job
+) -> _Subject:
+    stored = None
+    if resolved.has_weights and resolved.path is not None:
+        try:
+            stored = files.read_tensors(resolved.path, config)
+        except WorkbenchError as error:
+            notes.append(error.message)
+    try:
+        skeleton = load_skeleton(config, job, assumed)
+    except WorkbenchError as error:
+        if error.kind not in ("missing-package", "broken-package", "unknown-architecture", "remote-code"):
+            raise
+        if stored is None or not stored.tensors:
+            raise
+        # The header says names, shapes and dtypes without any library.
+        notes.append(f"{error.message} Shown is what the weights' headers list.")
+        return _Subject(resolved, config, files.header_skeleton(config, stored), notes)
+    return _Subject(resolved, config, skeleton, notes, stored)
 
 
 def _assumed_dtype(resolved: ResolvedModel, config: dict[str, Any]) -> Optional[str]:
@@ -59,27 +135,113 @@ def _assumed_dtype(resolved: ResolvedModel, config: dict[str, Any]) -> Optional[
 
 
 def _inspect(request: InspectModel, context: Context) -> ModelInspected:
-    resolved = resolve(request.model, context.job)
-    if request.changes:
-        _refuse_unknown_keys(request.changes, load_skeleton(config_of(resolved, {}), context.job))
-    config = config_of(resolved, request.changes)
-    assumed = _assumed_dtype(resolved, config)
-    skeleton = load_skeleton(config, context.job, assumed)
-    counts = asdict(count_parameters(skeleton))
+    subject = _subject(request.model, request.changes, context.job)
+    resolved, skeleton = subject.resolved, subject.skeleton
+    counts = count_parameters(skeleton)
+    adapter = _adapter(skeleton, request.lora) if request.lora else None
     tree = module_tree(skeleton)
+    figures = compute_figures(skeleton, counts, request.context, request.gpu)
+    model_files = files.read_files(resolved.path) if resolved.path and not request.changes else None
+    compared = files.compare_files(skeleton, subject.stored) if subject.stored else None
+    parameters = asdict(counts)
+    if adapter is not None:
+        parameters["trainable"] = adapter.trainable
     return ModelInspected(
         {
             "model": resolved.name,
             "architecture": skeleton.architecture,
             "config_source": resolved.config_source,
-            "notes": [f"The catalogue states no dtype: sizes are at {assumed}."] if assumed else [],
+            "notes": subject.notes,
             "transformers_version": skeleton.transformers_version,
-            "parameters": counts,
+            "parameters": parameters,
             "facts": asdict(describe(skeleton)),
+            "explained": [],
+            "compute": asdict(figures),
+            "diagram": [asdict(stage) for stage in diagram(skeleton)],
+            "lora": asdict(adapter) if adapter else None,
+            "files": asdict(model_files) if model_files else None,
+            "checkpoint": _checkpoint(compared),
+            "config": skeleton.config,
+            "changed": sorted(request.changes),
             "modules": [_module(node) for node in flatten(tree, request.depth)],
             "tree": _node(tree),
         }
     )
+
+
+def _adapter(skeleton: Skeleton, fields: dict[str, Any]) -> lora.AdapterCount:
+    return lora.count_adapter(skeleton, lora.plan_from_dict(fields))
+
+
+_SHOWN_DIFFERENCES = 200
+
+
+def _checkpoint(compared: Optional[CheckpointComparison]) -> Optional[dict[str, Any]]:
+    """The comparison with its lists cut: a checkpoint of another model differs in every name."""
+    if compared is None:
+        return None
+    lists = {name: asdict(compared)[name] for name in ("missing", "extra", "shapes", "dtypes")}
+    return {
+        **asdict(compared),
+        "agrees": compared.agrees,
+        "counts": {name: len(items) for name, items in lists.items()},
+        **{name: list(items[:_SHOWN_DIFFERENCES]) for name, items in lists.items()},
+    }
+
+
+def _count_adapter(request: CountAdapter, context: Context) -> AdapterCounted:
+    skeleton = _subject(request.model, request.changes, context.job).skeleton
+    plan = lora.plan_from_dict(request.lora)
+    counted = lora.count_adapter(skeleton, plan)
+    return AdapterCounted(asdict(counted), [_preset(skeleton, plan, one) for one in lora_targets.presets(skeleton)])
+
+
+def _preset(skeleton: Skeleton, plan: lora.LoraPlan, preset: lora_targets.Preset) -> dict[str, Any]:
+    """A preset with what it would train at the plan's rank; None where peft refuses it."""
+    trainable: Optional[int] = None
+    chosen = lora.LoraPlan(
+        targets=preset.targets, target_parameters=preset.target_parameters, r=plan.r, rslora=plan.rslora, dora=plan.dora
+    )
+    try:
+        trainable = lora.count_adapter(skeleton, chosen).trainable
+    except WorkbenchError as error:
+        return {**asdict(preset), "trainable": None, "line": error.message}
+    return {**asdict(preset), "trainable": trainable}
+
+
+def _check_design(request: CheckDesign, context: Context) -> DesignChecked:
+    resolved = _resolve(request.model, context.job)
+    base = config_of(resolved, {})
+    original = load_skeleton(base, context.job, _assumed_dtype(resolved, base))
+    problems = design.design_problems(base, request.changes, original)
+    try:
+        config = design.apply_changes(base, request.changes, original)
+    except WorkbenchError:
+        config = base
+    return DesignChecked(
+        [asdict(problem) for problem in problems], [asdict(field) for field in design.design_fields(config, original)]
+    )
+
+
+def _list_families(_request: ListFamilies, _context: Context) -> FamiliesListed:
+    return FamiliesListed([asdict(family) for family in design.families()])
+
+
+def _save_design(request: SaveDesign, context: Context) -> DesignSaved:
+    subject = _subject(request.model, request.changes, context.job)
+    architecture = subject.skeleton.architecture
+    return DesignSaved(design.save_design(subject.config, architecture, request.path, request.overwrite))
+
+
+def _compare(request: CompareModels, context: Context) -> ModelsCompared:
+    sides = []
+    for name, changes in ((request.first, request.first_changes), (request.second, request.second_changes)):
+        subject = _subject(name, changes, context.job)
+        skeleton = subject.skeleton
+        shown = subject.resolved.name + (" (changed)" if changes else "")
+        sides.append(compare.Side(shown, skeleton, count_parameters(skeleton), describe(skeleton)))
+    compared = compare.compare_models(*sides)
+    return ModelsCompared({**asdict(compared), "same": compared.same})
 
 
 def _module(node: TreeNode) -> dict[str, Any]:
@@ -104,4 +266,11 @@ def _node(node: TreeNode) -> dict[str, Any]:
     }
 
 
-HANDLERS: dict[type[Request], Handler] = {InspectModel: quick(_inspect)}
+HANDLERS: dict[type[Request], Handler] = {
+    InspectModel: quick(_inspect),
+    CountAdapter: quick(_count_adapter),
+    CheckDesign: quick(_check_design),
+    ListFamilies: quick(_list_families),
+    SaveDesign: quick(_save_design),
+    CompareModels: quick(_compare),
+}
