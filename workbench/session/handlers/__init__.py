@@ -55,6 +55,7 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
     ),
     "vram": (protocol.EstimateMemory,),
     "answers": (protocol.Generate, protocol.FollowConversation),
+    "comparison": (protocol.CompareVariants,),
     "inside": (protocol.ReadPrompt, protocol.ReadAnswer, protocol.ReadDistribution, protocol.ReadSampling),
     "chat": (
         protocol.ListConversations,
