@@ -279,6 +279,112 @@ async def test_compare_with_a_pasted_report(session: ScriptedSession, make_app: 
         await wait_until(pilot, lambda: "EXPLAINS" in screen_text(app) and len(app.screen_stack) == 2)
 
 
+async def test_compare_with_a_report_in_a_file(session: ScriptedSession, make_app: MakeApp, tmp_path: Path) -> None:
+    report = tmp_path / "theirs.txt"
+    report.write_text("PyTorch version: 2.9.0")
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await examined(pilot)
+        await pilot.press("c")
+        await wait_until(pilot, lambda: len(app.screen_stack) == 2 and "conda" in screen_text(app), "picker")
+        app.screen.query_one(Input).value = str(report)
+        await wait_until(pilot, lambda: "use as typed" in screen_text(app))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "≠ compared" in screen_text(app))
+        assert session.asked(protocol.DiagnoseText)[0].text == "PyTorch version: 2.9.0"
+        assert "theirs.txt" in screen_text(app)
+
+
+async def test_a_folder_without_python_is_refused_with_what_to_name(
+    session: ScriptedSession, make_app: MakeApp, tmp_path: Path
+) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await examined(pilot)
+        await pilot.press("v")
+        await wait_until(pilot, lambda: len(app.screen_stack) == 2 and "conda" in screen_text(app), "picker")
+        app.screen.query_one(Input).value = f"{tmp_path}/"
+        await wait_until(pilot, lambda: "use as typed" in screen_text(app))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "is a folder" in screen_text(app))
+        assert "✖ broken" in screen_text(app)
+
+
+async def test_an_old_python_is_examined_by_its_files_and_not_tested(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    old = {
+        "python": "/opt/py37/bin/python",
+        "name": "py37",
+        "kind": "venv",
+        "python_version": "3.7.16",
+        "too_old": True,
+    }
+    listed = [*data.ENVIRONMENTS, old]
+    session.script(protocol.ListEnvironments, lambda request: [protocol.EnvironmentsListed(listed)])
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await examined(pilot)
+        await choose_other(pilot, "v", row=f"environment:{old['python']}")
+        await wait_until(pilot, lambda: len(session.asked(protocol.Diagnose)) == 2)
+        asked = session.asked(protocol.Diagnose)[1]
+        assert (asked.files_of, asked.live) == (old["python"], False)
+        assert session.asked_others == []
+        await pilot.press("t")
+        await pilot.pause()
+        assert not session.asked(protocol.RunSelfTest)
+
+
+# --- What comes in live ------------------------------------------------------------------------------------
+
+MINOR = {"id": "hf-cache-small", "severity": "warning", "title": "Little room for the Hugging Face cache"}
+
+
+def with_findings(*findings: dict[str, Any]) -> dict[str, Any]:
+    return {**data.REPORT, "findings": list(findings)}
+
+
+@pytest.mark.parametrize("moved", [False, True])
+async def test_the_cursor_follows_the_cause_until_it_is_moved(
+    moved: bool, session: ScriptedSession, make_app: MakeApp
+) -> None:
+    note = {"id": "a-note", "severity": "info", "title": "A note"}
+    cause = data.REPORT["findings"][0]
+    session.script(
+        protocol.Diagnose,
+        lambda request: [
+            protocol.DiagnosisUpdated(with_findings(MINOR, note)),
+            protocol.JobProgressed("probe", 0, 9, "steps", "import torch · 12 s, idle for 8 s"),
+            protocol.Diagnosed(with_findings(cause, MINOR, note)),
+        ],
+    )
+    gate = session.hold(protocol.Diagnose, before=2)
+    app = make_app(session)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "now: import torch · 12 s" in screen_text(app))
+        assert cursor_key(app) == "finding:hf-cache-small"
+        if moved:
+            await pilot.press("down")
+        gate.set()
+        await wait_until(pilot, lambda: str(cause["title"])[:30] in screen_text(app))
+        assert cursor_key(app) == ("finding:a-note" if moved else f"finding:{CAUSE}")
+
+
+async def test_what_was_stopped_is_not_called_healthy(session: ScriptedSession, make_app: MakeApp) -> None:
+    session.script(
+        protocol.Diagnose,
+        lambda request: [protocol.DiagnosisUpdated(data.HEALTHY), protocol.Diagnosed(data.HEALTHY)],
+    )
+    session.hold(protocol.Diagnose, before=1)
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "so far" in screen_text(app))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: "Stopped. r examines again." in screen_text(app))
+        assert "✔ healthy" not in screen_text(app)
+        assert "not everything" in screen_text(app)
+
+
 # --- Live GPUs ---------------------------------------------------------------------------------------------
 
 
@@ -340,7 +446,7 @@ async def test_without_a_gpu_one_line_says_so(session: ScriptedSession, make_app
     app = make_app(session, make_gauges=lambda: lambda: Gauges(ram_total_bytes=2**35))
     async with app.run_test(size=(80, 24)) as pilot:
         await examined(pilot)
-        await wait_until(pilot, lambda: "no NVIDIA GPU answers on this box" in screen_text(app))
+        await wait_until(pilot, lambda: "no NVIDIA GPU answers: no driver" in screen_text(app))
         assert sum(row.key.startswith("gpu:") for row in the_list(app).rows) == 1
 
 

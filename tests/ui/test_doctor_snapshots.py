@@ -31,7 +31,7 @@ def after(*keys: str, shown: str, cursor: tuple[str, ...] = (), picker: bool = F
 
     async def steps(pilot: Pilot[int]) -> None:
         app: Any = pilot.app
-        await wait_until(pilot, lambda: app.gauges and app.main.bench and app.main.bench._final)
+        await wait_until(pilot, lambda: app.gauges and app.main.bench and app.main.bench.view.final)
         await pilot.press(*keys)
         if picker:
             await wait_until(pilot, lambda: len(app.screen_stack) == 2 and "conda" in screen_text(app))

@@ -14,6 +14,7 @@ from workbench.cli.output import console, print_json, print_text, table
 from workbench.doctor.environment import carried_environment
 from workbench.doctor.environments import OLDEST_PYTHON, too_old
 from workbench.doctor.report import to_markdown, to_text
+from workbench.doctor.source import is_report, read_report, refuse_what_is_no_python
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import (
@@ -28,9 +29,6 @@ from workbench.session.protocol import (
 from workbench.text import sanitize
 
 Report = dict[str, Any]
-
-PROGRAM_STARTS = (b"#!", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
-"""Scripts, and programs of Linux and macOS."""
 
 
 @click.command("doctor")
@@ -105,41 +103,16 @@ def _refuse_unrecognised(report: Report, source: str) -> None:
 
 def _compare(common: Common, report: Report, other: str, light: bool) -> list[dict[str, Any]]:
     """What differs from another interpreter, examined in a session of its own, or from a report in a file."""
-    if _is_report(Path(other).expanduser()):
+    if is_report(Path(other).expanduser()):
         right = _examine_report(common, other)
     else:
-        _refuse_what_is_no_python(Path(other).expanduser())
+        refuse_what_is_no_python(Path(other).expanduser())
         right = _examine_interpreter(Common(common.as_json, other, ""), light)
 
     async def differences(session: SessionClient) -> list[dict[str, Any]]:
         return (await ask(session, CompareReports(report, right), ReportsCompared)).differences
 
     return with_session(common, differences)
-
-
-def _is_report(path: Path) -> bool:
-    """A file that is no program, or has no program's first bytes although it may be run (as on a Windows disk)."""
-    if not path.is_file():
-        return False
-    if not os.access(path, os.X_OK):
-        return True
-    with path.open("rb") as file:
-        return not file.read(4).startswith(PROGRAM_STARTS)
-
-
-def _refuse_what_is_no_python(path: Path) -> None:
-    if os.sep not in str(path) or path.is_file() or (path / "bin" / "python").exists():
-        return
-    inside = next((path / name for name in (".venv", "venv", "env") if (path / name / "bin" / "python").exists()), None)
-    raise WorkbenchError(
-        "bad-interpreter",
-        f"{path} is a folder without bin/python, so no Python environment."
-        if path.is_dir()
-        else f"There is nothing at {path}.",
-        f"{inside} is one."
-        if inside
-        else "Name an environment's folder (workbench envs lists them), an interpreter, or a file with a report.",
-    )
 
 
 def _print_comparison(differences: list[dict[str, Any]], other: str) -> None:
@@ -153,10 +126,6 @@ def _print_comparison(differences: list[dict[str, Any]], other: str) -> None:
 
 
 def _read(source: str) -> str:
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).expanduser().read_bytes()
-    except OSError as error:
-        raise WorkbenchError(
-            "unreadable-file", f"Cannot read {source}: {error.strerror}.", "Give a text file, or - for standard input."
-        ) from None
-    return data.decode("utf-8", "replace")
+    if source == "-":
+        return sys.stdin.buffer.read().decode("utf-8", "replace")
+    return read_report(Path(source).expanduser())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from textual.content import Content
 
@@ -16,10 +17,15 @@ MOST_HOLDERS = 3
 LIVE_KEYS = ("gpu:", "holder:")
 
 
-def gpu_rows(gauges: Gauges | None) -> Iterator[Row]:
-    """One row for each GPU, those that hold its memory below it; one line where there is none."""
+def gpu_rows(gauges: Gauges | None, facts: dict[str, Any]) -> Iterator[Row]:
+    """One row for each GPU, those that hold its memory below it; one line where there is none.
+
+    Args:
+        gauges: the last reading; None before the first.
+        facts: of the report, which tell why there may be none.
+    """
     if gauges is None or not gauges.gpus:
-        told = "reading …" if gauges is None else "no NVIDIA GPU answers on this box"
+        told = "reading …" if gauges is None else what_is_lacking(facts)
         yield Row("gpu:none", Content.assemble(left("GPU NOW", 10, "bold $muted"), (told, "$muted")), None, False)
         return
     yield Row("gpu:head", _head, None, False)
@@ -35,6 +41,27 @@ def gpu_rows(gauges: Gauges | None) -> Iterator[Row]:
                 None,
                 False,
             )
+
+
+def what_is_lacking(facts: dict[str, Any]) -> str:
+    """Why no GPU can be watched, in one line."""
+    platform, driver = facts.get("platform") or {}, facts.get("driver") or {}
+    vendors, devices = platform.get("gpu_vendors"), platform.get("devices") or ()
+    if driver.get("error"):
+        return f"the NVIDIA driver does not answer: {one_line(str(driver['error']), 120)}"
+    if "nvidia" in (vendors or ()) and not platform.get("modules"):
+        return "an NVIDIA GPU is on the bus, but no driver is loaded"
+    if any(str(node).startswith("/dev/nvidia") for node in devices):
+        return "/dev/nvidia* is there, the driver's library libnvidia-ml is not"
+    if "amd" in (vendors or ()) or "/dev/kfd" in devices:
+        return "an AMD GPU; live readings are of NVIDIA's only, see rocm-smi"
+    if "apple" in (vendors or ()):
+        return "Apple's, which shares the Mac's memory; no live readings of it"
+    if vendors == [] or vendors == ():
+        return "none: no GPU on the PCI bus; models run on the CPU"
+    if vendors == ["intel"]:
+        return "none but Intel graphics; models run on the CPU"
+    return "no NVIDIA GPU answers: no driver, or a container without --gpus"
 
 
 def _layout(width: int) -> tuple[int, int, int]:

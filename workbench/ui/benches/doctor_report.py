@@ -45,8 +45,15 @@ def recognised(report: Report, subject: Subject) -> bool:
     return not subject.text or bool(facts.get("formats") or facts.get("errors") or report.get("findings"))
 
 
-def verdict(report: Report, subject: Subject, final: bool) -> Content:
-    """The verdict as a sentence, with how much was found."""
+def verdict(report: Report, subject: Subject, final: bool, doing: str = "") -> Content:
+    """The verdict as a sentence, with how much was found; before everything was tried nothing is called healthy.
+
+    Args:
+        report: complete or as far as it is known.
+        subject: what it is of.
+        final: whether everything was tried.
+        doing: what is tried now.
+    """
     if final and not recognised(report, subject):
         return Content.assemble(("? unknown", "bold $warn"), "  ", NOTHING_RECOGNISED)
     findings = findings_of(report)
@@ -54,7 +61,13 @@ def verdict(report: Report, subject: Subject, final: bool) -> Content:
     mark, word, style, sentence = VERDICTS.get(word_of, ("·", word_of or "unknown", "$muted", ""))
     if findings and word_of in ("broken", "degraded"):
         sentence = str(findings[0].get("title") or sentence)
-    counts = _counts(findings) + ("" if final else " · still examining, escape stops")
+    if not final and word_of == "healthy":
+        mark, word, style, sentence = "·", "so far", "$accent", "Nothing is wrong in what was examined so far."
+    parts = [
+        _counts(findings),
+        f"now: {doing} · escape stops" if doing else "" if final else "not everything was tried",
+    ]
+    counts = " · ".join(part for part in parts if part)
     return Content.assemble((f"{mark} {word}", f"bold {style}"), "  ", sentence, ("  " + counts, "$muted"))
 
 
@@ -71,7 +84,7 @@ def _counts(findings: Sequence[Finding]) -> str:
     return " · ".join(parts)
 
 
-def finding_rows(report: Report, subject: Subject, search: str = "") -> Iterator[Row]:
+def finding_rows(report: Report, subject: Subject, search: str = "", final: bool = True) -> Iterator[Row]:
     """The findings that match, then what was found in order."""
     words = search.lower().split()
     findings = findings_of(report)
@@ -81,7 +94,8 @@ def finding_rows(report: Report, subject: Subject, search: str = "") -> Iterator
     if search or not recognised(report, subject):
         return
     if not findings and report.get("verdict"):
-        yield Row("finding:none", Content.assemble(("✔ ", "$good"), "nothing found wrong"), {})
+        mark = ("✔ ", "$good") if final else ("· ", "$muted")
+        yield Row("finding:none", Content.assemble(mark, "nothing found wrong", "" if final else " so far"), {})
     if report.get("passed"):
         unknown = report.get("unknown") or 0
         told = f"{report['passed']} checks" + (f", {unknown} could not be judged" if unknown else "")

@@ -14,6 +14,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
+from workbench.doctor.environment import carried_environment
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.protocol import EnvironmentsListed, Event, JobProgressed, ListEnvironments
 from workbench.text import one_line
@@ -28,10 +29,14 @@ SEARCHED = ("python", "name", "kind", "python_version", "torch", "torch_build", 
 
 @dataclass(frozen=True)
 class PickedEnvironment:
-    """An interpreter, the session's own one, or the wish to paste a report."""
+    """An interpreter, the session's own one, a path as typed, or the wish to paste a report."""
 
     python: str = ""
     own: bool = False
+    too_old: bool = False
+    """Whether only its files can be examined."""
+    typed: bool = False
+    """Whether `python` was typed and may be anything, a report too."""
     pasted: bool = False
 
 
@@ -40,17 +45,15 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
 
     Args:
         title: what it is chosen for.
-        offer_paste: whether a pasted report may be chosen too.
         beside_own: whether what is chosen will stand beside the session's own environment.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "Choose", show=False)]
 
-    def __init__(self, link: SessionLink, title: str, offer_paste: bool = False, beside_own: bool = False) -> None:
+    def __init__(self, link: SessionLink, title: str, beside_own: bool = False) -> None:
         super().__init__("environment-picker")
         self._link = link
         self._title = title
-        self._offer_paste = offer_paste
         self._beside_own = beside_own
         self._environments: list[dict[str, Any]] = []
         self._told = "Looking at this box …"
@@ -58,7 +61,9 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
             yield Static(self._title, classes="box-title", markup=False)
-            yield Input(placeholder="Search, or type the path of an interpreter", id="environment-search")
+            yield Input(
+                placeholder="Search, or type a path: interpreter, environment or report", id="environment-search"
+            )
             yield RowList(id="environment-list")
             yield Static(id="environment-foot", classes="box-foot")
 
@@ -72,7 +77,8 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
     async def list_environments(self) -> None:
         """Ask the session what there is."""
         try:
-            listed = await self._link.ask(ListEnvironments((os.getcwd(),)), EnvironmentsListed, self._on_event)
+            request = ListEnvironments((os.getcwd(),), carried_environment(os.environ))
+            listed = await self._link.ask(request, EnvironmentsListed, self._on_event)
         except JobCancelled:
             return
         except WorkbenchError as error:
@@ -96,6 +102,8 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
         told = self._told
         if found:
             told = f"✖ {found['broken']}" if found.get("broken") else str(found.get("python"))
+            if found.get("too_old"):
+                told = f"{told}: too old to be run, its files are read"
         keys = Content.assemble(("enter", "bold $accent"), " chooses   ", ("escape", "bold $accent"), " leaves")
         self.query_one("#environment-foot", Static).update(Content.assemble(one_line(told), "\n", keys))
 
@@ -112,13 +120,13 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
         yield Row("head", _columns(("environment", "kind", "python", "torch", "CUDA", ""), "bold $muted"), None, False)
         for found in environments:
             yield Row(f"environment:{found.get('python')}", _line(found), found)
-        if self._offer_paste and not typed:
+        if not typed:
             yield gap("paste")
             line = Content.assemble(("a pasted report", "bold $accent"), ("  of another machine", "$muted"))
             yield Row("paste", line, PickedEnvironment(pasted=True))
         if typed and os.sep in typed:
-            line = Content.assemble("use ", (typed, "bold $accent"), ("  as it is typed", "$muted"))
-            yield Row("typed", line, PickedEnvironment(typed))
+            line = Content.assemble(("use as typed  ", "$muted"), (typed, "bold $accent"))
+            yield Row("typed", line, PickedEnvironment(typed, typed=True))
 
     @on(RowList.Highlighted)
     def tell_path(self) -> None:
@@ -144,7 +152,8 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
         elif row.data.get("broken"):
             self.notify(f"It cannot be examined: {row.data['broken']}.", severity="warning", markup=False)
         else:
-            self.dismiss(PickedEnvironment(str(row.data.get("python")), own=bool(row.data.get("current"))))
+            own, too_old = bool(row.data.get("current")), bool(row.data.get("too_old"))
+            self.dismiss(PickedEnvironment(str(row.data.get("python")), own, too_old))
 
 
 def _searchable(found: dict[str, Any]) -> str:
@@ -157,6 +166,8 @@ def _line(found: dict[str, Any]) -> Callable[[int], Content]:
         word, style = "✖ broken", "$bad"
     elif found.get("current"):
         word, style = "● this one", "$good"
+    elif found.get("too_old"):
+        word, style = "files only", "$warn"
     else:
         word, style = "", ""
     name = str(found.get("name") or found.get("python"))

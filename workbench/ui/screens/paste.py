@@ -26,7 +26,7 @@ class PasteScreen(Dialog[str]):
             yield Static("Report of another machine", classes="box-title")
             yield TextArea(
                 placeholder="Paste what collect_env, python -m bitsandbytes, nvidia-smi, pip list or the like printed, "
-                "several of them in any order, with or without the text around them."
+                "several of them in any order, with or without the text around them; or the path of a file with it."
             )
             foot = Content.assemble(
                 ("ctrl+s", "bold $accent"), " examines it   ", ("escape", "bold $accent"), " leaves"

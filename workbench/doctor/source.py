@@ -1,0 +1,62 @@
+"""What a user names by a path: an interpreter, an environment's folder, or a file with a report. Stdlib only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+
+MAX_REPORT_BYTES = 16 * 2**20
+PROGRAM_STARTS = (b"#!", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+"""Scripts, and programs of Linux and macOS."""
+
+
+def is_report(path: Path) -> bool:
+    """Whether this is a file and no program; one that may be run, as all on a Windows disk, is told by its start."""
+    if not path.is_file():
+        return False
+    if not os.access(path, os.X_OK):
+        return True
+    with path.open("rb") as file:
+        return not file.read(4).startswith(PROGRAM_STARTS)
+
+
+def read_report(path: Path) -> str:
+    """The text of a report.
+
+    Raises:
+        WorkbenchError: ``unreadable-file`` or ``file-too-large``.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_REPORT_BYTES + 1)
+    except OSError as error:
+        raise WorkbenchError(
+            "unreadable-file", f"Cannot read {path}: {error.strerror}.", "Give a text file, or - for standard input."
+        ) from None
+    if len(data) > MAX_REPORT_BYTES:
+        raise WorkbenchError(
+            "file-too-large", f"{path} is larger than {MAX_REPORT_BYTES // 2**20} MiB.", "Give the report alone."
+        )
+    return data.decode("utf-8", "replace")
+
+
+def refuse_what_is_no_python(path: Path) -> None:
+    """Say so when `path` is neither a program nor the folder of an environment.
+
+    Raises:
+        WorkbenchError: ``bad-interpreter``, naming the environment inside of a project's folder.
+    """
+    if os.sep not in str(path) or path.is_file() or (path / "bin" / "python").exists():
+        return
+    inside = next((path / name for name in (".venv", "venv", "env") if (path / name / "bin" / "python").exists()), None)
+    raise WorkbenchError(
+        "bad-interpreter",
+        f"{path} is a folder without bin/python, so no Python environment."
+        if path.is_dir()
+        else f"There is nothing at {path}.",
+        f"{inside} is one."
+        if inside
+        else "Name an environment's folder (workbench envs lists them), an interpreter, or a file with a report.",
+    )
