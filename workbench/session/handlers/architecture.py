@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
-from workbench.architecture import compare, design, files, lora, lora_targets
+from workbench.architecture import compare, design, facts, files, lora, lora_targets
 from workbench.architecture.cache import load_skeleton
 from workbench.architecture.checkpoint import CheckpointComparison
 from workbench.architecture.compute import compute_figures
 from workbench.architecture.count import count_parameters
-from workbench.architecture.describe import describe
+from workbench.architecture.describe import ArchitectureFacts, describe
 from workbench.architecture.diagram import diagram
 from workbench.architecture.skeleton import Skeleton
 from workbench.architecture.tree import TreeNode, flatten, module_tree
@@ -140,9 +140,12 @@ def _inspect(request: InspectModel, context: Context) -> ModelInspected:
     counts = count_parameters(skeleton)
     adapter = _adapter(skeleton, request.lora) if request.lora else None
     tree = module_tree(skeleton)
-    figures = compute_figures(skeleton, counts, request.context, request.gpu)
+    described = describe(skeleton)
+    stages = tuple(diagram(skeleton))
+    figures = compute_figures(skeleton, counts, _context(request, described), request.gpu)
     model_files = files.read_files(resolved.path) if resolved.path and not request.changes else None
     compared = files.compare_files(skeleton, subject.stored) if subject.stored else None
+    known = facts.Subject(skeleton, counts, described, figures, stages, model_files)
     parameters = asdict(counts)
     if adapter is not None:
         parameters["trainable"] = adapter.trainable
@@ -154,10 +157,10 @@ def _inspect(request: InspectModel, context: Context) -> ModelInspected:
             "notes": subject.notes,
             "transformers_version": skeleton.transformers_version,
             "parameters": parameters,
-            "facts": asdict(describe(skeleton)),
-            "explained": [],
+            "facts": asdict(described),
+            "explained": [asdict(fact) for fact in facts.explain(known)],
             "compute": asdict(figures),
-            "diagram": [asdict(stage) for stage in diagram(skeleton)],
+            "diagram": [asdict(stage) for stage in stages],
             "lora": asdict(adapter) if adapter else None,
             "files": asdict(model_files) if model_files else None,
             "checkpoint": _checkpoint(compared),
@@ -167,6 +170,11 @@ def _inspect(request: InspectModel, context: Context) -> ModelInspected:
             "tree": _node(tree),
         }
     )
+
+
+def _context(request: InspectModel, described: ArchitectureFacts) -> int:
+    """No more tokens than the model was made for."""
+    return min(request.context, described.context_length or request.context)
 
 
 def _adapter(skeleton: Skeleton, fields: dict[str, Any]) -> lora.AdapterCount:
