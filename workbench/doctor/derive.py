@@ -96,6 +96,9 @@ def _torch(facts: Facts) -> TorchFacts:
         return replace(torch, build="rocm", hip=tag[4:])
     if tag.startswith("xpu"):
         return replace(torch, build="xpu")
+    # conda-forge numbers its builds: 1xx and 2xx are for CPU, 3xx for CUDA.
+    if re.search(r"\.post[12]\d\d$", version):
+        return replace(torch, build="cpu")
     return _from_packages(facts, torch) if not tag else torch
 
 

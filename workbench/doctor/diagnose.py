@@ -8,7 +8,7 @@ from typing import Optional
 from workbench.doctor.derive import derive
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import SEVERITIES, Finding
-from workbench.doctor.rules import bitsandbytes, driver, extensions, hanging, huggingface, runtime, torch
+from workbench.doctor.rules import bitsandbytes, driver, extensions, hanging, huggingface, plain, runtime, torch
 
 RULES = (
     *driver.RULES,
@@ -17,6 +17,7 @@ RULES = (
     *bitsandbytes.RULES,
     *huggingface.RULES,
     *runtime.RULES,
+    *plain.RULES,
     *hanging.RULES,
 )
 
@@ -139,7 +140,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "bnb-wheel-without-rocm": ("rocm-wheel-on-nvidia",),
     "accelerate-message-without-cuda": _TORCH_DOWN + _GPU_DOWN,
     "accelerate-missing": ("transformers-pin-conflict",),
-    "transformers-import-broken": (*_IMPORT_ROOTS, *_TORCH_DOWN, "import-hangs"),
+    "transformers-import-broken": (*_IMPORT_ROOTS, *_TORCH_DOWN, "import-hangs", "libstdcxx-too-old", "torch-shadowed"),
     "transformers-too-new-for-torch": ("duplicate-torch-installs",),
     "extension-built-for-other-cuda": (
         "bnb-missing-runtime-lib",
@@ -172,6 +173,9 @@ CAUSES: dict[str, tuple[str, ...]] = {
 }
 # Remarks that only repeat, in other words, what a root cause already says.
 _SILENCED_BY: dict[str, tuple[str, ...]] = {
+    "torch-missing": ("build-isolation-hides-torch",),
+    "torch-shadowed": ("duplicate-torch-installs",),
+    "numpy-mixed": ("numpy2-with-old-torch",),
     "no-cuda-gpus-available": ("cuda-visible-devices-wrong", "cuda-does-not-start"),
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
     "no-nvidia-driver": ("kernel-module-not-loaded", "container-without-gpu-runtime", "nouveau-loaded"),

@@ -223,7 +223,11 @@ def companion_of(package: str, torch: Optional[str]) -> Optional[str]:
     """The newest version of a companion package that belongs to exactly this torch, or None without a row."""
     version = parse_version((torch or "").split("+")[0])
     rows = [(name, wanted) for name, wanted in table("companions")[package].items() if name != "source"]
-    fitting = [name for name, wanted in rows if version is not None and parse_version(wanted) == version]
+    fitting = [
+        name
+        for name, wanted in rows
+        if not wanted.startswith(">") and version is not None and parse_version(wanted) == version
+    ]
     return fitting[-1] if fitting else None
 
 

@@ -9,7 +9,7 @@ from typing import Callable, Optional
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import parse_version
 
-_FIELD = re.compile(r"[\s*•`-]{0,12}([A-Za-z🤗][^:=\n]{0,60}?)\s{0,40}:(?:\s{1,8}(\S.{0,600})|\s{0,8})$")
+_FIELD = re.compile(r"[\s*•`-]{0,12}([A-Za-z🤗][^:=\n]{0,60}?)\s{0,40}:(?:\s{1,60}(\S.{0,600})|\s{0,60})$")
 _GPU = re.compile(
     r"^\s{0,8}(?:GPU models and configuration\s{0,4}:\s{0,4})?GPU\s(\d{1,3}):\s(\S.{1,80}?)\s{0,4}(?:\(UUID.{0,80})?$"
 )
@@ -49,7 +49,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         field = _FIELD.match(line)
         if field:
             name = " ".join(field[1].replace("`", "").replace("🤗", "").lower().split())
-            _take(draft, name, (field[2] or "").strip(), in_bitsandbytes)
+            _take(draft, name, (field[2] or "").strip().strip("`").strip(), in_bitsandbytes)
 
 
 def name_gpu(draft: Draft, index: int, name: str) -> None:
@@ -119,7 +119,7 @@ def _known(value: str) -> Optional[str]:
 
 
 def _torch_version(draft: Draft, value: str) -> None:
-    word = (_known(value) or "").split()
+    word = (_known(value) or "").removeprefix("torch==").split()
     if word and re.match(r"\d{1,2}\.\d", word[0]):
         draft.put(draft.torch, version=word[0], installed=True)
         draft.package("torch", word[0], "import torch")
@@ -129,6 +129,10 @@ def _torch_version(draft: Draft, value: str) -> None:
     if flag:
         available = {"true": True, "cuda": True, "false": False, "na": False, "cpu": False}.get(flag[1].lower())
         draft.put(draft.torch, cuda_available=available)
+
+
+def _xformers_cuda(draft: Draft, value: str) -> None:
+    draft.put(draft.torch, cuda_available={"available": True, "not available": False}.get(value.lower()))
 
 
 def _collect_env_torch(draft: Draft, value: str) -> None:
@@ -239,6 +243,8 @@ _FIELDS: dict[str, Handler] = {
     "pytorch": _torch_version,
     "torch": _torch_version,
     "torch version": _torch_version,
+    "pytorch.version": _torch_version,
+    "pytorch.cuda": _xformers_cuda,
     "pytorch version (gpu?)": _transformers_torch,
     "pytorch version (accelerator?)": _transformers_torch,
     "cuda used to build pytorch": _build_cuda,
@@ -250,6 +256,9 @@ _FIELDS: dict[str, Handler] = {
     "torch.cuda.is_available()": _available,
     "nvidia driver version": _driver,
     "driver version": _driver,
+    "driver": _driver,
+    "nvidia proprietary driver": _driver,
+    "gpu driver": _driver,
     "nvidia driver": _driver,
     "cuda runtime version": _toolkit,
     "python version": _python,

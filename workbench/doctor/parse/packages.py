@@ -91,6 +91,10 @@ def _pin(line: str, draft: Draft) -> None:
 
 def _row(line: str, draft: Draft, mode: str) -> None:
     match = _ROW.match(line)
+    if match and match[1].lower() == "pytorch":
+        draft.put(draft.torch, version=match[2], installed=True)
+        draft.package("torch", match[2], "named")
+        return
     # Without the table's heading only packages that we know are taken, for prose has numbers too.
     if match and (mode == "pip" or normalize(match[1]) in _NOTABLE or match[1].startswith("nvidia-")):
         draft.saw("pip list")

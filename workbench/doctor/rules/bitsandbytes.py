@@ -353,6 +353,9 @@ def _rocm(facts: Facts, id: str, title: str, error: Optional[ErrorFact]) -> Find
 def macos(facts: Facts) -> Result:
     """macOS wheels begin with 0.49."""
     version, refused = facts.bitsandbytes.version, facts.error("bnb-no-device")
+    unfound = facts.error("pip-no-match")
+    if refused is None and unfound is not None and unfound.values.get("package") == "bitsandbytes":
+        refused = unfound
     if facts.platform.system is None or (version is None and refused is None):
         return None
     if facts.platform.system != "Darwin" or at_least(version, "0.49.0"):

@@ -416,7 +416,7 @@ def no_cuda_gpus(facts: Facts) -> Result:
     """torch sees no device, and nothing more precise is known."""
     return from_message(
         facts,
-        ("no-cuda-gpus",),
+        ("no-cuda-gpus", "needs-gpu"),
         lambda error: Finding(
             "no-cuda-gpus-available",
             "error",

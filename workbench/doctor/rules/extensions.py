@@ -10,7 +10,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, cuda_major, evidence, from_message, seen
 from workbench.doctor.tables import WHEELS, companion, companion_of, torch_release, variant_of
-from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of
+from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of, satisfies
 
 MODELS = ("chat", "architecture", "vram")
 
@@ -243,8 +243,8 @@ def numpy_abi(facts: Facts) -> Result:
 def extension_for_other_cuda(facts: Facts) -> Result:
     """An extension wants the CUDA runtime of another major than torch brings."""
     error = facts.error("cudart-missing", "vllm-symbol")
-    own_library = facts.error("torch-library-missing")
-    if error is not None and own_library is not None and own_library.line == error.line:
+    told = [facts.error(name) for name in ("torch-library-missing", "cudnn-library-missing")]
+    if error is not None and any(other is not None and other.line == error.line for other in told):
         error = facts.error("vllm-symbol")
     mixed = _mixed_majors(facts)
     if error is None and not mixed:
@@ -255,13 +255,15 @@ def extension_for_other_cuda(facts: Facts) -> Result:
     own = cuda_major(facts)
     if error is not None and library and "bnb-missing-dependency" in {item.id for item in facts.errors}:
         return PASSED
-    who = "vLLM" if facts.package("vllm") or (error and "vllm" in error.text) else "An extension"
+    importer = error.values.get("importer", "") if error else ""
+    vllm = importer == "vllm" or bool(error and "vllm" in error.text) or (not importer and facts.package("vllm"))
+    who = "vLLM" if vllm else importer or "An extension"
     return [
         Finding(
             "extension-built-for-other-cuda",
             "error" if error else "warning",
             f"{who} was built for CUDA {major}, torch brings CUDA {own}"
-            if major and own and major != str(own)
+            if major and own and major != str(own) and "cudnn" not in str(library)
             else f"{who} wants {library}, which is not there"
             if library
             else f"{who} does not fit this torch",
@@ -323,7 +325,9 @@ def xformers_mismatch(facts: Facts) -> Result:
         return None
     built = error.values.get("built") if error else None
     wanted = pair[0] if pair else built
-    if error is None and release_of(torch, 3) == release_of(wanted, 3):
+    if error is None and (
+        satisfies(torch, wanted) if wanted and wanted.startswith(">") else release_of(torch, 3) == release_of(wanted, 3)
+    ):
         return PASSED
     return [
         Finding(
@@ -501,7 +505,7 @@ def triton_missing(facts: Facts) -> Result:
         Finding(
             "triton-missing-or-wrong",
             "error" if error else "warning",
-            f"triton {found} is not the one that torch {facts.torch.version} pins" if differs else "triton is missing",
+            _triton_title(facts, error, differs),
             "torch.compile and many quantized kernels need the very triton that this torch was built for."
             + (" There is no official one for Windows." if windows else ""),
             {**evidence(triton=found, torch__version=facts.torch.version, pinned=pinned), **seen(error)},
@@ -511,6 +515,103 @@ def triton_missing(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> str:
+    found = facts.package("triton")
+    if differs:
+        return f"triton {found} is not the one that torch {facts.torch.version} pins"
+    module = error.values.get("module") if error else None
+    return (
+        f"This triton has no module {module}: the caller was written for another one" if module else "triton is missing"
+    )
+
+
+def extension_for_other_torch(facts: Facts) -> Result:
+    """A compiled package looks for C++ symbols or DLLs that this torch does not have."""
+    error = facts.error("extension-symbol")
+    if error is None:
+        return PASSED
+    module = error.values.get("module") or error.values.get("dll") or "it"
+    if module.startswith(("flash_attn", "torch", "libtorch", "libc10")) or "vllm" in error.text:
+        return PASSED
+    if facts.error("torchvision-symbol", "torchaudio-symbol", "bnb-required-cpu"):
+        return PASSED
+    if module == "it" or (module.startswith("_") and not error.values.get("symbol")):
+        return PASSED
+    name = re.sub(r"_(?:ext|cuda|C)$", "", module)
+    return [
+        Finding(
+            "extension-built-for-other-torch",
+            "error",
+            f"{name} was compiled for another torch or another CUDA",
+            "A compiled package fits the torch minor, the CUDA major and the Python that it was built with; this one "
+            "looks for symbols or libraries that are not there.",
+            {
+                **evidence(torch__version=facts.torch.version, torch__cuda=facts.torch.cuda, module=module),
+                **seen(error),
+            },
+            (
+                *_its_build(facts, name),
+                "or, with a compiler and nvcc: "
+                + fixes.install(facts, name, options="--no-build-isolation --no-cache-dir --force-reinstall --no-deps"),
+            ),
+            ISSUES + "turboderp-org/exllamav2/issues/434",
+            affects=MODELS,
+            observed=True,
+        )
+    ]
+
+
+def _its_build(facts: Facts, name: str) -> tuple[str, ...]:
+    torch, cuda = minor_name(facts.torch.version), facts.torch.cuda
+    match = ", ".join(filter(None, (f"torch {torch}" if torch else "", f"CUDA {cuda}" if cuda else "")))
+    if match:
+        return (f"Install the build of {name} that was made for {match}.",)
+    return (
+        f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__, torch.version.cuda)"',
+        f"Install the build of {name} that was made for exactly these two versions.",
+    )
+
+
+def cudnn_missing(facts: Facts) -> Result:
+    """A program other than torch looks for cuDNN through the system's loader."""
+    error = facts.error("cudnn-library-missing")
+    if error is None:
+        return PASSED
+    own = facts.error("torch-library-missing")
+    if own is not None and own.line == error.line:
+        return PASSED
+    library = error.values.get("library") or error.values.get("missing") or error.values.get("dll") or "cuDNN"
+    major = error.values.get("major", "")
+    return [
+        Finding(
+            "cudnn-library-missing",
+            "error",
+            f"A program looks for {library} and does not find it",
+            "torch finds the cuDNN of its own wheels, other programs (CTranslate2 in faster-whisper, onnxruntime) only "
+            "one on the loader's path, and of the major version that they were built for.",
+            {**evidence(library=library, torch__version=facts.torch.version), **seen(error)},
+            _cudnn_fix(facts, major),
+            ISSUES + "SYSTRAN/faster-whisper/issues/516",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def _cudnn_fix(facts: Facts, major: str) -> tuple[str, ...]:
+    newer = (
+        fixes.install(facts, "ctranslate2>=4.5", upgrade=True) + "   # takes cuDNN 9, the one of torch 2.4 and newer"
+    )
+    first = (newer,) if major in ("", "8") else ()
+    if fixes.on_windows(facts):
+        return (*first, "or put the folder torch\\lib of this environment on PATH")
+    path = "python -c \"import nvidia.cudnn as c; print(list(c.__path__)[0] + '/lib')\""
+    return (
+        *first,
+        f"or: export LD_LIBRARY_PATH=$({path}):$LD_LIBRARY_PATH   # where a wheel of that cuDNN is installed",
+    )
 
 
 def ptxas_too_old(facts: Facts) -> Result:
@@ -629,6 +730,8 @@ RULES: tuple[Rule, ...] = (
     compiler_missing,
     triton_cannot_link,
     triton_missing,
+    extension_for_other_torch,
+    cudnn_missing,
     ptxas_too_old,
     ptx_too_new,
     vllm_finds_no_device,

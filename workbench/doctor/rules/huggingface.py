@@ -81,6 +81,38 @@ def too_new_for_torch(facts: Facts) -> Result:
     ]
 
 
+def torch_load_refused(facts: Facts) -> Result:
+    """transformers reads pickled weights only with torch 2.6 or newer."""
+    error = facts.error("torch-load-refused")
+    if error is None or at_least(facts.torch.version, "2.6"):
+        return PASSED
+    return [
+        Finding(
+            "torch-load-needs-2-6",
+            "error",
+            f"transformers opens pickled weights only with torch 2.6 or newer{_but(facts.torch.version)}",
+            "Before 2.6 a crafted file could run code even with weights_only=True (CVE-2025-32434); safetensors are "
+            "opened with any torch.",
+            {**evidence(torch__version=facts.torch.version, transformers=facts.package("transformers")), **seen(error)},
+            (
+                "Take the model's safetensors files where there are some: use_safetensors=True",
+                *(f"or: {step}" if number == 0 else step for number, step in enumerate(_newer_torch(facts))),
+            ),
+            ISSUES + "huggingface/transformers/issues/38464",
+            affects=MODELS,
+            observed=True,
+        )
+    ]
+
+
+def _but(version: Optional[str]) -> str:
+    return f", and this is {version}" if version else ""
+
+
+def _newer_torch(facts: Facts) -> tuple[str, ...]:
+    return fixes.reinstall_torch(facts, keep_release=False)
+
+
 def _last_for_torch(torch: Optional[str]) -> Optional[str]:
     """The first transformers release that no longer takes this torch."""
     return next((row["from"] for row in table("transformers")["release"] if older(torch, row["torch"])), None)
@@ -225,7 +257,8 @@ _IMPORT_ERRORS = {
 
 def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
     importer = error.values.get("importer", "").replace("_", "-").lower()
-    importer = "" if importer == package else importer
+    if importer == package:
+        return _half_upgraded(facts, package, error)
     name = error.values.get("name") or error.values.get("module")
     return Finding(
         _IMPORT_ERRORS[package],
@@ -239,6 +272,27 @@ def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
         },
         _import_fix(facts, package, importer, error),
         ISSUES + "huggingface/transformers/pull/41973",
+        affects=MODELS,
+        observed=True,
+    )
+
+
+def _half_upgraded(facts: Facts, package: str, error: ErrorFact) -> Finding:
+    return Finding(
+        _IMPORT_ERRORS[package],
+        "error",
+        f"{package} does not fit itself: files of two versions are in use",
+        "A module of the package asks another one of the same package for a name that it does not have: it was "
+        "upgraded while a program had it in memory, or an install over it left files of both.",
+        {
+            **evidence(**{package.replace("-", "_"): facts.package(package)}, name=error.values.get("name")),
+            **seen(error),
+        },
+        (
+            "Restart the notebook kernel or the program.",
+            "If it stays: " + fixes.install(facts, package, options="--force-reinstall --no-deps --no-cache-dir"),
+        ),
+        ISSUES + "huggingface/transformers/issues/36503",
         affects=MODELS,
         observed=True,
     )
@@ -614,6 +668,7 @@ RULES: tuple[Rule, ...] = (
     transformers_missing,
     python_too_old,
     too_new_for_torch,
+    torch_load_refused,
     hub_pin,
     tokenizers_pin,
     other_pin,

@@ -38,7 +38,7 @@ EVERYTHING = ("chat", "vram", "architecture")
 
 def torch_missing(facts: Facts) -> Result:
     """There is no torch."""
-    error = facts.error("no-module-torch")
+    error = facts.error("no-module-torch") or _no_framework(facts)
     absent = facts.torch.installed is False or facts.lacks("torch")
     if error is None and not absent:
         return None if facts.torch.installed is None else PASSED
@@ -65,6 +65,12 @@ def torch_missing(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _no_framework(facts: Facts) -> Optional[ErrorFact]:
+    """transformers found no torch, and nothing else says that there is one."""
+    known = facts.torch.version or facts.torch.cuda or facts.error("pytorch-disabled", "torch-attribute")
+    return None if known else facts.error("framework-required")
 
 
 def torch_import_broken(facts: Facts) -> Result:
@@ -176,7 +182,7 @@ def _wants_cuda(facts: Facts) -> Optional[ErrorFact]:
     built = facts.error("xformers-extensions")
     if built is not None and "+cu" in built.values.get("built", ""):
         return built
-    return facts.error("vllm-no-device", "bnb-no-device")
+    return facts.error("needs-gpu", "vllm-no-device", "bnb-no-device")
 
 
 def _cpu_only(facts: Facts) -> Finding:
@@ -304,7 +310,7 @@ def _older_than(facts: Facts, major: Optional[int], offered: Optional[int]) -> O
 
 def wheel_lacks_gpu_arch(facts: Facts) -> Result:
     """torch has no code for a GPU of this capability, newer or older than what it was built for."""
-    error = facts.error("unsupported-capability", "gpu-too-old-for-torch")
+    error = facts.error("unsupported-capability", "gpu-too-old-for-torch") or _out_of_range(facts)
     missing = uncovered(facts)
     code = torch_code(facts)
     if error is None and missing is None:
@@ -344,6 +350,17 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
             observed=error is not None or facts.error("no-kernel-image") is not None or facts.torch.kernel_ok is False,
         )
     ]
+
+
+def _out_of_range(facts: Facts) -> Optional[ErrorFact]:
+    """torch's note on the capabilities it was built for; one minor beyond them on the same major still runs."""
+    error = facts.error("capability-range")
+    if error is None:
+        return None
+    have, low, high = (release_of(error.values.get(name)) for name in ("cc", "low", "high"))
+    if have is None or low is None or high is None:
+        return None
+    return error if have < low or have[0] > high[0] else None
 
 
 def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
@@ -424,6 +441,41 @@ def no_wheel_for_python(facts: Facts) -> Result:
             ),
             "https://pytorch.org/get-started/locally/",
             affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def no_match(facts: Facts) -> Result:
+    """pip finds some other package not at all, or not in the version asked for."""
+    error = facts.error("pip-no-match")
+    if error is None:
+        return PASSED
+    package, spec = error.values.get("package", "the package"), error.values.get("spec", "")
+    if package == "bitsandbytes" and facts.platform.system == "Darwin":
+        return PASSED
+    offered = " ".join(error.values.get("offered", "").split())
+    none = offered in ("", "none")
+    steps = ["python -m pip install -U pip   # an old one does not know newer platform tags"]
+    if facts.error("index-only-torch"):
+        steps = [
+            "PyTorch's index has few other packages: give it as --extra-index-url, or install torch from it alone."
+        ]
+    elif package == "triton" and fixes.on_windows(facts):
+        steps = [fixes.install(facts, "triton-windows")]
+    elif not none:
+        steps = [f"Take one of the versions offered: python -m pip index versions {package}"]
+    return [
+        Finding(
+            "no-matching-distribution",
+            "error",
+            f"pip finds no {package}{spec} for this Python and system",
+            "pip offers only releases that fit this Python, system and processor, from the indexes that it was given."
+            + ("" if none else " The version asked for is not among them."),
+            {**evidence(python=facts.python.version, system=facts.platform.system, offered=offered), **seen(error)},
+            (*steps, "or make an environment with a Python that the package supports: uv venv --python 3.12 .venv"),
+            "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/",
+            affects=("chat",),
             observed=True,
         )
     ]
@@ -680,7 +732,7 @@ def _one_copy(facts: Facts) -> tuple[str, ...]:
 def _user_site_mixed(facts: Facts, error: ErrorFact) -> Finding:
     return Finding(
         "duplicate-torch-installs",
-        "warning",
+        "error" if facts.error("torch-shadowed") else "warning",
         "Packages from the home directory mix into this environment",
         "The traceback runs through both; what pip put into the home directory hides what the environment has.",
         seen(error),
@@ -796,6 +848,7 @@ RULES: tuple[Rule, ...] = (
     no_wheel_for_intel_mac,
     glibc_too_old,
     no_wheel_for_python,
+    no_match,
     duplicate_torch,
     wrong_vendor,
     torch_cpu_only,

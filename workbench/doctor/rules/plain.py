@@ -1,0 +1,57 @@
+"""Rules that are nothing but a message with a fixed meaning: rows of a table. Needs the tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import Result, seen
+from workbench.doctor.tables import table
+
+
+def plain_messages(facts: Facts) -> Result:
+    """Every fault of the table whose message was seen."""
+    found = []
+    for row in table("plain")["fault"]:
+        error = facts.error(row["message"])
+        if error is not None:
+            found.append(_finding(facts, row, error))
+    return found
+
+
+def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
+    steps = row.get("windows", row["fix"]) if fixes.on_windows(facts) else row["fix"]
+    return Finding(
+        row["id"],
+        "error",
+        _filled(row["title"], error),
+        row["why"],
+        seen(error),
+        tuple(_step(facts, step) for step in steps),
+        row["source"],
+        affects=tuple(row["affects"]),
+        observed=True,
+    )
+
+
+def _filled(text: str, error: ErrorFact) -> str:
+    for name, value in error.values.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def _step(facts: Facts, step: str) -> str:
+    word, _, rest = step.partition(" ")
+    if word == "install":
+        return fixes.install(facts, *rest.split())
+    if word == "upgrade":
+        return fixes.install(facts, *rest.split(), upgrade=True)
+    if word == "export" and "=" not in rest:
+        name, _, value = rest.partition(" ")
+        return fixes.export(facts, name, value)
+    return step
+
+
+RULES = (plain_messages,)
