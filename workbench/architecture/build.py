@@ -25,6 +25,7 @@ from workbench.architecture.skeleton import (
 from workbench.architecture.validate import MAX_PARAMETERS, check_config
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
+from workbench.models.reference import nearest
 from workbench.packages import missing, need
 from workbench.text import one_line
 
@@ -141,16 +142,33 @@ def _parse_config(transformers: Any, prepared: dict[str, Any], config: dict[str,
         if config.get("auto_map"):
             raise WorkbenchError(
                 "remote-code",
-                f"The model type {one_line(model_type, 60)} is code in its own repository, which is never run here.",
-                "Choose a model that transformers itself knows.",
+                f"The model type {one_line(model_type, 60)} is code in its own repository ({_code_files(config)}), "
+                "which is never run here.",
+                "Read that code; a model that transformers itself knows needs none.",
             )
+        close = nearest(model_type, transformers.CONFIG_MAPPING)
+        hint = f"Nearest: {', '.join(close)}. Else" if close else "Check the spelling, or"
         raise WorkbenchError(
             "unknown-architecture",
             f"transformers {transformers.__version__} does not know the model type {one_line(model_type, 60)}.",
-            f"Check the spelling, or upgrade: {sys.executable} -m pip install -U transformers",
+            f"{hint} upgrade: {sys.executable} -m pip install -U transformers",
         )
     with _one_line_errors(config):
         return transformers.CONFIG_MAPPING[model_type].from_dict(prepared)
+
+
+def _code_files(config: dict[str, Any]) -> str:
+    """Repositories and files that the config would have run: ``repo--module.Class``, or ``module.Class`` of its own."""
+    mapped = config.get("auto_map")
+    named = mapped.values() if isinstance(mapped, dict) else ()
+    files = []
+    for reference in named:
+        for one in reference if isinstance(reference, (list, tuple)) else [reference]:
+            if isinstance(one, str):
+                repository, _, code = one.rpartition("--")
+                file = code.rpartition(".")[0] + ".py"
+                files.append(f"{file} of {repository}" if repository else file)
+    return one_line(", ".join(dict.fromkeys(files)), 160) or "auto_map"
 
 
 def _model_class(transformers: Any, parsed: Any, config: dict[str, Any]) -> tuple[Any, Any]:

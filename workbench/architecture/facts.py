@@ -414,7 +414,8 @@ def _bandwidth(subject: Subject) -> _Found:
     each = format_bytes(figures.weights_bytes_per_token + figures.kv_bytes)
     limits = ", ".join(f"{bound.tokens_per_second:,} tokens/s on {bound.gpu}" for bound in shown)
     missing = "" if any(bound.fits for bound in bounds) else " (none of which holds it whole)"
-    line = f"Writing reads {each} for each token in {subject.facts.dtype} ({figures.decode_intensity:g} FLOPs for each byte): at most {limits}"
+    line = f"Writing reads {each} for each token in {subject.facts.dtype} ({figures.decode_intensity:g} FLOPs for each "
+    line += f"byte): at most {limits}"
     value = {bound.gpu: bound.tokens_per_second for bound in bounds}
     yield value, f"≤ {shown[0].tokens_per_second:,} tok/s {shown[0].gpu}", f"{line}{missing}."
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Union
 
 from workbench.architecture.count import COMPONENTS, Classifier
 from workbench.architecture.lora_file import AdapterTensor, file_bytes
-from workbench.architecture.lora_targets import ALL_LINEAR, Targets, matches, resolve_targets
+from workbench.architecture.lora_targets import ALL_LINEAR, Targets, matches, presets, resolve_targets
 from workbench.architecture.skeleton import ModuleEntry, ParameterEntry, Skeleton
 from workbench.errors import WorkbenchError
 from workbench.models.reference import nearest
@@ -36,7 +36,7 @@ class LoraPlan:
 
     targets: tuple[str, ...] = (ALL_LINEAR,)
     """Module names or their ends (``q_proj``, ``mlp.c_proj``); ``all-linear`` alone takes every linear layer but the
-    head. Ignored where `regex` is given."""
+    head, and another preset's name alone what it means in the model. Ignored where `regex` is given."""
     regex: str = ""
     """Matches whole module names."""
     r: int = 16
@@ -153,12 +153,27 @@ def check_plan(plan: LoraPlan) -> None:
         _check_pattern(pattern)
 
 
+def with_preset(skeleton: Skeleton, plan: LoraPlan) -> LoraPlan:
+    """`plan` with the name of a preset (``attention``, ``mlp`` …) replaced by the targets it means in this model.
+
+    Such a name is never a target of its own: modules called so hold others, which peft cannot adapt.
+    """
+    if plan.regex or len(plan.targets) != 1 or plan.targets == (ALL_LINEAR,):
+        return plan
+    found = next((preset for preset in presets(skeleton) if preset.name == plan.targets[0]), None)
+    if found is None:
+        return plan
+    parameters = (*plan.target_parameters, *found.target_parameters)
+    return replace(plan, targets=found.targets, target_parameters=parameters)
+
+
 def count_adapter(skeleton: Skeleton, plan: LoraPlan) -> AdapterCount:
     """Count what `plan` trains in the model of `skeleton`.
 
     Raises:
         WorkbenchError: ``bad-lora`` where nothing matches, or where peft refuses what matches.
     """
+    plan = with_preset(skeleton, plan)
     check_plan(plan)
     targets = resolve_targets(skeleton, plan)
     count = _Count(skeleton, plan, targets)

@@ -8,31 +8,91 @@ from typing import Any
 import click
 
 from workbench.cli.common import Common, ask, common_options, model_name, with_session
-from workbench.cli.output import console, print_json, print_text, table
+from workbench.cli.lora_option import parse_lora
+from workbench.cli.output import print_json, print_text
 from workbench.errors import WorkbenchError
+from workbench.paths import absolute_model
 from workbench.session.client import SessionClient
-from workbench.session.protocol import InspectModel, ModelInspected
-from workbench.text import format_bytes, format_count
+from workbench.session.protocol import (
+    CompareModels,
+    DesignSaved,
+    InspectModel,
+    ModelInspected,
+    ModelsCompared,
+    SaveDesign,
+)
 
 
 @click.command("inspect")
 @click.argument("model", callback=model_name)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a config value; repeatable.")
+@click.option("--lora", metavar="r=16,targets=NAMES", help="Count a LoRA adapter: r, alpha, targets, regex, dora …")
 @click.option("--depth", type=click.IntRange(1, 32), default=None, help="How deep the module tree goes.")
+@click.option("--compare", "other", metavar="MODEL", callback=model_name, help="Show what differs from MODEL.")
+@click.option("--gpu", default="", metavar="NAME|SIZE", help="GPU for the limits on speed.")
+@click.option("--context", type=click.IntRange(1, 10**9), default=4096, show_default=True, help="Tokens in the cache.")
+@click.option("--explain", is_flag=True, help="Print the longer text of every fact.")
+@click.option("--save", metavar="PATH", help="Write the changed config as a config.json.")
 @common_options
-def command(common: Common, model: str, changes: tuple[str, ...], depth: int | None) -> int:
-    """Exact parameter counts and facts of MODEL from its config; no weights are read."""
-    request = InspectModel(model, _changes(changes), depth)
+def command(
+    common: Common,
+    model: str,
+    changes: tuple[str, ...],
+    lora: str | None,
+    depth: int | None,
+    other: str | None,
+    gpu: str,
+    context: int,
+    explain: bool,
+    save: str | None,
+) -> int:
+    """Exact parameter counts and facts of MODEL from its config; no weights are read.
+
+    MODEL is any model's name, or family:llama for a small model of a family to design from. With --compare the exit
+    code is 1 if the two differ.
+    """
+    replaced = _changes(changes)
+    if other is not None:
+        return _compare(common, CompareModels(model, other, replaced))
+    adapter = parse_lora(lora) if lora is not None else {}
+    if lora is not None and not adapter:
+        adapter = {"targets": ["all-linear"]}
+    request = InspectModel(model, replaced, depth, adapter, gpu, context)
 
     async def inspect(session: SessionClient) -> dict[str, Any]:
-        return (await ask(session, request, ModelInspected)).result
+        result = (await ask(session, request, ModelInspected)).result
+        if save is not None:
+            target = absolute_model(save if save.startswith(("/", "~", ".")) else f"./{save}")
+            result["saved"] = (await ask(session, SaveDesign(model, replaced, target), DesignSaved)).path
+        return result
 
     result = with_session(common, inspect)
     if common.as_json:
         print_json("inspect", result)
+        return 0
+    from workbench.cli import inspect_text
+
+    if explain:
+        inspect_text.print_explanation(result)
     else:
-        _print(result, depth or 3)
+        inspect_text.print_inspection(result, depth or 3)
+    if save is not None:
+        print_text(f"\nSaved as {result['saved']}")
     return 0
+
+
+def _compare(common: Common, request: CompareModels) -> int:
+    async def compare(session: SessionClient) -> dict[str, Any]:
+        return (await ask(session, request, ModelsCompared)).result
+
+    result = with_session(common, compare)
+    if common.as_json:
+        print_json("inspect", {"comparison": result})
+    else:
+        from workbench.cli.inspect_text import print_comparison
+
+        print_comparison(result)
+    return 0 if result["same"] else 1
 
 
 def _changes(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -43,56 +103,6 @@ def _changes(pairs: tuple[str, ...]) -> dict[str, Any]:
             raise WorkbenchError("bad-option", f"--set {pair} is not KEY=VALUE.", "Example: --set num_hidden_layers=8")
         try:
             changes[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             changes[key] = value
     return changes
-
-
-def _print(result: dict[str, Any], depth: int) -> None:
-    parameters, facts = result["parameters"], result["facts"]
-    print_text(f"{result['model']} · {result['architecture']}")
-    print_text(f"{parameters['total']:,} parameters ({format_count(parameters['total'])})")
-    if parameters.get("active") and parameters["active"] != parameters["total"]:
-        print_text(f"{parameters['active']:,} active per token ({format_count(parameters['active'])})")
-    for note in result["notes"]:
-        print_text(note)
-    print_text()
-    total = parameters["total"] or 1
-    for name, count in parameters["by_component"].items():
-        if count:
-            print_text(f"  {name:<10} {count:>20,}  {count / total:6.1%}")
-    print_text()
-    for name, value in facts.items():
-        if value is not None and value != {}:
-            print_text(f"  {name:<22} {_fact(value)}")
-    print_text()
-    numbers = ("parameters", "bytes")
-    grid = table("module", "class", *numbers, "shape", "dtype", right=numbers)
-    _add_rows(grid, result["tree"], 0, depth)
-    console().print(grid)
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} × {count}" for key, count in value.items())
-    return str(value)
-
-
-def _add_rows(grid: Any, node: dict[str, Any], level: int, depth: int) -> None:
-    name = node["name"] + (f" ×{node['count']}" if node.get("count", 1) > 1 else "")
-    shape = "×".join(map(str, node["shape"])) if node.get("shape") else ""
-    grid.add_row(
-        "  " * level + (name or "(model)"),
-        node.get("class", ""),
-        f"{node['parameters']:,}",
-        format_bytes(node["bytes"]),
-        shape,
-        node.get("dtype") or "",
-    )
-    if level < depth:
-        for child in node.get("children", ()):
-            _add_rows(grid, child, level + 1, depth)
