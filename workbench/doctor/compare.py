@@ -108,6 +108,8 @@ def _rests_on(finding: Finding, name: str) -> bool:
         if section == "environment" and key == item:
             return True
     # A missing package has no version to show as evidence; its name stands in the finding's id.
+    if finding.id == "torch-missing":
+        return name in ("torch.installed", "torch.version", "packages.torch")
     return section == "packages" and finding.id == f"{key}-missing"
 
 

@@ -33,7 +33,7 @@ def derive(facts: Facts) -> Facts:
 
 def _gpus(facts: Facts) -> Optional[tuple[GpuFacts, ...]]:
     if facts.gpus is None:
-        named = facts.error("unsupported-capability", "gpu-too-old-for-torch")
+        named = facts.error("unsupported-capability", "gpu-too-old-for-torch", "capability-range")
         return (_gpu(_named(named)),) if named and named.values.get("gpu") else None
     return tuple(_gpu(gpu) for gpu in facts.gpus)
 

@@ -8,6 +8,7 @@ from typing import Optional
 from workbench.doctor.derive import derive
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import SEVERITIES, Finding
+from workbench.doctor.fixes import in_environment
 from workbench.doctor.rules import bitsandbytes, driver, extensions, hanging, huggingface, plain, runtime, torch
 
 RULES = (
@@ -218,7 +219,7 @@ def diagnose(facts: Facts) -> Report:
         elif not result:
             passed += 1
         for finding in result or ():
-            found.setdefault(finding.id, finding)
+            found.setdefault(finding.id, replace(finding, fix=in_environment(known, finding.fix)))
     findings = _ordered(_linked(list(found.values())))
     return Report(known, tuple(findings), _verdict(findings), passed, unknown)
 

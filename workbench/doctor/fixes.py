@@ -99,7 +99,7 @@ def _pip(facts: Facts, verb: str) -> str:
 def preparation(facts: Facts) -> tuple[str, ...]:
     """What must come before any install here: a pip, or an environment of one's own."""
     if facts.origin != "live":
-        return _conda_note(facts)
+        return ()
     python = python_command(facts)
     if facts.python.externally_managed:
         return (
@@ -111,14 +111,17 @@ def preparation(facts: Facts) -> tuple[str, ...]:
     return ()
 
 
-def _conda_note(facts: Facts) -> tuple[str, ...]:
-    if facts.python.kind != "conda":
-        return ()
+def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
+    """`steps` of a pasted report, with a word on conda before the first that uses pip in a conda environment."""
+    with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)
+    if facts.origin == "live" or facts.python.kind != "conda" or not with_pip:
+        return steps
     name = facts.environment.get("CONDA_DEFAULT_ENV") or PurePath((facts.python.prefix or "").replace("\\", "/")).name
     known = re.fullmatch(r"[\w.-]{1,60}", name or "")
     return (
-        f"conda activate {name if known else '<this environment>'}   # pip then installs into it; PyTorch's own conda "
-        "channel ended with 2.5",
+        f"conda activate {name if known else '<this environment>'}   # a conda environment: pip installs into it, "
+        "beside what conda brought",
+        *steps,
     )
 
 
@@ -173,7 +176,8 @@ def is_published(torch_version: Optional[str]) -> bool:
     version = parse_version(torch_version)
     tag = local_tag(torch_version) or ""
     plain = re.fullmatch(r"(?:cu\d{2,3}|cpu|xpu|rocm[\d.]+)?(?:[._-]with[._-]pypi[._-]cudnn)?", tag)
-    return version is not None and version.key[1] >= 0 and plain is not None
+    # The only stages besides a release are pre-releases and conda-forge's .post301: neither is on the index.
+    return version is not None and version.key[1] == 0 and plain is not None
 
 
 def python_fits(python: Optional[str], release: TorchRelease) -> Optional[bool]:
@@ -290,8 +294,8 @@ def torch_pins(facts: Facts, wheel: Wheel) -> list[str]:
     return pins
 
 
-def rocm_index(facts: Facts) -> str:
+def rocm_index(facts: Facts, newest: bool = False) -> str:
     """The package index with ROCm builds of the installed release, or of the newest one that has them."""
     with_rocm = [release for release in reversed(torch_releases()) if release.rocm]
-    current = torch_release(facts.torch.version)
+    current = None if newest else torch_release(facts.torch.version)
     return f"{WHEELS}/rocm{current.rocm if current and current.rocm else with_rocm[0].rocm}"

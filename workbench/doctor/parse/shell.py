@@ -31,7 +31,7 @@ _CONDA_ENVIRONMENT = re.compile(
 _MAC_HOME = re.compile(r"(?:^|[\s\"'(])/Users/[^/\s]{1,60}/\S{0,200}\.py\b")
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
 _REPL = re.compile(r"(?:>>>|In \[\d{1,5}\]:|print\()\s{0,2}.{0,80}torch\.cuda\.is_available\(\)")
-_BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac)\b", re.IGNORECASE)
+_BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac|WSL ?2)\b", re.IGNORECASE)
 _MAC = re.compile(r"\bApple M\d\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d")
 _YES_NO = re.compile(
     r"(?:Out ?\[\d{1,5}\]: ?|(?:[Ii]t )?(?:returns?|returned|output|prints?|gives?)[: ]{0,3})?"
@@ -99,7 +99,10 @@ def _rest(line: str, draft: Draft) -> None:
 def _named_system(line: str, draft: Draft) -> None:
     """The system as a person names it, in a sentence or by ticking a box."""
     box = _BOX.match(line)
-    if box:
+    if box and box[2].upper().startswith("WSL"):
+        if box[1] in "xX":
+            draft.put(draft.platform, system="Linux", wsl=True)
+    elif box:
         system = {"linux": "Linux", "windows": "Windows"}.get(box[2].lower(), "Darwin")
         if box[1] in "xX":
             draft.put(draft.platform, system=system)

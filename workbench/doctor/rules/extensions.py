@@ -281,8 +281,13 @@ def extension_for_other_cuda(facts: Facts) -> Result:
 def _rebuilt(facts: Facts, vllm: bool, cuda: Optional[int]) -> tuple[str, ...]:
     torch = minor_name(facts.torch.version)
     if vllm:
-        fresh = "In a fresh environment: uv pip install vllm --torch-backend=auto"
-        return (fresh, "A checkout: python use_existing_torch.py, then pip install --no-build-isolation -e .")
+        error = facts.error("vllm-symbol", "cudart-missing")
+        if error is not None and "undefined symbol" in error.text and "-packages" not in error.text:
+            return (
+                "python use_existing_torch.py   # in the checkout",
+                "python -m pip install --no-build-isolation -e .",
+            )
+        return ("In a fresh environment: uv pip install vllm --torch-backend=auto",)
     match = " and ".join(filter(None, (f"torch {torch}" if torch else "", f"CUDA {cuda}" if cuda else "")))
     steps = [f"Install the build of that package that was made for {match}."] if match else []
     if not match:
@@ -500,7 +505,7 @@ def triton_missing(facts: Facts) -> Result:
         return None
     if error is None and not differs:
         return PASSED
-    windows = facts.platform.system == "Windows"
+    windows = fixes.on_windows(facts)
     return [
         Finding(
             "triton-missing-or-wrong",
@@ -509,12 +514,26 @@ def triton_missing(facts: Facts) -> Result:
             "torch.compile and many quantized kernels need the very triton that this torch was built for."
             + (" There is no official one for Windows." if windows else ""),
             {**evidence(triton=found, torch__version=facts.torch.version, pinned=pinned), **seen(error)},
-            (fixes.install(facts, "triton-windows" if windows else f"triton=={pinned}" if pinned else "triton"),),
+            _triton_fix(facts, error, pinned),
             ISSUES + "pytorch/pytorch/issues/120233",
             affects=("chat",),
             observed=error is not None,
         )
     ]
+
+
+def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str]) -> tuple[str, ...]:
+    caller = (error.values.get("importer") or "").replace("_", "-") if error and error.values.get("module") else ""
+    if caller and caller not in ("torch", "triton"):
+        return (fixes.install(facts, caller, upgrade=True),)
+    if fixes.on_windows(facts):
+        return (fixes.install(facts, "triton-windows"),)
+    if pinned:
+        return (fixes.install(facts, f"triton=={pinned}"),)
+    return (
+        f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('torch'))\"",
+        fixes.install(facts, "triton") + "   # of exactly the version that this list names: triton==...",
+    )
 
 
 def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> str:
@@ -539,7 +558,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
         return PASSED
     if module == "it" or (module.startswith("_") and not error.values.get("symbol")):
         return PASSED
-    name = re.sub(r"_(?:ext|cuda|C)$", "", module)
+    name = re.sub(r"_(?:ext|extensions|cuda|C|torch)$", "", module)
     return [
         Finding(
             "extension-built-for-other-torch",

@@ -193,6 +193,8 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
     if error is None and import_error and (met or (met is None and importer != "transformers")):
         return [_import_error(facts, package, import_error)]
     if specifier:
+        bound = _bound(package, import_error.values.get("name")) if import_error else None
+        specifier = f"{specifier.rsplit(',<', 1)[0]},{bound}" if bound and bound.startswith("<") else specifier
         fix = [fixes.install(facts, f"{package}{specifier}")]
         if older(version, "5.0") or version is None:
             fix.append("or: " + fixes.install(facts, "transformers", upgrade=True))

@@ -29,7 +29,7 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
         _filled(row["title"], error),
         row["why"],
         seen(error),
-        tuple(_step(facts, step) for step in steps),
+        tuple(_step(facts, _filled(step, error)) for step in steps),
         row["source"],
         affects=tuple(row["affects"]),
         observed=True,

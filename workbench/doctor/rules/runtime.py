@@ -167,7 +167,7 @@ def pynvml_deprecated(facts: Facts) -> Result:
             "The pynvml package is deprecated; the warning is harmless",
             "nvidia-ml-py provides the same module.",
             {**evidence(pynvml=installed), **seen(error)},
-            (f"{fixes.uninstall(facts, 'pynvml')} && {fixes.install(facts, 'nvidia-ml-py')}",),
+            (fixes.uninstall(facts, "pynvml"), fixes.install(facts, "nvidia-ml-py")),
             "https://pypi.org/project/nvidia-ml-py/",
             observed=error is not None,
         )

@@ -364,6 +364,16 @@ def _out_of_range(facts: Facts) -> Optional[ErrorFact]:
 
 
 def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
+    if not capabilities(facts):
+        return (
+            "nvidia-smi --query-gpu=name,compute_cap --format=csv   # the capability decides",
+            "10.0 and newer (Blackwell): "
+            + fixes.install(
+                facts, "torch>=2.7", options="--index-url https://download.pytorch.org/whl/cu128", upgrade=True
+            ),
+            "7.0 and older (Volta, Pascal, Maxwell): "
+            + fixes.install(facts, "torch==2.14.1", options="--index-url https://download.pytorch.org/whl/cu126"),
+        )
     fix = fixes.reinstall_torch(facts)
     if "No published torch wheel" in fix[-1] and capability and older(capability, "3.7"):
         return ("No torch since 2.6 runs on this GPU: use llama.cpp, or another card.",)
@@ -430,9 +440,9 @@ def no_wheel_for_python(facts: Facts) -> Result:
             "is too new or too old, a 32-bit one, or a platform without wheels.",
             {**evidence(python=python, bits=facts.python.bits, offered=error.values.get("offered")), **seen(error)},
             (
-                f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: "
-                "uv venv --python 3.12 .venv && source .venv/bin/activate",
-                "python -m pip install -U pip && python -m pip install torch",
+                f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: uv venv --python 3.12 .venv",
+                r".venv\Scripts\activate" if fixes.on_windows(facts) else "source .venv/bin/activate",
+                "uv pip install torch",
             )
             if not fits
             else (
@@ -664,7 +674,6 @@ def rocm_gfx_unsupported(facts: Facts) -> Result:
     gfx = next(
         (gpu.compute_capability for gpu in facts.gpus or () if (gpu.compute_capability or "").startswith("gfx")), None
     )
-    near = "11.0.0" if gfx and gfx.startswith("gfx11") else "10.3.0"
     return [
         Finding(
             "rocm-gfx-unsupported",
@@ -672,15 +681,26 @@ def rocm_gfx_unsupported(facts: Facts) -> Result:
             f"ROCm's libraries have no code for this GPU{f' ({gfx})' if gfx else ''}",
             "The build lists other gfx targets; near relatives can often run each other's code.",
             {**evidence(gfx=gfx, torch__version=facts.torch.version), **seen(error)},
-            (
-                f"export HSA_OVERRIDE_GFX_VERSION={near}   # run it as its nearest supported relative",
-                fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts)}", upgrade=True),
-            ),
+            _gfx_fix(facts, error, gfx),
             ISSUES + "ROCm/bitsandbytes/issues/29",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
+
+
+def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, ...]:
+    if "bitsandbytes" in error.text:
+        return (fixes.install(facts, "bitsandbytes>=0.50", upgrade=True),)
+    relatives = {"gfx11": "11.0.0", "gfx103": "10.3.0", "gfx9": "9.0.0"}
+    near = next((version for start, version in relatives.items() if gfx and gfx.startswith(start)), None)
+    override = (
+        f"export HSA_OVERRIDE_GFX_VERSION={near}   # run it as its nearest supported relative"
+        if near
+        else "export HSA_OVERRIDE_GFX_VERSION=11.0.0   # RX 7000 and Ryzen AI; 10.3.0 for RX 6000; rocminfo | grep gfx"
+    )
+    newer = f"--index-url {fixes.rocm_index(facts, newest=True)}"
+    return (override, "or a build that knows it: " + fixes.install(facts, "torch", options=newer, upgrade=True))
 
 
 def duplicate_torch(facts: Facts) -> Result:
