@@ -38,7 +38,7 @@ def random_runs() -> list[str]:
 RUNS = random_runs()
 TEXTS = [*TRICKY, *(sample.text for sample in parallel_samples()), *RUNS]
 LLAMA_CPP_IDS = "3e5f59c3815439ec377d7ea6f27a5d8ea42d5aa41d06bcc18aa30c59a1cca675"
-"""SHA-256 of what ``llama_tokenize`` of llama.cpp (build 11549) gives for the runs without NUL, with the sample's GGUF."""
+"""SHA-256 of what ``llama_tokenize`` of llama.cpp (build 11549) gives for the runs without NUL under the sample."""
 
 
 def inside(package: str, pattern: str) -> list[Path]:
