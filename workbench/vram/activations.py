@@ -57,11 +57,10 @@ def moments(skeleton: Skeleton, plan: Plan) -> Moments:
 
 def mode(plan: Plan) -> str:
     """The key of a plan's forms in the table: everything that changes which tensors there are, but not their sizes."""
-    width = 8 * DTYPE_BYTES[plan.dtype]
     attention = "sdpa" if plan.attention == "flash" else plan.attention
-    parts = [plan.job, f"{'fp' if plan.dtype == 'float16' else 'b'}{width}", attention]
+    parts = [plan.job, str(8 * DTYPE_BYTES[plan.dtype]), attention]
     if plan.quant != "none":
-        parts.append("int8" if plan.quant == "int8" else "4bit" + ("-dq" if plan.double_quant else ""))
+        parts.append("int8" if plan.quant == "int8" else "4-bit")
     if plan.has_adapters:
         parts += ["+".join(plan.lora.targets), f"adapters{8 * DTYPE_BYTES[plan.lora.dtype]}"]
         parts += ["dora"] * plan.lora.dora + ["dropout"] * bool(plan.lora.dropout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,9 @@ LETTERS = {
     "i": "feed-forward width",
     "v": "rows of the output embedding",
     "r": "LoRA rank",
+    "m": "feed-forward width of one expert",
+    "x": "experts that work on a token",
+    "e": "experts",
 }
 """What each letter of a monomial stands for: ``bsh`` is sequences x tokens x hidden size."""
 
@@ -66,6 +68,9 @@ def dimensions(skeleton: Skeleton, plan: Plan) -> Dimensions:
             "i": -(-(feed_forward_width(config) or 4 * width) // cut),
             "v": -(-head_rows(skeleton) // cut),
             "r": plan.lora.r,
+            "m": -(-_expert_width(config) // cut),
+            "x": reading.experts_per_token(config) or 0,
+            "e": reading.num_experts(config) or 0,
         },
         reading.num_hidden_layers(skeleton.config) or reading.num_hidden_layers(config) or 0,
     )
@@ -76,20 +81,22 @@ def feed_forward_width(config: dict[str, Any]) -> int:
     inner = reading.first_int(config, _FEED_FORWARD) or 0
     chosen = reading.experts_per_token(config)
     if chosen:
-        expert = reading.first_int(config, ("moe_intermediate_size", "expert_intermediate_size")) or inner
+        expert = _expert_width(config)
         shared = reading.first_int(config, ("shared_expert_intermediate_size",)) or 0
         shared += (reading.first_int(config, ("n_shared_experts",)) or 0) * expert
         return max(inner if expert != inner else 0, chosen * expert + shared)
     return inner
 
 
+def _expert_width(config: dict[str, Any]) -> int:
+    if not reading.num_experts(config):
+        return 0
+    return reading.first_int(config, ("moe_intermediate_size", "expert_intermediate_size", *_FEED_FORWARD)) or 0
+
+
 def head_rows(skeleton: Skeleton) -> int:
     """Rows of the output embedding: logits of one position."""
-    return _head_rows(skeleton.output_embeddings or "", skeleton.parameters) or (
-        reading.first_int(reading.text_config(skeleton.config), ("vocab_size",)) or 0
-    )
-
-
-@functools.lru_cache(maxsize=16)
-def _head_rows(head: str, parameters: tuple[Any, ...]) -> int:
-    return next((entry.shape[0] for entry in parameters if head and entry.name == f"{head}.weight"), 0)
+    name = f"{skeleton.output_embeddings}.weight"
+    # The head is among the last parameters.
+    found = next((entry.shape[0] for entry in reversed(skeleton.parameters) if entry.name == name), 0)
+    return found or reading.first_int(reading.text_config(skeleton.config), ("vocab_size",)) or 0

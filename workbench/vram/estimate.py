@@ -130,23 +130,32 @@ def estimate(plan: Plan, skeleton: Skeleton) -> Estimate:
     return Estimator(skeleton).estimate(plan)
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What is trained."""
+
+    adapters: int
+    gradients: int
+    parameters: int
+    optimizer: OptimizerBytes
+
+
 class Estimator:
     """Estimates many plans on one model: what does not change between them is computed once."""
 
     def __init__(self, skeleton: Skeleton) -> None:
         self.skeleton = skeleton
         self._weights: dict[Plan, WeightBytes] = {}
-        self._trained: dict[Plan, tuple[int, int, OptimizerBytes]] = {}
+        self._trained: dict[Plan, _Training] = {}
 
     def estimate(self, plan: Plan) -> Estimate:
         """As the function `estimate`, for a plan that was checked."""
         weights = self._weights_of(plan)
-        adapters, gradients, optimizer = self._trained_of(plan)
+        training = self._trained_of(plan)
+        optimizer = training.optimizer
         cache = kv_cache_bytes(self.skeleton, plan) if not plan.trains else _NO_CACHE
         found = moments(self.skeleton, plan)
-        whole = Parts(
-            weights.total, adapters, gradients, optimizer.state, optimizer.step, cache.peak if not plan.trains else 0
-        )
+        whole = Parts(weights.total, training.adapters, training.gradients, optimizer.state, optimizer.step, cache.peak)
         parts, candidates = on_each_gpu(plan, self.skeleton, weights, whole, found.moments)
         phases = _phases(plan, parts, candidates, cache, whole, kept_logits_bytes(self.skeleton, plan))
         peak = max(phases, key=lambda phase: phase.total)
@@ -176,7 +185,7 @@ class Estimator:
                 "buffers": weights.buffers,
                 "prepared": weights.prepared,
                 "parameters": weights.total_parameters,
-                "trainable_parameters": self._trainable(plan),
+                "trainable_parameters": training.parameters,
                 "paged": optimizer.paged,
                 "on_cpu": optimizer.on_cpu,
             },
@@ -193,21 +202,20 @@ class Estimator:
             self._weights[key] = weight_bytes(self.skeleton, key)
         return self._weights[key]
 
-    def _trained_of(self, plan: Plan) -> tuple[int, int, OptimizerBytes]:
-        """Bytes of the adapters and of all gradients, and the optimizer."""
+    def _trained_of(self, plan: Plan) -> _Training:
         if not plan.trains:
-            return 0, 0, OptimizerBytes(0, 0, 0, 0)
+            return _NO_TRAINING
         key = self._training_key(plan)
         if key not in self._trained:
             trained = trained_tensors(self.skeleton, key)
             size = sum(tensor.bytes for tensor in trained)
-            self._trained[key] = (size if key.has_adapters else 0, size, optimizer_bytes(trained, key))
+            self._trained[key] = _Training(
+                adapters=size if key.has_adapters else 0,
+                gradients=size,
+                parameters=sum(tensor.numel for tensor in trained),
+                optimizer=optimizer_bytes(trained, key),
+            )
         return self._trained[key]
-
-    def _trainable(self, plan: Plan) -> int:
-        if not plan.trains:
-            return 0
-        return sum(tensor.numel for tensor in trained_tensors(self.skeleton, self._training_key(plan)))
 
     @staticmethod
     def _training_key(plan: Plan) -> Plan:
@@ -220,6 +228,7 @@ class Estimator:
 
 
 _NO_CACHE = KvCacheBytes(0, 0, 0, 0, 0, ())
+_NO_TRAINING = _Training(0, 0, 0, OptimizerBytes(0, 0, 0, 0))
 
 
 def _phases(
