@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from workbench.cli.chat_compare import compare as compare_variants
+from workbench.cli.chat_compare import read_text
 from workbench.cli.common import (
     DTYPES,
     INTERRUPTED,
@@ -26,8 +28,18 @@ from workbench.cli.common import (
 from workbench.cli.output import print_json, print_text
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.client import SessionClient
-from workbench.session.protocol import AnswerStarted, Event, Generate, Generated, LoadModel, TokensGenerated
+from workbench.session.protocol import (
+    AnswerStarted,
+    CompareVariants,
+    Event,
+    Generate,
+    Generated,
+    LoadModel,
+    TokensGenerated,
+)
 from workbench.text import one_line
+
+DEFAULT_COMPARE_TOKENS = 128
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,11 @@ class Settings:
 @click.option("--max-new-tokens", type=int, default=None)
 @click.option("--seed", type=int, default=None, help="The same seed gives the same text.")
 @click.option("--greedy", is_flag=True, help="Always the most likely token.")
+@click.option("--prompt-lookup", type=int, default=None, metavar="N", help="Guess N tokens at once from the prompt.")
 @click.option("--raw", is_flag=True, help="Complete the prompt as it is, without a chat template.")
+@click.option("--compare", default="", metavar="bf16,int8,nf4", help="What quantizing costs, against the first.")
+@click.option("--text", "text_file", default="", metavar="FILE", help="What --compare reads; else the built-in text.")
+@click.option("--layers", is_flag=True, help="With --compare: the error of each quantized weight.")
 @common_options
 def command(
     common: Common,
@@ -68,6 +84,9 @@ def command(
     dtype: str,
     device: str,
     raw: bool,
+    compare: str,
+    text_file: str,
+    layers: bool,
     **sampling: Any,
 ) -> int:
     """Talk to MODEL; without one, to the model that the session has loaded.
@@ -77,6 +96,18 @@ def command(
     """
     if double_quant and quant not in ("nf4", "fp4"):
         raise click.UsageError(f"--double-quant goes with --quant nf4 or fp4, not {quant}.")
+    if compare:
+        if not model:
+            raise click.UsageError("--compare needs a MODEL.")
+        text = read_text(text_file) if text_file else ""
+        variants = [name.strip() for name in compare.split(",") if name.strip()]
+        most = sampling.get("max_new_tokens") or DEFAULT_COMPARE_TOKENS
+        asked = _standard_input() if prompt == "-" else prompt or ""
+        return compare_variants(
+            common, CompareVariants(model, variants, text, asked, most, layers=layers, device=device)
+        )
+    if text_file or layers:
+        raise click.UsageError("--text and --layers go with --compare.")
     load = LoadModel(model, quant, double_quant, long_dtype(dtype), device) if model else None
     given = {key: value for key, value in sampling.items() if value is not None and value is not False}
     settings = Settings(load, system, raw, given)
@@ -86,7 +117,7 @@ def command(
         with_session(common, lambda session: _converse(session, settings))
         return 0
     if prompt == "-":
-        prompt = decode_utf8(sys.stdin.buffer.read(), "standard input")
+        prompt = _standard_input()
     if not prompt:
         raise WorkbenchError("bad-prompt", "The prompt is empty.", "Type something.")
     text = prompt
@@ -94,6 +125,10 @@ def command(
     if common.as_json:
         print_json("chat", reply.result)
     return INTERRUPTED if reply.result["finish_reason"] == "cancelled" else 0
+
+
+def _standard_input() -> str:
+    return decode_utf8(sys.stdin.buffer.read(), "standard input")
 
 
 async def _answer(
