@@ -12,11 +12,14 @@ from typing import Any, Optional
 from workbench.errors import WorkbenchError
 
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-_ATTENTIONS = frozenset(("self_attn", "attn", "attention", "self_attention", "SelfAttention", "rel_attn"))
+_COMMON = ("self_attn", "attn", "attention", "self_attention")
+_ATTENTIONS = frozenset((*_COMMON, "SelfAttention", "rel_attn", "multi_head_attention"))
 _MIXERS = _ATTENTIONS | {"linear_attn", "mixer", "mamba", "conv", "short_conv", "temporal_block", "mlstm_layer"}
 _CROSS = frozenset(("encoder_attn", "crossattention", "EncDecAttention", "cross_attn", "cross_attention"))
 _DENSE = frozenset(("mlp", "feed_forward", "feedforward", "ffn", "ff", "mlp_block", "DenseReluDense", "channel_mixer"))
 _MLPS = _DENSE | {"block_sparse_moe", "moe", "shared_mlp"}
+# OPT's and BERT's layers hold the halves of their MLP without a module around them.
+_LOOSE_MLPS = (("fc1", "activation_fn", "fc2"), ("intermediate", "output"))
 _PART_DEPTH = 3
 _KINDS = (
     ("state space", ("mamba", "ssm", "recurrent", "griffin")),
@@ -73,7 +76,8 @@ def find_layers(model: Any) -> list[Layer]:
     names = {id(module): name for name, module in model.named_modules()}
     layers: list[Layer] = []
     for stack, holder, count in _stacks(model):
-        found = _layer_list(holder, count)
+        # ModernBERT's decoder calls its head the decoder.
+        found = _layer_list(holder, count) or (_layer_list(model, count) if stack == "decoder" else None)
         if found is None:
             raise WorkbenchError(
                 "unsupported",
@@ -140,13 +144,14 @@ def _parts(layer: Any, layer_name: str) -> Iterator[Part]:
                 path = f"{prefix}.{name}"
                 role = _role(name, child)
                 if role:
-                    yield Part(role, _kind(child, role), (path,), (child,))
+                    yield Part(role, _kind(child, role, name), (path,), (child,))
                 elif "norm" not in type(child).__name__.lower() or list(child.children()):
                     deeper.append((path, child))
-            if "fc1" in children and "fc2" in children:
-                inner = [name for name in children if name in ("fc1", "activation_fn", "fc2")]
-                paths = tuple(f"{prefix}.{name}" for name in inner)
-                yield Part("mlp", "mlp", paths, tuple(children[name] for name in inner))
+            for pair in _LOOSE_MLPS:
+                inner = [name for name in pair if name in children]
+                if pair[0] in inner and pair[-1] in inner:
+                    paths = tuple(f"{prefix}.{name}" for name in inner)
+                    yield Part("mlp", "mlp", paths, tuple(children[name] for name in inner))
         level = deeper
 
 
@@ -162,10 +167,10 @@ def _role(name: str, module: Any) -> str:
     return "mlp" if class_name.endswith(("mlp", "moe")) else "mixer"
 
 
-def _kind(module: Any, role: str) -> str:
+def _kind(module: Any, role: str, name: str) -> str:
     if role == "mlp":
         return "experts" if any("expert" in name for name, _ in module.named_modules()) else "mlp"
-    class_name = type(module).__name__.lower()
+    class_name = f"{name} {type(module).__name__}".lower()
     for kind, words in _KINDS:
         if any(word in class_name for word in words):
             return kind

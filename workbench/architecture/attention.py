@@ -53,10 +53,12 @@ def read_attention(
     check_prompt(loaded, ids, MAX_ATTENTION_TOKENS)
     layers = find_layers(loaded.model)
     part = _attention_of(loaded.model, layers, layer)
-    with explained(loaded, len(ids), "attention"):
+
+    def work() -> AttentionMaps:
         weights = _capture(loaded, list(ids), layers, layer, part, job)
         return _maps(loaded, list(ids), layers[layer], part, weights, text_of, heads)
-    raise AssertionError("unreachable")
+
+    return explained(loaded, len(ids), "attention", work)
 
 
 def _attention_of(model: Any, layers: Sequence[Layer], index: int) -> Part:

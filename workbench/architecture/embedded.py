@@ -77,7 +77,8 @@ class Similarities:
     cosine: tuple[tuple[float, ...], ...]
     """``[row][column]`` in the order of `words`."""
     background: float
-    """Mean cosine of random pairs of tokens of this table: what "nothing in common" looks like here."""
+    """Mean cosine of random pairs of tokens of this table; tokens that were hardly trained lie close together and raise
+    it."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
@@ -44,7 +45,7 @@ class LensReader:
         self._rows: dict[int, tuple[Any, Any, Any, Any]] = {}
 
     def read(self, layer: int, stream: Any) -> None:
-        """Read the stream that leaves a layer (-1: the embedding), shape ``[tokens, hidden]``."""
+        """Read the stream that leaves a layer (-1: the embedding), its first dimension the tokens."""
         import torch
 
         stream = stream[-len(self._positions) :]
@@ -55,9 +56,10 @@ class LensReader:
             logits = self._steps.logits(chunk).float()
             chances = torch.log_softmax(logits, dim=-1)
             top = chances.topk(self._top, dim=-1)
-            entropy = -(chances.exp() * chances.clamp_min(-1e4)).sum(-1) / torch.log(logits.new_tensor(2.0))
+            entropy = -(chances.exp() * chances.clamp_min(-1e4)).sum(-1) / math.log(2)
             rank = (logits > logits.gather(-1, final[:, None])).sum(-1)
-            parts.append((top.indices, top.values.exp(), entropy, rank))
+            # Logits that are not finite have no distribution; JSON knows no NaN.
+            parts.append((top.indices, top.values.exp().nan_to_num(0.0), entropy.nan_to_num(0.0), rank))
         self._rows[layer] = tuple(torch.cat(items) for items in zip(*parts))
 
     def result(self, text_of: Callable[[int], str], tied: bool) -> LogitLens:
@@ -101,8 +103,7 @@ class LensSteps:
         for _name, module in self._modules:
             weight = getattr(module, "weight", None)
             # Mamba keeps its stream in float32 and casts before the head.
-            is_head = module is self._modules[-1][1]
-            if is_head and weight is not None and weight.is_floating_point():
+            if module is self._modules[-1][1] and weight is not None and weight.is_floating_point():
                 values = values.to(weight.dtype)
             values = module(values)
         values = values[0]
@@ -126,7 +127,8 @@ def find_steps(model: Any, passed: TimedPass) -> tuple[Optional[LensSteps], str]
     head = model.get_output_embeddings()
     modules = dict(model.named_modules())
     path = [(name, modules[name]) for name in passed.tail]
-    heads = [index for index, (_name, module) in enumerate(path) if module is head]
+    # BERT's head stands inside a module that transforms and norms before it.
+    heads = [index for index, (_name, module) in enumerate(path) if any(item is head for item in module.modules())]
     if passed.logits is None or head is None or not heads:
         return None, f"{type(model).__name__} has no head that runs after its last layer."
     steps = LensSteps(path[: heads[0] + 1], int(passed.logits.shape[-1]))
@@ -155,9 +157,9 @@ def _scalings(config: Any, raw: Any, actual: Any) -> list[list[tuple[str, Scale]
     multiply = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None)
     divide = getattr(config, "logits_scaling", None)
     cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
-    if multiply:
+    if multiply and multiply != 1:
         named.append((f"times {multiply:g}", lambda values: values * multiply))
-    if divide:
+    if divide and divide != 1:
         named.append((f"divided by {divide:g}", lambda values: values / divide))
     if cap:
         named.append((f"soft cap {cap:g}", lambda values: torch.tanh(values / cap) * cap))

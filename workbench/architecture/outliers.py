@@ -51,9 +51,11 @@ class ChannelWatch:
         return {layer: int((largest >= THRESHOLD).sum()) for layer, largest in self._largest.items()}
 
     def channels(self) -> list[OutlierChannel]:
-        """All channels, most layers first, then by magnitude."""
+        """All channels, most layers first, then by magnitude; none where nothing came by."""
         import torch
 
+        if self.empty:
+            return []
         table = torch.stack(list(self._largest.values())).cpu()
         layers = (table >= THRESHOLD).sum(0).tolist()
         shares = self._positions.float().mean(0).tolist()

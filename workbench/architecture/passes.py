@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import inspect
 import traceback
-from collections.abc import Iterator, Sequence
-from typing import Any, Callable, Optional
+from collections.abc import Sequence
+from typing import Any, Callable, Optional, TypeVar
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.models.load import LoadedModel
 from workbench.models.memory import memory_shortage, release_memory
 from workbench.text import one_line
+
+T = TypeVar("T")
 
 MAX_TRACE_TOKENS = 2048
 """The whole prompt goes through in one pass, as a trace wants every position of a layer at once."""
@@ -81,11 +83,13 @@ def run_forward(loaded: LoadedModel, ids: Sequence[int], keep: int = 1, **extra:
 
     model = loaded.model
     inputs = torch.tensor([list(ids)], device=loaded.facts.device)
+    keywords: dict[str, Any] = {**extra, "use_cache": False, "return_dict": True}
     known = inspect.signature(model.forward).parameters
-    keywords: dict[str, Any] = {**extra, "use_cache": False, "return_dict": True, "logits_to_keep": keep}
-    keywords = {key: value for key, value in keywords.items() if key in known}
+    if not any(item.kind is inspect.Parameter.VAR_KEYWORD for item in known.values()):
+        keywords = {key: value for key, value in keywords.items() if key in known}
+    if "logits_to_keep" in known and not loaded.facts.is_encoder_decoder:
+        keywords["logits_to_keep"] = keep
     if loaded.facts.is_encoder_decoder:
-        keywords.pop("logits_to_keep", None)
         keywords["decoder_input_ids"] = torch.tensor([[decoder_start(model)]], device=loaded.facts.device)
     with torch.inference_mode():
         return model(input_ids=inputs, **keywords)
@@ -101,12 +105,16 @@ def decoder_start(model: Any) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def explained(loaded: LoadedModel, tokens: int, what: str) -> Iterator[None]:
-    """Turn a library's exception into one sentence, and free what its frames hold."""
+def explained(loaded: LoadedModel, tokens: int, what: str, work: Callable[[], T]) -> T:
+    """Do `work`; a library's exception becomes one sentence, and what its frames hold is freed.
+
+    Raises:
+        WorkbenchError: as `work` raises it, else ``out-of-memory`` or ``trace-failed``.
+        JobCancelled: the caller asked to stop.
+    """
     failure: Optional[BaseException] = None
     try:
-        yield
+        return work()
     except JobCancelled:
         failure = JobCancelled()
     except WorkbenchError as error:
@@ -115,9 +123,8 @@ def explained(loaded: LoadedModel, tokens: int, what: str) -> Iterator[None]:
         failure = _explain(error, loaded, tokens, what)
         traceback.clear_frames(error.__traceback__)
         error.__traceback__ = None
-    if failure is not None:
-        release_memory()
-        raise failure
+    release_memory()
+    raise failure
 
 
 def _explain(error: Exception, loaded: LoadedModel, tokens: int, what: str) -> WorkbenchError:

@@ -73,7 +73,7 @@ class RoutingWatch:
             first = weights.float()[:, 0] if probabilities is None else probabilities.amax(-1)
         entropy = 1.0
         if probabilities is not None and experts > 1:
-            entropy = float(torch.special.entr(probabilities).sum(-1).mean()) / math.log(experts)
+            entropy = float(torch.special.entr(probabilities).sum(-1).nan_to_num(0.0).mean()) / math.log(experts)
         return RoutingTrace(
             layer=layer,
             name=name,
@@ -83,7 +83,7 @@ class RoutingWatch:
             counts=tuple(counts.tolist()),
             imbalance=float(counts.float().std(correction=0)) / mean if mean else 0.0,
             dead_share=float((counts == 0).float().mean()),
-            confidence=float(first.mean()),
+            confidence=float(first.nan_to_num(0.0).mean()),
             entropy_share=entropy,
         )
 

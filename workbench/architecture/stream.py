@@ -71,7 +71,7 @@ class StreamWatch:
         self._stack = ""
 
     def watch(self, hooks: Hooks, layer: Layer, on_output: Callable[[Layer, Any, Any], None]) -> None:
-        """Hook a layer and its parts; `on_output(layer, entering, leaving)` is called with ``[tokens, hidden]``."""
+        """Hook a layer and its parts; `on_output(layer, entering, leaving)` gets the streams without batch."""
         hooks.before(layer.module, lambda args, kwargs: self._enter(args, kwargs))
         self._stack = self._stack or layer.stack
         counted = layer.stack == self._stack
@@ -122,11 +122,12 @@ class StreamWatch:
             self._stream.take(layer.index, leaving)
         flat = leaving.detach().reshape(-1, leaving.shape[-1])
         notes = StreamNotes(measure(leaving, self._ledger), self._ledger.put(_first_and_rest(flat)))
-        entering = None if running is None else running.entering.reshape(-1, running.entering.shape[-1])
-        if running is not None and entering is not None and entering.shape == flat.shape:
-            self._note_sums(notes, running, entering.float(), flat.float(), str(leaving.dtype))
+        entering = None if running is None else running.entering
+        if running is not None and entering is not None and entering.numel() == leaving.numel():
+            before = entering.reshape(flat.shape).float()
+            self._note_sums(notes, running, before, flat.float(), str(leaving.dtype))
         self.notes[layer.index] = notes
-        on_output(layer, entering, flat)
+        on_output(layer, _unbatched(entering), _unbatched(leaving))
 
     def _note_sums(self, notes: StreamNotes, running: _Running, entering: Any, leaving: Any, dtype: str) -> None:
         import torch
@@ -165,6 +166,10 @@ class StreamWatch:
         """Norm at the first position, and the mean of the others; None where not finite."""
         first, rest = self._ledger.read(self.notes[layer].norms)
         return _finite(first), _finite(rest)
+
+
+def _unbatched(stream: Any) -> Any:
+    return stream[0] if stream is not None and stream.dim() > 2 else stream
 
 
 def _first_and_rest(values: Any) -> Any:

@@ -92,9 +92,7 @@ def trace_model(
     """
     options.validate()
     check_prompt(loaded, ids)
-    with explained(loaded, len(ids), "a trace"):
-        return _Trace(loaded, list(ids), text_of, options, job).run(prompt)
-    raise AssertionError("unreachable")
+    return explained(loaded, len(ids), "a trace", lambda: _Trace(loaded, list(ids), text_of, options, job).run(prompt))
 
 
 class _Trace:
@@ -290,7 +288,8 @@ class _Trace:
             mixer=None if mixer is None else parts[mixer],
             mlp=None if mlp is None else parts[mlp],
             other_seconds=max(0.0, spent - sum(part.seconds for part in parts)),
-            others=tuple(part for index, part in enumerate(parts) if index not in (mixer, mlp)),
+            # A decoder without an encoder has cross-attention that never runs.
+            others=tuple(part for index, part in enumerate(parts) if index not in (mixer, mlp) and part.seconds),
         )
 
     def _part(
