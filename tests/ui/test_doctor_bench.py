@@ -361,7 +361,7 @@ async def test_the_cursor_follows_the_cause_until_it_is_moved(
     gate = session.hold(protocol.Diagnose, before=2)
     app = make_app(session)
     async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: "now: import torch · 12 s" in screen_text(app))
+        await wait_until(pilot, lambda: "now: import torch · 12 s, idle for 8 s   escape stops" in screen_text(app))
         assert cursor_key(app) == "finding:hf-cache-small"
         if moved:
             await pilot.press("down")

@@ -58,7 +58,7 @@ def what_is_lacking(facts: dict[str, Any]) -> str:
     if "apple" in (vendors or ()):
         return "Apple's, which shares the Mac's memory; no live readings of it"
     if vendors == [] or vendors == ():
-        return "none: no GPU on the PCI bus; models run on the CPU"
+        return "none on the PCI bus; models run on the CPU"
     if vendors == ["intel"]:
         return "none but Intel graphics; models run on the CPU"
     return "no NVIDIA GPU answers: no driver, or a container without --gpus"

@@ -45,33 +45,32 @@ def recognised(report: Report, subject: Subject) -> bool:
     return not subject.text or bool(facts.get("formats") or facts.get("errors") or report.get("findings"))
 
 
-def verdict(report: Report, subject: Subject, final: bool, doing: str = "") -> Content:
-    """The verdict as a sentence, with how much was found; before everything was tried nothing is called healthy.
+def verdict(report: Report, subject: Subject, complete: bool, under_way: str = "") -> Content:
+    """The verdict as a sentence; before everything was tried nothing is called healthy.
 
     Args:
         report: complete or as far as it is known.
         subject: what it is of.
-        final: whether everything was tried.
-        doing: what is tried now.
+        complete: whether everything was tried.
+        under_way: what is done now, while the examination goes on.
     """
-    if final and not recognised(report, subject):
+    if complete and not recognised(report, subject):
         return Content.assemble(("? unknown", "bold $warn"), "  ", NOTHING_RECOGNISED)
     findings = findings_of(report)
     word_of = str(report.get("verdict") or "")
     mark, word, style, sentence = VERDICTS.get(word_of, ("·", word_of or "unknown", "$muted", ""))
     if findings and word_of in ("broken", "degraded"):
         sentence = str(findings[0].get("title") or sentence)
-    if not final and word_of == "healthy":
+    if not complete and word_of == "healthy":
         mark, word, style, sentence = "·", "so far", "$accent", "Nothing is wrong in what was examined so far."
-    parts = [
-        _counts(findings),
-        f"now: {doing} · escape stops" if doing else "" if final else "not everything was tried",
-    ]
-    counts = " · ".join(part for part in parts if part)
-    return Content.assemble((f"{mark} {word}", f"bold {style}"), "  ", sentence, ("  " + counts, "$muted"))
+    head = Content.assemble((f"{mark} {word}", f"bold {style}"), "  ", sentence)
+    if under_way:
+        return Content.assemble(head, "\n", under_way, ("   escape stops", "$muted"))
+    return head if complete else Content.assemble(head, ("  not everything was tried", "$muted"))
 
 
-def _counts(findings: Sequence[Finding]) -> str:
+def counts_of(findings: Sequence[Finding]) -> str:
+    """``2 errors · 1 warning``."""
     parts = []
     for severity, one, many in (
         ("error", "error", "errors"),

@@ -14,6 +14,7 @@ from workbench.ui.benches.doctor_gpus import gpu_detail, gpu_rows
 from workbench.ui.benches.doctor_report import (
     Report,
     at_a_glance,
+    counts_of,
     finding_detail,
     finding_preview,
     finding_rows,
@@ -62,7 +63,8 @@ class View:
         if self.comparison is not None:
             head = self.comparison.headline()
         elif self.report.get("verdict") is not None:
-            head = verdict(self.report, self.subject, self.final and not self.stopped, self.doing)
+            under_way = "" if self.final else f"now: {self.doing}" if self.doing else "still examining"
+            head = verdict(self.report, self.subject, self.final and not self.stopped, under_way)
         else:
             head = Content("")
         return Content.assemble(head, "\n" if head else "", (self.told, "$muted")) if self.told else head
@@ -73,7 +75,7 @@ class View:
             yield from self.comparison.rows(self.search)
             return
         if self.report:
-            yield heading("FINDINGS")
+            yield heading(f"FINDINGS  {counts_of(findings_of(self.report))}".rstrip())
         found = list(finding_rows(self.report, self.subject, self.search, self.final and not self.stopped))
         yield from found
         if not self.search:

@@ -117,13 +117,13 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
         self._show_foot()
 
     def _rows(self, environments: list[dict[str, Any]], typed: str) -> Iterable[Row]:
+        if not typed:
+            line = Content.assemble(("a pasted report", "bold $accent"), ("  of another machine", "$muted"))
+            yield Row("paste", line, PickedEnvironment(pasted=True))
+            yield gap("paste")
         yield Row("head", _columns(("environment", "kind", "python", "torch", "CUDA", ""), "bold $muted"), None, False)
         for found in environments:
             yield Row(f"environment:{found.get('python')}", _line(found), found)
-        if not typed:
-            yield gap("paste")
-            line = Content.assemble(("a pasted report", "bold $accent"), ("  of another machine", "$muted"))
-            yield Row("paste", line, PickedEnvironment(pasted=True))
         if typed and os.sep in typed:
             line = Content.assemble(("use as typed  ", "$muted"), (typed, "bold $accent"))
             yield Row("typed", line, PickedEnvironment(typed, typed=True))
