@@ -26,6 +26,9 @@ def scaled_dot_product_attention(
     """
     import torch
 
+    if attention == "flash" and query.dtype == torch.float32:
+        # As transformers' flash integration does where k-bit preparation has made the stream float32.
+        query, key, value = (tensor.to(torch.bfloat16) for tensor in (query, key, value))
     kernel = _kernel(torch, attention, query, key, value, attn_mask, enable_gqa)
     aten = torch.ops.aten
     if kernel == "flash":

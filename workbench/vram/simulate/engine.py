@@ -11,7 +11,7 @@ from typing import Any, Optional
 from workbench.job import SILENT, Job
 from workbench.vram.plan import Plan
 from workbench.vram.simulate import device as devices
-from workbench.vram.simulate.kernels import workspace_rules
+from workbench.vram.simulate.kernels import CUBLAS_WORKSPACE_BYTES, workspace_rules
 from workbench.vram.simulate.layers import expand
 from workbench.vram.simulate.loading import Built, build, groups_of, load
 from workbench.vram.simulate.trace import Trace
@@ -39,6 +39,7 @@ def run(
     all_layers: bool = False,
     real: bool = False,
     corrections: bool = True,
+    moved: bool = False,
 ) -> Run:
     """Run `plan` on the model of `config` and record what it allocates.
 
@@ -50,50 +51,52 @@ def run(
         all_layers: run every layer, also those that repeat.
         real: on real tensors (on the CPU) instead of ones without data.
         corrections: whether to add what CUDA's kernels allocate inside themselves.
+        moved: whether the model was loaded on the CPU and moved to the device afterwards.
     """
-    device = label or devices.open_device()
+    how = _How(label or devices.open_device(), real, corrections, moved)
     whole = all_layers or real
-    found = _run_once(config, plan, job, device, whole, real, corrections)
-    if found is None:
-        found = _run_once(config, plan, job, device, True, real, corrections)
+    found = _run_once(config, plan, job, how, whole) or _run_once(config, plan, job, how, True)
     assert found is not None
     return found
 
 
-def _run_once(
-    config: dict[str, Any], plan: Plan, job: Job, device: str, whole: bool, real: bool, corrections: bool
-) -> Optional[Run]:
+@dataclass(frozen=True)
+class _How:
+    device: str
+    real: bool
+    corrections: bool
+    moved: bool
+
+
+def _run_once(config: dict[str, Any], plan: Plan, job: Job, how: _How, whole: bool) -> Optional[Run]:
+    """None if the layers left out would not have done what the others do."""
     import torch
 
     job.progress("model", 0, None, "", str(config.get("model_type")))
     built = build(config, plan, whole)
     trace = Trace()
     scopes = Scopes(groups_of(built))
-    rules = workspace_rules() if corrections and device != devices.FALLBACK else {}
-    tracker = make_tracker(trace, scopes, device, rules, job.check)
+    corrected = how.corrections and how.device != devices.FALLBACK
+    rules, workspace = (workspace_rules(), CUBLAS_WORKSPACE_BYTES) if corrected else ({}, 0)
+    tracker = make_tracker(trace, scopes, how.device, rules, workspace, job.check)
     with _quiet(), _without_collector(), contextlib.ExitStack() as modes:
-        if not real:
+        if not how.real:
             from torch._subclasses.fake_tensor import FakeTensorMode
 
             modes.enter_context(_without_data(torch))
             modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        modes.enter_context(devices.cuda_choices(device, plan.attention))
+        modes.enter_context(devices.cuda_choices(how.device, plan.attention))
         modes.enter_context(devices.replaceable_parameters())
         modes.enter_context(tracker)
-        _steps(torch, built, plan, job, device, tracker, scopes, real)
+        _steps(torch, built, plan, job, how, tracker, scopes)
         tracker.open = False
-    if not built.choice.copies:
-        expanded: Optional[Trace] = trace
-    else:
-        expanded = expand(trace, built.choice.copies)
+    expanded = expand(trace, built.choice.copies)
     if expanded is None:
         return None
-    return Run(expanded, device, built.total_layers, len(built.choice.kept), tracker.operators)
+    return Run(expanded, how.device, built.total_layers, len(built.choice.kept), tracker.operators)
 
 
-def _steps(
-    torch: Any, built: Built, plan: Plan, job: Job, device: str, tracker: Any, scopes: Scopes, real: bool
-) -> None:
+def _steps(torch: Any, built: Built, plan: Plan, job: Job, how: _How, tracker: Any, scopes: Scopes) -> None:
     from workbench.vram.simulate import inference, training
 
     layers = f"{len(built.choice.kept)} of {built.total_layers} layers" if built.total_layers else ""
@@ -104,17 +107,14 @@ def _steps(
 
     progress("load", 0)
     tracker.begin("load", 0)
-    load(built, plan, device, tracker, not real)
-    if plan.trains:
-        model = training.prepare(built.model, plan, tracker, tracker.empty_cache)
-    else:
-        model = built.model
+    load(built, plan, how.device, tracker, not how.real, how.moved)
+    model = training.prepare(built.model, plan, tracker, tracker.empty_cache) if plan.trains else built.model
     handles = scopes.watch(torch, built.model)
     try:
         if plan.trains:
-            training.run_steps(model, plan, device, tracker, progress)
+            training.run_steps(model, plan, how.device, tracker, progress)
         else:
-            inference.run_steps(model, plan, built.stack, device, tracker, progress)
+            inference.run_steps(model, plan, built.stack, how.device, tracker, progress)
     finally:
         for handle in handles:
             handle.remove()

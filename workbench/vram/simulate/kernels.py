@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Callable
 
 CUBLAS_WORKSPACE_BYTES = 8_519_680
@@ -15,17 +16,25 @@ CUSTOM_GEMM_ROWS = 64
 The bound lies between 4 and 1,536 by card and shape (``_gemm_4bit_use_custom_cuda`` of bitsandbytes 0.50).
 """
 
-Rule = Callable[..., int]
+
+@dataclass(frozen=True)
+class Rule:
+    """An operator's workspace."""
+
+    size: Callable[..., int]
+    """Bytes, as a function of the operator's arguments."""
+    comes_first: bool
+    """Whether it is allocated before the operator's outputs."""
 
 
 def workspace_rules() -> dict[str, Rule]:
-    """Operator name to a function of its arguments that gives the bytes it allocates and frees within itself."""
+    """Operator name to what it allocates and frees within itself."""
     return {
-        "aten::_softmax_backward_data": _softmax_backward,
-        "aten::_scaled_dot_product_flash_attention_backward": _flash_backward,
-        "aten::_scaled_dot_product_efficient_attention_backward": _efficient_backward,
-        "bitsandbytes::gemm_4bit": _gemm_4bit,
-        "bitsandbytes::int8_scaled_mm": _int8_scaled_mm,
+        "aten::_softmax_backward_data": Rule(_softmax_backward, False),
+        "aten::_scaled_dot_product_flash_attention_backward": Rule(_flash_backward, False),
+        "aten::_scaled_dot_product_efficient_attention_backward": Rule(_efficient_backward, False),
+        "bitsandbytes::gemm_4bit": Rule(_gemm_4bit, True),
+        "bitsandbytes::int8_scaled_mm": Rule(_int8_scaled_mm, True),
     }
 
 

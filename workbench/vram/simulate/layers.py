@@ -172,6 +172,7 @@ class _Expansion:
             self._out.marks.append(Mark(mark.name, mark.step, len(self._out.events)))
             runs = _runs(self._trace, start, end)
             for position, run in enumerate(runs):
+                self._out.emptied += [len(self._out.events) for at in self._trace.emptied if run.start <= at < run.end]
                 if run.scope == TEMPLATE:
                     order = range(self._copies + 1)
                     for copy in reversed(order) if _descends(runs, position) else order:

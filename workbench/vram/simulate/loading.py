@@ -146,7 +146,7 @@ def _rename_layers(model: Any, layers: Any, choice: LayerChoice) -> bool:
     return True
 
 
-def load(built: Built, plan: Plan, device: str, tracker: Any, is_fake: bool) -> None:
+def load(built: Built, plan: Plan, device: str, tracker: Any, is_fake: bool, moved: bool) -> None:
     """Give every tensor of the model its place on `device`, in the order in which loading does.
 
     Args:
@@ -155,6 +155,7 @@ def load(built: Built, plan: Plan, device: str, tracker: Any, is_fake: bool) -> 
         device: where to.
         tracker: records what is made.
         is_fake: whether tensors have no data; else they get some, and modules are quantized for real.
+        moved: whether the model was loaded on the CPU and moved as a whole, module by module.
     """
     import torch
 
@@ -162,10 +163,11 @@ def load(built: Built, plan: Plan, device: str, tracker: Any, is_fake: bool) -> 
     dtype = getattr(torch, plan.dtype)
     fp32 = _fp32_patterns(torch, model, dtype)
     quantizer = built.quantizer
-    if is_fake:
+    if is_fake and not moved:
         _warm_up(torch, built, device, tracker)
     made: dict[int, Any] = {}
-    for name, owner, key in sorted(_places(model), key=lambda place: _natural(place[0])):
+    places = list(_places(model)) if moved else sorted(_places(model), key=lambda place: _natural(place[0]))
+    for name, owner, key in places:
         tensor = getattr(owner, key)
         with tracker.working_on(name):
             placed = made.get(id(tensor))

@@ -12,6 +12,8 @@ from workbench.vram.simulate.trace import NO_LAYER, Trace
 
 # In these phases work goes along lists of parameters, so that an operator belongs to the layer of what it works on.
 _LIST_PHASES = ("load", "prepare", "optimizer", "zero-grad")
+# cuBLAS keeps a workspace for each thread that multiplies matrices; the backward pass has a thread of its own.
+_MULTIPLYING_PHASES = ("forward", "backward", "prefill")
 
 
 class Scopes:
@@ -55,7 +57,9 @@ class Scopes:
             self.current = self._stack.pop()
 
 
-def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rule], check: Callable[[], None]) -> Any:
+def make_tracker(
+    trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rule], workspace_bytes: int, check: Callable[[], None]
+) -> Any:
     """A dispatch mode that records into `trace` what operators allocate on `device`.
 
     Args:
@@ -63,6 +67,7 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
         scopes: says which module is at work.
         device: type of the device that counts.
         rules: workspaces by operator, see `workbench.vram.simulate.kernels`.
+        workspace_bytes: what cuBLAS allocates in each thread; 0 to leave it out.
         check: called now and then; may raise.
     """
     import torch
@@ -84,6 +89,7 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
             self.last_node: Optional[int] = None
             self.operators = 0
             self.in_list = False
+            self.threads: set[str] = set()
             self.open = True
 
         def begin(self, phase: str, step: int) -> None:
@@ -95,6 +101,11 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
             scopes.reset(("", NO_LAYER))
             if phase == "forward":
                 self.modules_of_nodes.clear()
+            thread = "backward" if phase == "backward" else "main"
+            if phase in _MULTIPLYING_PHASES and thread not in self.threads and workspace_bytes:
+                self.threads.add(thread)
+                number = trace.allocate(workspace_bytes, "cuBLAS", "workspace", NO_LAYER, NO_LAYER)
+                trace.labels[number] = "overhead"
 
         def empty_cache(self) -> None:
             """Record that cached memory is given back to the driver."""
@@ -123,16 +134,16 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
             elif self.phase == "forward":
                 self.modules_of_nodes.setdefault(sequence_of() - 1, scopes.current)
             rule = rules.get(func._schema.name)
-            workspace = rule(*args, **given) if rule is not None else 0
-            temporary = self._temporary(func, workspace) if workspace else None
-            if isinstance(output, tensor_type):
-                self._see(output, func, args, None)
-            elif isinstance(output, (list, tuple)):
-                for position, item in enumerate(output):
-                    if isinstance(item, tensor_type):
-                        self._see(item, func, args, position)
-            if temporary is not None:
+            workspace = rule.size(*args, **given) if rule is not None else 0
+            if rule is None or not workspace:
+                self._see_all(output, func, args)
+            elif rule.comes_first:
+                temporary = self._temporary(func, workspace)
+                self._see_all(output, func, args)
                 trace.free(temporary, self.scope)
+            else:
+                self._see_all(output, func, args)
+                trace.free(self._temporary(func, workspace), self.scope)
             return output
 
         def _without_constant(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -150,6 +161,14 @@ def make_tracker(trace: Trace, scopes: Scopes, device: str, rules: dict[str, Rul
             path, layer = scopes.current
             self.scope = layer
             return trace.allocate(size, path, f"{func._schema.name} (workspace)", layer, layer)
+
+        def _see_all(self, output: Any, func: Any, args: Any) -> None:
+            if isinstance(output, tensor_type):
+                self._see(output, func, args, None)
+            elif isinstance(output, (list, tuple)):
+                for position, item in enumerate(output):
+                    if isinstance(item, tensor_type):
+                        self._see(item, func, args, position)
 
         def _see(self, tensor: Any, func: Any, args: Any, position: Optional[int]) -> None:
             if tensor.device.type != device:
