@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.parse.report import parse_report
+from workbench.doctor.report import to_json, to_text
 
 DATA = Path(__file__).parent.parent / "data" / "doctor"
 FRAGMENTS = [
@@ -170,3 +172,92 @@ UNITS = (
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_megabyte_of_anything_ends(unit: str) -> None:
     parse_report((unit * (MEGABYTE // len(unit) + 1))[:MEGABYTE])
+
+
+@pytest.mark.parametrize(
+    ("text", "available"),
+    [
+        (
+            ">>> torch.cuda.is_available()\n/x/cuda/__init__.py:52: UserWarning: CUDA unknown\n  return x\nFalse\n",
+            False,
+        ),
+        ("python3 -c 'import torch; print(torch.cuda.is_available())'\n\nreturned False\n", False),
+        ("import torch\nprint(torch.cuda.is_available())\nprint(torch.cuda.device_count())\nTrue\n1\n", True),
+        (">>> torch.cuda.is_available()\n>>> flag\nFalse\n", None),
+        ("if torch.cuda.is_available():\n    x = 1\nFalse\n", None),
+    ],
+)
+def test_the_answer_to_is_available_may_stand_lines_below(text: str, available: bool | None) -> None:
+    assert parse_report(text).torch.cuda_available is available
+
+
+def test_full_width_colons_and_capabilities_in_names() -> None:
+    facts = parse_report("GPU 0： Tesla P100-PCIE-16GB\nGPU 1：NVIDIA GeForce RTX 5090 (SM_120)\n")
+    assert facts.gpus is not None
+    assert [gpu.name for gpu in facts.gpus] == ["Tesla P100-PCIE-16GB", "NVIDIA GeForce RTX 5090"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "version"),
+    [
+        ("peft-0.5.0\n", "peft", "0.5.0"),
+        ("tokenizers 0.23.1.\n", "tokenizers", "0.23.1"),
+        ("- transformers 4.44.2\n", "transformers", "4.44.2"),
+        ("- `xformers`: `0.0.35`\n", "xformers", "0.0.35"),
+        ("- PyTorch 2.3.0+cu121\n", "torch", "2.3.0+cu121"),
+    ],
+)
+def test_packages_named_in_other_ways_than_a_list(text: str, name: str, version: str) -> None:
+    assert parse_report(text).packages == {name: version}
+
+
+@pytest.mark.parametrize("text", ["step-1.5.0\n", "see version 2.0.\n", "chapter-3\n", "my-model-7b-0.1\n"])
+def test_prose_names_no_packages(text: str) -> None:
+    assert parse_report(text).packages == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "system", "wsl"),
+    [
+        ("- [X] macOS\n- [ ] Windows\n", "Darwin", None),
+        ("- [ ] macOS\n- [x] Windows\n", "Windows", None),
+        ("- [X] WSL 2\n", "Linux", True),
+        ("I run it on my MacBook\n", "Darwin", None),
+        ("win10, python3.9\n", "Windows", None),
+        ("Windows 11 with WSL2\n", None, None),
+        ("works on macOS, Linux and Windows\n", None, None),
+    ],
+)
+def test_systems_as_people_name_them(text: str, system: str | None, wsl: bool | None) -> None:
+    platform = parse_report(text).platform
+    assert (platform.system, platform.wsl) == (system, wsl)
+
+
+def test_the_torch_that_xformers_names_is_the_installed_one() -> None:
+    facts = parse_report("xFormers was built for:\n    PyTorch 2.1.2+cu121 with CUDA 1201 (you have 2.1.2+cpu)\n")
+    message = "WARNING[XFORMERS]: xFormers can't load C++/CUDA extensions. "
+    assert facts.torch.version is None
+    known = parse_report(
+        message + "xFormers was built for:\n    PyTorch 2.1.2+cu121 with CUDA 1201 (you have 2.1.2+cpu)\n"
+    )
+    assert known.torch.version == "2.1.2+cpu"
+
+
+def test_conda_is_known_by_rows_paths_and_banners() -> None:
+    rows = parse_report("[conda] pytorch 2.1.0 py3.10_cuda11.8_cudnn8.7.0_0 pytorch\n[conda] peft 0.5.0 pypi_0 pypi\n")
+    assert (rows.python.kind, rows.conda) == ("conda", ("pytorch", "torch"))
+    path = parse_report('File "/home/u/miniforge3/envs/llm/lib/python3.11/site-packages/torch/__init__.py", line 1\n')
+    assert (path.python.kind, path.python.prefix) == ("conda", "/home/u/miniforge3/envs/llm")
+    assert parse_report("Python version: 3.10.14 | packaged by conda-forge |\n").python.kind == "conda"
+    assert parse_report('File "/home/u/venvs/a/lib/python3.11/site-packages/x.py"\n').python.kind is None
+
+
+def test_report_says_system_where_no_python_is_known() -> None:
+    report = to_text(to_json(diagnose(parse_report("OS: Ubuntu 22.04 LTS (x86_64)\n[pip3] torch==2.8.0+cu128\n"))))
+    assert "\n  system    Ubuntu" in report
+
+
+@pytest.mark.timeout(20)
+def test_a_megabyte_of_random_characters_is_read() -> None:
+    everything = "".join(map(chr, range(1, 0x2500)))
+    parse_report("".join(random.Random(1).choices(everything, k=MEGABYTE)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
+from workbench.doctor.compare import compare
 from workbench.doctor.diagnose import Report, diagnose
 from workbench.doctor.facts import (
     BitsandbytesFacts,
@@ -26,7 +28,9 @@ from workbench.doctor.facts import (
     TorchFacts,
     facts_from_dict,
 )
-from workbench.doctor.fixes import choose_wheel, install, reinstall_torch, uninstall
+from workbench.doctor.findings import Finding
+from workbench.doctor.fixes import choose_wheel, install, is_published, reinstall_torch, uninstall
+from workbench.doctor.parse.report import parse_report
 from workbench.doctor.report import to_json, to_markdown, to_text
 from workbench.doctor.tables import (
     bitsandbytes_release,
@@ -34,6 +38,7 @@ from workbench.doctor.tables import (
     driver_cuda,
     gpu_capability,
     newer_than_table,
+    table,
     transformers_release,
 )
 from workbench.doctor.versions import marker_holds, parse_requirement, parse_version, satisfies
@@ -392,3 +397,204 @@ def test_markdown_shows_foreign_text_as_text() -> None:
     assert "@everyone" not in text
     assert "\x1b" not in text
     assert "`````text" in text
+
+
+def first(text: str) -> Finding:
+    return diagnose(parse_report(text)).findings[0]
+
+
+CHECKOUT = (
+    "WARNING: BNB_CUDA_VERSION=124 environment variable detected; loading libbitsandbytes_cuda124.so.\n"
+    "Could not find the bitsandbytes CUDA binary at PosixPath('/w/bitsandbytes/libbitsandbytes_cuda124.so')\n"
+)
+NO_CPU_LIBRARY = (
+    "Could not load bitsandbytes native library: /w/bitsandbytes/libbitsandbytes_cpu.so: cannot open shared "
+)
+
+
+def test_a_checkout_without_libraries_comes_before_the_variable_that_names_one() -> None:
+    report = diagnose(parse_report(CHECKOUT + NO_CPU_LIBRARY + "object file: No such file or directory\n"))
+    assert ids(report)[0] == "bnb-source-install-not-compiled"
+    assert {finding.id: finding.caused_by for finding in report.findings}["bnb-cuda-version-override"] == ids(report)[0]
+    assert first(CHECKOUT).id == "bnb-cuda-version-override"
+
+
+@pytest.mark.parametrize(
+    ("python", "torch", "expected"), [("2.2.5", "1.7.0+cu110", False), ("2.5", "2.3.0", False), ("2.17", "2.7.0", True)]
+)
+def test_the_glibc_of_an_old_interpreter_file_is_no_fault(python: str, torch: str, expected: bool) -> None:
+    text = f"PyTorch version: {torch}\nOS: CentOS Linux 7 (x86_64)\nLibc version: glibc-{python}\nPython version: 3.8\n"
+    assert "glibc-too-old" not in ids(diagnose(parse_report(text)))
+    failed = text + "ERROR: No matching distribution found for torch\n"
+    assert ("glibc-too-old" in ids(diagnose(parse_report(failed)))) is expected
+
+
+@pytest.mark.parametrize("torch", ["", "torch==2.7.1+cu126\n"])
+def test_no_fix_has_holes_where_versions_are_unknown(torch: str) -> None:
+    finding = first("ImportError: libcudart.so.12: cannot open shared object file: No such file or directory\n" + torch)
+    assert finding.id == "extension-built-for-other-cuda"
+    assert not any("torch  " in step or "None" in step or "of torch." in step for step in finding.fix), finding.fix
+    assert any("2.7" in step for step in finding.fix) is bool(torch)
+
+
+NVJITLINK = "ImportError: libcusparse.so.12: undefined symbol: __nvJitLinkComplete_12_4, version libnvJitLink.so.12\n"
+
+
+def test_the_library_path_is_unset_only_where_it_is_set_and_torch_repaired_only_where_it_is_known() -> None:
+    known = "PyTorch version: 2.8.0+cu128\n"
+    path = "LD_LIBRARY_PATH=/usr/local/cuda-12.1/lib64\n"
+    assert [step.split("   #")[0] for step in first(path + NVJITLINK).fix] == ["unset LD_LIBRARY_PATH"]
+    assert not any("LD_LIBRARY_PATH" in step for step in first(known + NVJITLINK).fix)
+    repaired = first(path + known + NVJITLINK).fix[-1]
+    assert repaired.endswith("--force-reinstall --index-url https://download.pytorch.org/whl/cu128 torch==2.8.0")
+    assert not any("torch==" in step for step in first(NVJITLINK).fix)
+
+
+@pytest.mark.parametrize(
+    ("version", "published"),
+    [
+        *(("2.8.0+cu128", True), ("2.8.0", True), ("2.9.1+cpu", True), ("2.4.0+rocm6.1", True), (None, False)),
+        *(("2.10.0.dev20251024+cu130", False), ("2.7.0a0+git1234567", False), ("2.6.0a0+ecf3bae40a.nv25.01", False)),
+        *(("2.1.2.post101", False), ("2.8.0+git12ab", False)),
+    ],
+)
+def test_nightlies_and_builds_from_source_are_not_looked_for_on_the_stable_index(
+    version: str | None, published: bool
+) -> None:
+    assert is_published(version) is published
+    facts = replace(SOUND, torch=torch(version=version, build="cpu", cuda=None, installed=True))
+    install_step = reinstall_torch(facts)[-1]
+    assert ("torch==2.10.0.dev" in install_step or "a0" in install_step or "post" in install_step) is False
+    assert any("nightly" in step for step in reinstall_torch(facts)) is (version is not None and not published)
+
+
+def test_a_live_environment_without_pip_gets_one_before_the_repair() -> None:
+    python = replace(SOUND.python, pip="", executable="/v/bin/python")
+    facts = replace(broken(errors=(ErrorFact("nvjitlink", NVJITLINK),), python=python), environment={}, probes=())
+    fix = diagnose(facts).findings[0].fix
+    assert fix[0].startswith("/v/bin/python -m ensurepip")
+    assert "--force-reinstall" in fix[1]
+
+
+CONDA = (
+    "PyTorch version: 2.3.0\nIs CUDA available: False\nOS: Ubuntu 22.04 LTS (x86_64)\n"
+    "GPU models and configuration: GPU 0: NVIDIA L4\nNvidia driver version: 550.54.15\n"
+    "[conda] pytorch                   2.3.0           cpu_generic_py310h1 conda-forge\n"
+    "[conda] torchvision               0.18.0          cpu_py310h2 conda-forge\n"
+    "[conda] numpy                     2.1.0           py310h1 conda-forge\n"
+)
+
+
+def test_a_conda_report_gets_conda_commands_for_what_conda_installed() -> None:
+    fix = first(CONDA).fix
+    assert fix[0].startswith("conda activate ")
+    assert fix[1] == "conda remove -y pytorch torchvision"
+    assert fix[2].startswith("python -m pip install --index-url")
+    assert "uninstall" not in " ".join(fix)
+    facts = diagnose(parse_report(CONDA)).facts
+    assert install(facts, "numpy<2") == "conda install -y -c conda-forge 'numpy<2'"
+    assert install(facts, "numpy<2", "peft").startswith("python -m pip")
+
+
+def test_a_conda_environment_named_in_a_path_is_activated_before_pip() -> None:
+    text = "/home/me/miniconda3/envs/train/lib/python3.10/site-packages/transformers/__init__.py\n" + (
+        "ImportError: tokenizers>=0.21,<0.22 is required for a normal functioning of this module, but found "
+        "tokenizers==0.20.0\n"
+    )
+    assert first(text).fix[0].startswith("conda activate train ")
+    assert not any("conda" in step for step in first(text.replace("miniconda3/envs", "venvs")).fix)
+
+
+WINDOWS = "OS: Microsoft Windows 11 Pro\nPyTorch version: 2.6.0+cu124\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("set CUDA_VISIBLE_DEVICES=-1\nIs CUDA available: False\n", "Remove-Item Env:CUDA_VISIBLE_DEVICES"),
+        ("[pip3] numpy==2.1.0\nRuntimeError: Numpy is not available\n", 'python -m pip install "numpy<2"'),
+        ("set HF_HUB_OFFLINE=1\nOfflineModeIsEnabled: offline mode is enabled\n", "Remove-Item Env:HF_HUB_OFFLINE"),
+        ("OSError: [Errno 28] No space left on device\n", '$env:HF_HOME = "D:\\hf"'),
+    ],
+)
+def test_windows_reports_get_commands_of_windows(text: str, expected: str) -> None:
+    steps = [step for finding in diagnose(parse_report(WINDOWS + text)).findings for step in finding.fix]
+    assert any(step.startswith(expected) for step in steps), steps
+    assert not any(re.search(r"\bunset\b|bashrc|\bexport\b|sudo|'numpy", step) for step in steps), steps
+
+
+def test_no_wheel_is_named_for_a_gpu_that_is_not_known() -> None:
+    unknown = first("RuntimeError: this GPU is not compatible with the current PyTorch installation\n")
+    assert unknown.id == "torch-wheel-lacks-gpu-arch"
+    assert "compute_cap" in unknown.fix[0]
+    named = (
+        "NVIDIA GeForce RTX 5090 with CUDA capability sm_120 is not compatible with the current PyTorch installation\n"
+    )
+    assert "nvidia-smi" not in first(named).fix[0]
+
+
+@pytest.mark.parametrize(
+    ("cc", "low", "high", "faulty"),
+    [("6.1", "7.0", "12.0", True), ("12.0", "5.0", "9.0", True), ("12.1", "8.0", "12.0", False)],
+)
+def test_a_minor_beyond_the_range_of_torch_still_runs(cc: str, low: str, high: str, faulty: bool) -> None:
+    text = (
+        f"    Found GPU0 NVIDIA Card which is of cuda capability {cc}.\n"
+        "    Minimum and Maximum cuda capability supported by this version of PyTorch is\n"
+        f"    ({low}) - ({high})\n"
+    )
+    assert ("torch-wheel-lacks-gpu-arch" in ids(diagnose(parse_report(text)))) is faulty
+
+
+PLAIN = {
+    "build-isolation-hides-torch": "Getting requirements to build wheel\nModuleNotFoundError: No module named 'torch'",
+    "libstdcxx-too-old": "ImportError: /c/lib/libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by x.so)",
+    "protobuf-too-new": "TypeError: Descriptors cannot be created directly.",
+    "tokenizer-backend-missing": "ValueError: Couldn't instantiate the backend tokenizer from one of:",
+    "torch-shadowed": "AttributeError: partially initialized module 'torch' has no attribute 'Tensor'",
+    "package-too-old-for-torch": "ModuleNotFoundError: No module named 'torch._six'",
+    "setuptools-mismatch": "ModuleNotFoundError: No module named 'pkg_resources'",
+    "cpu-lacks-instructions": "Illegal instruction (core dumped)",
+    "host-memory-exhausted": "./run.sh: line 3: 12345 Killed                  python train.py",
+    "weights-file-incomplete": "safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge",
+    "nccl-p2p-unsupported": "RTX 4000 series doesn't support faster communication broadband via P2P or IB.",
+    "ninja-missing": "RuntimeError: Ninja is required to load C++ extensions",
+    "host-compiler-too-new-for-nvcc": "#error -- unsupported GNU version! gcc versions later than 11 are not supported",
+    "nvcc-too-old-for-gpu": "nvcc fatal   : Unsupported gpu architecture 'compute_89'",
+    "externally-managed-python": "error: externally-managed-environment",
+    "windows-long-paths": "HINT: This system does not have Windows Long Path support enabled.",
+    "files-in-use": "ERROR: Could not install packages due to an OSError: [WinError 5] Access is denied",
+    "tls-interception": "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]",
+    "libuv-missing": "RuntimeError: use_libuv was requested but PyTorch was build without libuv support",
+    "numpy-mixed": "ImportError: numpy.core.multiarray failed to import",
+    "static-tls": "ImportError: /x/libgomp.so.1: cannot allocate memory in static TLS block",
+    "flashinfer-mismatch": "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
+}
+HARMLESS = (
+    "ModuleNotFoundError: No module named 'torchsummary'\n"
+    "the worker was killed and started anew\nlearning rate 1e-9\nnumpy is fine: from 'numpy'\n"
+    "Requirement already satisfied: ninja in /x\nimport torch; print(torch.nn)\n"
+)
+
+
+def test_every_message_of_the_plain_table_fires_and_only_there() -> None:
+    assert set(PLAIN) == {row["id"] for row in table("plain")["fault"]}
+    for name, text in PLAIN.items():
+        finding = first(text + "\n")
+        assert finding.id == name, (name, finding.id)
+        assert "{" not in finding.title + "".join(finding.fix)
+    assert not set(ids(diagnose(parse_report(HARMLESS)))) & set(PLAIN)
+
+
+def test_only_what_a_finding_rests_on_explains_it() -> None:
+    without = replace(
+        SOUND,
+        torch=TorchFacts(installed=False, installs=()),
+        absent=("torch",),
+        packages={},
+        probes=(),
+        python=replace(SOUND.python, version="3.11.2"),
+    )
+    explains = {item.name: item.explains for item in compare(without, SOUND)}
+    assert explains["python.version"] == ()
+    assert "torch-missing" in explains["torch.installed"]

@@ -26,13 +26,14 @@ _LSPCI = re.compile(
 _DF_SHM = re.compile(r"^\S{1,40}\s{1,20}(\d{1,10})([KMG]?)i?\s.{0,80}/dev/shm\s{0,4}$")
 _SITE = re.compile(r"[/\\]lib(?:64)?[/\\]python(\d\.\d{1,2})[/\\](?:site|dist)-packages")
 _CONDA_ENVIRONMENT = re.compile(
-    r"(?:/|[A-Za-z]:\\)[^\s\"':;]{0,120}(?:conda|forge|mamba)\d?[/\\]envs[/\\][\w.-]{1,60}", re.IGNORECASE
+    r"(?:/|~\\|[A-Za-z]:\\)[^\s\"':;]{0,120}(?:conda|forge|mamba)\d?[/\\]envs[/\\][\w.-]{1,60}", re.IGNORECASE
 )
 _MAC_HOME = re.compile(r"(?:^|[\s\"'(])/Users/[^/\s]{1,60}/\S{0,200}\.py\b")
-_WINDOWS_PATH = re.compile(r"[A-Za-z]:\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
+_WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|~)\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
 _REPL = re.compile(r"(?:>>>|In \[\d{1,5}\]:|print\()\s{0,2}.{0,80}torch\.cuda\.is_available\(\)")
 _BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac|WSL ?2)\b", re.IGNORECASE)
 _MAC = re.compile(r"\bApple M\d\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d")
+_WINDOWS = re.compile(r"\b[Ww]in(?:dows )?1[01]\b")
 _YES_NO = re.compile(
     r"(?:Out ?\[\d{1,5}\]: ?|(?:[Ii]t )?(?:returns?|returned|output|prints?|gives?)[: ]{0,3})?"
     r"[`'*]{0,3}(True|False)[`'*.]{0,3}"
@@ -92,7 +93,7 @@ def _rest(line: str, draft: Draft) -> None:
                 draft.put(draft.python, bits=32)
     elif "/.dockerenv" in line:
         draft.put(draft.platform, container="docker")
-    elif "mac" in line or "Apple M" in line or "Mac" in line or "- [" in line:
+    elif "mac" in line or "Apple M" in line or "Mac" in line or "- [" in line or "in1" in line or "indows 1" in line:
         _named_system(line, draft)
 
 
@@ -106,8 +107,9 @@ def _named_system(line: str, draft: Draft) -> None:
         system = {"linux": "Linux", "windows": "Windows"}.get(box[2].lower(), "Darwin")
         if box[1] in "xX":
             draft.put(draft.platform, system=system)
-    elif "[ ]" not in line and len(line) < 300 and _MAC.search(line):
-        draft.put(draft.platform, system="Darwin")
+    elif "[ ]" not in line and len(line) < 300 and "wsl" not in line.lower():
+        system = "Darwin" if _MAC.search(line) else "Windows" if _WINDOWS.search(line) else None
+        draft.put(draft.platform, system=system)
 
 
 def _variable(line: str, draft: Draft) -> None:
@@ -178,7 +180,7 @@ def _torch_version(lines: Sequence[str], index: int, draft: Draft) -> None:
 
 def _path(line: str, draft: Draft) -> None:
     site = _SITE.search(line)
-    if "conda" in line:
+    if "envs" in line:
         environment = _CONDA_ENVIRONMENT.search(line)
         if environment:
             draft.put(draft.python, kind="conda", prefix=environment[0])
