@@ -375,6 +375,11 @@ def prompt_reply(request: protocol.CheckPrompt) -> list[protocol.Message]:
     return [protocol.PromptChecked(rendered, pieces, report, "{% for message in messages %}", "chat_template.jinja")]
 
 
+PRICES = protocol.PricesListed(
+    [{"name": "H100 SXM 80GB", "low": 1.99, "high": 5.0, "date": "2026-05", "source": "public comparison pages"}],
+    [],
+    "/home/me/.config/workbench/prices.toml",
+)
 GPUS = [("NVIDIA L4", 22.0), ("NVIDIA RTX 3060", 11.6)]
 
 
@@ -436,6 +441,7 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     protocol.CompareLanguages: languages_reply,
     protocol.CompareSplits: splits_reply,
     protocol.CheckPrompt: prompt_reply,
+    protocol.ListPrices: lambda request: [PRICES],
     protocol.CompareAutoTokenizer: lambda request: [protocol.AutoTokenizerCompared(False, "", {})],
     protocol.MeasureDataset: measure_reply,
     protocol.RecountTokens: recount_reply,

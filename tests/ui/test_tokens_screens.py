@@ -110,6 +110,14 @@ async def test_the_tax_follows_its_fields(session: ScriptedSession, make_app: Ma
         await wait_until(pilot, lambda: "$0.000140" in screen_text(app))
         await pilot.press("right")
         await wait_until(pilot, lambda: "$0.00015" in screen_text(app))
+        await pilot.press("enter", *"0.15", "full_stop", "enter")
+        await wait_until(pilot, lambda: "takes a number such as 0.15" in screen_text(app))
+        await pilot.press("enter", *"0.075", "enter")
+        await wait_until(pilot, lambda: "$0.075" in screen_text(app) and "$0.000133" in screen_text(app))
+        await wait_until(pilot, lambda: app.screen._gpus)
+        await pilot.press(*["down"] * 10, "right", "tab", "end")
+        await wait_until(pilot, lambda: "$17,432 – $43,800" in screen_text(app))
+        assert "$1.99 – $5 an hour, 2026-05:" in screen_text(app)
 
 
 async def test_a_differing_autotokenizer_is_told(session: ScriptedSession, make_app: MakeApp) -> None:
@@ -148,7 +156,7 @@ def test_the_word_around_a_token(start: int, end: int, word: str) -> None:
 
 def test_the_tax_shows_vocabulary_against_length() -> None:
     counts = [{"model": "m", "tokens": 2, "vocab_size": 49152}]
-    shown = tax_content({key: int(value) for key, value in START.items()}, "aa bb", counts).plain
+    shown = tax_content(START, "aa bb", counts).plain
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()[-4:]}
     assert rows == {
         "bytes": ["256", "5", "15"],

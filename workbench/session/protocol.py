@@ -621,6 +621,21 @@ class DatasetMeasured(Reply):
 
 
 @dataclass(frozen=True)
+class ListPrices(Request):
+    """What GPUs and APIs cost, by the dated table that the user can replace. Reply: `PricesListed`."""
+
+
+@dataclass(frozen=True)
+class PricesListed(Reply):
+    gpus: list[dict[str, Any]]
+    """Each `workbench.vram.prices.Price` as a dictionary, with its ``name``: dollars an hour for one GPU."""
+    apis: list[dict[str, Any]]
+    """Each `workbench.vram.prices.ApiPrice` as a dictionary, with its ``name``: dollars for a million tokens."""
+    own_table: str
+    """Where the user's own table stands or would stand."""
+
+
+@dataclass(frozen=True)
 class InspectModel(Request):
     """Build a config on the meta device and count it exactly. Events: `JobProgressed`. Reply: `ModelInspected`."""
 

@@ -53,6 +53,7 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
         protocol.EmbeddingNorms,
         protocol.MapWords,
     ),
+    "prices": (protocol.ListPrices,),
     "vram": (protocol.EstimateMemory,),
     "answers": (protocol.Generate, protocol.FollowConversation),
     "comparison": (protocol.CompareVariants,),

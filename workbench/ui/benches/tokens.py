@@ -343,7 +343,8 @@ class TokensBench(Bench):
     def action_tax(self) -> None:
         from workbench.ui.screens.token_tax import TaxScreen
 
-        self.app.push_screen(TaxScreen(self.link, self.query_one(TextArea).text, self._results))
+        price = self._prices.get(self.selected, self._prices.get("*"))
+        self.app.push_screen(TaxScreen(self.link, self.query_one(TextArea).text, self._results, price))
 
     def _any_model(self) -> bool:
         if not self.models:
