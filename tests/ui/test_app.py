@@ -13,6 +13,7 @@ from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
 from workbench.settings import Settings, load_settings
+from workbench.ui import heartbeat
 from workbench.ui.benches.chat import Prompt
 from workbench.ui.screens.confirm import Confirm
 from workbench.ui.screens.error_details import ErrorDetails
@@ -356,6 +357,34 @@ async def test_a_bench_without_a_session_says_so_and_goes_on_once_there_is_one(
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: app.session.attached and "no session" not in screen_text(app))
         assert done in screen_text(app)
+
+
+async def test_a_session_that_does_not_answer_is_told_and_can_be_replaced(
+    session: ScriptedSession, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "PERIOD_SECONDS", 0.05)
+    monkeypatch.setattr(heartbeat, "PATIENCE_SECONDS", 0.1)
+    session.script(protocol.GetStatus, lambda _request: [protocol.StatusReported(session.status)])
+    ended = []
+
+    async def end() -> str:
+        ended.append(True)
+        session.kill()
+        return "ended"
+
+    app = make_app(session, end_session=end)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: len(session.asked(protocol.GetStatus)) > 2)
+        assert app.session.silent_seconds == 0
+        gate = session.hold(protocol.GetStatus)
+        await wait_until(pilot, lambda: "has not answered for 1 s" in screen_text(app))
+        gate.set()
+        await wait_until(pilot, lambda: "has not answered" not in screen_text(app))
+        session.hold(protocol.GetStatus)
+        await wait_until(pilot, lambda: "has not answered" in screen_text(app))
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: ended and session.opened == 2 and app.session.attached)
+        assert "has not answered" not in screen_text(app)
 
 
 async def test_chat_says_what_to_do_without_a_session(loaded_session: ScriptedSession, make_app: MakeApp) -> None:

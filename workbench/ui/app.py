@@ -23,7 +23,7 @@ from workbench.settings import Settings, save_setting
 from workbench.ui.actions import ACTIONS, APP, BENCHES, Action, bindings_of, unknown_key_settings
 from workbench.ui.bench import Bench
 from workbench.ui.gauges import Gauges, GaugeThread, ReadGauges, gauge_reader
-from workbench.ui.link import DescribeLoss, OpenOther, OpenSession, SessionLink, told_by_client
+from workbench.ui.link import DescribeLoss, EndSession, OpenOther, OpenSession, SessionLink, told_by_client
 from workbench.ui.main_screen import MainScreen
 from workbench.ui.safety import with_control_filter
 from workbench.ui.session_state import (
@@ -35,6 +35,7 @@ from workbench.ui.session_state import (
     ModelRefused,
     SessionEvent,
     SessionState,
+    Silent,
     reduce,
 )
 from workbench.ui.strip_text import quant_word, short_name
@@ -43,6 +44,7 @@ from workbench.ui.theme import LoadedThemes, load_themes, theme_or_fallback
 from workbench.ui.widgets.key_bar import SHOWN
 
 if TYPE_CHECKING:
+    from workbench.session.client import SessionClient
     from workbench.session.protocol import ModelStatus
 
 SECOND_PRESS_SECONDS = 5.0
@@ -58,6 +60,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         open_session: connects to the session, starting it when there is none; called after the first frame.
         describe_loss: says why the worker behind a lost client is gone.
         open_other: connects to a session of another interpreter, to examine that one.
+        end_session: ends the process of a session that does not answer.
         bench: the bench to open; the last one when empty.
         model: the model to choose; the loaded one, else the last one, when empty.
         theme: theme for this run; the one of the settings when empty.
@@ -84,6 +87,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         *,
         describe_loss: DescribeLoss = told_by_client,
         open_other: OpenOther | None = None,
+        end_session: EndSession | None = None,
         bench: str = "",
         model: str = "",
         theme: str = "",
@@ -93,7 +97,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self._first_theme, self._theme_problem = theme_or_fallback(theme or settings.ui.theme)
         super().__init__()
         self.settings = settings
-        self.link = SessionLink(open_session, describe_loss, open_other)
+        self.link = SessionLink(open_session, describe_loss, open_other, end_session)
         self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
         self.last_error: WorkbenchError | None = None
         benches = [name for name, _, _ in BENCHES]
@@ -216,6 +220,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if not self.session.chosen and self._last_model:
             self.apply(ModelChosen(self._last_model))
         self.resolve_chosen()
+        self.watch_answers(client)
         async for event in client.broadcasts():
             if isinstance(event, StatusChanged):
                 before = self.session.model
@@ -227,6 +232,13 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             lost = await self.link.lost()
             self.last_error = lost
             self.apply(Lost(lost))
+
+    @work(group="heartbeat", exclusive=True, exit_on_error=False)
+    async def watch_answers(self, client: SessionClient) -> None:
+        """Tell when the worker is there but does not answer."""
+        from workbench.ui.heartbeat import watch_answers
+
+        await watch_answers(client, lambda seconds: self.apply(Silent(seconds)))
 
     def _tell_of_other_load(self, before: ModelStatus | None) -> None:
         model = self.session.model
@@ -255,6 +267,19 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def action_restart_session(self) -> None:
         if self.session.connection == "lost":
+            self.run_session()
+        elif self.session.silent_seconds:
+            self.replace_session()
+
+    @work(group="replace", exclusive=True, exit_on_error=False)
+    async def replace_session(self) -> None:
+        """End a session that does not answer, and start it anew."""
+        self.say("Ending the session that does not answer.")
+        try:
+            await self.link.end()
+        except WorkbenchError as error:
+            self.show_failure(error)
+        else:
             self.run_session()
 
     def action_stop_job(self) -> bool:
@@ -376,7 +401,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
         await self.action_show_bench("vram")
         if isinstance(self.main.bench, VramBench):
-            self.main.bench.take_sequence_length(message.tokens)
+            self.main.bench.take_sequence_length(message.tokens, message.tokens_per_epoch)
             self.say(f"Sequence length {message.tokens:,}: the p95 of the data set.")
 
     @on(Bench.LoadRequested)

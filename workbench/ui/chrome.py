@@ -90,14 +90,17 @@ class SessionStrip(OneLine):
 
 
 class LossBanner(Static):
-    """Why there is no session, and the key that starts it again."""
+    """Why there is no session, or none that answers, and the key that starts it again."""
 
     session: reactive[SessionState] = reactive(SessionState, repaint=False)
 
     def watch_session(self) -> None:
         error = self.session.error
-        self.display = self.session.connection == LOST and error is not None
-        if self.display and error is not None:
+        lost = self.session.connection == LOST and error is not None
+        self.display = lost or self.session.silent_seconds > 0
+        if not lost and self.session.silent_seconds:
+            self._show_silence()
+        elif lost and error is not None:
             remedy = "" if error.kind == "session-lost" else f" {error.remedy}"
             if error.kind == "worker-start-failed":
                 remedy += " Another interpreter: workbench --python PATH."
@@ -117,3 +120,19 @@ class LossBanner(Static):
                     ("Nothing typed is lost.", "$muted"),
                 )
             )
+
+    def _show_silence(self) -> None:
+        pid = self.session.status.pid if self.session.status else 0
+        self.update(
+            Content.assemble(
+                ("⚠ ", "bold $warn"),
+                (f"The session has not answered for {self.session.silent_seconds} s.", "bold $warn"),
+                f" Its process {pid} is stopped, or stuck in native code.",
+                "\n",
+                ("  ctrl+r ", "bold $accent"),
+                ("ends it and starts it anew   ", "$muted"),
+                ("F7 ", "bold $accent"),
+                ("its log   ", "$muted"),
+                ("It may come back by itself; what is saved is kept.", "$muted"),
+            )
+        )

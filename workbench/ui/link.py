@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="Reply")
 
 OpenSession: TypeAlias = "Callable[[], Awaitable[SessionClient]]"
+EndSession: TypeAlias = "Callable[[], Awaitable[str]]"
+"""Ends the session's process, whatever it takes."""
 OpenOther: TypeAlias = "Callable[[str], Awaitable[SessionClient]]"
 """Connects to a session of the interpreter named, starting it when there is none."""
 DescribeLoss: TypeAlias = "Callable[[SessionClient], Awaitable[SessionLost]]"
@@ -39,6 +41,7 @@ class SessionLink:
         open_session: gives a greeted client that watches broadcasts.
         describe_loss: says why the worker behind a lost client is gone.
         open_other: gives a client of another interpreter's session; None where there is only this one.
+        end_session: ends the process of a session that does not answer; None where that is not ours to do.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class SessionLink:
         open_session: OpenSession,
         describe_loss: DescribeLoss = told_by_client,
         open_other: OpenOther | None = None,
+        end_session: EndSession | None = None,
     ) -> None:
         self._open = open_session
+        self._end = end_session
         self._open_other = open_other
         self._describe = describe_loss
         self._client: SessionClient | None = None
@@ -69,6 +74,11 @@ class SessionLink:
         finally:
             self._settled.set()
         return self._client
+
+    async def end(self) -> None:
+        """End a session that does not answer. Raises WorkbenchError if its process does not go."""
+        if self._end is not None:
+            await self._end()
 
     async def lost(self) -> SessionLost:
         """Note that the session is gone, and say why."""

@@ -55,6 +55,11 @@ def run_app(
 
         return await describe_loss(client)
 
+    async def end_now() -> str:
+        from workbench.session.launch import stop_session
+
+        return await stop_session((options() if callable(options) else options).name, force=True, wait_seconds=1.0)
+
     async def open_other(python: str) -> SessionClient:
         from workbench.session.launch import open_session, options_for
 
@@ -65,6 +70,7 @@ def run_app(
         open_now,
         describe_loss=explain,
         open_other=open_other,
+        end_session=end_now,
         bench=bench,
         model=model,
         theme=theme,

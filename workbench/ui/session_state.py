@@ -33,6 +33,8 @@ class SessionState:
     """The worker's last snapshot; kept after a loss, so that the screen can say what was there."""
     error: WorkbenchError | None = None
     """Why there is no session, while `connection` is ``lost``."""
+    silent_seconds: int = 0
+    """How long the worker has not answered although it is there; 0 while it does."""
     attachments: int = 0
     """How often the app has attached; a change tells benches to ask again."""
 
@@ -88,6 +90,13 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Silent:
+    """The worker has not answered for so many seconds; 0 when it answers again."""
+
+    seconds: int
+
+
+@dataclass(frozen=True)
 class ModelChosen:
     """The user named the model of every bench."""
 
@@ -110,7 +119,7 @@ class LoadedHere:
     model: ModelStatus
 
 
-SessionEvent = Union[Attaching, Attached, Lost, ModelChosen, ModelRefused, LoadedHere, "StatusChanged"]
+SessionEvent = Union[Attaching, Attached, Lost, Silent, ModelChosen, ModelRefused, LoadedHere, "StatusChanged"]
 
 
 def reduce(state: SessionState, event: SessionEvent) -> SessionState:
@@ -125,11 +134,14 @@ def reduce(state: SessionState, event: SessionEvent) -> SessionState:
             error=None,
             own_load=None,
             own_model=None,
+            silent_seconds=0,
             chosen=state.chosen or _loaded(event.status),
             attachments=state.attachments + 1,
         )
     if isinstance(event, Lost):
-        return replace(state, connection=LOST, error=event.error)
+        return replace(state, connection=LOST, error=event.error, silent_seconds=0)
+    if isinstance(event, Silent):
+        return replace(state, silent_seconds=event.seconds)
     if isinstance(event, ModelChosen):
         if event.name == state.chosen and state.refused is None:
             return state
