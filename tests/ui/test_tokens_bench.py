@@ -179,3 +179,4 @@ async def test_p95_becomes_the_sequence_length_of_the_plan(session: ScriptedSess
             pilot, lambda: session.asked(protocol.EstimateMemory)[-1].plan["sequence_length"] == 1182, "p95 in the plan"
         )
         assert app.query_one("#vram-plan", Fields).values["sequence_length"] == 1182
+        assert app.main.bench.dataset_tokens == 4_300_000

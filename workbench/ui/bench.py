@@ -103,11 +103,12 @@ class Bench(Vertical, can_focus=True):
             self.value = value
 
     class SequenceChosen(Message):
-        """A sequence length for the plan of the VRAM bench, in tokens."""
+        """A sequence length for the plan of the VRAM bench, in tokens, and what an epoch of the data set has of them."""
 
-        def __init__(self, tokens: int) -> None:
+        def __init__(self, tokens: int, tokens_per_epoch: int = 0) -> None:
             super().__init__()
             self.tokens = tokens
+            self.tokens_per_epoch = tokens_per_epoch
 
     class LoadRequested(Message):
         """Load the chosen model, asking how, or as `plan` says."""

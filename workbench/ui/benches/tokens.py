@@ -473,12 +473,12 @@ class TokensBench(Bench):
         self.action_edit()
 
     def action_send_length(self) -> None:
-        """Plan with the data set's 95th percentile as sequence length."""
+        """Plan with the data set's 95th percentile as sequence length, and with its tokens for what an epoch costs."""
         model = self.query_one(DatasetView).model
         if model is None or not model["rows"]:
             self.post_message(self.Said("Measure a data set first: d."))
             return
-        self.post_message(self.SequenceChosen(model["p95"]))
+        self.post_message(self.SequenceChosen(model["p95"], model["total"]))
 
     def action_copy(self) -> None:
         if self._counted:

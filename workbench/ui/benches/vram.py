@@ -99,6 +99,8 @@ class VramBench(Bench):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
         self._asked: tuple[str, int] = ("", 0)
+        self.dataset_tokens = 0
+        """Tokens of the measured data set, once through; 0 while none was sent here."""
 
     def compose(self) -> ComposeResult:
         with Container(id="vram-body"):
@@ -186,8 +188,9 @@ class VramBench(Bench):
             width = max(30, self.query_one("#vram-right").scrollable_content_region.width)
             self.query_one("#vram-budget", Static).update(budget(self.session.chosen, self.estimate, width))
 
-    def take_sequence_length(self, tokens: int) -> None:
-        """Plan with this many tokens, as another bench measured them."""
+    def take_sequence_length(self, tokens: int, dataset_tokens: int = 0) -> None:
+        """Plan with this many tokens, as another bench measured them, and with a data set of so many for its cost."""
+        self.dataset_tokens = dataset_tokens or self.dataset_tokens
         self.query_one(Fields).set_value("sequence_length", max(1, min(MOST_TOKENS, tokens)))
         self.ask_estimate()
 
