@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -217,16 +218,24 @@ def _one_line_errors(config: dict[str, Any]) -> Iterator[None]:
         yield
     except (WorkbenchError, JobCancelled, MemoryError):
         raise
+    except ImportError as error:
+        wanted = re.search(r"pip install ([\w.-]+)", str(error))
+        package = wanted.group(1) if wanted else error.name or "another package"
+        raise missing(package, f"A {one_line(str(config.get('model_type')), 60)} model") from None
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        model_type = one_line(str(config.get("model_type")), 60)
-        missing = "NoneType" in str(error) or isinstance(error, AttributeError)
-        raise WorkbenchError(
-            "bad-config",
-            f"transformers cannot build a {model_type} model of this config: {one_line(lines[-1], 200).rstrip('.')}.",
-            "A value it needs is missing: take the model's whole config.json." if missing else "Correct that value.",
-            details=f"{type(error).__name__}: {error}"[:4000],
-        ) from None
+        raise _one_line_error(error, one_line(str(config.get("model_type")), 60)) from None
+
+
+def _one_line_error(error: Exception, model_type: str) -> WorkbenchError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = f"{lines[-1]} is missing" if isinstance(error, KeyError) else lines[-1]
+    missing_value = "NoneType" in str(error) or isinstance(error, (AttributeError, KeyError, TypeError))
+    return WorkbenchError(
+        "bad-config",
+        f"transformers cannot build a {model_type} model of this config: {one_line(said, 200).rstrip('.')}.",
+        "A value it needs is missing: take the model's whole config.json." if missing_value else "Correct that value.",
+        details=f"{type(error).__name__}: {error}"[:4000],
+    )
 
 
 def _load_dtype_mode(torch: Any) -> Any:

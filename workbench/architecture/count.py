@@ -9,7 +9,7 @@ from typing import Optional
 from workbench.architecture.config import experts_per_token, text_config
 from workbench.architecture.skeleton import ParameterEntry, Skeleton
 
-COMPONENTS = ("embedding", "attention", "mlp", "experts", "router", "norm", "lm_head", "other")
+COMPONENTS = ("embedding", "attention", "state_space", "mlp", "experts", "router", "norm", "lm_head", "other")
 
 _ATTENTION_NAMES = {"self_attn", "attn", "attention", "self_attention", "cross_attn", "encoder_attn", "SelfAttention"}
 _MLP_NAMES = {
@@ -24,6 +24,9 @@ _MLP_NAMES = {
     "shared_expert",
     "DenseReluDense",
 }
+STATE_CLASSES = ("Mamba", "SSM", "Recurrent", "DeltaNet", "LinearAttention", "Rwkv", "LightningAttention", "LSTM")
+"""In the class names of what keeps a state of fixed size in place of keys and values."""
+_STATE_NAMES = {"mamba", "linear_attn", "ssm", "mlstm_layer", "recurrent_block", "conv", "short_conv"}
 _ROUTER_NAMES = {"router", "gate", "shared_expert_gate"}
 _EMBEDDING_NAMES = {"wte", "wpe", "embed_tokens", "embed_positions", "embeddings", "word_embeddings"}
 _LAYER = re.compile(r"^(?:.*?\.)?(\d+)(?=\.)")
@@ -136,6 +139,8 @@ class Classifier:
         for depth in range(len(segments), 0, -1):
             class_name = self._classes.get(".".join(segments[:depth]), "")
             own = segments[depth - 1]
+            if own in _STATE_NAMES or (own in ("mixer", "temporal_block") and _has_state(class_name)):
+                return "state_space"
             # Attention before embedding: T5 keeps its relative position bias as an embedding in it.
             if "Attention" in class_name or own in _ATTENTION_NAMES:
                 return "attention"
@@ -153,6 +158,10 @@ class Classifier:
             if last.isdigit() and prefix.endswith("experts"):
                 counts[prefix] = counts.get(prefix, 0) + 1
         return counts
+
+
+def _has_state(class_name: str) -> bool:
+    return any(mark in class_name for mark in STATE_CLASSES)
 
 
 def _experts_prefix(name: str) -> Optional[str]:

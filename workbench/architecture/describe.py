@@ -28,7 +28,15 @@ _ACTIVATIONS = {
     "relu2": "ReLU²",
 }
 # Families whose code leaves no choice, so that their config does not say.
-_FIXED_ACTIVATIONS = {"bloom": "GELU (tanh)", "mpt": "GELU", "dbrx": "SwiGLU", "rwkv": "ReLU²"}
+_FIXED_ACTIVATIONS = {
+    **{"bloom": "GELU (tanh)", "mpt": "GELU", "dbrx": "SwiGLU", "rwkv": "ReLU²", "ctrl": "ReLU", "cpmant": "GeGLU"},
+    **{"lfm2": "SwiGLU", "lfm2_moe": "SwiGLU", "lfm3": "SwiGLU", "xlm": "GELU"},
+}
+_FIXED_POSITIONS = {"ctrl": "sinusoidal", "xlnet": "relative", "cpmant": "relative bias"}
+_ACTIVATION_KEYS = (
+    *("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation", "mlp_hidden_act"),
+    *("afn", "ff_activation"),
+)
 # What a gated feed-forward layer calls its gate, or its gate and up projection in one.
 _GATE_NAMES = ("gate_proj", "gate_up_proj", "wi_0", "w1", "c_fc_0", "input_linear")
 
@@ -145,6 +153,8 @@ def _attention_kind(config: dict[str, Any], heads: Optional[int], kv_heads: Opti
 def _position(skeleton: Skeleton, config: dict[str, Any]) -> str:
     if config.get("alibi") or skeleton.model_type in ("bloom", "mpt"):
         return "ALiBi"
+    if skeleton.model_type in _FIXED_POSITIONS:
+        return _FIXED_POSITIONS[skeleton.model_type]
     if "relative_attention_num_buckets" in config:
         return f"relative bias, {config['relative_attention_num_buckets']} buckets"
     if _uses_rope(skeleton, config):
@@ -152,7 +162,7 @@ def _position(skeleton: Skeleton, config: dict[str, Any]) -> str:
     if any(
         name in module.name.rpartition(".")[2]
         for module in skeleton.modules
-        for name in ("wpe", "embed_positions", "position_embeddings")
+        for name in ("wpe", "embed_positions", "position_embeddings", "positions_embed")
     ):
         return "learned" if skeleton.model_type not in ("xglm", "m2m_100") else "sinusoidal"
     return "none"
@@ -202,11 +212,7 @@ def _norm(skeleton: Skeleton) -> str:
 
 def _activation(skeleton: Skeleton, config: dict[str, Any]) -> str:
     stated = next(
-        (
-            str(config[key])
-            for key in ("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation")
-            if config.get(key)
-        ),
+        (str(config[key]) for key in _ACTIVATION_KEYS if config.get(key)),
         "",
     )
     if not stated:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from workbench.architecture import config as reading
+from workbench.architecture.count import STATE_CLASSES
 from workbench.architecture.skeleton import Skeleton
 from workbench.architecture.tree import TreeNode, module_tree
 
@@ -18,14 +19,13 @@ PRE, POST, POST_INSIDE, SANDWICH, PARALLEL, NONE = "pre", "post", "post inside",
 
 _MIXER_NAMES = frozenset(
     {"self_attn", "attn", "attention", "self_attention", "SelfAttention", "rel_attn", "linear_attn", "mixer", "mamba"}
-    | {"conv", "short_conv", "temporal_block", "att", "mamba_block", "self_attn_block"}
+    | {"conv", "short_conv", "temporal_block", "att", "mamba_block", "self_attn_block", "mlstm_layer"}
 )
 _CROSS_NAMES = frozenset(["encoder_attn", "crossattention", "EncDecAttention", "cross_attn", "cross_attention"])
 _MLP_NAMES = frozenset(
     {"mlp", "feed_forward", "feedforward", "ffn", "ff", "block_sparse_moe", "moe", "mlp_block", "DenseReluDense"}
     | {"shared_mlp", "channel_mixer", "fc1", "fc2", "intermediate", "output", "feed_forward1", "lin1", "lin2"}
 )
-_STATE_CLASSES = ("Mamba", "SSM", "Recurrent", "DeltaNet", "LinearAttention", "Rwkv", "RWKV", "LightningAttention")
 _NESTED_NORMS = ("layer_norm", "LayerNorm", "layernorm")
 # Post-norm families whose names do not tell them from pre-norm ones.
 _POST_NORM_TYPES = ("openai-gpt", "bart", "marian", "distilbert", "albert", "xlm", "blenderbot-small", "mvp", "plbart")
@@ -179,7 +179,7 @@ class _Drawing:
 
     def _mixer(self, config: dict[str, Any], kind: str, node: TreeNode, path: str) -> Block:
         width = reading.hidden_size(config)
-        if any(mark in node.class_name for mark in _STATE_CLASSES) and kind != "cross":
+        if any(mark in node.class_name for mark in STATE_CLASSES) and kind != "cross":
             return Block("state_space", "state space", path, _widths(node), width, node.parameters)
         if "Conv" in node.class_name:
             return Block("state_space", "convolution", path, _widths(node), width, node.parameters)
@@ -254,14 +254,16 @@ def _parts(node: TreeNode, path: str, inside: bool = False) -> Iterator[tuple[st
 def _kind(node: TreeNode) -> str:
     if node.name in _CROSS_NAMES:
         return "cross"
+    if node.name in _MIXER_NAMES:
+        return "mixer"
+    if node.name in _MLP_NAMES:
+        return "mlp"
     # T5 and DBRX wrap a part with its norms in a module whose class is named after the part.
     if _RUN.fullmatch(node.name) or "Norm" in node.class_name:
         return ""
-    if node.name in _MIXER_NAMES or "Attention" in node.class_name:
+    if "Attention" in node.class_name:
         return "mixer"
-    if node.name in _MLP_NAMES or node.class_name.endswith(("MLP", "FeedForward", "SparseMoeBlock")):
-        return "mlp"
-    return ""
+    return "mlp" if node.class_name.endswith(("MLP", "FeedForward", "SparseMoeBlock")) else ""
 
 
 def _merged(mlps: list[Block]) -> list[Block]:
