@@ -9,6 +9,7 @@ MAX_FLASH_HEAD_DIM = 256
 
 def scaled_dot_product_attention(
     attention: str,
+    kernels: set[str],
     query: Any,
     key: Any,
     value: Any,
@@ -23,6 +24,7 @@ def scaled_dot_product_attention(
     Args:
         attention: ``flash`` and ``efficient`` name the kernel; ``sdpa`` takes the first that can do it, in torch's
             order (``aten/src/ATen/native/transformers/cuda/sdp_utils.cpp``): flash, efficient, math.
+        kernels: the one taken is added.
     """
     import torch
 
@@ -30,6 +32,7 @@ def scaled_dot_product_attention(
         # As transformers' flash integration does where k-bit preparation has made the stream float32.
         query, key, value = (tensor.to(torch.bfloat16) for tensor in (query, key, value))
     kernel = _kernel(torch, attention, query, key, value, attn_mask, enable_gqa)
+    kernels.add(kernel)
     aten = torch.ops.aten
     if kernel == "flash":
         padding = -query.shape[-1] % 8

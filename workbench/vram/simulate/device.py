@@ -113,7 +113,7 @@ def _backend(torch: Any) -> Any:
 
 
 @contextlib.contextmanager
-def cuda_choices(label: str, attention: str) -> Iterator[None]:
+def cuda_choices(label: str, attention: str, kernels: set[str]) -> Iterator[None]:
     """A context in which functions of torch make the choices they make on CUDA.
 
     They are replaced where they stand: torch's function modes do not reach the thread of the backward pass, where
@@ -122,6 +122,7 @@ def cuda_choices(label: str, attention: str) -> Iterator[None]:
     Args:
         label: the device to do so for; nothing is changed for `FALLBACK`.
         attention: as in the plan.
+        kernels: filled with the attention kernels taken.
     """
     if label == FALLBACK:
         yield
@@ -131,7 +132,11 @@ def cuda_choices(label: str, attention: str) -> Iterator[None]:
     with contextlib.ExitStack() as patches:
         functional = torch.nn.functional
         for owner, name, replacement in (
-            (functional, "scaled_dot_product_attention", functools.partial(scaled_dot_product_attention, attention)),
+            (
+                functional,
+                "scaled_dot_product_attention",
+                functools.partial(scaled_dot_product_attention, attention, kernels),
+            ),
             (functional, "softmax", _softmax(torch, functional.softmax)),
             (torch, "softmax", _softmax(torch, torch.softmax)),
             (functional, "dropout", _dropout(torch, functional.dropout)),

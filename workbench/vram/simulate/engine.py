@@ -29,6 +29,10 @@ class Run:
     """Layers of the model's stack; 0 where it has none that could be shortened."""
     layers_run: int
     operators: int
+    head: str
+    """Path of the module that makes the logits, or empty."""
+    kernels: frozenset[str]
+    """Attention kernels taken through ``scaled_dot_product_attention``."""
 
 
 def run(
@@ -39,7 +43,7 @@ def run(
     all_layers: bool = False,
     real: bool = False,
     corrections: bool = True,
-    moved: bool = False,
+    moved: Optional[bool] = None,
 ) -> Run:
     """Run `plan` on the model of `config` and record what it allocates.
 
@@ -51,8 +55,11 @@ def run(
         all_layers: run every layer, also those that repeat.
         real: on real tensors (on the CPU) instead of ones without data.
         corrections: whether to add what CUDA's kernels allocate inside themselves.
-        moved: whether the model was loaded on the CPU and moved to the device afterwards.
+        moved: whether the model was loaded on the CPU and moved to the device afterwards, as transformers' Trainer
+            does with one that is not quantized; by default as that.
     """
+    if moved is None:
+        moved = plan.trains and plan.quant == "none"
     how = _How(label or devices.open_device(), real, corrections, moved)
     whole = all_layers or real
     found = _run_once(config, plan, job, how, whole) or _run_once(config, plan, job, how, True)
@@ -85,15 +92,58 @@ def _run_once(config: dict[str, Any], plan: Plan, job: Job, how: _How, whole: bo
 
             modes.enter_context(_without_data(torch))
             modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        modes.enter_context(devices.cuda_choices(how.device, plan.attention))
+        kernels: set[str] = set()
+        modes.enter_context(devices.cuda_choices(how.device, plan.attention, kernels))
         modes.enter_context(devices.replaceable_parameters())
         modes.enter_context(tracker)
+        if plan.has_adapters and plan.quant != "none" and not how.real:
+            modes.enter_context(_quantized_adapters())
         _steps(torch, built, plan, job, how, tracker, scopes)
         tracker.open = False
     expanded = expand(trace, built.choice.copies)
     if expanded is None:
         return None
-    return Run(expanded, how.device, built.total_layers, len(built.choice.kept), tracker.operators)
+    return Run(
+        trace=expanded,
+        label=how.device,
+        layers=built.total_layers,
+        layers_run=len(built.choice.kept),
+        operators=tracker.operators,
+        head=_head(built.model),
+        kernels=frozenset(kernels),
+    )
+
+
+def _head(model: Any) -> str:
+    try:
+        head = model.get_output_embeddings()
+    except (NotImplementedError, AttributeError):
+        return ""
+    return next((name for name, module in model.named_modules() if module is head), "") if head is not None else ""
+
+
+def warnings(plan: Plan, run: Run) -> list[str]:
+    """What a reader of the numbers should know, one line each."""
+    found = []
+    if run.label == devices.FALLBACK:
+        found.append(
+            "This torch no longer offers what the simulated GPU needs: simulated as CPU, whose operators differ, "
+            "most of all in attention."
+        )
+    if "math" in run.kernels and plan.attention == "sdpa":
+        found.append(
+            "torch has no fused attention kernel for these inputs (float32 or unequal widths, with fewer key than "
+            "query heads), so all scores are held: choose flash or efficient, or leave out k-bit preparation."
+        )
+    if plan.quant == "int8":
+        found.append("int8 is simulated without outlier columns, which depend on the data: a little more is needed.")
+    if plan.trains and plan.optimizer == "paged-adamw-8bit":
+        found.append("Paged states are counted on the GPU; they leave it only when it is short of memory.")
+    if plan.parallel == "ddp":
+        found.append("One GPU of a ddp job without its communication buckets.")
+    if plan.trains and plan.accumulation > 2:
+        found.append("Gradient accumulation is simulated with two batches; the others do the same.")
+    return found
 
 
 def _steps(torch: Any, built: Built, plan: Plan, job: Job, how: _How, tracker: Any, scopes: Scopes) -> None:
@@ -176,6 +226,23 @@ def _nothing_is_packed(original: Any) -> Any:
         original(position_ids)
 
     return find
+
+
+@contextlib.contextmanager
+def _quantized_adapters() -> Iterator[None]:
+    """Let every part of peft that asks for a weight as it was before quantization get it."""
+    import importlib
+
+    from workbench.packages import need
+    from workbench.vram.simulate.training import dequantized
+
+    need("peft", "Simulating adapters")
+    with contextlib.ExitStack() as patches:
+        for name in ("dora", "layer", "variants"):
+            module = importlib.import_module(f"peft.tuners.lora.{name}")
+            if hasattr(module, "dequantize_module_weight"):
+                patches.enter_context(devices.replaced(module, "dequantize_module_weight", dequantized))
+        yield
 
 
 @contextlib.contextmanager

@@ -98,6 +98,19 @@ def _with_adapters(torch: Any, model: Any, plan: Plan, tracker: Any) -> Any:
     return adapted
 
 
+def dequantized(module: Any) -> Any:
+    """peft's ``dequantize_module_weight``, which knows quantized weights by the name of a class that they lack here."""
+    import bitsandbytes
+
+    weight = module.weight
+    if getattr(weight, "quant_state", None) is not None:
+        return bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state)
+    scales = getattr(weight, "SCB", None)
+    if scales is None and hasattr(module, "state"):
+        scales = module.state.SCB
+    return weight if scales is None else bitsandbytes.functional.int8_vectorwise_dequant(weight.data, scales)
+
+
 def _task(model: Any) -> Any:
     name = type(model).__name__
     if name.endswith(("ForCausalLM", "LMHeadModel")):
@@ -121,7 +134,7 @@ def run_steps(model: Any, plan: Plan, device: str, tracker: Any, progress: Calla
     label_weights(model, plan, tracker)
     optimizer = make_optimizer(torch, trainable, plan)
     for step in range(1, STEPS + 1):
-        for _part in range(plan.accumulation if step == 1 and plan.accumulation < 2 else min(plan.accumulation, 2)):
+        for _part in range(min(plan.accumulation, 2)):
             progress("forward", step)
             tracker.begin("forward", step)
             with tracker.working_on("batch"):
