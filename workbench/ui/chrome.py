@@ -133,6 +133,6 @@ class LossBanner(Static):
                 ("ends it and starts it anew   ", "$muted"),
                 ("F7 ", "bold $accent"),
                 ("its log   ", "$muted"),
-                ("It may come back by itself; what is saved is kept.", "$muted"),
+                ("It may come back.", "$muted"),
             )
         )
