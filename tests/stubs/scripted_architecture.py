@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 from typing import Any
 
 from workbench.session import protocol
@@ -175,9 +177,139 @@ def inspect_reply(request: protocol.InspectModel) -> list[protocol.Message]:
     ]
 
 
+# --- A run through the loaded model ------------------------------------------------------------------------
+
+WORDS = ("The", " capital", " of", " France", " is")
+ANSWERS = (" Paris", " the", " London", " Le", " a")
+
+
+def _figures(*shape: int, absmax: float = 12.0, nonfinite: int = 0) -> dict[str, Any]:
+    return {
+        "shape": list(shape), "dtype": "bfloat16", "mean": -0.0215, "std": 1.98, "absmax": absmax,
+        "nonfinite": nonfinite,
+    }  # fmt: skip
+
+
+def _part(name: str, class_name: str, kind: str, seconds: float, share: float) -> dict[str, Any]:
+    return {
+        "name": name, "class_name": class_name, "kind": kind, "seconds": seconds, "time_share": 0.5,
+        "contribution_norm": 9.5, "contribution_share": share,
+    }  # fmt: skip
+
+
+def _layer_trace(index: int) -> dict[str, Any]:
+    at = f"model.layers.{index}"
+    mixer, mlp = 0.0004 + 0.00001 * index, 0.0006
+    return {
+        "index": index, "name": at, "class_name": "LlamaDecoderLayer", "stack": "decoder",
+        "seconds": mixer + mlp + 0.0001, "time_share": 1 / 33, "residual_norm": 45.0 + 7 * index, "first_norm": 676.0,
+        "output": _figures(5, HIDDEN, absmax=30.0 + 20 * index, nonfinite=3 if index == 29 else 0),
+        "outlier_channels": 1 if index > 11 else 0, "other_seconds": 0.0001, "others": [],
+        "mixer": _part(f"{at}.self_attn", "LlamaAttention", "attention", mixer, 0.12),
+        "mlp": _part(f"{at}.mlp", "LlamaMLP", "mlp", mlp, 0.23),
+    }  # fmt: skip
+
+
+def _module_trace(name: str, class_name: str, own: float, depth: int) -> dict[str, Any]:
+    return {
+        "name": name, "class_name": class_name, "layer": None, "part": "other", "depth": depth, "calls": 1,
+        "seconds": own * 2, "own_seconds": own, "output": _figures(5, HIDDEN),
+    }  # fmt: skip
+
+
+def _lens() -> dict[str, Any]:
+    rows, positions = LAYERS + 1, len(WORDS)
+    shares = [[[round(0.01 + 0.75 * row / rows * (position + 1) / positions, 4), 0.06, 0.02, 0.01, 0.005]
+               for position in range(positions)] for row in range(rows)]  # fmt: skip
+    return {
+        "layers": list(range(-1, LAYERS)), "names": ["embedding", *(f"model.layers.{i}" for i in range(LAYERS))],
+        "positions": list(range(positions)), "ids": [[[0, 1, 2, 3, 4]] * positions] * rows, "probabilities": shares,
+        "entropy": [[2.21] * positions] * rows, "final_rank": [[rows - 1 - row] * positions for row in range(rows)],
+        "texts": {str(i): text for i, text in enumerate(ANSWERS)}, "tied": True, "steps": ["model.norm", "lm_head"],
+    }  # fmt: skip
+
+
+def _channel(channel: int, layers: int, absmax: float, systematic: bool) -> dict[str, Any]:
+    return {
+        "channel": channel, "layers": layers, "layer_share": layers / LAYERS, "position_share": 0.6,
+        "absmax": absmax, "systematic": systematic,
+    }  # fmt: skip
+
+
+TRACE: dict[str, Any] = {
+    "prompt": "".join(WORDS), "tokens": [{"id": i, "text": text} for i, text in enumerate(WORDS)], "device": "cuda:0",
+    "clock": "CUDA events", "forward_seconds": 0.0362, "trace_seconds": 0.4,
+    "layers": [_layer_trace(i) for i in range(LAYERS)],
+    "modules": [
+        _module_trace("", "LlamaForCausalLM", 0.0, 0),
+        _module_trace("model.embed_tokens", "Embedding", 0.0001, 1),
+        *(_module_trace(f"model.layers.{i}.self_attn", "LlamaAttention", 0.0004, 3) for i in range(LAYERS)),
+        *(_module_trace(f"model.layers.{i}.mlp", "LlamaMLP", 0.0006, 3) for i in range(LAYERS)),
+    ],
+    "mixer_time_share": 0.37, "mlp_time_share": 0.43, "head_time_share": 0.12, "other_time_share": 0.08,
+    "lens": _lens(), "routing": [],
+    "outliers": {
+        "threshold": 6.0, "layer_share": 0.25, "position_share": 0.06, "width": HIDDEN, "systematic": 1,
+        "inputs": [_channel(247, 11, 8.38, True), _channel(17, 3, 8.25, False)],
+        "stream": [_channel(507, 30, 22400.0, False)],
+    },
+    "why": {"routing": "LlamaForCausalLM has no mixture of experts."},
+    "notes": ["Time is that of the quickest of 3 passes."],
+}  # fmt: skip
+
+ROUTING = [
+    {
+        "layer": layer, "name": f"model.layers.{layer}.mlp.gate", "experts": 8, "per_token": 2, "tokens": 5,
+        "counts": [0, 1, 2, 4, 1, 2, 0, 0], "imbalance": 1.02, "dead_share": 0.375, "confidence": 0.61,
+        "entropy_share": 0.8,
+    }
+    for layer in range(4)
+]  # fmt: skip
+
+
+def _weights(head: int) -> str:
+    """Head 0 looks at the first token, the others more and more at themselves."""
+    count, cells = len(WORDS), []
+    for query in range(count):
+        row = [0.0] * count
+        row[query] += min(1.0, head / 8)
+        row[0] += 1 - min(1.0, head / 8)
+        cells += [round(65535 * weight) for weight in row]
+    return base64.b64encode(struct.pack(f"<{len(cells)}H", *cells)).decode()
+
+
+def attention_reply(request: protocol.ReadAttention) -> list[protocol.Message]:
+    """Nine heads of five tokens."""
+    figures = [
+        {
+            "head": head, "entropy_share": 0.1 * head, "first": 1 - head / 8, "previous": 0.1, "itself": head / 8,
+            "distance": 2.4,
+        }
+        for head in range(9)
+    ]  # fmt: skip
+    maps = {
+        "layer": request.layer, "name": f"model.layers.{request.layer}.self_attn", "tokens": TRACE["tokens"],
+        "queries": 5, "keys": 5, "num_attention_heads": 9, "num_key_value_heads": 3, "sliding_window": None,
+        "figures": figures, "heads": [{"head": head, "data": _weights(head)} for head in range(9)], "note": "",
+    }  # fmt: skip
+    return [protocol.AttentionRead(_MODEL, maps)]
+
+
+def trace_reply(request: protocol.TraceModel) -> list[protocol.Message]:
+    """Progress, then the trace."""
+    return [protocol.JobProgressed("figures", 12, 30, "layers"), protocol.ModelTraced(_MODEL, TRACE)]
+
+
+_MODEL = protocol.ModelStatus(
+    "smollm2-135m-instruct", "", "LlamaForCausalLM", "nf4", False, "bfloat16", "cuda:0", 110 * 2**20
+)
+
+
 def scripts(model: protocol.ModelStatus) -> dict[type[protocol.Request], Any]:
     """The answers to every request of the architecture bench, while this model is loaded."""
     return {
         protocol.InspectModel: inspect_reply,
         protocol.InspectLoaded: lambda request: [protocol.LoadedInspected(model, LIVE)],
+        protocol.TraceModel: trace_reply,
+        protocol.ReadAttention: attention_reply,
     }

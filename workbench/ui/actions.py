@@ -143,6 +143,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("architecture-search", "slash", "search", "Search a module", "By name or class.", "architecture", "search"),
     Action("architecture-diagram", "b", "diagram", "Block diagram", "On the whole screen.", "architecture", "diagram"),
+    Action("architecture-trace", "t", "trace", "Trace a prompt", "Look inside a run.", "architecture", "trace"),
     Action("architecture-facts", "f", "facts", "Explain the facts", "Each with its meaning.", "architecture"),
     Action("architecture-view", "v", "view", "Loaded or config", "Which tree is shown.", "architecture"),
     Action("architecture-fold", "left", "fold", "Fold or go up", "To the module that holds it.", "architecture"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -20,6 +20,7 @@ from workbench.session.protocol import (
     InspectModel,
     JobProgressed,
     LoadedInspected,
+    LoadModel,
     ModelInspected,
 )
 from workbench.ui.actions import bindings_of
@@ -36,6 +37,7 @@ from workbench.ui.benches.architecture_tree import (
     matching,
     open_keys,
     read_tree,
+    real_names,
     told,
     walk,
 )
@@ -44,7 +46,11 @@ from workbench.ui.session_state import STARTING, SessionState
 from workbench.ui.strip_text import SHORT_DTYPES, progress_text
 from workbench.ui.widgets.block_diagram import BlockDiagram
 from workbench.ui.widgets.chips import REST, Chips
+from workbench.ui.widgets.heat import level
 from workbench.ui.widgets.row_list import Row, RowList
+
+if TYPE_CHECKING:
+    from workbench.ui.screens.architecture_trace import Tracing
 
 ROOM_FOR_CHIPS = ((45, 3), (30, 2))
 """Height of the bench, and lines of chips from there on; one below."""
@@ -76,6 +82,9 @@ class ArchitectureBench(Bench):
         self._split: set[str] = set()
         """Runs whose modules are listed one by one."""
         self._by_size = False
+        self._tracing: Tracing | None = None
+        self._heat: dict[str, float] = {}
+        """Seconds by module of the last trace."""
         self._found: set[str] = set()
         self._above: set[str] = set()
 
@@ -138,7 +147,7 @@ class ArchitectureBench(Bench):
         model = self.session.chosen
         self._asked = (model, self.session.attachments)
         self.show_error(None)
-        self.inspection, self._built, self._loaded, self._asked_live = {}, None, None, None
+        self.inspection, self._built, self._loaded, self._asked_live, self._heat = {}, None, None, None, {}
         self._show()
         self._head(self._waiting("building it on the meta device"))
         try:
@@ -227,7 +236,7 @@ class ArchitectureBench(Bench):
             return
         total = self.root.parameters if self.root else 1
         opened = node.key in (self._above if self._searching else self._open)
-        yield Row(f"node:{node.key}", line_of(node, depth, opened, total), node)
+        yield Row(f"node:{node.key}", line_of(node, depth, opened, total, self._mark_of(node)), node)
         if opened:
             children = [one for child in node.children for one in self._members(child)]
             if self._by_size:
@@ -399,6 +408,42 @@ class ArchitectureBench(Bench):
         """What stands in the tree at a module, with its own modules and tensors."""
         node = self._find(key)
         return told(node) if node is not None else Content(key)
+
+    # --- Looking closer ------------------------------------------------------------------------------------
+
+    def _load_first(self) -> LoadModel | None:
+        """What a look into the model has to load before; None where it stands already."""
+        return None if self.session.chosen_is_loaded else LoadModel(self.session.chosen)
+
+    def action_trace(self) -> None:
+        """Run a prompt and look inside."""
+        if self._chosen():
+            from workbench.ui.screens.architecture_trace import TraceScreen, Tracing
+
+            if self._tracing is None or self._tracing.model != self.session.chosen:
+                prompt = self._tracing.prompt if self._tracing else ""
+                self._tracing = Tracing(prompt) if prompt else Tracing()
+            screen = TraceScreen(self.link, self.session.chosen, self._tracing, self._load_first(), self._lay_heat)
+            self.app.push_screen(screen)
+
+    def _lay_heat(self, result: dict[str, Any]) -> None:
+        """Show in the tree how long each module took."""
+        self._heat = {str(module["name"]): float(module["seconds"]) for module in result["modules"]}
+        self._show_rows()
+
+    def _mark_of(self, node: Node) -> Content | None:
+        if not self._heat or not node.class_name:
+            return None
+        whole = self._heat.get("") or max(self._heat.values())
+        seconds = sum(self._heat.get(name, 0.0) for name in real_names(node))
+        if not seconds or not whole:
+            return None
+        return Content.assemble((level(seconds / whole), "$warn"), (f" {1000 * seconds:.1f} ms", "$muted"))
+
+    def _chosen(self) -> bool:
+        if not self.session.chosen:
+            self.post_message(self.Said("Choose a model first: ctrl+o."))
+        return bool(self.session.chosen)
 
     # --- Copying -------------------------------------------------------------------------------------------
 

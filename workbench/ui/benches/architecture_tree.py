@@ -158,6 +158,16 @@ def matching(node: Node, typed: str) -> tuple[set[str], set[str]]:
     return found, above
 
 
+def real_names(node: Node) -> list[str]:
+    """The dotted names in the model of all modules that a node stands for, folded or not."""
+    names = [""]
+    for part in re.split(r"(?<=\.)|(?=\.)", node.key):
+        run = re.fullmatch(r"(\d+)-(\d+)", part)
+        numbers = [str(i) for i in range(int(run[1]), int(run[2]) + 1)] if run else [part]
+        names = [name + number for name in names for number in numbers]
+    return names
+
+
 # --- Lines -------------------------------------------------------------------------------------------------
 
 Mark = Callable[[Node], "Content | None"]
@@ -168,7 +178,7 @@ def line_of(node: Node, depth: int, opened: bool, total: int, mark: Content | No
     """A row of the tree. An open run says that what stands below it is in each of its modules.
 
     Args:
-        mark: stands between the name and the numbers.
+        mark: stands in place of the class.
     """
     sign = ("▾ " if opened else "▸ ") if node.children else "  "
     share = node.parameters / max(1, total)
@@ -189,7 +199,9 @@ def line_of(node: Node, depth: int, opened: bool, total: int, mark: Content | No
                 what = f"{node.quantization} {what}"
             if opened and node.count > 1:
                 what = "each holds"
-            columns.append(left(what, 13 if width < 90 else 18 if width < 110 else 26, "" if node.shape else "$muted"))
+            told = Content.styled(what, "" if node.shape else "$muted") if mark is None else mark
+            room = 13 if width < 90 else 18 if width < 110 else 26
+            columns.append(told.truncate(room, ellipsis=True, pad=True))
             columns.append(right(_DTYPES.get(node.dtype, node.dtype), 4, "$muted"))
         columns.append(right(f"{node.parameters:,}" if node.parameters else "–", max(7, len(f"{total:,}"))))
         columns.append(right(format_bytes(node.bytes) if node.bytes else "", 8, "$muted"))
@@ -197,9 +209,8 @@ def line_of(node: Node, depth: int, opened: bool, total: int, mark: Content | No
         drawn = bar(share, cells) if share >= LEAST_SHARE else Content(" " * cells)
         columns.append(Content.assemble(right(f"{100 * share:.1f} %", 7), " ", drawn))
         tail = Content(" ").join(columns)
-        start = Content.assemble(name, " ", mark) if mark is not None else name
         room = min(NAME_WIDTH, max(8, width - tail.cell_length - 1))
-        return Content.assemble(start.truncate(room, ellipsis=True, pad=True), " ", tail)
+        return Content.assemble(name.truncate(room, ellipsis=True, pad=True), " ", tail)
 
     return line
 

@@ -71,8 +71,7 @@ class ArchitectureScreen(Dialog[None]):
 
     def say(self, content: Content | str) -> None:
         """Show the one line under the title."""
-        if self.is_mounted:
-            said = self.query_one(".said", Static)
+        for said in self.query(".said").results(Static):
             said.update(Content.styled(content, "$muted") if isinstance(content, str) else content)
 
     def fail(self, error: WorkbenchError) -> None:
