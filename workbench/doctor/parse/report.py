@@ -17,6 +17,9 @@ from workbench.doctor.versions import parse_version
 _EXCEPTION = re.compile(r"\s{0,20}(?:E\s{1,8})?[A-Za-z_][\w.]{0,80}(?:Error|Exception): \S")
 
 
+_PACKAGE = re.compile(r"(?:site|dist)-packages[/\\](\w{2,40})[/\\]")
+
+
 def parse_report(text: str) -> Facts:
     """The facts that a paste gives; what it does not give stays unknown.
 
@@ -66,8 +69,18 @@ def _unknown_errors(lines: list[str]) -> list[ErrorFact]:
     """The last exception of the paste, where no message of it is known."""
     for number in range(len(lines) - 1, -1, -1):
         if _EXCEPTION.match(lines[number][:400]):
-            return [ErrorFact("unknown-error", mask_text(lines[number].strip()[:300]), number + 1)]
+            text = mask_text(lines[number].strip()[:400])
+            return [ErrorFact("unknown-error", text, number + 1, _raised(lines, number))]
     return []
+
+
+def _raised(lines: list[str], number: int) -> dict[str, str]:
+    """The installed package whose code stands last above an exception."""
+    for line in reversed(lines[max(0, number - 8) : number]):
+        match = _PACKAGE.search(line[-600:])
+        if match:
+            return {"importer": match[1]}
+    return {}
 
 
 def _copies(draft: Draft) -> dict[str, tuple[Install, ...]]:

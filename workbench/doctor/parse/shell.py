@@ -108,8 +108,8 @@ def _named_system(line: str, draft: Draft) -> None:
         if box[1] in "xX":
             draft.put(draft.platform, system=system)
     elif "[ ]" not in line and len(line) < 300 and "wsl" not in line.lower():
-        system = "Darwin" if _MAC.search(line) else "Windows" if _WINDOWS.search(line) else None
-        draft.put(draft.platform, system=system)
+        named = "Darwin" if _MAC.search(line) else "Windows" if _WINDOWS.search(line) else None
+        draft.put(draft.platform, system=named)
 
 
 def _variable(line: str, draft: Draft) -> None:

@@ -372,12 +372,17 @@ def no_nvidia_driver(facts: Facts) -> Result:
 
 def cuda_visible_devices_wrong(facts: Facts) -> Result:
     """CUDA_VISIBLE_DEVICES hides every GPU or names one that is not there."""
-    value = facts.environment.get("CUDA_VISIBLE_DEVICES")
+    unallocated = facts.error("no-dev-files")
+    value = facts.environment.get("CUDA_VISIBLE_DEVICES", "NoDevFiles" if unallocated else None)
     if value is None or cuda_works(facts):
         return PASSED
-    fault = _visible_fault(value.strip().strip("'\""), len(facts.nvidia_gpus()) if facts.gpus else None)
+    shown = value.strip().strip("'\"")
+    fault = _visible_fault(shown, len(facts.nvidia_gpus()) if facts.gpus else None)
+    if fault is None and facts.error("no-cuda-gpus") and not facts.gpus and re.fullmatch(r"[1-9]\d{0,3}", shown):
+        fault = f"names GPU {shown}, which is not there"
     if fault is None:
         return PASSED
+    by_slurm = shown == "NoDevFiles"
     return [
         Finding(
             "cuda-visible-devices-wrong",
@@ -389,9 +394,13 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
             {
                 **evidence(gpus=gpu_names(facts)),
                 "CUDA_VISIBLE_DEVICES": repr(value),
-                **seen(facts.error("no-cuda-gpus")),
+                **seen(unallocated or facts.error("no-cuda-gpus")),
             },
-            (fixes.unset(facts, "CUDA_VISIBLE_DEVICES", "or set it to indices from 0, before the process starts"),),
+            ("Ask Slurm for a GPU: srun --gres=gpu:1 …, or #SBATCH --gres=gpu:1 in the script",)
+            if by_slurm
+            else (
+                fixes.unset(facts, "CUDA_VISIBLE_DEVICES", "or set it to indices from 0, before the process starts"),
+            ),
             ISSUES + "KeYang8/WITT/issues/34",
             affects=ALL_GPU_BENCHES,
             observed=facts.error("no-cuda-gpus") is not None or facts.torch.cuda_available is False,

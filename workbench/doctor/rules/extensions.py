@@ -523,7 +523,11 @@ def triton_missing(facts: Facts) -> Result:
 
 
 def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str]) -> tuple[str, ...]:
-    caller = (error.values.get("importer") or "").replace("_", "-") if error and error.values.get("module") else ""
+    caller = (
+        (error.values.get("importer") or "").replace("_", "-")
+        if error and set(error.values) & {"module", "name"}
+        else ""
+    )
     if caller and caller not in ("torch", "triton"):
         return (fixes.install(facts, caller, upgrade=True),)
     if fixes.on_windows(facts):
@@ -540,10 +544,9 @@ def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> st
     found = facts.package("triton")
     if differs:
         return f"triton {found} is not the one that torch {facts.torch.version} pins"
-    module = error.values.get("module") if error else None
-    return (
-        f"This triton has no module {module}: the caller was written for another one" if module else "triton is missing"
-    )
+    values = error.values if error else {}
+    module = values.get("module") or values.get("name") or values.get("attribute")
+    return f"This triton has no {module}: the caller was written for another one" if module else "triton is missing"
 
 
 def extension_for_other_torch(facts: Facts) -> Result:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.facts import DiskFacts, ErrorFact, Facts
+from workbench.doctor.facts import Conflict, DiskFacts, ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.tables import newer_than_table, table, transformers_release
-from workbench.doctor.versions import at_least, older, parse_version, satisfies
+from workbench.doctor.versions import at_least, older, parse_requirement, parse_version, satisfies
 from workbench.text import format_bytes
 
 MODELS = ("chat", "architecture", "vram")
@@ -233,7 +234,7 @@ def unknown_error(facts: Facts) -> Result:
     error = facts.error("unknown-error")
     if error is None:
         return None
-    return [
+    return guessed_error(facts, error) or [
         Finding(
             "unrecognised-error",
             "warning",
@@ -611,11 +612,16 @@ _NOTABLE = frozenset(
 )
 
 
+def _required(conflict: Conflict) -> str:
+    requirement = parse_requirement(conflict.requires)
+    return requirement.name if requirement else ""
+
+
 def requirement_conflicts(facts: Facts) -> Result:
     """Declared requirements that are not met, as pip check finds them."""
     if facts.conflicts is None:
         return None
-    notable = [item for item in facts.conflicts if item.package in _NOTABLE]
+    notable = [item for item in facts.conflicts if item.package in _NOTABLE or _required(item) in _NOTABLE]
     if not notable:
         return PASSED
     shown = {
