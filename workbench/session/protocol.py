@@ -351,6 +351,8 @@ class Diagnose(Request):
     """Also import torch, launch a kernel and load bitsandbytes in a child process with a time limit."""
     environment: Optional[dict[str, str]] = None
     """The client's own variables, by `workbench.doctor.environment.carried_environment`; None for the worker's."""
+    updates: bool = True
+    """Whether to tell what is known so far after every step."""
     files_of: str = ""
     """An interpreter too old for a worker of its own: only the files beside it are read, nothing is run."""
 
@@ -893,19 +895,168 @@ class WordsMapped(Reply):
 
 @dataclass(frozen=True)
 class EstimateMemory(Request):
-    """Bytes of a plan. Reply: `MemoryEstimated`."""
+    """Bytes of a plan, what to change, what it costs. Reply: `MemoryEstimated`."""
 
     model: str
     plan: dict[str, Any] = field(default_factory=dict)
-    """Fields of `workbench.vram.plan.Plan`; those left out have their defaults."""
+    """Fields of `workbench.vram.plan.Plan`; those left out have their defaults; ``lora`` is a dictionary."""
     gpus: list[str] = field(default_factory=list)
     """Names or sizes to hold it against; empty means the GPUs of this box."""
+    solve: str = ""
+    """``batch`` or ``seq`` to find the largest that fits each GPU."""
+    dataset_tokens: int = 0
+    """Tokens of the data set once through, for training time and money."""
+    epochs: float = 1.0
+    suggest: bool = True
+    """Whether to look for changes that save memory; off while a field is being typed."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimated(Reply):
     result: dict[str, Any]
-    """The object that ``workbench vram --json`` prints."""
+    """The object that ``workbench vram --json`` prints: ``model``, ``plan``, ``estimate`` (bytes by category and
+    ``total``, at the peak of the GPU that holds most), ``known`` and ``why`` by category (``exact``,
+    ``table``, ``rule`` or ``not covered``), ``allocated_bytes`` (all tensors at the peak, for ``max_memory_allocated``), ``peak_phase``,
+    ``phases`` (`Phase`), ``static`` (exact parts whole), ``warnings``, ``gpus`` (`Fit`), ``suggestions``
+    (`Suggestion`), ``cost`` (`Cost` for the first GPU: ranges as ``{"low", "high"}``), ``launch`` (commands),
+    ``solved`` (`Solved`, one for each GPU, where asked), ``versions`` (of what the rules were read from). They are
+    dataclasses of `workbench.vram` as dictionaries."""
+
+
+@dataclass(frozen=True)
+class SurveyGpus(Request):
+    """A plan against every GPU of the catalogue. Reply: `GpusSurveyed`."""
+
+    model: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    gpus: list[str] = field(default_factory=list)
+    """Names or sizes; empty means the whole catalogue."""
+
+
+@dataclass(frozen=True)
+class GpusSurveyed(Reply):
+    rows: list[dict[str, Any]]
+    """`workbench.vram.solve.GpuRow` as dictionaries: ``name``, ``capacity_bytes``, ``total_bytes``, ``free_bytes``,
+    ``fits``, ``verdict``, ``largest_batch``, ``longest_sequence`` (null if not even 1), ``notes``."""
+
+
+@dataclass(frozen=True)
+class FitPlan(Request):
+    """The cheapest set of changes with which a plan fits a GPU. Reply: `PlanFitted`."""
+
+    model: str
+    gpu: str
+    """Name or size."""
+    plan: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlanFitted(Reply):
+    plan: dict[str, Any]
+    """The plan with the changes made; as it was where it fits already."""
+    changes: list[dict[str, Any]]
+    """`workbench.vram.suggestions.Suggestion` as dictionaries, in the order in which they were made."""
+    total_bytes: int
+    fits: bool
+    """False if no set of changes is enough."""
+
+
+@dataclass(frozen=True)
+class DrawCurve(Request):
+    """Memory over one field of a plan. Reply: `CurveDrawn`."""
+
+    model: str
+    field_name: str
+    """``sequence_length``, ``batch``, ``new_tokens``, ``lora_r`` or ``gpus``."""
+    values: list[int]
+    """At most 200."""
+    plan: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CurveDrawn(Reply):
+    points: list[dict[str, Any]]
+    """One for each value: ``value``, ``total``, and the bytes of every category."""
+    overtakes: list[dict[str, Any]]
+    """Where the largest category changes: ``value``, ``category``, ``before``."""
+
+
+@dataclass(frozen=True)
+class WritePlan(Request):
+    """A plan as text, and into a file if one is named. Reply: `PlanWritten`."""
+
+    model: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    gpus: list[str] = field(default_factory=list)
+    form: str = "toml"
+    """``toml`` (opens again), ``code`` (loading, or training with Trainer), ``trl`` (training with SFTTrainer) or
+    ``markdown``."""
+    path: str = ""
+    """Absolute; empty for the text alone."""
+    overwrite: bool = False
+    dataset_tokens: int = 0
+    epochs: float = 1.0
+
+
+@dataclass(frozen=True)
+class PlanWritten(Reply):
+    text: str
+    path: str
+    """The file written, or empty."""
+
+
+@dataclass(frozen=True)
+class OpenPlan(Request):
+    """Read a plan file. Reply: `PlanOpened`."""
+
+    path: str
+    """Absolute."""
+
+
+@dataclass(frozen=True)
+class PlanOpened(Reply):
+    model: str
+    """Empty if the file names none."""
+    plan: dict[str, Any]
+    gpus: list[str]
+    dataset_tokens: int
+    epochs: float
+
+
+@dataclass(frozen=True)
+class ListRulesOfThumb(Request):
+    """Well-known teaching tables beside the right numbers. Events: `JobProgressed`. Reply: `RulesOfThumbListed`."""
+
+
+@dataclass(frozen=True)
+class RulesOfThumbListed(Reply):
+    rows: list[dict[str, Any]]
+    """`workbench.vram.reference_tables.Comparison` as dictionaries: ``title``, ``model``, ``thumb``, ``thumb_bytes``,
+    ``right_bytes``, ``estimate``, ``plan``, ``ratio``, ``why``."""
+    why: list[str]
+    """Why such tables mislead, one sentence each."""
+
+
+@dataclass(frozen=True)
+class BreakEvenWithApi(Request):
+    """A rented GPU against an API. Reply: `BrokenEven`."""
+
+    model: str
+    gpu: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    answers_per_day: int = 1000
+    agent_multiplier: float = 1.0
+    """Model calls that an agent makes for each answer asked for."""
+    api: str = ""
+    """Name of an API in prices.toml; empty takes the prices below."""
+    input_per_million: float = 0.0
+    output_per_million: float = 0.0
+
+
+@dataclass(frozen=True)
+class BrokenEven(Reply):
+    result: dict[str, Any]
+    """`workbench.vram.cost.BreakEven` as a dictionary."""
 
 
 # --- Chat --------------------------------------------------------------------------------------------------

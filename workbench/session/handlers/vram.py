@@ -1,33 +1,71 @@
-"""Holding a plan against GPUs."""
+"""Holding plans against GPUs, and what follows from them."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Optional
+from pathlib import Path
+from typing import Any, Optional
 
 from workbench.architecture.cache import load_skeleton
+from workbench.architecture.skeleton import Skeleton
 from workbench.doctor import nvidia
 from workbench.doctor.commands import Command, Output
-from workbench.models.resolve import resolve
+from workbench.errors import WorkbenchError
+from workbench.job import Job
+from workbench.models.resolve import ResolvedModel, resolve
+from workbench.paths import write_atomic
 from workbench.session.handlers.architecture import config_of
-from workbench.session.protocol import EstimateMemory, MemoryEstimated, Request
+from workbench.session.protocol import (
+    BreakEvenWithApi,
+    BrokenEven,
+    CurveDrawn,
+    DrawCurve,
+    EstimateMemory,
+    FitPlan,
+    GpusSurveyed,
+    ListRulesOfThumb,
+    MemoryEstimated,
+    OpenPlan,
+    PlanFitted,
+    PlanOpened,
+    PlanWritten,
+    Request,
+    RulesOfThumbListed,
+    SurveyGpus,
+    WritePlan,
+)
 from workbench.session.runtime import Context, Handler, Runtime, quick
-from workbench.vram.estimate import CATEGORIES, estimate, fits
-from workbench.vram.gpus import Gpu, parse_gpu
-from workbench.vram.plan import plan_from_dict, plan_to_dict
+from workbench.vram.activations import table
+from workbench.vram.code import code_for
+from workbench.vram.cost import break_even, cost
+from workbench.vram.curves import curve, overtakes
+from workbench.vram.estimate import CATEGORIES, Estimate, Estimator, fits
+from workbench.vram.gpus import Gpu, catalogue, parse_gpu
+from workbench.vram.markdown import to_markdown
+from workbench.vram.parallel import check_parallel, launch_commands
+from workbench.vram.plan import Plan, check_plan, plan_from_dict, plan_to_dict
+from workbench.vram.plan_file import PlanFile, open_plan, save_plan, to_toml
+from workbench.vram.prices import ApiPrice, load_prices
+from workbench.vram.reference_tables import GPT3, WHY_TABLES_MISLEAD, reference_tables
+from workbench.vram.solve import FIELDS, Solver, gpu_table
+from workbench.vram.suggestions import make_it_fit, suggestions
 
 NVIDIA_SMI_SECONDS = 5.0
+KEPT_MODELS = 4
 
 
 def _present_gpus(runtime: Runtime) -> list[Gpu]:
-    """The NVIDIA GPUs of this box, asked for once per worker: they do not change, and nvidia-smi takes its time."""
+    """The NVIDIA GPUs of this box, asked for once per worker: they do not change, and nvidia-smi takes its time.
+
+    What the catalogue knows of such a GPU (bandwidth, throughput) is taken from there.
+    """
     found: Optional[list[Gpu]] = runtime.services.get("gpus")
     if found is None:
         query = Command(*nvidia.QUERY).finish(time.monotonic() + NVIDIA_SMI_SECONDS)
         nothing = Output(None, "")
         found = [
-            Gpu(name=f"{gpu.name} #{gpu.index}", capacity_bytes=gpu.memory_bytes, source="nvidia-smi")
+            _known_gpu(gpu.name, gpu.index, gpu.memory_bytes)
             for gpu in nvidia.gpus_from(query, nothing, nothing) or ()
             if gpu.name and gpu.memory_bytes
         ]
@@ -35,26 +73,197 @@ def _present_gpus(runtime: Runtime) -> list[Gpu]:
     return found
 
 
+def _known_gpu(name: str, index: Optional[int], memory_bytes: int) -> Gpu:
+    label = f"{name} #{index}"
+    try:
+        listed = parse_gpu(name)
+    except WorkbenchError:
+        return Gpu(name=label, capacity_bytes=memory_bytes, source="nvidia-smi")
+    values = {**asdict(listed), "name": label, "capacity_bytes": memory_bytes, "source": "nvidia-smi"}
+    return Gpu(**values)
+
+
+def _gpus(names: list[str], runtime: Runtime) -> list[Gpu]:
+    return [parse_gpu(name) for name in names] or _present_gpus(runtime)
+
+
+def _checked(given: dict[str, Any], skeleton: Skeleton) -> Plan:
+    plan = plan_from_dict(given)
+    check_plan(plan)
+    check_parallel(plan, skeleton)
+    return plan
+
+
+def _model(name: str, context: Context) -> tuple[ResolvedModel, Estimator]:
+    """The model and its estimator, which is kept: a plan is edited with every key."""
+    resolved = resolve(name, context.job)
+    config = config_of(resolved, {})
+    kept: dict[str, tuple[dict[str, Any], Estimator]] = context.runtime.services.setdefault("estimators", {})
+    found = kept.get(resolved.name)
+    if found is None or found[0] != config:
+        while len(kept) >= KEPT_MODELS:
+            kept.pop(next(iter(kept)))
+        found = kept[resolved.name] = (config, Estimator(load_skeleton(config, context.job)))
+    return resolved, found[1]
+
+
 def _estimate(request: EstimateMemory, context: Context) -> MemoryEstimated:
-    plan = plan_from_dict(request.plan)
-    gpus = [parse_gpu(name) for name in request.gpus] or _present_gpus(context.runtime)
-    resolved = resolve(request.model, context.job)
-    budget = estimate(plan, load_skeleton(config_of(resolved, {}), context.job))
-    return MemoryEstimated(
-        {
-            "model": resolved.name,
-            "plan": plan_to_dict(plan),
-            "estimate": {name: getattr(budget, name) for name in (*CATEGORIES, "total")},
-            "known": {category.name: category.known for category in budget.categories},
-            "why": {category.name: category.why for category in budget.categories},
-            "warnings": list(budget.warnings),
-            "suggestions": [],
-            "cost": {"flops_per_token": None, "training_flops": None, "seconds": None, "usd": None},
-            "simulation": None,
-            "measurement": None,
-            "gpus": [asdict(fit) for fit in fits(budget, gpus)],
-        }
+    gpus = _gpus(request.gpus, context.runtime)
+    resolved, estimator = _model(request.model, context)
+    plan = _checked(request.plan, estimator.skeleton)
+    return MemoryEstimated(_result(resolved.name, plan, estimator, gpus, request, context.job))
+
+
+def _result(
+    name: str, plan: Plan, estimator: Estimator, gpus: list[Gpu], request: EstimateMemory, job: Job
+) -> dict[str, Any]:
+    budget = estimator.estimate(plan)
+    skeleton = estimator.skeleton
+    found = fits(budget, gpus, plan)
+    first = gpus[0] if gpus else None
+    price = load_prices().of(first) if first is not None else None
+    largest = max((gpu.capacity_bytes for gpu in gpus), default=None)
+    proposed = suggestions(skeleton, plan, largest, estimator) if request.suggest else ()
+    return {
+        "model": name,
+        "plan": plan_to_dict(plan),
+        "estimate": _bytes_of(budget),
+        "known": {category.name: category.known for category in budget.categories},
+        "why": {category.name: category.why for category in budget.categories},
+        "allocated_bytes": budget.allocated,
+        "peak_phase": budget.peak_phase,
+        "phases": [{**asdict(phase), "total": phase.total} for phase in budget.phases],
+        "static": budget.static,
+        "warnings": list(budget.warnings),
+        "suggestions": [asdict(suggestion) for suggestion in proposed],
+        "cost": asdict(cost(skeleton, plan, first, price, request.dataset_tokens, request.epochs)),
+        "launch": list(launch_commands(plan, name)),
+        "solved": _solved(request.solve, skeleton, plan, gpus, estimator) if request.solve else None,
+        "simulation": None,
+        "measurement": None,
+        "gpus": [asdict(fit) for fit in found],
+        "versions": table()["versions"],
+    }
+
+
+def _bytes_of(budget: Estimate) -> dict[str, int]:
+    return {name: getattr(budget, name) for name in (*CATEGORIES, "total")}
+
+
+def _solved(what: str, skeleton: Skeleton, plan: Plan, gpus: list[Gpu], estimator: Estimator) -> list[dict[str, Any]]:
+    if not gpus:
+        raise WorkbenchError(
+            "bad-option", "No GPU on this box to solve for.", "Name one, by name or size, such as 24GiB."
+        )
+    solver = Solver(skeleton, plan, estimator)
+    field = FIELDS.get(what, what)
+    return [{"gpu": gpu.name, **asdict(solver.largest(field, gpu.capacity_bytes))} for gpu in gpus]
+
+
+def _survey(request: SurveyGpus, context: Context) -> GpusSurveyed:
+    _resolved, estimator = _model(request.model, context)
+    plan = _checked(request.plan, estimator.skeleton)
+    gpus = [parse_gpu(name) for name in request.gpus] or list(catalogue())
+    return GpusSurveyed([asdict(row) for row in gpu_table(estimator.skeleton, plan, gpus, context.job)])
+
+
+def _fit(request: FitPlan, context: Context) -> PlanFitted:
+    _resolved, estimator = _model(request.model, context)
+    plan = _checked(request.plan, estimator.skeleton)
+    found = make_it_fit(estimator.skeleton, plan, parse_gpu(request.gpu).capacity_bytes, estimator)
+    changes = [asdict(change) for change in found.changes]
+    return PlanFitted(plan_to_dict(found.plan), changes, found.total_bytes, found.fits)
+
+
+def _draw(request: DrawCurve, context: Context) -> CurveDrawn:
+    _resolved, estimator = _model(request.model, context)
+    plan = _checked(request.plan, estimator.skeleton)
+    points = curve(estimator, plan, request.field_name, request.values, context.job)
+    return CurveDrawn(
+        [{"value": point.value, **point.bytes} for point in points], [asdict(one) for one in overtakes(points)]
     )
 
 
-HANDLERS: dict[type[Request], Handler] = {EstimateMemory: quick(_estimate)}
+def _write(request: WritePlan, context: Context) -> PlanWritten:
+    resolved, estimator = _model(request.model, context)
+    plan = _checked(request.plan, estimator.skeleton)
+    file = PlanFile(request.model, plan, tuple(request.gpus), request.dataset_tokens, request.epochs)
+    path = Path(request.path) if request.path else None
+    if request.form == "toml":
+        return PlanWritten(to_toml(file), str(save_plan(file, path, request.overwrite)) if path else "")
+    if request.form in ("code", "trl"):
+        text = code_for(plan, _loadable(resolved), "trl" if request.form == "trl" else "trainer")
+    elif request.form == "markdown":
+        gpus = _gpus(request.gpus, context.runtime)
+        asked = EstimateMemory(request.model, request.plan, request.gpus, "", request.dataset_tokens, request.epochs)
+        text = to_markdown(_result(resolved.name, plan, estimator, gpus, asked, context.job))
+    else:
+        raise WorkbenchError(
+            "bad-option", f"No form {request.form!r:.40} of a plan.", "Choose toml, code, trl or markdown."
+        )
+    return PlanWritten(text, _put(text, path, request.overwrite))
+
+
+def _loadable(resolved: ResolvedModel) -> str:
+    """What ``from_pretrained`` takes: the folder where there is one, else the name."""
+    return str(resolved.path) if resolved.path is not None else resolved.name
+
+
+def _put(text: str, path: Optional[Path], overwrite: bool) -> str:
+    if path is None:
+        return ""
+    if path.exists() and not overwrite:
+        raise WorkbenchError("file-exists", f"{path} is there already.", "Choose another name, or overwrite it.")
+    try:
+        write_atomic(path, text.encode("utf-8"), mode=0o644)
+    except OSError as error:
+        raise WorkbenchError("cannot-write", f"{path}: {error.strerror or error}.", "Choose another place.") from None
+    return str(path)
+
+
+def _open(request: OpenPlan, _context: Context) -> PlanOpened:
+    found = open_plan(Path(request.path))
+    return PlanOpened(found.model, plan_to_dict(found.plan), list(found.gpus), found.dataset_tokens, found.epochs)
+
+
+def _rules_of_thumb(_request: ListRulesOfThumb, context: Context) -> RulesOfThumbListed:
+    def skeleton_of(name: str) -> Skeleton:
+        config = GPT3 if name == "gpt3" else config_of(resolve(name, context.job), {})
+        return load_skeleton(config, context.job)
+
+    rows = reference_tables(skeleton_of, context.job)
+    return RulesOfThumbListed([asdict(row) for row in rows], list(WHY_TABLES_MISLEAD))
+
+
+def _break_even(request: BreakEvenWithApi, context: Context) -> BrokenEven:
+    _resolved, estimator = _model(request.model, context)
+    plan = _checked(request.plan, estimator.skeleton)
+    gpu = parse_gpu(request.gpu)
+    prices = load_prices()
+    price = prices.of(gpu)
+    if price is None:
+        raise WorkbenchError("no-price", f"No price for {gpu.name}.", "Put one into prices.toml.")
+    api = prices.apis.get(request.api) if request.api else None
+    if request.api and api is None:
+        raise WorkbenchError("no-price", f"No API called {request.api!r:.60} in prices.toml.", "Put it in.")
+    if api is None:
+        if request.output_per_million <= 0 or request.input_per_million < 0:
+            raise WorkbenchError(
+                "no-price", "The API has no price.", "Give dollars for a million tokens in and out, or name an entry."
+            )
+        api = ApiPrice(request.input_per_million, request.output_per_million, "now", "as given")
+    found = cost(estimator.skeleton, plan, gpu, price)
+    result = break_even(found, plan, price, api, request.answers_per_day, request.agent_multiplier)
+    return BrokenEven(asdict(result))
+
+
+HANDLERS: dict[type[Request], Handler] = {
+    EstimateMemory: quick(_estimate),
+    SurveyGpus: quick(_survey),
+    FitPlan: quick(_fit),
+    DrawCurve: quick(_draw),
+    WritePlan: quick(_write),
+    OpenPlan: quick(_open),
+    ListRulesOfThumb: quick(_rules_of_thumb),
+    BreakEvenWithApi: quick(_break_even),
+}
