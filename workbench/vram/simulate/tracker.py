@@ -76,7 +76,7 @@ def make_tracker(
     node_of = torch._C._current_autograd_node
     sequence_of = torch._C._autograd._get_sequence_nr
     tensor_type = torch.Tensor
-    to_copy = torch.ops.aten._to_copy.default
+    specials = _specials(torch)
 
     class Tracker(TorchDispatchMode):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -126,7 +126,8 @@ def make_tracker(
             self.operators += 1
             if not self.operators % 256:
                 check()
-            output = self._without_constant(func, args, given) if func is to_copy else func(*args, **given)
+            special = specials.get(func)
+            output = func(*args, **given) if special is None else special(func, args, given)
             if not self.open:
                 return output
             if self.phase == "backward":
@@ -145,17 +146,6 @@ def make_tracker(
                 self._see_all(output, func, args)
                 trace.free(self._temporary(func, workspace), self.scope)
             return output
-
-        def _without_constant(self, func: Any, args: Any, kwargs: Any) -> Any:
-            # The fake mode would really copy a tensor whose value it knows, to a device that is none.
-            constant = getattr(args[0], "constant", None)
-            if constant is None:
-                return func(*args, **kwargs)
-            args[0].constant = None
-            try:
-                return func(*args, **kwargs)
-            finally:
-                args[0].constant = constant
 
         def _temporary(self, func: Any, size: int) -> int:
             path, layer = scopes.current
@@ -229,3 +219,37 @@ def make_tracker(
                 scopes.current = before
 
     return Tracker()
+
+
+def _specials(torch: Any) -> dict[Any, Callable[..., Any]]:
+    """Operators that the fake mode would refuse or really run."""
+
+    def to_copy(func: Any, args: Any, kwargs: Any) -> Any:
+        # The fake mode would really copy a tensor whose value it knows, to a device that is none.
+        constant = getattr(args[0], "constant", None)
+        if constant is None:
+            return func(*args, **kwargs)
+        args[0].constant = None
+        try:
+            return func(*args, **kwargs)
+        finally:
+            args[0].constant = constant
+
+    def grouped_mm(func: Any, args: Any, kwargs: Any) -> Any:
+        # Works in every floating dtype, but its kernel for tensors without data takes bfloat16 alone.
+        dtype = args[0].dtype
+        if dtype == torch.bfloat16 or not isinstance(args[0], fake_type):
+            return func(*args, **kwargs)
+        narrow = [_like(torch, tensor, torch.bfloat16) for tensor in args[:2]]
+        return _like(torch, func(*narrow, *args[2:], **{**kwargs, "out_dtype": None}), dtype)
+
+    from torch._subclasses.fake_tensor import FakeTensor as fake_type
+
+    found = {torch.ops.aten._to_copy.default: to_copy}
+    if hasattr(torch.ops.aten, "_grouped_mm"):
+        found[torch.ops.aten._grouped_mm.default] = grouped_mm
+    return found
+
+
+def _like(torch: Any, tensor: Any, dtype: Any) -> Any:
+    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=dtype, device=tensor.device)
