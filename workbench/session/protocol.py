@@ -916,7 +916,8 @@ class MemoryEstimated(Reply):
     result: dict[str, Any]
     """The object that ``workbench vram --json`` prints: ``model``, ``plan``, ``estimate`` (bytes by category and
     ``total``, at the peak of the GPU that holds most), ``known`` and ``why`` by category (``exact``,
-    ``table``, ``rule`` or ``not covered``), ``allocated_bytes`` (all tensors at the peak, for ``max_memory_allocated``), ``peak_phase``,
+    ``table``, ``rule`` or ``not covered``), ``allocated_bytes`` (all tensors at the peak, to compare with torch's
+    ``max_memory_allocated``), ``peak_phase``,
     ``phases`` (`Phase`), ``static`` (exact parts whole), ``warnings``, ``gpus`` (`Fit`), ``suggestions``
     (`Suggestion`), ``cost`` (`Cost` for the first GPU: ranges as ``{"low", "high"}``), ``launch`` (commands),
     ``solved`` (`Solved`, one for each GPU, where asked), ``versions`` (of what the rules were read from). They are
