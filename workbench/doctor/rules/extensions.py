@@ -551,22 +551,28 @@ def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> st
 
 def extension_for_other_torch(facts: Facts) -> Result:
     """A compiled package looks for C++ symbols or DLLs that this torch does not have."""
-    error = facts.error("extension-symbol")
+    error = facts.error("extension-symbol") or facts.error("extension-absent")
     if error is None:
+        return PASSED
+    if error.id == "extension-absent" and facts.torch.build == "cpu":
         return PASSED
     module = error.values.get("module") or error.values.get("dll") or "it"
     if module.startswith(("flash_attn", "torch", "libtorch", "libc10")) or "vllm" in error.text:
         return PASSED
     if facts.error("torchvision-symbol", "torchaudio-symbol", "bnb-required-cpu"):
         return PASSED
-    if module == "it" or (module.startswith("_") and not error.values.get("symbol")):
+    if (module == "it" and error.id == "extension-symbol") or (
+        module.startswith("_") and not error.values.get("symbol")
+    ):
         return PASSED
     name = re.sub(r"_(?:ext|extensions|cuda|C|torch)$", "", module)
     return [
         Finding(
             "extension-built-for-other-torch",
             "error",
-            f"{name} was compiled for another torch or another CUDA",
+            f"{name} was compiled for another torch or another CUDA"
+            if error.id == "extension-symbol"
+            else f"{name if name != 'it' else 'A package'} is installed without kernels for this torch and CUDA",
             "A compiled package fits the torch minor, the CUDA major and the Python that it was built with; this one "
             "looks for symbols or libraries that are not there.",
             {

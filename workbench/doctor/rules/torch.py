@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Optional
 
 from workbench.doctor import fixes
@@ -23,6 +24,7 @@ from workbench.doctor.rules.common import (
     uncovered,
 )
 from workbench.doctor.tables import (
+    WHEELS,
     cuda_of,
     driver_runs,
     minimum_driver,
@@ -427,6 +429,9 @@ def no_wheel_for_python(facts: Facts) -> Result:
         return PASSED
     if facts.platform.system == "Darwin" and facts.platform.machine == "x86_64":
         return PASSED
+    unpublished = _unpublished(facts, error)
+    if unpublished:
+        return [unpublished]
     newest = torch_releases()[-1]
     python = facts.python.version
     fits = fixes.python_fits(python, newest)
@@ -454,6 +459,32 @@ def no_wheel_for_python(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """A release asked for with a CUDA that it was never built with."""
+    asked = re.search(r"torch==(\d{1,2}\.\d{1,2}(?:\.\d{1,2})?)\+(cu\d{2,3})\b", error.text)
+    release = torch_release(asked[1]) if asked else None
+    if asked is None or release is None or asked[2] in release.variants:
+        return None
+    wheel = fixes.choose_wheel(facts)
+    variants = [wheel.variant] if wheel and wheel.variant in release.variants else list(release.variants)
+    return Finding(
+        "torch-build-not-published",
+        "error",
+        f"torch {asked[1]} was never built with {asked[2]}",
+        f"Builds of torch {release.name} exist for {', '.join(release.variants)}; a driver runs every build of its own CUDA "
+        "major or an older one.",
+        {**evidence(asked=f"{asked[1]}+{asked[2]}", offered=error.values.get("offered")), **seen(error)},
+        tuple(
+            ("or: " if number else "")
+            + fixes.install(facts, f"torch=={asked[1]}", options=f"--index-url {WHEELS}/{variant}")
+            for number, variant in enumerate(variants)
+        ),
+        release.source,
+        affects=EVERYTHING,
+        observed=True,
+    )
 
 
 def no_match(facts: Facts) -> Result:
