@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-_TEXT_SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
+_TEXT_SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder", "global_config")
 
 _EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
 _EXPERTS_PER_TOKEN = (

@@ -70,6 +70,11 @@ _DERIVED_HEADS = (
     *("olmo3", "olmoe", "gpt_neox", "falcon", "granite", "granitemoe", "smollm3", "cohere", "gptj"),
 )
 
+_ROPE = (
+    *("llama", "qwen", "gemma", "mistral", "mixtral", "deepseek", "gpt_oss", "glm", "olmo", "phi", "granite", "smollm"),
+    *("exaone", "cohere", "starcoder2", "stablelm"),
+)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -198,10 +203,11 @@ def _ratio_problems(path: str, section: dict[str, Any], model_type: str) -> Iter
         yield _refused(path + kv_key, kv_heads, wanted, _nearest_of(kv_heads, _divisors(heads)))
     derived = model_type in _DERIVED_HEADS and not section.get("head_dim")
     if derived and heads and width and width % heads:
-        low = width // heads * heads
+        step = heads if model_type in _NO_ROPE else 2 * heads
+        low = width // step * step
         others = ", ".join(str(count) for count in _nearest_of(heads, _divisors(width)))
         wanted = f"a multiple of the {heads} attention heads (or {others} heads)"
-        yield _refused(path + width_key, width, wanted, _nearest_of(width, [low, low + heads]))
+        yield _refused(path + width_key, width, wanted, _nearest_of(width, [low, low + step]))
     yield from _expert_problems(path, section)
     yield from _head_dim_problems(path, section, model_type, width, heads)
     # A lower bound: embeddings, and attention with four square projections in each layer.
@@ -237,7 +243,12 @@ def _head_dim_problems(
     """Rotary positions turn pairs of numbers: what they turn must be even."""
     if model_type in _NO_ROPE or section.get("alibi"):
         return
-    rotary = section.get("rope_theta") or section.get("rope_parameters") or section.get("rope_scaling")
+    rotary = (
+        model_type.startswith(_ROPE)
+        or section.get("rope_theta")
+        or section.get("rope_parameters")
+        or section.get("rope_scaling")
+    )
     key, size = _first(section, ("qk_rope_head_dim", "head_dim"))
     if size and size % 2 and (rotary or key == "qk_rope_head_dim"):
         yield _refused(
