@@ -1060,6 +1060,25 @@ class BrokenEven(Reply):
     """`workbench.vram.cost.BreakEven` as a dictionary."""
 
 
+@dataclass(frozen=True)
+class SimulateMemory(Request):
+    """A plan's step run on tensors without data, in a child process that cancelling kills. Reply: `MemorySimulated`."""
+
+    model: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    """As in `EstimateMemory`."""
+    only_kept: bool = False
+    """Answer with a simulation made before, or with none; nothing is run."""
+
+
+@dataclass(frozen=True)
+class MemorySimulated(Reply):
+    model: str
+    plan: dict[str, Any]
+    simulation: Optional[dict[str, Any]]
+    """Fields of `workbench.vram.simulate.result.Simulation`, the estimate's keys among them; None if none is kept."""
+
+
 # --- Chat --------------------------------------------------------------------------------------------------
 
 

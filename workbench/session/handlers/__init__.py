@@ -54,6 +54,7 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
         protocol.MapWords,
     ),
     "prices": (protocol.ListPrices,),
+    "vram_simulation": (protocol.SimulateMemory,),
     "vram": (
         protocol.EstimateMemory,
         protocol.SurveyGpus,
