@@ -161,7 +161,7 @@ async def test_escape_stops_a_count_and_the_figures_stay(session: ScriptedSessio
         view = app.query_one(DatasetView)
         await pilot.press("escape")
         await wait_until(pilot, lambda: session.asked(protocol.Cancel))
-        await wait_until(pilot, lambda: "stopped after 50 % of the bytes" in screen_text(app))
+        await wait_until(pilot, lambda: "stopped at 50 %" in screen_text(app))
         assert view.display
         await pilot.press("escape")
         await wait_until(pilot, lambda: isinstance(app.focused, TextArea))

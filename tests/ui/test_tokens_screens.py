@@ -86,7 +86,7 @@ async def test_what_is_left_out_is_said(session: ScriptedSession, make_app: Make
         await pilot.press("c")
         await wait_until(pilot, lambda: "first 20,000 of 24,000 characters" in screen_text(app))
         await pilot.press("escape", "slash")
-        await wait_until(pilot, lambda: "the first 500 of those found, among 49,152 tokens" in screen_text(app))
+        await wait_until(pilot, lambda: "Only the first 500 found of 49,152 tokens" in screen_text(app))
 
 
 async def test_a_conversation_through_the_template(session: ScriptedSession, make_app: MakeApp) -> None:

@@ -73,3 +73,50 @@ def test_data_set(size: tuple[int, int], loaded_session: ScriptedSession, make_a
     assert snap_compare(
         make_app(loaded_session, bench="tokens", settings=SETTINGS), terminal_size=size, run_before=steps
     )
+
+
+def opens(key: str, there: str, *then: str) -> Any:
+    """Steps that type a text, press the key of a closer look, wait for what it shows, and press further keys."""
+
+    async def steps(pilot: Pilot[int]) -> None:
+        app = await started(pilot)
+        app.query_one("#tokens-text").text = TEXT
+        await wait_until(pilot, lambda: "+100%" in screen_text(app) and app.query_one(PieceView).pieces)
+        await pilot.press("escape", *key.split())
+        await wait_until(pilot, lambda: there in screen_text(app))
+        await pilot.press(*then)
+        await pilot.pause(0.2)
+
+    return steps
+
+
+CLOSER = {
+    "explain": opens("p right enter", "rank 9"),
+    "vocabulary": opens("slash", "·the", "ctrl+n", "ctrl+n"),
+    "languages": opens("l", "8.25×"),
+    "compare": opens("c", "is split alike", "n"),
+    "template": opens("m", "17 from"),
+    "tax": opens("u", "COST"),
+}
+
+
+@pytest.mark.parametrize("screen", CLOSER)
+def test_closer_look(screen: str, loaded_session: ScriptedSession, make_app: MakeApp, snap_compare: Any) -> None:
+    app = make_app(loaded_session, bench="tokens", settings=SETTINGS)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=CLOSER[screen])
+
+
+@pytest.mark.parametrize(
+    ("screen", "theme", "size"),
+    [("languages", "light", (80, 24)), ("compare", "ansi-16", (80, 24)), ("tax", "light", (120, 36))],
+)
+def test_closer_look_theme(
+    screen: str,
+    theme: str,
+    size: tuple[int, int],
+    loaded_session: ScriptedSession,
+    make_app: MakeApp,
+    snap_compare: Any,
+) -> None:
+    app = make_app(loaded_session, bench="tokens", settings=SETTINGS, theme=theme)
+    assert snap_compare(app, terminal_size=size, run_before=CLOSER[screen])

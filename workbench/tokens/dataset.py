@@ -178,10 +178,13 @@ class _Measurement:
         self._file_errors: list[WorkbenchError] = []
         self._notes: list[str] = []
         self._start = time.monotonic()
-        self._models = [
-            _Model(model, batch_counter(model.tokenizer, special=special), CountCollector(batch_size))
-            for model in models
-        ]
+        self._models: list[_Model] = []
+        for model in models:
+            # Turning a vocabulary into a faster engine and checking it takes a second or two.
+            job.progress("prepare", len(self._models), len(models), "tokenizers")
+            job.check()
+            counter = batch_counter(model.tokenizer, special=special)
+            self._models.append(_Model(model, counter, CountCollector(batch_size)))
         if self._files.left_out:
             self._notes.append(f"{self._files.left_out:,} files of other kinds were left out.")
 

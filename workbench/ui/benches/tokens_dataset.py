@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from workbench.session.protocol import DatasetMeasured, DatasetUpdated, Event, JobProgressed
 from workbench.text import format_bytes, format_count, format_seconds, one_line
+from workbench.ui.benches.tokens_league import short_model
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.one_line import OneLine
 
@@ -82,7 +83,7 @@ class DatasetView(Vertical):
         self._draw()
 
     def _progress(self, words: str) -> None:
-        keys = ("   escape stops and keeps what was counted", "$muted") if self.running else ""
+        keys = ("   escape stops here", "$muted") if self.running else ""
         self.query_one("#dataset-progress", OneLine).show(Content.assemble(f" {words}", keys))
 
     def _draw(self) -> None:
@@ -107,7 +108,8 @@ class DatasetView(Vertical):
 def progress_words(event: JobProgressed, seconds: float) -> str:
     """Bytes, rows and time left of a count under way."""
     if not event.total or event.unit != "bytes":
-        return event.phase
+        counted = f" {event.done + 1:,} of {event.total:,} {event.unit}" if event.total else ""
+        return f"{event.phase}{counted}"
     words = f"{format_bytes(event.done)} of {format_bytes(event.total)} · {100 * event.done // event.total} %"
     rest = seconds * (event.total - event.done) / event.done if event.done and seconds > 0.5 else None
     time_left = f" · {format_seconds(rest)} left" if rest is not None else ""
@@ -123,7 +125,7 @@ def ended_words(result: dict[str, Any]) -> str:
     ]
     if result["partial"]:
         share = 100 * result["bytes_done"] // max(1, result["bytes_total"])
-        words.append(f"stopped after {share} % of the bytes")
+        words.append(f"stopped at {share} %")
     for count, what in ((result["bad_rows"], "cannot be read"), (result["missing_rows"], "without the field")):
         if count:
             words.append(f"{count:,} rows {what}")
@@ -156,7 +158,7 @@ def _models_table(models: list[dict[str, Any]], shown: dict[str, Any] | None, wi
         mark = ("▸ ", "bold $accent") if model is shown else "  "
         numbers = (right(_count(model[key]), 8) for key in PERCENTILES)
         total = right(format_count(model["total"]), 10, "bold $accent")
-        lines.append(Content.assemble(mark, left(str(model["model"]), name), total, *numbers))
+        lines.append(Content.assemble(mark, left(short_model(str(model["model"]), name - 1), name), total, *numbers))
     return Content("\n").join(lines)
 
 

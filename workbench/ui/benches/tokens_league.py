@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from workbench.text import format_count
@@ -14,6 +15,8 @@ from workbench.ui.widgets.pieces import visible
 from workbench.ui.widgets.row_list import Row
 
 NAME_LEAST, NAME_MOST = 20, 34
+NAMELESS = ("tokenizer.json", "tokenizer.model", "tekken.json")
+"""Files that have the name of their folder."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,17 @@ def league_rows(results: Sequence[dict[str, Any]], prices: dict[str, float]) -> 
     return [Row("head", head, selectable=False), *(_row(result, best, prices, left_out) for result in results)]
 
 
+def short_model(model: str, width: int) -> str:
+    """A model's name in at most `width` cells: of a path the file's, or its folder's where all are called alike."""
+    if cell_len(model) <= width:
+        return model
+    if not model.startswith(("/", "~", ".")):
+        return model[: width - 1] + "…"
+    folder, _, file = model.removesuffix("/").rpartition("/")
+    own = folder.rpartition("/")[2] if file in NAMELESS and folder else file
+    return own if cell_len(own) <= width else own[: width - 1] + "…"
+
+
 def _price(result: dict[str, Any], prices: dict[str, float]) -> float | None:
     model = str(result["model"])
     return prices.get(model, prices.get("*"))
@@ -83,7 +97,7 @@ def _row(result: dict[str, Any], best: int, prices: dict[str, float], left_out: 
 
     def line(width: int) -> Content:
         name_width, columns = _layout(width, left_out)
-        name = left(model, name_width - 1) + Content(" ")
+        name = left(short_model(model, name_width - 1), name_width)
         if result.get("error"):
             return Content.assemble(name, ("✖ ", "bold $bad"), (str(result["error"]), "$bad"))
         cells = _cells(result, best, _price(result, prices))

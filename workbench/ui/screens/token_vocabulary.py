@@ -73,6 +73,8 @@ class VocabularyScreen(TokenScreen):
     async def search(self) -> None:
         """Ask for what is typed; a later call replaces this one."""
         kind, query = parsed(self.query_one(Input).value)
+        if kind == "unreachable":
+            self.say(Content.styled("Every token's own text is encoded again …", "$muted"))
         reply = await self.ask(SearchVocabulary(self._model, kind, query), VocabularySearched)
         if reply is None:
             return
@@ -84,9 +86,10 @@ class VocabularyScreen(TokenScreen):
             return
         count = len(reply.tokens)
         if reply.more:
-            self.say(f"the first {count:,} of those found, among {reply.size:,} tokens: a longer search shows fewer")
+            self.say(f"Only the first {count:,} found of {reply.size:,} tokens; more are left out.")
         else:
-            self.say(Content.styled(f"{count:,} of {reply.size:,} tokens", "$muted"))
+            found = f"{count:,}" if count else "None"
+            self.say(Content.styled(f"{found} of {reply.size:,} tokens.", "$muted"))
         self.query_one(RowList).set_rows(_token_row(token, reply.size) for token in reply.tokens)
 
     def on_key(self, event: events.Key) -> None:
