@@ -598,3 +598,46 @@ def test_only_what_a_finding_rests_on_explains_it() -> None:
     explains = {item.name: item.explains for item in compare(without, SOUND)}
     assert explains["python.version"] == ()
     assert "torch-missing" in explains["torch.installed"]
+
+
+TRACE = '  File "/v/lib/python3.11/site-packages/optimum/gptq/quantizer.py", line 12, in <module>\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "step"),
+    [
+        (TRACE + "ModuleNotFoundError: No module named 'einops'\n", "module-missing", "python -m pip install einops"),
+        (
+            TRACE + "ModuleNotFoundError: No module named 'cv2'\n",
+            "module-missing",
+            "python -m pip install opencv-python",
+        ),
+        (
+            TRACE + "ImportError: cannot import name 'ones' from 'gptqmodel.utils' (/v/site-packages/gptqmodel/u.py)\n",
+            "package-versions-do-not-fit",
+            "python -m pip install -U optimum gptqmodel",
+        ),
+        (
+            TRACE + "AttributeError: module 'torchao.quantization' has no attribute 'int4'\n",
+            "package-versions-do-not-fit",
+            "python -m pip install -U optimum torchao",
+        ),
+        (TRACE + "ModuleNotFoundError: No module named 'my_own_file'\n", "unrecognised-error", "Search"),
+        ("ImportError: cannot import name 'helper' from 'utils' (/home/me/utils.py)\n", "unrecognised-error", "Search"),
+        ("AttributeError: module 'config' has no attribute 'lr'\n", "unrecognised-error", "Search"),
+    ],
+)
+def test_an_unknown_exception_is_taken_at_its_word_and_no_unknown_name_is_installed(
+    text: str, name: str, step: str
+) -> None:
+    finding = first(text)
+    assert finding.id == name
+    assert finding.fix[0].startswith(step)
+
+
+def test_a_build_that_was_never_published_is_told_from_a_python_without_wheels() -> None:
+    line = "ERROR: Could not find a version that satisfies the requirement torch=={} (from versions: 2.5.1+cu121)\n"
+    never = first(line.format("2.6.0+cu121"))
+    assert never.id == "torch-build-not-published"
+    assert never.fix[0].endswith("/cu126 torch==2.6.0")
+    assert first(line.format("2.5.0+cu121")).id == "no-torch-wheel-for-python"

@@ -41,6 +41,7 @@ _YES_NO = re.compile(
 _PROMPT = re.compile(r"\s{0,4}(?:>>>|In \[\d{1,5}\]:|\S{0,60}[$#] )")
 _ANSWER = re.compile(r"[\s:=>-]{0,6}(?:Out\[\d{1,5}\]:\s{0,2})?['\"]?(\d{1,2}\.\d{1,3}[\w.+]{0,30})['\"]?,?")
 _PYTHON_BANNER = re.compile(r"^\s{0,4}Python (\d\.\d{1,2}\.\d{1,2}(?:(?:rc|a|b)\d{1,2})?)\b")
+_MSC = re.compile(r"(\d\.\d{1,2}\.\d{1,2}) \(.{0,80}\[MSC v\.\d{4} (32|64) bit")
 _OS_RELEASE = re.compile(r"PRETTY_NAME=\"?([^\"\n]{3,80})")
 _SMALL_UNITS = {"": 1024, "K": 1024, "M": 2**20, "G": 2**30}
 
@@ -85,6 +86,11 @@ def _rest(line: str, draft: Draft) -> None:
             draft.put(draft.platform, shm_total_bytes=int(match[1]) * _SMALL_UNITS[match[2]])
             if line.strip().startswith("shm"):
                 draft.put(draft.platform, container="docker")
+    elif "[MSC v." in line:
+        match = _MSC.search(line)
+        if match:
+            draft.put(draft.python, version=match[1], bits=int(match[2]))
+            draft.put(draft.platform, system="Windows")
     elif "Python " in line:
         match = _PYTHON_BANNER.match(line)
         if match:

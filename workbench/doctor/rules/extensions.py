@@ -549,6 +549,10 @@ def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> st
     return f"This triton has no {module}: the caller was written for another one" if module else "triton is missing"
 
 
+# Told by rules of their own: torch itself, torchvision and torchaudio.
+_OF_TORCH = re.compile(r"(?:lib)?(?:torch|torch_\w+|torchvision|torchaudio|c10|c10_\w+|shm)|_torchaudio\w*")
+
+
 def extension_for_other_torch(facts: Facts) -> Result:
     """A compiled package looks for C++ symbols or DLLs that this torch does not have."""
     error = facts.error("extension-symbol") or facts.error("extension-absent")
@@ -557,7 +561,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
     if error.id == "extension-absent" and facts.torch.build == "cpu":
         return PASSED
     module = error.values.get("module") or error.values.get("dll") or "it"
-    if module.startswith(("flash_attn", "torch", "libtorch", "libc10")) or "vllm" in error.text:
+    if module.startswith("flash_attn") or "vllm" in error.text or _OF_TORCH.fullmatch(module):
         return PASSED
     if facts.error("torchvision-symbol", "torchaudio-symbol", "bnb-required-cpu"):
         return PASSED
@@ -565,7 +569,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
         module.startswith("_") and not error.values.get("symbol")
     ):
         return PASSED
-    name = re.sub(r"_(?:ext|extensions|cuda|C|torch)$", "", module)
+    name = re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", module)
     return [
         Finding(
             "extension-built-for-other-torch",

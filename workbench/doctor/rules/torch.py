@@ -473,8 +473,8 @@ def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "torch-build-not-published",
         "error",
         f"torch {asked[1]} was never built with {asked[2]}",
-        f"Builds of torch {release.name} exist for {', '.join(release.variants)}; a driver runs every build of its own CUDA "
-        "major or an older one.",
+        f"Builds of torch {release.name} exist for {', '.join(release.variants)}; a driver runs every build of its own "
+        "CUDA major or an older one.",
         {**evidence(asked=f"{asked[1]}+{asked[2]}", offered=error.values.get("offered")), **seen(error)},
         tuple(
             ("or: " if number else "")
