@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 from typing import Any
 
@@ -305,6 +306,73 @@ _MODEL = protocol.ModelStatus(
 )
 
 
+# --- Embeddings ----------------------------------------------------------------------------------------------
+
+
+def _table(table: str) -> dict[str, Any]:
+    return {
+        "table": table, "name": "model.embed_tokens", "rows": 49152, "width": HIDDEN, "dtype": "bfloat16",
+        "tied": True, "note": "",
+    }  # fmt: skip
+
+
+def _word(text: str, number: int = 7042) -> dict[str, Any]:
+    return {"text": text, "ids": [number], "tokens": [text], "norm": 2.2}
+
+
+def nearest_reply(request: protocol.NearestTokens) -> list[protocol.Message]:
+    """Three cities, whatever was asked."""
+    cities = [(38634, "Paris", 0.8129), (4528, " London", 0.6106), (4649, " France", 0.5947)]
+    found = [{"id": number, "text": text, "score": score, "norm": 2.1} for number, text, score in cities]
+    return [
+        protocol.NearestTokensFound(
+            _MODEL,
+            {
+                "facts": _table(request.table), "query": _word(request.text or f"id {request.id}"),
+                "measure": request.measure, "neighbours": found,
+            },
+        )
+    ]  # fmt: skip
+
+
+def compare_reply(request: protocol.CompareTokens) -> list[protocol.Message]:
+    """The further apart in the list, the less alike."""
+    size = range(len(request.texts))
+    cosine = [[1.0 - 0.1 * abs(row - column) for column in size] for row in size]
+    words = [_word(text, i) for i, text in enumerate(request.texts)]
+    result = {"facts": _table(request.table), "words": words, "cosine": cosine, "background": 0.12}
+    return [protocol.TokensCompared(_MODEL, result)]
+
+
+def norms_reply(request: protocol.EmbeddingNorms) -> list[protocol.Message]:
+    """A bell, and two tokens at either end."""
+    return [
+        protocol.EmbeddingNormsRead(
+            _MODEL,
+            {
+                "facts": _table(request.table), "mean": 3.2, "std": 0.58, "least": 1.79, "median": 3.15,
+                "largest": 7.49, "histogram": [1, 10, 60, 100, 60, 10, 1], "zeros": 2, "beyond": 0,
+                "smallest": [{"id": 2322, "text": " John", "norm": 1.793, "deviations": -2.4}],
+                "greatest": [{"id": 3427, "text": " strugg", "norm": 7.494, "deviations": 7.4}],
+            },
+        )
+    ]  # fmt: skip
+
+
+def map_reply(request: protocol.MapWords) -> list[protocol.Message]:
+    """Words on a spiral; the last one's nearest is another on the map."""
+    count = len(request.words)
+    points = [
+        {
+            "word": _word(word, i), "x": 0.1 * i * math.cos(i), "y": 0.1 * i * math.sin(i),
+            "nearest": (i + 1) % count, "nearest_on_map": 0 if i == count - 2 else (i + 1) % count,
+        }
+        for i, word in enumerate(request.words)
+    ]  # fmt: skip
+    result = {"facts": _table(request.table), "points": points, "explained": [0.25, 0.19], "hidden": 0.56}
+    return [protocol.WordsMapped(_MODEL, result | {"misplaced": 1})]
+
+
 def scripts(model: protocol.ModelStatus) -> dict[type[protocol.Request], Any]:
     """The answers to every request of the architecture bench, while this model is loaded."""
     return {
@@ -312,4 +380,8 @@ def scripts(model: protocol.ModelStatus) -> dict[type[protocol.Request], Any]:
         protocol.InspectLoaded: lambda request: [protocol.LoadedInspected(model, LIVE)],
         protocol.TraceModel: trace_reply,
         protocol.ReadAttention: attention_reply,
+        protocol.NearestTokens: nearest_reply,
+        protocol.CompareTokens: compare_reply,
+        protocol.EmbeddingNorms: norms_reply,
+        protocol.MapWords: map_reply,
     }

@@ -146,6 +146,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("architecture-trace", "t", "trace", "Trace a prompt", "Look inside a run.", "architecture", "trace"),
     Action("architecture-facts", "f", "facts", "Explain the facts", "Each with its meaning.", "architecture"),
     Action("architecture-view", "v", "view", "Loaded or config", "Which tree is shown.", "architecture"),
+    Action("architecture-embeddings", "e", "embeddings", "Embeddings", "Neighbours, norms, a map.", "architecture"),
     Action("architecture-fold", "left", "fold", "Fold or go up", "To the module that holds it.", "architecture"),
     Action("architecture-all", "a", "toggle_all", "Open or fold all", "The whole tree.", "architecture"),
     Action("architecture-each", "x", "each", "List equal layers", "One by one, or folded.", "architecture"),

@@ -50,6 +50,7 @@ from workbench.ui.widgets.heat import level
 from workbench.ui.widgets.row_list import Row, RowList
 
 if TYPE_CHECKING:
+    from workbench.ui.screens.architecture_embeddings import Looking
     from workbench.ui.screens.architecture_trace import Tracing
 
 ROOM_FOR_CHIPS = ((45, 3), (30, 2))
@@ -83,6 +84,7 @@ class ArchitectureBench(Bench):
         """Runs whose modules are listed one by one."""
         self._by_size = False
         self._tracing: Tracing | None = None
+        self._looking: Looking | None = None
         self._heat: dict[str, float] = {}
         """Seconds by module of the last trace."""
         self._found: set[str] = set()
@@ -425,6 +427,14 @@ class ArchitectureBench(Bench):
                 self._tracing = Tracing(prompt) if prompt else Tracing()
             screen = TraceScreen(self.link, self.session.chosen, self._tracing, self._load_first(), self._lay_heat)
             self.app.push_screen(screen)
+
+    def action_embeddings(self) -> None:
+        """Look at the vectors of words."""
+        if self._chosen():
+            from workbench.ui.screens.architecture_embeddings import EmbeddingsScreen, Looking
+
+            self._looking = self._looking or Looking()
+            self.app.push_screen(EmbeddingsScreen(self.link, self.session.chosen, self._looking, self._load_first()))
 
     def _lay_heat(self, result: dict[str, Any]) -> None:
         """Show in the tree how long each module took."""
