@@ -514,4 +514,4 @@ def test_the_real_model_answers_the_same_before_and_after(smollm2_dir):
     for head in maps.heads:
         rows = torch.tensor(unpack_weights(head.data, maps.queries, maps.keys))
         assert rows.allclose(weights[head.head], atol=1 / 65_000)
-    unload(loaded)
+    assert unload(loaded) == 0

@@ -174,7 +174,6 @@ def _maps(
     note = "" if len(shown) == len(wanted) else f"{len(shown)} of {len(wanted)} heads fit into one reply."
     if loaded.facts.is_encoder_decoder and layer.stack == "decoder":
         ids = [decoder_start(loaded.model)]
-    weights = weights.float()
     attention, config = part.modules[0], text_config(loaded.model)
     return AttentionMaps(
         layer=layer.index,
@@ -211,28 +210,27 @@ def _window(attention: Any, config: Any, layer: int) -> Optional[int]:
 def _packed(weights: Any) -> str:
     import torch
 
-    numbers = (weights.clamp(0, 1) * WEIGHT_SCALE).round().to(torch.int32).cpu().numpy().astype("<u2")
+    numbers = (weights.float().clamp(0, 1) * WEIGHT_SCALE).round().to(torch.int32).cpu().numpy().astype("<u2")
     return base64.b64encode(numbers.tobytes()).decode("ascii")
 
 
 def _head_figures(weights: Any) -> tuple[HeadFigures, ...]:
-    """Means over the queries that see more than one key; over all if there is no such query."""
+    """One head after the other: all of a long prompt's at once would be gigabytes."""
     import torch
 
-    _count, queries, keys = weights.shape
-    offset = keys - queries
+    queries, keys = (int(size) for size in weights.shape[1:])
+    own = torch.arange(queries, device=weights.device) + keys - queries
     # Queries of a causal layer see the keys up to their own.
     causal = queries == keys and bool((weights.triu(1) == 0).all())
-    rows = torch.arange(1 if causal and queries > 1 else 0, queries, device=weights.device)
-    chosen = weights[:, rows]
-    own = rows + offset
-    seen = (own + 1 if causal else torch.full_like(own, keys)).clamp_min(2).float()
-    entropy = torch.special.entr(chosen).sum(-1) / seen.log()
+    seen = own + 1 if causal else torch.full_like(own, keys)
+    rows = own >= (1 if causal and queries > 1 else 0)
     distance = (own[:, None] - torch.arange(keys, device=weights.device)[None]).abs().float()
-    picked = torch.arange(len(rows), device=weights.device)
-    itself = chosen[:, picked, own.clamp_max(keys - 1)].mean(-1)
-    previous = chosen[:, picked, (own - 1).clamp(0, keys - 1)].mean(-1)
-    table = torch.stack(
-        (entropy.mean(-1), chosen[..., 0].mean(-1), previous, itself, (chosen * distance).sum(-1).mean(-1)), dim=-1
-    ).cpu()
-    return tuple(HeadFigures(head, *row) for head, row in enumerate(table.tolist()))
+    table = []
+    for head in weights:
+        values = head.float()
+        entropy = torch.special.entr(values).sum(-1) / seen.clamp_min(2).float().log()
+        previous = values.gather(1, (own[:, None] - 1).clamp_min(0))[:, 0]
+        itself = values.gather(1, own[:, None].clamp_max(keys - 1))[:, 0]
+        figures = (entropy, values[:, 0], previous, itself, (values * distance).sum(-1))
+        table.append(torch.stack([figure[rows].mean() for figure in figures]))
+    return tuple(HeadFigures(head, *row) for head, row in enumerate(torch.stack(table).cpu().tolist()))

@@ -26,7 +26,7 @@ class Clock:
 
         if self._device.startswith("cuda"):
             event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            event.record(torch.cuda.current_stream(self._device))
             return event
         if self._device.startswith("mps"):
             torch.mps.synchronize()

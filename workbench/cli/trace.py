@@ -15,6 +15,8 @@ from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import AttentionRead, LoadModel, ModelTraced, ReadAttention, TraceModel
 
+_JSON_POSITIONS = 64
+
 
 @click.command("trace")
 @click.argument("model", required=False, callback=model_name)
@@ -63,7 +65,9 @@ def command(
             # First, as it refuses a wrong layer in a moment.
             request = ReadAttention(text, layer, list(heads), chat, load)
             attention = await ask(session, request, AttentionRead)
-        return await ask(session, TraceModel(text, chat, lens, load=load), ModelTraced), attention
+        # The tables show the last position only, and it is the head that costs.
+        positions = _JSON_POSITIONS if common.as_json else 1
+        return await ask(session, TraceModel(text, chat, lens, positions, load), ModelTraced), attention
 
     traced, attention = with_session(common, trace)
     if common.as_json:
