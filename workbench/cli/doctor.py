@@ -12,7 +12,6 @@ import click
 from workbench.cli.common import Common, ask, common_options, with_session
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.doctor.environment import carried_environment
-from workbench.doctor.environments import OLDEST_PYTHON, too_old
 from workbench.doctor.report import to_markdown, to_text
 from workbench.doctor.source import is_report, read_report, refuse_what_is_no_python
 from workbench.errors import WorkbenchError
@@ -73,14 +72,16 @@ def _examine_interpreter(common: Common, light: bool, self_test: bool = False) -
     """Diagnose the target interpreter in a session of its own; one too old for that by its files alone."""
     environment = carried_environment(os.environ)
     python = common.session_options().python
-    version = too_old(python) if python != sys.executable else ""
+    version = _too_old(python) if python != sys.executable else ""
     if version and self_test:
         raise WorkbenchError(
             "python-too-old",
-            f"{python} is Python {version}: the self-test needs {OLDEST_PYTHON} or newer.",
+            f"{python} is Python {version}, which is too old for the self-test.",
             "Without --self-test its packages, the driver and the GPUs are examined all the same.",
         )
-    request = Diagnose(False, environment, python) if version else Diagnose(not light, environment)
+    request = Diagnose(not light, environment, updates=False)
+    if version:
+        request = Diagnose(False, environment, files_of=python)
 
     async def examine(session: SessionClient) -> Report:
         report = (await ask(session, request, Diagnosed)).report
@@ -89,6 +90,12 @@ def _examine_interpreter(common: Common, light: bool, self_test: bool = False) -
         return report
 
     return with_session(Common(common.as_json, sys.executable, "") if version else common, examine)
+
+
+def _too_old(python: str) -> str:
+    from workbench.doctor.environments import too_old  # costs a tenth of a light examination
+
+    return too_old(python)
 
 
 def _refuse_unrecognised(report: Report, source: str) -> None:

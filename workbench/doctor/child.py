@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import json
 import os
 import queue
@@ -19,10 +18,9 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 import workbench
-from workbench.doctor.stuck import STACK_SIGNAL, Watch, evidence_of
+from workbench.doctor.stuck import Watch, evidence_of
 from workbench.job import Job
 
-STDERR_OFFSET = "stderr_offset"
 _STDERR_HEAD, _STDERR_TAIL = 8000, 8000
 _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 1.0
@@ -61,23 +59,6 @@ class Waiting:
     def __str__(self) -> str:
         idle = f", idle for {self.idle_seconds:.0f} s" if (self.idle_seconds or 0) >= 3 else ""
         return f"{self.seconds:.0f} s{idle}"
-
-
-def answer_with_stacks() -> None:
-    """In the child: let the parent ask where it is."""
-    if STACK_SIGNAL is not None:
-        faulthandler.register(STACK_SIGNAL, all_threads=True)
-
-
-def stderr_offset() -> int:
-    """In the child: where standard error stands now, to be told in a step's first event.
-
-    The parent cannot ask: by the time it reads the event, the step may have written and died.
-    """
-    try:
-        return os.lseek(2, 0, os.SEEK_CUR)
-    except OSError:
-        return 0
 
 
 class Child:

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, Callable, TextIO
 
-from workbench.doctor.child import STDERR_OFFSET, answer_with_stacks, stderr_offset
+from workbench.doctor.inside_child import STDERR_OFFSET, answer_with_stacks, stderr_offset
 
 Data = dict[str, Any]
 
@@ -97,7 +97,9 @@ def probe_bitsandbytes() -> Data:
     """Let bitsandbytes choose and load its native library, and see that it is the one for this GPU."""
     import torch
 
-    cextension, version = _bitsandbytes_loader()
+    [cextension] = _inner_modules("bitsandbytes", "cextension")
+    version = str(getattr(sys.modules.get("bitsandbytes"), "__version__", ""))
+    _forget("bitsandbytes")
     native = getattr(cextension, "lib", None)
     # The loader's objects answer to every attribute name, so look at what they really hold.
     held = vars(native) if native is not None and hasattr(native, "__dict__") else {}
@@ -115,33 +117,40 @@ def probe_bitsandbytes() -> Data:
     return data
 
 
-def _bitsandbytes_loader() -> tuple[Any, str]:
-    """The module of bitsandbytes that loads the library, without the seconds that the package's front costs.
+def _inner_modules(package: str, *names: str) -> list[Any]:
+    """The modules of a package that do what is to be tried, without what its ``__init__`` costs besides.
 
-    ``bitsandbytes/__init__.py`` imports the torch compiler; the loader beside it does not need that.
+    That of bitsandbytes imports the torch compiler, that of transformers reads the source of all its models: seconds.
+    Where it does not go that way, the package is taken as everyone takes it, and what that raises is what is wrong.
     """
     import importlib.machinery
     import importlib.metadata
     import types
 
-    spec = importlib.machinery.PathFinder.find_spec("bitsandbytes")
+    spec = importlib.machinery.PathFinder.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError("No module named 'bitsandbytes'")
-    try:
-        version = importlib.metadata.version("bitsandbytes")
-    except importlib.metadata.PackageNotFoundError:
-        version = ""
-    front = types.ModuleType("bitsandbytes")
+        raise ImportError(f"No module named {package!r}")
+    front = types.ModuleType(package)
     front.__path__ = list(spec.submodule_search_locations)
     front.__spec__ = spec
-    sys.modules["bitsandbytes"] = front
+    front.__file__ = spec.origin
     try:
-        return importlib.import_module("bitsandbytes.cextension"), version
-    except (ImportError, AttributeError):
-        # Another layout than we know: take the package as everyone does.
-        for name in [name for name in sys.modules if name.split(".")[0] == "bitsandbytes"]:
-            del sys.modules[name]
-        return importlib.import_module("bitsandbytes.cextension"), version
+        front.__version__ = importlib.metadata.version(package)  # type: ignore[attr-defined]
+    except importlib.metadata.PackageNotFoundError:
+        front.__version__ = ""  # type: ignore[attr-defined]
+    sys.modules[package] = front
+    try:
+        return [importlib.import_module(f"{package}.{name}") for name in names]
+    except Exception:
+        _forget(package)
+        importlib.import_module(package)
+        return [importlib.import_module(f"{package}.{name}") for name in names]
+
+
+def _forget(package: str) -> None:
+    """What is tried after this must not find half a package."""
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        del sys.modules[name]
 
 
 def probe_numpy() -> Data:
@@ -163,12 +172,14 @@ def _importer(name: str) -> Callable[[], Data]:
 
 def probe_transformers() -> Data:
     """Import transformers, which checks its pins, and see whether it accepts the torch that is there."""
-    import transformers
-    from transformers.utils import is_torch_available
-
-    if not is_torch_available():
+    _, utils = _inner_modules("transformers", "dependency_versions_check", "utils")
+    front = sys.modules["transformers"]
+    available = bool(utils.is_torch_available())
+    data: Data = {"version": str(getattr(front, "__version__", "")), "location": str(getattr(front, "__file__", ""))}
+    _forget("transformers")
+    if not available:
         raise RuntimeError("transformers does not accept the installed torch (Disabling PyTorch)")
-    return {"version": str(transformers.__version__), "location": str(transformers.__file__)}
+    return data
 
 
 STEPS: dict[str, Callable[[], Data]] = {

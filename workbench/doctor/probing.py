@@ -1,37 +1,31 @@
-"""Running the probe steps in child processes, each failure contained. Stdlib only."""
+"""Running the probe steps in a child process, and in another one after a step that ended it. Stdlib only."""
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from workbench.doctor.child import STDERR_OFFSET, Child, Limits, Stuck, Waiting
+from workbench.doctor.child import Child, Limits, Stuck, Waiting
 from workbench.doctor.facts import Facts, ProbeStep
-from workbench.errors import JobCancelled
+from workbench.doctor.inside_child import STDERR_OFFSET
 from workbench.job import Job
 
 OnStep = Callable[[ProbeStep, dict[str, Any]], None]
 
-# Step and the distribution that it needs; without one there is nothing to try. The two groups run side by side.
-_CORE = (
+# Step and the distribution that it needs; without one there is nothing to try. What matters most comes first.
+_STEPS = (
     ("torch", "torch"),
     ("cuda", "torch"),
     ("kernel", "torch"),
     ("bitsandbytes", "bitsandbytes"),
     ("numpy", "numpy"),
-)
-_COMPANIONS = (
     ("transformers", "transformers"),
     ("torchvision", "torchvision"),
     ("flash-attn", "flash-attn"),
     ("xformers", "xformers"),
 )
-_DELIVERY_SECONDS = 0.1
 _TRIES = {
     "torch": "import torch",
     "cuda": "start CUDA",
@@ -44,25 +38,6 @@ _TRIES = {
 def what_it_tries(step: str) -> str:
     """A step in words, such as ``import torch``."""
     return _TRIES.get(step, f"import {step.replace('-', '_')}")
-
-
-class _Stoppable(Job):
-    """The job of the second group: ends when the first one does not go on, and keeps what it does for the first."""
-
-    def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.doing = ""
-
-    def check(self) -> None:
-        if self.stop.is_set():
-            raise JobCancelled
-
-    def progress(self, phase: str, done: int, total: Optional[int] = None, unit: str = "", detail: str = "") -> None:
-        self.doing = detail
-
-
-def _present(steps: tuple[tuple[str, str], ...], facts: Facts) -> list[str]:
-    return [step for step, package in steps if package == "torch" or not facts.lacks(package)]
 
 
 def run_probe(
@@ -82,50 +57,20 @@ def run_probe(
     """
     if not facts.torch.installed:
         return
-    core, companions = _present(_CORE, facts), _present(_COMPANIONS, facts)
-    beside = _Stoppable()
-    results: queue.Queue[Optional[tuple[ProbeStep, dict[str, Any]]]] = queue.Queue()
-    run = _Run(facts.torch.location, limits, environ)
-    second = threading.Thread(target=_run_beside, args=(run, companions, beside, results), daemon=True)
-    second.start()
-    total, done = len(core) + len(companions), 0
-    torch_works = False
+    steps = [step for step, package in _STEPS if package == "torch" or not facts.lacks(package)]
+    total, done = len(steps), 0
 
     def take(step: ProbeStep, data: dict[str, Any]) -> None:
-        nonlocal done, torch_works
-        torch_works = torch_works or (step.step == "torch" and step.status == "passed")
+        nonlocal done
         done += 1
         on_step(step, data)
 
     def tell(doing: str) -> None:
         job.progress("probe", done, total, "steps", doing)
 
-    try:
-        _run_group(run, core, job, take, tell)
-        if torch_works:
-            for step, data in _delivered(results, job, lambda: tell(beside.doing)):
-                take(step, data)
-        else:
-            # What needs torch fails in its own words when torch does; that would be said twice.
-            _skip(companions, take)
-    finally:
-        beside.stop.set()
-        second.join()
-
-
-def _delivered(
-    results: queue.Queue[Optional[tuple[ProbeStep, dict[str, Any]]]], job: Job, tell: Callable[[], None]
-) -> Iterator[tuple[ProbeStep, dict[str, Any]]]:
-    while True:
-        job.check()
-        tell()
-        try:
-            item = results.get(timeout=_DELIVERY_SECONDS)
-        except queue.Empty:
-            continue
-        if item is None:
-            return
-        yield item
+    run = _Run(facts.torch.location, limits, environ)
+    while steps:
+        steps = _run_child(run, steps, job, take, tell)
 
 
 @dataclass(frozen=True)
@@ -136,28 +81,6 @@ class _Run:
     """Folder of torch."""
     limits: Limits
     environ: Optional[Mapping[str, str]]
-
-
-def _run_beside(
-    run: _Run, steps: list[str], job: Job, results: queue.Queue[Optional[tuple[ProbeStep, dict[str, Any]]]]
-) -> None:
-    try:
-        with contextlib.suppress(JobCancelled):
-            _run_group(
-                run,
-                steps,
-                job,
-                lambda step, data: results.put((step, data)),
-                lambda doing: job.progress("probe", 0, None, "steps", doing),
-            )
-    finally:
-        results.put(None)
-
-
-def _run_group(run: _Run, steps: list[str], job: Job, on_step: OnStep, tell: Callable[[str], None]) -> None:
-    remaining = steps
-    while remaining:
-        remaining = _run_child(run, remaining, job, on_step, tell)
 
 
 @dataclass

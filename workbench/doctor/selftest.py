@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from workbench.doctor.child import STDERR_OFFSET, Child, Limits, Stuck, Waiting
+from workbench.doctor.child import Child, Limits, Stuck, Waiting
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.environment import child_environment, mask_text
 from workbench.doctor.facts import Facts, ProbeStep
 from workbench.doctor.gather import gather_light
+from workbench.doctor.inside_child import STDERR_OFFSET
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.paths import data_dir

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Callable, Optional, TextIO
 
-from workbench.doctor.child import STDERR_OFFSET, answer_with_stacks, stderr_offset
+from workbench.doctor.inside_child import STDERR_OFFSET, answer_with_stacks, stderr_offset
 
 LORA_TARGETS = ("q_proj", "v_proj")
 RANK = 4

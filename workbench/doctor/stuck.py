@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
+from workbench.doctor.inside_child import STACK_SIGNAL
 from workbench.doctor.system import read_text
-
-STACK_SIGNAL = getattr(signal, "SIGUSR2", None)
-"""Makes a child of ours write the Python stacks of its threads to standard error."""
 
 _STACK_SECONDS = 0.5
 _POLL_SECONDS = 0.02

@@ -41,7 +41,8 @@ def _diagnose(request: Diagnose, context: Context) -> Diagnosed:
     if request.live:
 
         def tell(found: Facts) -> None:
-            context.emit(DiagnosisUpdated(_report(found)))
+            if request.updates:
+                context.emit(DiagnosisUpdated(_report(found)))
 
         tell(facts)
         facts = gather_live(facts, context.job, tell, environ=request.environment)

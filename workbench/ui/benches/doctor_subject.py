@@ -67,7 +67,7 @@ class Subject:
         if self.text:
             return DiagnoseText(self.text)
         if self.files_only:
-            return Diagnose(False, _environment(), self.python)
+            return Diagnose(False, _environment(), files_of=self.python)
         return Diagnose(environment=_environment())
 
     def self_test(self) -> RunSelfTest:
