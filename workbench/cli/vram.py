@@ -2,82 +2,245 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from workbench.cli import vram_text
 from workbench.cli.common import DTYPES, Common, ask, common_options, long_dtype, model_name, with_session
-from workbench.cli.output import console, print_json, print_text, table
+from workbench.cli.output import print_json, print_text
+from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
-from workbench.session.protocol import EstimateMemory, MemoryEstimated
-from workbench.text import gib
+from workbench.session.protocol import (
+    EstimateMemory,
+    FitPlan,
+    GpusSurveyed,
+    ListRulesOfThumb,
+    MemoryEstimated,
+    OpenPlan,
+    PlanFitted,
+    PlanOpened,
+    PlanWritten,
+    RulesOfThumbListed,
+    SurveyGpus,
+    WritePlan,
+)
+
+JOBS = click.Choice(["inference", "full", "lora", "qlora"])
+QUANTS = click.Choice(["none", "nf4", "fp4", "int8"])
+KV_DTYPES = click.Choice([*DTYPES.choices, "fp8", "int8", "int4", "int2"])
+OPTIMIZERS = click.Choice(["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor", "sgd"])
+ATTENTIONS = click.Choice(["sdpa", "flash", "efficient", "eager"])
+PARALLELS = click.Choice(["ddp", "fsdp", "zero1", "zero2", "zero3", "tp", "pp"])
+LORA_EXAMPLE = "r=16,targets=q_proj+v_proj,dtype=fp32"
+
+_PLAN_OPTIONS = (
+    click.option("--job", type=JOBS, default=None, help="What is done with the model.  [default: inference]"),
+    click.option("--quant", type=QUANTS, default=None, help="bitsandbytes on load; nf4 under --job qlora."),
+    click.option("--double-quant/--no-double-quant", default=None, help="Quantize the 4-bit block constants too."),
+    click.option("--dtype", type=DTYPES, default=None, metavar="auto|fp32|bf16|fp16", help="Of what is not quantized."),
+    click.option("--batch", type=click.IntRange(1, 2**30), default=None, help="Sequences at once on one GPU."),
+    click.option("--seq", type=click.IntRange(1, 2**30), default=None, help="Prompt or training tokens each."),
+    click.option("--new-tokens", type=click.IntRange(0, 2**30), default=None, help="Generated for each prompt."),
+    click.option("--kv-dtype", type=KV_DTYPES, default=None, metavar="auto|bf16|fp8|int4|…", help="Of the KV cache."),
+    click.option("--cache", type=click.Choice(["dynamic", "static"]), default=None, help="Kind of KV cache."),
+    click.option("--optimizer", type=OPTIMIZERS, default=None, help="Of a training job."),
+    click.option("--fused/--foreach", "fused", default=None, help="How torch's AdamW steps."),
+    click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=None, help="Recompute activations."),
+    click.option("--attention", type=ATTENTIONS, default=None, help="Attention kernel."),
+    click.option("--lora", default=None, metavar=LORA_EXAMPLE, help="Also alpha, dropout, rslora, dora, save."),
+    click.option("--kbit-prepare/--no-kbit-prepare", default=None, help="peft's float32 upcast of the rest (qlora)."),
+    click.option("--keep-outputs/--drop-outputs", default=None, help="Whether the loop keeps the logits alive."),
+    click.option("--padded/--packed", default=None, help="Whether batches hold padding."),
+    click.option("--chunked-loss/--whole-loss", default=None, help="Loss on pieces of the sequence."),
+    click.option("--accumulation", type=click.IntRange(1, 2**20), default=None, help="Batches for each step."),
+    click.option("--offload", type=click.Choice(["none", "optimizer"]), default=None, help="State kept on the CPU."),
+    click.option("--gpus", "gpu_count", type=click.IntRange(1, 65_536), default=None, help="GPUs that share the job."),
+    click.option("--parallel", type=PARALLELS, default=None, help="How they share it."),
+)
+
+
+def plan_options(command: Any) -> Any:
+    """Add the options that make a plan."""
+    for option in reversed(_PLAN_OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.command("vram")
-@click.argument("model", callback=model_name)
-@click.option("--job", type=click.Choice(["inference"]), default="inference", show_default=True)
-@click.option("--quant", type=click.Choice(["none", "nf4", "fp4", "int8"]), default="none", show_default=True)
-@click.option("--double-quant/--no-double-quant", default=False, help="Quantize the 4-bit block constants too.")
-@click.option(
-    "--dtype", type=DTYPES, default="auto", metavar="auto|fp32|bf16|fp16", help="Type of what is not quantized."
-)
-@click.option("--batch", type=click.IntRange(1, 2**20), default=1, show_default=True, help="Sequences at once.")
-@click.option("--seq", type=click.IntRange(1, 2**30), default=2048, show_default=True, help="Prompt tokens each.")
-@click.option("--new-tokens", type=click.IntRange(0, 2**30), default=256, show_default=True)
-@click.option("--kv-dtype", type=DTYPES, default="auto", metavar="auto|fp32|bf16|fp16", help="Type of the KV cache.")
+@click.argument("model", callback=model_name, required=False)
+@plan_options
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME|SIZE", help="Hold against this GPU; repeatable.")
+@click.option("--solve", type=click.Choice(["batch", "seq"]), default=None, help="Find the largest that fits.")
+@click.option("--fit", "make_fit", is_flag=True, help="Make the cheapest changes with which it fits the first --gpu.")
+@click.option(
+    "--survey", is_flag=True, help="Every GPU of the catalogue: fits or not, largest batch, longest sequence."
+)
+@click.option(
+    "--dataset-tokens", type=click.IntRange(0), default=None, help="Tokens of the data set, for time and money."
+)
+@click.option("--epochs", type=click.FloatRange(0, 10_000, min_open=True), default=None, help="Times through it.")
+@click.option("--code", is_flag=True, help="Print the code for this plan instead.")
+@click.option("--trl", is_flag=True, help="With --code: TRL's SFTTrainer.")
+@click.option("--markdown", is_flag=True, help="Print the budget as Markdown.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), default=None, help="Open a saved plan.")
+@click.option("--save", type=click.Path(path_type=Path), default=None, help="Save the plan as TOML.")
+@click.option("--overwrite", is_flag=True, help="With --save: replace a file that is there.")
+@click.option("--rules-of-thumb", is_flag=True, help="Well-known teaching tables beside the right numbers.")
 @common_options
-def command(
-    common: Common,
-    model: str,
-    job: str,
-    quant: str,
-    double_quant: bool,
-    dtype: str,
-    batch: int,
-    seq: int,
-    new_tokens: int,
-    kv_dtype: str,
-    gpus: tuple[str, ...],
-) -> int:
-    """Bytes that running MODEL takes, per category, and whether it fits.
+def command(common: Common, model: str | None, gpus: tuple[str, ...], **options: Any) -> int:
+    """Bytes that a job on MODEL takes, by category, what to change and what it costs.
 
     Exit code 1 means that no GPU named fits it.
     """
-    plan = {
-        "job": job,
-        "quant": quant,
-        "double_quant": double_quant,
-        "dtype": long_dtype(dtype),
-        "batch": batch,
-        "sequence_length": seq,
-        "new_tokens": new_tokens,
-        "kv_dtype": long_dtype(kv_dtype),
+    if options["rules_of_thumb"]:
+        return _print_rules(common)
+    asked = _Asked(model or "", list(gpus), options)
+
+    async def work(session: SessionClient) -> int:
+        await asked.open(session)
+        if options["code"] or options["markdown"]:
+            return await asked.print_text(session, common)
+        if options["survey"]:
+            return await asked.print_survey(session, common)
+        return await asked.print_budget(session, common)
+
+    return with_session(common, work)
+
+
+class _Asked:
+    """What the command line asks for, with the plan file filled in."""
+
+    def __init__(self, model: str, gpus: list[str], options: dict[str, Any]) -> None:
+        self.model, self.gpus, self.options = model, gpus, options
+        self.plan: dict[str, Any] = {}
+        self.dataset_tokens: int = options["dataset_tokens"] or 0
+        self.epochs: float = options["epochs"] or 1.0
+        self.fitted: PlanFitted | None = None
+
+    async def open(self, session: SessionClient) -> None:
+        """Read the plan file if there is one, put the options over it, make it fit and save it if asked to."""
+        if self.options["plan_file"] is not None:
+            kept = await ask(session, OpenPlan(str(self.options["plan_file"].absolute())), PlanOpened)
+            self.model = self.model or kept.model
+            self.gpus = self.gpus or kept.gpus
+            self.plan = dict(kept.plan)
+            self.dataset_tokens = self.dataset_tokens or kept.dataset_tokens
+            self.epochs = self.options["epochs"] or kept.epochs
+        if not self.model:
+            raise WorkbenchError("bad-option", "No model is named.", "Name one: workbench vram MODEL --job qlora.")
+        self.plan.update(plan_of(self.options, self.plan))
+        if self.options["make_fit"]:
+            await self._make_it_fit(session)
+        if self.options["save"] is not None:
+            path = str(self.options["save"].absolute())
+            await ask(session, self._write("toml", path, self.options["overwrite"]), PlanWritten)
+
+    def _write(self, form: str, path: str = "", overwrite: bool = False) -> WritePlan:
+        return WritePlan(self.model, self.plan, self.gpus, form, path, overwrite, self.dataset_tokens, self.epochs)
+
+    async def print_text(self, session: SessionClient, common: Common) -> int:
+        """The code or the page."""
+        form = "markdown" if self.options["markdown"] else "trl" if self.options["trl"] else "code"
+        text = (await ask(session, self._write(form), PlanWritten)).text
+        if common.as_json:
+            print_json("vram", {"model": self.model, "plan": self.plan, form: text})
+        else:
+            print_text(text, end="")
+        return 0
+
+    async def print_survey(self, session: SessionClient, common: Common) -> int:
+        """Every GPU; exit code 1 if none fits."""
+        rows = (await ask(session, SurveyGpus(self.model, self.plan, self.gpus), GpusSurveyed)).rows
+        if common.as_json:
+            print_json("vram", {"model": self.model, "plan": self.plan, "gpus": rows})
+        else:
+            vram_text.print_survey(rows)
+        return 0 if any(row["fits"] for row in rows) else 1
+
+    async def print_budget(self, session: SessionClient, common: Common) -> int:
+        """The budget; exit code 1 if there are GPUs and none fits."""
+        request = EstimateMemory(
+            self.model, self.plan, self.gpus, self.options["solve"] or "", self.dataset_tokens, self.epochs
+        )
+        result = (await ask(session, request, MemoryEstimated)).result
+        if self.fitted is not None:
+            changes, total = self.fitted.changes, self.fitted.total_bytes
+            result["fitted"] = {"changes": changes, "total_bytes": total, "fits": self.fitted.fits}
+        if common.as_json:
+            print_json("vram", result)
+        else:
+            vram_text.print_budget(result)
+        return 1 if result["gpus"] and not any(gpu["fits"] for gpu in result["gpus"]) else 0
+
+    async def _make_it_fit(self, session: SessionClient) -> None:
+        if not self.gpus:
+            raise WorkbenchError("bad-option", "--fit needs a GPU to fit.", "Name it with --gpu, by name or size.")
+        self.fitted = await ask(session, FitPlan(self.model, self.gpus[0], self.plan), PlanFitted)
+        self.plan = dict(self.fitted.plan)
+
+
+def plan_of(options: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a plan that the options give; those not given are left out.
+
+    Args:
+        options: as the command got them; None for what was not typed.
+        kept: the plan of a file, which decides what the job is where no option says.
+    """
+    names = {
+        **{"job": "job", "quant": "quant", "double_quant": "double_quant", "batch": "batch", "seq": "sequence_length"},
+        **{"new_tokens": "new_tokens", "cache": "cache", "optimizer": "optimizer", "fused": "fused"},
+        **{"gradient_checkpointing": "gradient_checkpointing", "attention": "attention"},
+        **{"kbit_prepare": "kbit_prepare", "keep_outputs": "keep_outputs", "padded": "padded"},
+        **{"chunked_loss": "chunked_loss", "accumulation": "accumulation", "offload": "offload"},
+        **{"gpu_count": "gpus", "parallel": "parallel"},
     }
+    plan = {field: options[name] for name, field in names.items() if options[name] is not None}
+    for name in ("dtype", "kv_dtype"):
+        if options[name] is not None:
+            plan[name] = long_dtype(options[name])
+    if not kept:
+        plan.setdefault("dtype", "auto")
+        if plan.get("job") == "qlora":
+            plan.setdefault("quant", "nf4")
+            plan.setdefault("double_quant", plan["quant"] in ("nf4", "fp4"))
+    if options["lora"] is not None:
+        plan["lora"] = {**kept.get("lora", {}), **parse_lora(options["lora"])}
+    return plan
 
-    async def estimate(session: SessionClient) -> dict[str, Any]:
-        return (await ask(session, EstimateMemory(model, plan, list(gpus)), MemoryEstimated)).result
 
-    result = with_session(common, estimate)
+def parse_lora(text: str) -> dict[str, Any]:
+    """``r=16,targets=q_proj+v_proj,dtype=fp32,rslora`` as fields of the adapters.
+
+    Raises:
+        WorkbenchError: ``bad-option`` naming the part that cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        key, equals, value = part.partition("=")
+        if key in ("rslora", "dora") and (not equals or value in ("true", "false")):
+            found[key] = value != "false"
+        elif key in ("r", "alpha") and value.isdigit():
+            found[key] = int(value)
+        elif key == "dropout" and value.replace(".", "", 1).isdigit():
+            found[key] = float(value)
+        elif key == "dtype" and value:
+            found[key] = long_dtype(value)
+        elif key in ("targets", "save") and value:
+            found["modules_to_save" if key == "save" else key] = value.split("+")
+        else:
+            raise WorkbenchError("bad-option", f"--lora: {part!r:.60} cannot be read.", f"Example: {LORA_EXAMPLE}")
+    return found
+
+
+def _print_rules(common: Common) -> int:
+    async def work(session: SessionClient) -> RulesOfThumbListed:
+        return await ask(session, ListRulesOfThumb(), RulesOfThumbListed)
+
+    reply = with_session(common, work)
     if common.as_json:
-        print_json("vram", result)
+        print_json("vram", {"rules_of_thumb": reply.rows, "why": reply.why})
     else:
-        _print(result)
-    return 1 if result["gpus"] and not any(gpu["fits"] for gpu in result["gpus"]) else 0
-
-
-def _print(result: dict[str, Any]) -> None:
-    known = result.get("known", {})
-    grid = table("category", "GiB", "bytes", "how known", right=("GiB", "bytes"))
-    for name, count in result["estimate"].items():
-        if count:
-            grid.add_row(name.replace("_", " "), gib(count), f"{count:,}", known.get(name, ""))
-    console().print(grid)
-    for note in result.get("warnings", ()):
-        print_text(note)
-    for gpu in result["gpus"]:
-        verdict = "fits" if gpu["fits"] else "does not fit"
-        left = f"{gib(abs(gpu['free_bytes']))} GiB {'free' if gpu['free_bytes'] >= 0 else 'short'}"
-        print_text(f"{gpu['name']}, {gib(gpu['capacity_bytes'])} GiB: {verdict}, {left}")
-    if not result["gpus"]:
-        print_text("No GPU on this box to hold it against; name one with --gpu, by name or size (--gpu 24GiB).")
+        vram_text.print_rules(reply.rows, reply.why)
+    return 0

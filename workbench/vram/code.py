@@ -79,10 +79,17 @@ def _training_imports(plan: Plan, style: str) -> str:
         lines.append("from torch.nn.attention import SDPBackend, sdpa_kernel")
     if style == "trainer":
         names += ["Trainer", "TrainingArguments", "default_data_collator"]
-    lines.append(f"from transformers import {', '.join(names)}")
+    lines.append(_import("transformers", names))
     if style == "trl":
         lines.append("from trl import SFTConfig, SFTTrainer")
     return "\n".join(lines)
+
+
+def _import(package: str, names: list[str]) -> str:
+    line = f"from {package} import {', '.join(names)}"
+    if len(line) <= 100:
+        return line
+    return "\n".join([f"from {package} import (", *(f"    {name}," for name in names), ")"])
 
 
 def _names(plan: Plan, model: str) -> str:

@@ -1,0 +1,188 @@
+"""Memory budgets as text for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.cli.output import console, print_text, table
+from workbench.text import format_bytes, format_count, format_seconds, gib
+
+BAR_WIDTH = 64
+# Told apart without colour too.
+FILLS = {
+    "weights": ("█", "blue"),
+    "adapters": ("▓", "magenta"),
+    "gradients": ("▚", "red"),
+    "optimizer": ("▒", "yellow"),
+    "activations": ("▞", "green"),
+    "kv_cache": ("▓", "cyan"),
+    "logits": ("░", "bright_magenta"),
+    "overhead": ("·", "bright_black"),
+}
+LABELS = {"kv_cache": "KV cache", "logits": "logits, loss", "overhead": "context, reserve"}
+VERDICTS = {"fits": "fits", "tight": "fits, tight", "no": "does not fit"}
+MOST_SUGGESTIONS = 8
+
+
+def print_budget(result: dict[str, Any]) -> None:
+    """Bars for the GPUs, the categories, and what follows from them."""
+    estimate = result["estimate"]
+    parts = {name: count for name, count in estimate.items() if name != "total" and count}
+    for gpu in result["gpus"]:
+        _print_gpu(gpu, parts)
+    if not result["gpus"]:
+        _print_bar(parts, estimate["total"], estimate["total"])
+    print_text()
+    _print_categories(result, parts)
+    for change in (result.get("fitted") or {}).get("changes", ()):
+        print_text(f"Changed: {change['title']} ({change['costs']}), {format_bytes(change['saves_bytes'])} less.")
+    if "fitted" in result and not result["fitted"]["fits"]:
+        print_text("No set of changes makes it fit.")
+    _print_solved(result.get("solved"))
+    for note in result.get("warnings", ()):
+        print_text(f"! {note}")
+    _print_suggestions(result)
+    _print_cost(result)
+    for line in result.get("launch") or ():
+        if result["plan"]["gpus"] > 1:
+            print_text(f"Start with: {line}")
+    if not result["gpus"]:
+        print_text("No GPU on this box to hold it against; name one with --gpu, by name or size (--gpu 24GiB).")
+
+
+def _print_gpu(gpu: dict[str, Any], parts: dict[str, int]) -> None:
+    total = sum(parts.values())
+    left = f"{gib(abs(gpu['free_bytes']))} GiB {'free' if gpu['free_bytes'] >= 0 else 'short'}"
+    verdict = VERDICTS[gpu["verdict"]]
+    print_text(f"{gpu['name']}, {gib(gpu['capacity_bytes'], 1)} GiB: {verdict}, {left}")
+    _print_bar(parts, gpu["capacity_bytes"], max(total, gpu["capacity_bytes"]))
+    for note in gpu.get("notes", ()):
+        print_text(f"  ! {note}")
+
+
+def _print_bar(parts: dict[str, int], capacity: int, scale: int) -> None:
+    """One character for each share of `scale`; the capacity ends with a line if the parts go beyond it."""
+    from rich.text import Text
+
+    bar = Text("  ")
+    filled = done = 0
+    for name, count in parts.items():
+        done += count
+        cells = round(BAR_WIDTH * done / max(1, scale)) - filled
+        character, style = FILLS[name]
+        bar.append(character * cells, style)
+        filled += cells
+    bar.append("─" * (BAR_WIDTH - filled), "bright_black")
+    limit = round(BAR_WIDTH * capacity / max(1, scale))
+    if limit < BAR_WIDTH:
+        bar = bar[: limit + 2] + Text("┃", "bold red") + bar[limit + 3 :]
+    console().print(bar)
+
+
+def _print_categories(result: dict[str, Any], parts: dict[str, int]) -> None:
+    from rich.text import Text
+
+    total = result["estimate"]["total"]
+    known, why = result.get("known", {}), result.get("why", {})
+    columns = [name for name in ("simulation", "measurement") if result.get(name)]
+    unit, divisor = ("GiB", 2**30) if total >= 2**30 else ("MiB", 2**20)
+    numbers = [unit, "share", *columns]
+    grid = table("", "part", *numbers, "bytes", "how known", right=(*numbers, "bytes"))
+    for name, count in {**parts, "total": total}.items():
+        mark, style = FILLS.get(name, (" ", ""))
+        others = [f"{(result[column] or {}).get(name, 0) / divisor:,.2f}" for column in columns]
+        share = f"{100 * count / max(1, total):.1f} %"
+        reason = f"{known.get(name, '')}: {why[name]}" if name in why else ""
+        label = LABELS.get(name, name.replace("_", " "))
+        grid.add_row(Text(mark, style), label, f"{count / divisor:,.2f}", share, *others, f"{count:,}", reason)
+    console().print(grid)
+    print_text()
+    phases = ", ".join(f"{phase['name']} {phase['total'] / divisor:,.2f}" for phase in result.get("phases", ()))
+    if phases:
+        print_text(f"Largest moment of each phase, without context and reserve ({unit}): {phases}.")
+
+
+def _print_solved(solved: list[dict[str, Any]] | None) -> None:
+    for found in solved or ():
+        what = "batch" if found["field"] == "batch" else "sequence"
+        if found["value"] is None:
+            print_text(f"{found['gpu']}: not even with a {what} of 1.")
+            continue
+        note = ", beyond the model's context" if found["beyond_context"] else ""
+        print_text(
+            f"{found['gpu']}: largest {what} that fits is {found['value']:,}{note} "
+            f"({gib(found['total_bytes'])} GiB of {gib(found['capacity_bytes'])})."
+        )
+
+
+def _print_suggestions(result: dict[str, Any]) -> None:
+    found = result.get("suggestions") or []
+    if not found or all(gpu["verdict"] == "fits" for gpu in result["gpus"]):
+        return
+    print_text()
+    grid = table("to save memory", "saves", "then", "costs", right=("saves",))
+    for item in found[:MOST_SUGGESTIONS]:
+        then = {True: "fits", False: "does not fit", None: ""}[item["fits"]]
+        grid.add_row(item["title"], format_bytes(item["saves_bytes"]), then, item["costs"])
+    console().print(grid)
+
+
+def _print_cost(result: dict[str, Any]) -> None:
+    cost = result.get("cost") or {}
+    lines = [f"{format_count(cost['flops_per_token'])} FLOPs a token"] if cost.get("flops_per_token") else []
+    if cost.get("tokens_per_second"):
+        lines.append(f"{_range(cost['tokens_per_second'], _speed)} tokens/s")
+    if cost.get("seconds"):
+        what = "the data set" if result["plan"]["job"] != "inference" else "one prompt and its answer"
+        lines.append(f"{_range(cost['seconds'], format_seconds)} for {what}")
+    if cost.get("usd"):
+        lines.append(f"${_range(cost['usd'], _dollars)}")
+    if lines:
+        print_text(f"About {', '.join(lines)}.")
+    for note in cost.get("notes") or ():
+        print_text(f"  {note}")
+
+
+def _range(value: dict[str, float], show: Any) -> str:
+    low, high = show(value["low"]), show(value["high"])
+    return low if low == high else f"{low} to {high}"
+
+
+def _speed(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _dollars(value: float) -> str:
+    return f"{value:,.2f}" if value >= 0.01 else f"{value:.1g}"
+
+
+def print_survey(rows: list[dict[str, Any]]) -> None:
+    """One line for each GPU."""
+    numbers = ("GiB", "free", "largest batch", "longest sequence")
+    grid = table("GPU", *numbers, "", "notes", right=numbers)
+    for row in rows:
+        batch, longest = row["largest_batch"], row["longest_sequence"]
+        grid.add_row(
+            row["name"],
+            gib(row["capacity_bytes"], 1),
+            gib(row["free_bytes"], 1),
+            "–" if batch is None else f"{batch:,}",
+            "–" if longest is None else f"{longest:,}",
+            VERDICTS[row["verdict"]],
+            " ".join(row["notes"]),
+        )
+    console().print(grid)
+
+
+def print_rules(rows: list[dict[str, Any]], why: list[str]) -> None:
+    """The teaching tables beside the right numbers, in GB as they state them."""
+    for row in rows:
+        print_text(
+            f"{row['title']}: taught {row['thumb_bytes'] / 1e9:,.1f} GB, right {row['right_bytes'] / 1e9:,.1f} GB"
+        )
+        print_text(f"  {row['thumb']}")
+        print_text(f"  {row['why']}")
+        print_text()
+    print_text("Why such tables mislead:")
+    for reason in why:
+        print_text(f"  {reason}")
