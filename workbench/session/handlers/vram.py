@@ -12,7 +12,6 @@ from workbench.architecture.skeleton import Skeleton
 from workbench.doctor import nvidia
 from workbench.doctor.commands import Command, Output
 from workbench.errors import WorkbenchError
-from workbench.job import Job
 from workbench.models.resolve import ResolvedModel, resolve
 from workbench.paths import write_atomic
 from workbench.session.handlers.architecture import config_of
@@ -111,11 +110,11 @@ def _estimate(request: EstimateMemory, context: Context) -> MemoryEstimated:
     gpus = _gpus(request.gpus, context.runtime)
     resolved, estimator = _model(request.model, context)
     plan = _checked(request.plan, estimator.skeleton)
-    return MemoryEstimated(_result(resolved.name, plan, estimator, gpus, request, context.job))
+    return MemoryEstimated(_result(resolved, plan, estimator, gpus, request))
 
 
 def _result(
-    name: str, plan: Plan, estimator: Estimator, gpus: list[Gpu], request: EstimateMemory, job: Job
+    resolved: ResolvedModel, plan: Plan, estimator: Estimator, gpus: list[Gpu], request: EstimateMemory
 ) -> dict[str, Any]:
     budget = estimator.estimate(plan)
     skeleton = estimator.skeleton
@@ -125,7 +124,7 @@ def _result(
     largest = max((gpu.capacity_bytes for gpu in gpus), default=None)
     proposed = suggestions(skeleton, plan, largest, estimator) if request.suggest else ()
     return {
-        "model": name,
+        "model": resolved.name,
         "plan": plan_to_dict(plan),
         "estimate": _bytes_of(budget),
         "known": {category.name: category.known for category in budget.categories},
@@ -137,7 +136,7 @@ def _result(
         "warnings": list(budget.warnings),
         "suggestions": [asdict(suggestion) for suggestion in proposed],
         "cost": asdict(cost(skeleton, plan, first, price, request.dataset_tokens, request.epochs)),
-        "launch": list(launch_commands(plan, name)),
+        "launch": list(launch_commands(plan, _loadable(resolved))),
         "solved": _solved(request.solve, skeleton, plan, gpus, estimator) if request.solve else None,
         "simulation": None,
         "measurement": None,
@@ -196,7 +195,7 @@ def _write(request: WritePlan, context: Context) -> PlanWritten:
     elif request.form == "markdown":
         gpus = _gpus(request.gpus, context.runtime)
         asked = EstimateMemory(request.model, request.plan, request.gpus, "", request.dataset_tokens, request.epochs)
-        text = to_markdown(_result(resolved.name, plan, estimator, gpus, asked, context.job))
+        text = to_markdown(_result(resolved, plan, estimator, gpus, asked))
     else:
         raise WorkbenchError(
             "bad-option", f"No form {request.form!r:.40} of a plan.", "Choose toml, code, trl or markdown."
@@ -206,7 +205,7 @@ def _write(request: WritePlan, context: Context) -> PlanWritten:
 
 def _loadable(resolved: ResolvedModel) -> str:
     """What ``from_pretrained`` takes: the folder where there is one, else the name."""
-    return str(resolved.path) if resolved.path is not None else resolved.name
+    return str(resolved.path) if resolved.path is not None else resolved.hub_id or resolved.name
 
 
 def _put(text: str, path: Optional[Path], overwrite: bool) -> str:
