@@ -178,13 +178,9 @@ class _Measurement:
         self._file_errors: list[WorkbenchError] = []
         self._notes: list[str] = []
         self._start = time.monotonic()
+        self._given = tuple(models)
+        self._batch_size = batch_size
         self._models: list[_Model] = []
-        for model in models:
-            # Turning a vocabulary into a faster engine and checking it takes a second or two.
-            job.progress("prepare", len(self._models), len(models), "tokenizers")
-            job.check()
-            counter = batch_counter(model.tokenizer, special=special)
-            self._models.append(_Model(model, counter, CountCollector(batch_size)))
         if self._files.left_out:
             self._notes.append(f"{self._files.left_out:,} files of other kinds were left out.")
 
@@ -193,6 +189,7 @@ class _Measurement:
         due = time.monotonic() + update_seconds
         pool = ThreadPoolExecutor(_cores())
         try:
+            self._prepare()
             for _ in self._counted_batches(pool):
                 self._job.progress(
                     "count", self._reader.bytes_done, self._files.bytes_total, "bytes", f"{self._rows:,} rows"
@@ -208,6 +205,14 @@ class _Measurement:
         if not partial:
             self._require_rows()
         return self._result(lengths, partial)
+
+    def _prepare(self) -> None:
+        """Make the counters: turning a vocabulary into a faster engine and checking it takes a second or two."""
+        for model in self._given:
+            self._job.progress("prepare", len(self._models), len(self._given), "tokenizers")
+            self._job.check()
+            counter = batch_counter(model.tokenizer, special=self._special)
+            self._models.append(_Model(model, counter, CountCollector(self._batch_size)))
 
     def _counted_batches(self, pool: ThreadPoolExecutor) -> Iterator[None]:
         waiting: deque[tuple[list[_Row], list[Future[_Counted]]]] = deque()
@@ -349,11 +354,10 @@ class _Measurement:
             raise self._file_errors[0]
         if self._examples:
             first = self._examples[0]
-            skipped = self._bad + self._missing
             raise WorkbenchError(
                 "bad-dataset",
-                f"None of the {skipped:,} rows of {self._path} could be read: {first.file}, row {first.row}: "
-                f"{first.reason}.",
+                f"No row of {self._path} could be read ({self._bad + self._missing:,} tried): {first.file}, row "
+                f"{first.row}: {first.reason}.",
                 "Check the format and the field.",
             )
         raise WorkbenchError("empty-dataset", f"{self._path} has no rows.", "Name a file with something in it.")
