@@ -468,7 +468,8 @@ def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     if asked is None or release is None or asked[2] in release.variants:
         return None
     wheel = fixes.choose_wheel(facts)
-    variants = [wheel.variant] if wheel and wheel.variant in release.variants else list(release.variants)
+    nearest = sorted(release.variants, key=lambda variant: (variant[:-1] == asked[2][:-1], variant), reverse=True)
+    variants = [wheel.variant] if wheel and wheel.variant in release.variants else nearest
     return Finding(
         "torch-build-not-published",
         "error",
