@@ -252,7 +252,8 @@ class EmbeddingsScreen(ArchitectureScreen):
         view, data = self.looking.view, message.row.data
         if view in ("neighbours", "norms"):
             self.looking.view = "neighbours"
-            self.looking.word = str(data["text"])
+            text = str(data["text"])
+            self.looking.word, self.looking.spaced = text.strip() or text, text.startswith(" ")
             self._show_form()
             self.look(int(data["id"]))
 
