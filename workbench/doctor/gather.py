@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import installed, nvidia, system
+from workbench.doctor.amd import amd_gpus
 from workbench.doctor.child import Limits
 from workbench.doctor.commands import Command, Output
 from workbench.doctor.environment import child_environment, mask_text, relevant_environment
@@ -79,6 +80,8 @@ def _gather(
     outputs = _collected(commands, deadline, job)
     driver = nvidia.driver_from(outputs["plain"], outputs["ldconfig"])
     gpus = nvidia.gpus_from(outputs["query"], outputs["capability"], outputs["processes"])
+    if gpus is None and "nvidia" not in (machine.gpu_vendors or ()):
+        gpus = amd_gpus() or None
     job.check()
     absent = [name for name in installed.NOTABLE if name not in packages]
     return Facts(

@@ -67,6 +67,9 @@ def _merge_gpus(facts: Facts, devices: list[Data]) -> Optional[tuple[GpuFacts, .
             )
             for index, device in enumerate(devices)
         )
+    if len(facts.gpus) == len(devices) and not any(gpu.name for gpu in facts.gpus):
+        # The kernel's list for ROCm has no names; it stands in torch's order.
+        return tuple(replace(gpu, name=device.get("name")) for gpu, device in zip(facts.gpus, devices))
     return tuple(_with_capability(gpu, devices) for gpu in facts.gpus)
 
 

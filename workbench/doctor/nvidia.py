@@ -63,7 +63,7 @@ def gpus_from(query: Output, capability: Output, processes: Output) -> Optional[
     holders: dict[str, list[GpuProcess]] = {}
     for row in _rows(processes):
         if len(row) >= 4:
-            name = ",".join(row[2:-1])
+            name = ", ".join(row[2:-1])
             holders.setdefault(row[0], []).append(GpuProcess(_whole(row[1]), name, _mib(row[-1])))
     gpus = []
     for row in _rows(query):
