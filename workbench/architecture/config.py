@@ -47,7 +47,10 @@ def num_hidden_layers(config: dict[str, Any]) -> Optional[int]:
         decoder = first_int(config, ("num_decoder_layers", "decoder_layers"))
         if decoder is not None:
             return decoder
-    return first_int(config, _LAYERS)
+    stated = first_int(config, _LAYERS)
+    # Some hybrids only list their layers by kind.
+    listed = next((config[key] for key in ("layers_block_type", "layer_types") if config.get(key)), None)
+    return len(listed) if stated is None and isinstance(listed, list) else stated
 
 
 def hidden_size(config: dict[str, Any]) -> Optional[int]:
