@@ -11,7 +11,9 @@ from workbench.architecture.timing import TimedPass
 from workbench.architecture.traced import LogitLens
 from workbench.job import Job
 
-_CHUNK_ELEMENTS = 2**24
+# Logits computed at a time; a processor takes a good part of a second for more, in which it could not be stopped.
+_CHUNK_CPU = 2**22
+_CHUNK_ACCELERATOR = 2**24
 # The logits that the lens is held against stay in memory during the trace: 64 Mi of them.
 _MOST_LOGITS = 2**26
 _MOST_CELLS = 400_000
@@ -49,7 +51,8 @@ class LensReader:
         import torch
 
         stream = stream[-len(self._positions) :]
-        size = max(1, _CHUNK_ELEMENTS // self._steps.width)
+        most = _CHUNK_CPU if stream.device.type == "cpu" else _CHUNK_ACCELERATOR
+        size = max(1, most // self._steps.width)
         parts = []
         for chunk, final in zip(stream.split(size), self._final_ids.split(size)):
             self._job.check()
