@@ -231,3 +231,15 @@ async def test_autotokenizer_is_asked_once_in_a_child(session_opener: Opener, tm
     assert known == found
     assert client.welcome is not None
     assert "libtorch" not in Path(f"/proc/{client.welcome.status.pid}/maps").read_text()
+
+
+async def test_prices_are_those_of_the_table_with_the_users_own(session_opener: Opener, private_home: Path) -> None:
+    own = private_home / "config" / "workbench" / "prices.toml"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text('[gpu."H200"]\nlow = 1.0\nhigh = 1.25\ndate = "2026-11"\nsource = "our contract"\n')
+    client = await session_opener()
+    reply = await client.ask(protocol.ListPrices(), protocol.PricesListed)
+    prices = {gpu["name"]: gpu for gpu in reply.gpus}
+    assert prices["H200"] == {"name": "H200", "low": 1.0, "high": 1.25, "date": "2026-11", "source": "our contract"}
+    assert len(prices) > 3
+    assert reply.own_table == str(own)
