@@ -355,7 +355,8 @@ def _stabilisers(subject: Subject) -> _Found:
 def _cross_attention(subject: Subject) -> _Found:
     if subject.facts.cross_attention:
         layers = reading.num_hidden_layers(subject.skeleton.config)
-        line = f"Each of {layers} decoder layers looks at the encoder's output, computed once for a prompt."
+        who = f"Each of {layers} decoder layers looks" if layers else "The decoder's layers look"
+        line = f"{who} at the encoder's output, computed once for a prompt."
         yield True, "cross-attention", line
 
 

@@ -270,7 +270,8 @@ class _Count:
         self.tensors += made
         self.adapter += parameters
         self.by_component[component] += parameters
-        last = ".".join(name.split(".")[-2:]) if sizes[3] > 1 else name.rpartition(".")[2]
+        # A parameter is named with its module, or every one would be called weight.
+        last = ".".join(name.split(".")[-2:]) if name in self.entries else name.rpartition(".")[2]
         key = (last, component, *sizes)
         found = self.groups.get(key)
         modules = found.modules + 1 if found else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.padding import Padding
@@ -36,7 +36,7 @@ def print_inspection(result: dict[str, Any], depth: int) -> None:
             for line in part:
                 out.print(line)
     out.print()
-    out.print(_tree(result["tree"], depth))
+    out.print(_tree(result["tree"], depth, out.width))
 
 
 def print_explanation(result: dict[str, Any]) -> None:
@@ -201,32 +201,44 @@ def _checkpoint(checkpoint: dict[str, Any] | None) -> list[Text]:
 _DIFFERENCES = {"missing": "missing", "extra": "extra", "shapes": "of another shape"}
 
 
-def _tree(tree: dict[str, Any], depth: int) -> Table:
-    numbers = ("parameters", "share", "bytes")
-    grid = table("module", "class", *numbers, "shape", "dtype", right=numbers)
-    _add_rows(grid, tree, 0, depth, tree["parameters"] or 1)
+def _tree(tree: dict[str, Any], depth: int, width: int) -> Table:
+    """The folded tree; a narrow terminal gets fewer columns instead of broken ones."""
+    columns = ["module", "class", "parameters", "share", "bytes", "shape", "dtype"]
+    if width < _WIDE:
+        columns.remove("class")
+    if width < _MEDIUM:
+        columns = ["module", "parameters", "share", "shape"]
+    grid = table(*columns, right=("parameters", "share", "bytes"))
+    for column in grid.columns:
+        column.no_wrap = True
+        column.overflow = "ellipsis"
+    for cells in _rows(tree, 0, depth, tree["parameters"] or 1):
+        grid.add_row(*(cells[column] for column in columns))
     return grid
 
 
-def _add_rows(grid: Table, node: dict[str, Any], level: int, depth: int, total: int) -> None:
+_WIDE, _MEDIUM = 118, 92
+
+
+def _rows(node: dict[str, Any], level: int, depth: int, total: int) -> Iterator[dict[str, Any]]:
     name = Text("  " * level + (node["name"] or "(model)"), "" if node.get("children") else "dim")
     if node.get("count", 1) > 1:
         name.append(f" ×{node['count']}", "bold cyan")
     if node.get("tied_to"):
         name.append(f" = {node['tied_to']}", "dim")
     counted = node["parameters"]
-    grid.add_row(
-        name,
-        Text(node.get("class") or "", "dim"),
-        f"{counted:,}" if counted else "–",
-        f"{100 * counted / total:.1f} %" if counted else "",
-        format_bytes(node["bytes"]) if node["bytes"] else "",
-        _shape(node.get("shape")),
-        _SHORT_DTYPES.get(node.get("dtype") or "", node.get("dtype") or ""),
-    )
+    yield {
+        "module": name,
+        "class": Text(node.get("class") or "", "dim"),
+        "parameters": f"{counted:,}" if counted else "–",
+        "share": f"{100 * counted / total:.1f} %" if counted else "",
+        "bytes": format_bytes(node["bytes"]) if node["bytes"] else "",
+        "shape": _shape(node.get("shape")),
+        "dtype": _SHORT_DTYPES.get(node.get("dtype") or "", node.get("dtype") or ""),
+    }
     if level < depth:
         for child in node.get("children", ()):
-            _add_rows(grid, child, level + 1, depth, total)
+            yield from _rows(child, level + 1, depth, total)
 
 
 def _shape(shape: Any) -> str:
