@@ -33,6 +33,7 @@ from workbench.ui.benches.tokens_league import league_rows, league_text, piece_l
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.dataset_dialog import ChosenDataset, DatasetDialog
 from workbench.ui.session_state import SessionState
+from workbench.ui.widgets.edited_text import EditedText
 from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.pieces import PieceView
 from workbench.ui.widgets.row_list import RowList
@@ -65,6 +66,8 @@ class TokensBench(Bench):
         """Tokens of the window, as `workbench.session.protocol.TokensRecounted` has them."""
         self._counting: Worker[None] | None = None
         self._count_began = 0.0
+        self._asked = ""
+        """The text counted last, or being counted."""
         self._count_wanted = False
         self._window = 0
         """Character at which the shown tokens begin."""
@@ -79,7 +82,9 @@ class TokensBench(Bench):
         with Container(id="tokens-body"):
             with Vertical(id="tokens-left"):
                 yield OneLine(id="tokens-figures", classes="title")
-                yield TextArea(id="tokens-text", placeholder="Type or paste a text: it is counted as you type.")
+                yield EditedText(
+                    self.count, id="tokens-text", placeholder="Type or paste a text: it is counted as you type."
+                )
             with Vertical(id="tokens-right"):
                 yield ErrorLine()
                 yield RowList(id="tokens-league")
@@ -129,8 +134,10 @@ class TokensBench(Bench):
     # --- Counting ------------------------------------------------------------------------------------------
 
     @on(TextArea.Changed)
-    def count_soon(self) -> None:
-        self.count()
+    def count_others(self) -> None:
+        """Count after the changes that are no edits, such as undo."""
+        if self.query_one(TextArea).text != self._asked:
+            self.count()
 
     @on(TextArea.SelectionChanged)
     def follow_text_cursor(self) -> None:
@@ -160,7 +167,8 @@ class TokensBench(Bench):
         while self._count_wanted:
             self._count_wanted = False
             self._count_began = time.monotonic()
-            await self._count_text(self.query_one(TextArea).text, self.models)
+            self._asked = self.query_one(TextArea).text
+            await self._count_text(self._asked, self.models)
 
     async def _count_text(self, text: str, models: list[str]) -> None:
         """Counts come first: they cost a tenth of what the tokens do, which follow when no key came in between."""
