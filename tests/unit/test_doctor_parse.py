@@ -261,3 +261,20 @@ def test_report_says_system_where_no_python_is_known() -> None:
 def test_a_megabyte_of_random_characters_is_read() -> None:
     everything = "".join(map(chr, range(1, 0x2500)))
     parse_report("".join(random.Random(1).choices(everything, k=MEGABYTE)))
+
+
+def test_the_banner_of_unsloth_gives_versions_and_the_gpu() -> None:
+    facts = parse_report(
+        "==((====))==  Unsloth: Fast Llama patching release 2024.4\n"
+        "   \\\\   /|    GPU: Tesla T4. Max memory: 14.748 GB. Platform = Linux.\n"
+        "O^O/ \\_/ \\    Pytorch: 2.2.1+cu121. CUDA = 7.5. CUDA Toolkit = 12.1.\n"
+        "\\        /    Bfloat16 = FALSE. Xformers = 0.0.25.post1. FA = False.\n"
+    )
+    assert facts.packages == {"unsloth": "2024.4", "xformers": "0.0.25.post1", "torch": "2.2.1+cu121"}
+    assert [(gpu.name, gpu.compute_capability) for gpu in facts.gpus or ()] == [("Tesla T4", "7.5")]
+    assert facts.torch.version == "2.2.1+cu121"
+    assert facts.platform.system == "Linux"
+    newer = parse_report((Path(__file__).parent.parent / "data/doctor/healthy--unsloth-banner.txt").read_text())
+    assert [gpu.name for gpu in newer.gpus or ()] == ["NVIDIA L4", "NVIDIA L4"]
+    assert newer.packages["triton"] == "3.3.1"
+    assert parse_report("==((====))==\n").packages == {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact, Facts, Install
-from workbench.doctor.parse import fields, nvidia_smi, packages, shell
+from workbench.doctor.parse import fields, nvidia_smi, packages, shell, unsloth
 from workbench.doctor.parse.clean import clean_lines
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.messages import find_messages
@@ -35,6 +35,7 @@ def parse_report(text: str) -> Facts:
     nvidia_smi.read(lines, draft)
     fields.read(lines, draft)
     packages.read(lines, draft)
+    unsloth.read(lines, draft)
     shell.read(lines, draft)
     draft.errors += find_messages(lines)
     _conclude(draft, lines)
@@ -69,7 +70,10 @@ def _unknown_errors(lines: list[str]) -> list[ErrorFact]:
     """The last exception of the paste, where no message of it is known."""
     for number in range(len(lines) - 1, -1, -1):
         if _EXCEPTION.match(lines[number][:400]):
-            text = mask_text(lines[number].strip()[:400])
+            text = lines[number].strip()[:400]
+            if "because of the following error" in text:  # transformers puts the cause on the next line
+                text += " " + "".join(lines[number + 1 : number + 2]).strip()[:300]
+            text = mask_text(text)
             return [ErrorFact("unknown-error", text, number + 1, _raised(lines, number))]
     return []
 

@@ -308,8 +308,14 @@ def _runtime_fix(facts: Facts) -> tuple[str, ...]:
 
 def rocm(facts: Facts) -> Result:
     """AMD: a wheel without ROCm libraries, or without the right one."""
-    error = facts.error("bnb-rocm-binary-not-found")
+    error = facts.error("bnb-rocm-binary-not-found", "bnb-rocm-symbol")
     version = facts.bitsandbytes.version
+    if error is not None and error.id == "bnb-rocm-symbol":
+        return [
+            _rocm(
+                facts, "bnb-no-lib-for-rocm", "The ROCm library of this bitsandbytes was built for another ROCm", error
+            )
+        ]
     if error is None and (facts.torch.build is None or version is None):
         return None
     if facts.torch.build != "rocm" and error is None:

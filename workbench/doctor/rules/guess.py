@@ -44,7 +44,7 @@ def guessed_error(facts: Facts, error: ErrorFact) -> Optional[list[Finding]]:
     if mismatch is None:
         return None
     package = mismatch["package"] or mismatch["package2"] or mismatch["package3"]
-    installed = package in _PACKAGES or re.search(rf"-packages[/\\]{package}\b", error.text)
+    installed = package in _PACKAGES or package == "torch" or re.search(rf"-packages[/\\]{package}\b", error.text)
     if not installed:
         return None
     return [
@@ -80,13 +80,20 @@ def _mismatch(facts: Facts, error: ErrorFact, package: str, name: str) -> Findin
     else:
         why = "The program was written for another version, or files of two versions are mixed after an upgrade."
     restart = "Restart the notebook kernel or the program, in case it was upgraded while running."
+    steps = [fixes.install(facts, *both, upgrade=True)] if both else []
+    if package == "torch":
+        steps = [
+            f"Upgrade torch to the release that {other or 'the package in the traceback'} asks for, with the "
+            "torchvision and torchaudio that belong to it",
+            f"or take a release of {other or 'that package'} that was made for this torch",
+        ]
     return Finding(
         "package-versions-do-not-fit",
         "error",
         f"{other or 'Something'} asks {package} for {name}, which this version does not have",
         why,
         {**evidence(**{pip_name.replace("-", "_"): facts.package(pip_name)}, importer=importer), **seen(error)},
-        (*((fixes.install(facts, *both, upgrade=True),) if both else ()), restart),
+        (*steps, restart),
         "https://pip.pypa.io/en/stable/cli/pip_check/",
         affects=("chat",),
         observed=True,
