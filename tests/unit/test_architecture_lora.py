@@ -142,6 +142,7 @@ def test_presets_are_named_and_mean_what_they_say(llama):
     chosen = count_adapter(llama, LoraPlan(targets=("attention",)))
     assert chosen == count_adapter(llama, LoraPlan(targets=("q_proj", "k_proj", "v_proj", "o_proj")))
     assert chosen.by_component["mlp"] == 0
+    assert [layer.parameters for layer in chosen.per_layer] == [chosen.trainable // 3] * 3
 
 
 def test_untouched_experts_are_said():

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Union
 
-from workbench.architecture.count import COMPONENTS, Classifier
+from workbench.architecture.count import COMPONENTS, Classifier, LayerCount
 from workbench.architecture.lora_file import AdapterTensor, file_bytes
 from workbench.architecture.lora_targets import ALL_LINEAR, Targets, matches, presets, resolve_targets
 from workbench.architecture.skeleton import ModuleEntry, ParameterEntry, Skeleton
@@ -92,6 +92,8 @@ class AdapterCount:
     """What the adapter's product is multiplied by, at rank `r`."""
     by_component: dict[str, int]
     """Trainable parameters by component of what they adapt."""
+    per_layer: tuple[LayerCount, ...]
+    """The adapter's own by layer of a stack."""
     targets: tuple[TargetCount, ...]
     saved: dict[str, int]
     """Modules trained whole, with their parameters."""
@@ -196,6 +198,7 @@ class _Count:
         self.tensors: list[AdapterTensor] = []
         self.groups: dict[tuple[Any, ...], TargetCount] = {}
         self.by_component = dict.fromkeys(COMPONENTS, 0)
+        self.by_layer: dict[str, int] = {}
         self.adapter = 0
 
     def add_module(self, module: ModuleEntry) -> None:
@@ -270,6 +273,9 @@ class _Count:
         self.tensors += made
         self.adapter += parameters
         self.by_component[component] += parameters
+        layer = self.classify.layer(entry.module)
+        if layer is not None:
+            self.by_layer[layer] = self.by_layer.get(layer, 0) + parameters
         # A parameter is named with its module, or every one would be called weight.
         last = ".".join(name.split(".")[-2:]) if name in self.entries else name.rpartition(".")[2]
         key = (last, component, *sizes)
@@ -292,6 +298,7 @@ class _Count:
             adapter_bytes=file_bytes([*self.tensors, *self._saved_embeddings()]),
             scaling=self.plan.alpha / (math.sqrt(rank) if self.plan.rslora else rank),
             by_component=self.by_component,
+            per_layer=tuple(LayerCount(name, count) for name, count in self.by_layer.items()),
             targets=tuple(self.groups.values()),
             saved=saved,
             biases=biases,
