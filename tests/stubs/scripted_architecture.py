@@ -137,7 +137,7 @@ CONFIG: dict[str, Any] = {
 INSPECTION: dict[str, Any] = {
     "model": "smollm2-135m-instruct",
     "architecture": "LlamaForCausalLM",
-    "parameters": {"total": 134515008, "active": 134515008},
+    "parameters": {"total": 134515008, "active": 134515008, "by_component": {}},
     "facts": {
         "num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
         "attention_kind": "GQA", "sliding_window": None, "position": "RoPE 100k", "norm": "RMSNorm",
@@ -168,14 +168,6 @@ def live_tree(node: dict[str, Any] = TREE) -> dict[str, Any]:
 
 
 LIVE: dict[str, Any] = {"parameters": 134515008, "bytes": 109_700_000, "tree": live_tree()}
-
-
-def inspect_reply(request: protocol.InspectModel) -> list[protocol.Message]:
-    """A skeleton in two steps."""
-    return [
-        protocol.JobProgressed("skeleton", 1, 2, "steps"),
-        protocol.ModelInspected(INSPECTION | {"model": request.model}),
-    ]
 
 
 # --- A run through the loaded model ------------------------------------------------------------------------
@@ -373,10 +365,84 @@ def map_reply(request: protocol.MapWords) -> list[protocol.Message]:
     return [protocol.WordsMapped(_MODEL, result | {"misplaced": 1})]
 
 
+# --- Designs -------------------------------------------------------------------------------------------------
+
+
+def _field(key: str, label: str, group: str, kind: str, value: Any, step: float | None = 1) -> dict[str, Any]:
+    return {
+        "key": key, "label": label, "group": group, "kind": kind, "value": value, "original": value, "least": 1,
+        "most": None, "step": step, "choices": [], "line": f"What {label} means.",
+    }  # fmt: skip
+
+
+FIELDS = [
+    _field("num_hidden_layers", "layers", "size", "integer", 30),
+    _field("hidden_size", "hidden size", "size", "integer", 576, 18),
+    _field("hidden_act", "activation", "size", "choice", "silu", None) | {"choices": ["gelu", "silu", "relu"]},
+    _field("num_attention_heads", "query heads", "attention", "integer", 9),
+    _field("num_key_value_heads", "key/value heads", "attention", "integer", 3),
+    _field("tie_word_embeddings", "tied embeddings", "vocabulary", "boolean", True, None),
+    _field("rms_norm_eps", "norm epsilon", "other", "number", 1e-5, None) | {"least": 0},
+]
+
+
+def check_reply(request: protocol.CheckDesign) -> list[protocol.Message]:
+    """Refuses key/value heads that do not divide the nine query heads."""
+    fields = [field | {"value": request.changes.get(field["key"], field["value"])} for field in FIELDS]
+    heads = request.changes.get("num_key_value_heads", 3)
+    problems = []
+    if 9 % heads:
+        reason = f"num_key_value_heads is {heads}; it must be a divisor of the 9 attention heads."
+        problems = [{"key": "num_key_value_heads", "value": heads, "reason": reason, "nearest": [3, 1]}]
+    return [protocol.DesignChecked(problems, fields)]
+
+
+def inspect_reply(request: protocol.InspectModel) -> list[protocol.Message]:
+    """A skeleton in two steps; each layer of a design counts, whatever else is changed."""
+    layers = request.changes.get("num_hidden_layers", LAYERS)
+    total = 28312128 + layers * RUN["parameters"] // LAYERS
+    parts = {"embedding": 28311552, "attention": layers * 884736, "mlp": layers * 2654208, "norm": 576 + layers * 1152}
+    counts = {"total": total, "active": total, "by_component": parts}
+    changed = {
+        "model": request.model, "parameters": counts, "tree": TREE | {"bytes": 2 * total},
+        "config": CONFIG | request.changes, "changed": sorted(request.changes),
+        "compute": {"kv_bytes_per_token": 768 * layers, "kv_bytes": 768 * layers * 4096, "training_tokens": [2, 3, 4]},
+    }  # fmt: skip
+    return [protocol.JobProgressed("skeleton", 1, 2, "steps"), protocol.ModelInspected(INSPECTION | changed)]
+
+
+def compared_reply(request: protocol.CompareModels) -> list[protocol.Message]:
+    """Two that differ in their layers."""
+
+    def pair(key: str, label: str, first: Any, second: Any) -> dict[str, Any]:
+        return {"key": key, "label": label, "first": first, "second": second, "same": first == second}
+
+    result = {
+        "first": request.first, "second": request.second, "first_architecture": "LlamaForCausalLM",
+        "second_architecture": "LlamaForCausalLM", "same": False,
+        "counts": [pair("total", "parameters", 134515008, 8030261248)],
+        "facts": [pair("kind", "kind", "decoder", "decoder")],
+        "config": [pair("num_hidden_layers", "layers", 30, request.second_changes.get("num_hidden_layers", 32))],
+        "shapes": [pair("model.norm.weight", "model.norm.weight", [576], [4096])],
+        "only_first": [], "only_second": ["model.layers.*.self_attn.q_norm"],
+    }  # fmt: skip
+    return [protocol.ModelsCompared(result)]
+
+
+FAMILIES = [
+    {"name": "family:llama", "label": "Llama", "line": "The plain decoder."},
+    {"name": "family:mamba", "label": "Mamba", "line": "A state space."},
+]
+
+
 def scripts(model: protocol.ModelStatus) -> dict[type[protocol.Request], Any]:
     """The answers to every request of the architecture bench, while this model is loaded."""
     return {
         protocol.InspectModel: inspect_reply,
+        protocol.CheckDesign: check_reply,
+        protocol.ListFamilies: lambda request: [protocol.FamiliesListed(FAMILIES)],
+        protocol.SaveDesign: lambda request: [protocol.DesignSaved(f"{request.path}/config.json")],
+        protocol.CompareModels: compared_reply,
         protocol.InspectLoaded: lambda request: [protocol.LoadedInspected(model, LIVE)],
         protocol.TraceModel: trace_reply,
         protocol.ReadAttention: attention_reply,

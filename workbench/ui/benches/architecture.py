@@ -50,6 +50,7 @@ from workbench.ui.widgets.heat import level
 from workbench.ui.widgets.row_list import Row, RowList
 
 if TYPE_CHECKING:
+    from workbench.ui.screens.architecture_design import Designing
     from workbench.ui.screens.architecture_embeddings import Looking
     from workbench.ui.screens.architecture_trace import Tracing
 
@@ -85,6 +86,8 @@ class ArchitectureBench(Bench):
         self._by_size = False
         self._tracing: Tracing | None = None
         self._looking: Looking | None = None
+        self._designing: Designing | None = None
+        self._designing_of = ""
         self._heat: dict[str, float] = {}
         """Seconds by module of the last trace."""
         self._found: set[str] = set()
@@ -427,6 +430,27 @@ class ArchitectureBench(Bench):
                 self._tracing = Tracing(prompt) if prompt else Tracing()
             screen = TraceScreen(self.link, self.session.chosen, self._tracing, self._load_first(), self._lay_heat)
             self.app.push_screen(screen)
+
+    def action_design(self) -> None:
+        """Edit the config of the chosen model."""
+        if self._chosen():
+            from workbench.ui.screens.architecture_design import Designing, DesignScreen
+
+            if self._designing is None or self._designing_of != self.session.chosen:
+                self._designing_of = self.session.chosen
+                self._designing = Designing(self.session.chosen, before=self.inspection, now=self.inspection)
+            self.app.push_screen(DesignScreen(self.link, self._designing))
+
+    @work(group="picker", exclusive=True, exit_on_error=False)
+    async def action_compare(self) -> None:
+        """Put another model beside this one."""
+        if self._chosen():
+            from workbench.ui.screens.architecture_compare import CompareModelsScreen
+            from workbench.ui.screens.architecture_pick import pick_model
+
+            other = await pick_model(self.app, self.link, "Compare with")
+            if other:
+                self.app.push_screen(CompareModelsScreen(self.link, self.session.chosen, other))
 
     def action_embeddings(self) -> None:
         """Look at the vectors of words."""

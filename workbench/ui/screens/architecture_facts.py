@@ -69,16 +69,33 @@ class FactsScreen(ArchitectureScreen):
             self.copy(explanation(row.data, 0, 0).plain, "the fact")
 
     def action_copy_all(self) -> None:
-        lines = [f"- **{fact['label']}**: {fact['value']}. {fact['line']}" for fact in self._facts]
+        lines = [f"- **{fact['label']}** {_short(fact)}: {fact['line']}" for fact in self._facts]
         self.copy("\n".join(lines), "all facts")
 
 
 def _row(fact: dict[str, Any]) -> Row:
     def line(width: int) -> Content:
-        room = max(12, min(22, width // 2))
-        return Content.assemble(left(str(fact["label"]), room, "$muted"), " ", (str(fact["value"]), "bold"))
+        room = max(12, min(18, width // 2))
+        return Content.assemble(left(str(fact["label"]), room, "$muted"), " ", (_short(fact), "bold"))
 
     return Row(str(fact["key"]), line, fact)
+
+
+def _short(fact: dict[str, Any]) -> str:
+    """A fact in a few words."""
+    return str(fact["chip"]) or (str(fact["value"]) if isinstance(fact["value"], (str, int, float)) else "")
+
+
+def _parts(value: Any) -> str:
+    """The figures of a fact that has several: ``T4 830 · RTX 3090 2,600``."""
+    if not isinstance(value, dict):
+        return ""
+    told = []
+    for name, part in value.items():
+        shown = f"{part:,}" if isinstance(part, int) and not isinstance(part, bool) else part
+        if isinstance(part, (str, int, float)) and not isinstance(part, bool):
+            told.append(f"{str(name).replace('_', ' ')} {shown}")
+    return " · ".join(told)
 
 
 def explanation(fact: dict[str, Any], number: int, of: int) -> Content:
@@ -86,12 +103,14 @@ def explanation(fact: dict[str, Any], number: int, of: int) -> Content:
     count = (f"  {number} of {of}", "$muted") if of else ""
     parts = [
         Content.assemble((str(fact["label"]), "$muted"), count),
-        Content.styled(str(fact["value"]), "bold $accent"),
+        Content.styled(_short(fact), "bold $accent"),
         Content(""),
         Content.styled(str(fact["line"]), "bold"),
-        Content(""),
-        Content(str(fact["text"])),
     ]
+    figures = _parts(fact["value"])
+    if figures:
+        parts.append(Content.styled(figures, "$muted"))
+    parts += [Content(""), Content(str(fact["text"]))]
     sources = fact.get("sources") or ()
     if sources:
         parts += [Content(""), Content.styled("Sources", "$muted")]

@@ -1,0 +1,214 @@
+"""Values of a config in place: each steps with the arrow keys or is typed, and says what it was."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+
+from workbench.ui.widgets.bars import left
+from workbench.ui.widgets.row_list import Row, RowList, heading
+
+LABEL_WIDTH = 17
+LONGEST_TYPED = 200
+NOTHING = ("none", "null", "")
+
+
+class ValueList(RowList):
+    """One value a row, in groups. Fields are dictionaries of `workbench.architecture.design.Field`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right,space", "step(1)", "Larger, or the next choice", show=False),
+        Binding("left", "step(-1)", "Smaller, or the choice before", show=False),
+        Binding("enter", "commit", "Type a value, take it", show=False),
+        Binding("escape", "revert", "Leave what was typed", show=False),
+        Binding("backspace", "backspace", "Delete a character", show=False),
+    ]
+
+    @dataclass
+    class Edited(Message):
+        """A value was stepped or typed."""
+
+        values: ValueList
+        key: str
+        value: Any
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._typing: str | None = None
+        self._refusal = ""
+        self.wrong: set[str] = set()
+        """Keys that something speaks against."""
+
+    def set_fields(self, fields: Sequence[dict[str, Any]], wrong: set[str]) -> None:
+        """Show these values; the cursor and what is being typed stay."""
+        self.wrong = wrong
+        typing = self._typing
+        self.set_rows(self._grouped(fields))
+        self._typing = typing
+        self.refresh()
+
+    def _grouped(self, fields: Sequence[dict[str, Any]]) -> Iterator[Row]:
+        group = ""
+        for field in fields:
+            if field["group"] != group:
+                group = str(field["group"])
+                yield heading(group.upper())
+            yield Row(str(field["key"]), self._line_of(field), field)
+
+    def _line_of(self, field: dict[str, Any]) -> Callable[[int], Content]:
+        key = str(field["key"])
+
+        def line(width: int) -> Content:
+            here = self.row is not None and self.row.key == key
+            typing = here and self._typing is not None
+            changed = field["value"] != field["original"]
+            mark = ("✖ ", "bold $bad") if key in self.wrong else ("● ", "bold $accent") if changed else ("  ", "")
+            value = f"{self._typing}▏" if typing else shown(field["value"])
+            arrows = ("◂ ", " ▸") if here and not typing else ("  ", "  ")
+            was = f"  was {shown(field['original'])}" if changed and not typing else ""
+            refusal = (f"  ✖ {self._refusal}", "$bad") if here and self._refusal else ""
+            label = left(str(field["label"]), LABEL_WIDTH, "" if here else "$muted")
+            style = "bold $bad" if key in self.wrong else "bold"
+            return Content.assemble(
+                mark, label, (arrows[0], "$accent"), (value, style), (arrows[1], "$accent"), (was, "$muted"), refusal
+            )
+
+        return line
+
+    @property
+    def typing(self) -> bool:
+        """Whether a value is being typed."""
+        return self._typing is not None
+
+    @property
+    def field(self) -> dict[str, Any] | None:
+        """The field under the cursor."""
+        return self.row.data if self.row else None
+
+    def watch_cursor(self, old: int, new: int) -> None:
+        self._typing, self._refusal = None, ""
+        super().watch_cursor(old, new)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("revert", "backspace"):
+            return self._typing is not None
+        return True
+
+    def on_key(self, event: events.Key) -> None:
+        character = event.character or ""
+        if self._typing is not None and character and character.isprintable():
+            # Before the bindings see it.
+            event.stop()
+            event.prevent_default()
+            self._typing = (self._typing + character)[:LONGEST_TYPED]
+            self.refresh_line(self.cursor)
+
+    def action_backspace(self) -> None:
+        self._typing = (self._typing or "")[:-1]
+        self.refresh_line(self.cursor)
+
+    def action_revert(self) -> None:
+        self._typing = None
+        self.refresh_line(self.cursor)
+
+    def action_commit(self) -> None:
+        field = self.field
+        if field is None:
+            return
+        if self._typing is None:
+            self._typing, self._refusal = "", ""
+            self.refresh_line(self.cursor)
+            return
+        typed, self._typing = self._typing.strip(), None
+        if typed:
+            try:
+                self._edit(field, parsed(typed, str(field["kind"])))
+            except ValueError as error:
+                self._refusal = str(error)
+        self.refresh_line(self.cursor)
+
+    def action_step(self, direction: int) -> None:
+        field = self.field
+        if self._typing is not None:
+            self.action_commit()
+        elif field is not None:
+            self._edit(field, stepped(field, direction))
+
+    def _edit(self, field: dict[str, Any], value: Any) -> None:
+        self._refusal = ""
+        if value != field["value"] or type(value) is not type(field["value"]):
+            self.post_message(self.Edited(self, str(field["key"]), value))
+        self.refresh_line(self.cursor)
+
+
+def shown(value: Any) -> str:
+    """A value as it reads best."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def parsed(typed: str, kind: str) -> Any:
+    """A typed value of a kind of field.
+
+    Raises:
+        ValueError: with a few words that say what it takes.
+    """
+    if typed.lower() in NOTHING:
+        return None
+    if kind == "boolean":
+        words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+        if typed.lower() not in words:
+            raise ValueError("on or off")
+        return words[typed.lower()]
+    if kind in ("integer", "number"):
+        try:
+            number = float(typed.replace(",", "").replace("_", ""))
+        except ValueError:
+            raise ValueError("a number") from None
+        if not math.isfinite(number):
+            raise ValueError("a finite number")
+        return int(number) if kind == "integer" and number.is_integer() else number
+    if kind == "list":
+        try:
+            listed = json.loads(typed)
+        except ValueError:
+            raise ValueError('a list like [1, 2] or ["a"]') from None
+        return listed
+    return typed
+
+
+def stepped(field: dict[str, Any], direction: int) -> Any:
+    """The next value in a direction: by the field's step, tenfold without one, through its choices."""
+    value, kind = field["value"], field["kind"]
+    if kind == "boolean":
+        return not value
+    choices = field.get("choices") or ()
+    if choices:
+        index = list(choices).index(value) + direction if value in choices else 0
+        return choices[index % len(choices)]
+    if kind not in ("integer", "number") or isinstance(value, (list, dict, str)):
+        return value
+    if value is None:
+        value = field["original"] if field["original"] is not None else field["least"] or 0
+        direction = 0
+    step = field["step"]
+    moved = value + direction * step if step else value * 10.0**direction
+    least, most = field["least"], field["most"]
+    moved = max(moved, least) if least is not None else moved
+    moved = min(moved, most) if most is not None else moved
+    return int(moved) if kind == "integer" else float(f"{moved:.6g}")
