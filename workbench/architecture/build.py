@@ -190,7 +190,11 @@ def _model_class(transformers: Any, parsed: Any, config: dict[str, Any]) -> tupl
     for auto_name in _auto_classes(parsed):
         mapping = getattr(transformers, auto_name)._model_mapping
         if type(parsed) in mapping:
-            found = mapping[type(parsed)]
+            try:
+                found = mapping[type(parsed)]
+            except ValueError:
+                # A few are registered under a class that the library does not have.
+                continue
             return (found[0] if isinstance(found, (list, tuple)) else found), parsed
     raise WorkbenchError(
         "unknown-architecture",
