@@ -47,16 +47,24 @@ class Moments:
 def moments(skeleton: Skeleton, plan: Plan) -> Moments:
     """Candidates for the peak of `plan` without its optimizer step."""
     sizes = dimensions(skeleton, plan)
-    forms = _forms(skeleton, plan)
+    forms = _forms(skeleton, plan, sizes)
     if forms is None:
         found = _training_by_rule(skeleton, plan, sizes) if plan.trains else _inference_by_rule(plan, sizes)
         return Moments(_adjusted(found, plan, sizes), "rule", _rule_reason(skeleton, plan))
     found = [_evaluate(phase, form, sizes) for phase, several in forms.items() for form in several]
+    if not plan.trains:
+        # Of decoding nothing but the cache is large: a rule is enough.
+        found += [moment for moment in _inference_by_rule(plan, sizes) if moment.phase == "decode"]
     return Moments(_adjusted(found, plan, sizes), "table", _table_reason(skeleton))
 
 
-def mode(plan: Plan) -> str:
-    """The key of a plan's forms in the table: everything that changes which tensors there are, but not their sizes."""
+def mode(plan: Plan, every_head_has_keys: bool = False) -> str:
+    """The key of a plan's forms in the table: everything that changes which tensors there are, but not their sizes.
+
+    Args:
+        plan: any plan.
+        every_head_has_keys: multi-head attention; with fewer key/value heads other kernels run.
+    """
     attention = "sdpa" if plan.attention == "flash" else plan.attention
     parts = [plan.job, str(8 * DTYPE_BYTES[plan.dtype]), attention]
     if plan.quant != "none":
@@ -68,6 +76,7 @@ def mode(plan: Plan) -> str:
     parts += ["padded"] * plan.padded
     if plan.trains:
         parts += ["checkpointed"] * plan.gradient_checkpointing
+    parts += ["mha"] * every_head_has_keys
     return " ".join(parts)
 
 
@@ -82,14 +91,14 @@ def table() -> dict[str, Any]:
 
 def covers(skeleton: Skeleton, plan: Plan) -> bool:
     """Whether the table has forms for this family and kind of plan."""
-    return _forms(skeleton, plan) is not None
+    return _forms(skeleton, plan, dimensions(skeleton, plan)) is not None
 
 
-def _forms(skeleton: Skeleton, plan: Plan) -> Optional[Mapping[str, Any]]:
+def _forms(skeleton: Skeleton, plan: Plan, sizes: Dimensions) -> Optional[Mapping[str, Any]]:
     family = table()["families"].get(skeleton.model_type)
     if family is None or skeleton.architecture != family["architecture"]:
         return None
-    number = family["modes"].get(mode(plan))
+    number = family["modes"].get(mode(plan, sizes.values["q"] == sizes.values["k"]))
     return None if number is None else table()["forms"][number]
 
 
