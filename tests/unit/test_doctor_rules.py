@@ -641,3 +641,19 @@ def test_a_build_that_was_never_published_is_told_from_a_python_without_wheels()
     assert never.id == "torch-build-not-published"
     assert never.fix[0].endswith("/cu126 torch==2.6.0")
     assert first(line.format("2.5.0+cu121")).id == "no-torch-wheel-for-python"
+
+
+def test_an_nvcc_in_the_paste_tells_that_a_cpu_torch_is_not_wanted() -> None:
+    nvcc = "Cuda compilation tools, release 12.6, V12.6.20\n"
+    assert first(nvcc + "torch==2.3.1+cpu\n").id == "torch-cpu-only"
+    assert not diagnose(parse_report("torch==2.3.1+cpu\n")).findings
+    assert not diagnose(parse_report(nvcc + "torch==2.3.1+cu121\n")).findings
+
+
+def test_a_torch_too_old_for_some_package_is_not_blamed_on_a_transformers_that_is_not_there() -> None:
+    text = "torch==2.0.1+cu118\nAttributeError: module 'torch' has no attribute 'float8_e4m3fn'\n"
+    assert (
+        first(text).title == "A package in the traceback needs torch newer than this one, but 2.0.1+cu118 is installed"
+    )
+    assert not any("transformers" in step for step in first(text).fix)
+    assert first(text + "transformers==4.51.0\n").title.startswith("transformers 4.51.0 needs")

@@ -55,11 +55,14 @@ def too_new_for_torch(facts: Facts) -> Result:
     found = (error.values.get("found") if error else None) or torch
     older_release = _last_for_torch(found)
     beyond = newer_than_table("transformers", version)
+    # Where nothing tells of transformers, another package may be the one that asks.
+    other = version is None and error is not None and error.id == "torch-attribute"
+    asking = "A package in the traceback" if other else f"transformers {version or ''}"
     return [
         Finding(
             "transformers-too-new-for-torch",
             "error",
-            f"transformers {version or ''} needs torch {needed or 'newer than this one'}".replace("  ", " ")
+            f"{asking} needs torch {needed or 'newer than this one'}".replace("  ", " ")
             + (f", but {found} is installed" if found else ""),
             "transformers does not refuse an old torch, it leaves it out; what fails later speaks of a missing PyTorch."
             + (
@@ -73,7 +76,11 @@ def too_new_for_torch(facts: Facts) -> Result:
             },
             (
                 *fixes.reinstall_torch(facts, keep_release=False),
-                *(("or: " + fixes.install(facts, f"transformers<{older_release}"),) if older_release else ()),
+                *(
+                    ("or: " + fixes.install(facts, f"transformers<{older_release}"),)
+                    if older_release and not other
+                    else ()
+                ),
             ),
             ISSUES + "huggingface/transformers/issues/31385",
             affects=MODELS,

@@ -172,6 +172,8 @@ def torch_cpu_only(facts: Facts) -> Result:
     if build is None and error is not None and error.id != "torch-not-compiled-with-cuda":
         return None
     has_gpu = facts.has_nvidia()
+    if has_gpu is None and facts.toolkit.nvcc and facts.origin == "report":
+        has_gpu = True  # the paste names no GPU, but nobody installs nvcc without one
     if error is None and not has_gpu:
         return None if has_gpu is None else PASSED
     return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
@@ -203,6 +205,7 @@ def _cpu_only(facts: Facts) -> Finding:
                 torch__build=facts.torch.build,
                 gpus=gpu_names(facts),
                 driver=facts.driver.version,
+                nvcc=None if facts.gpus else facts.toolkit.nvcc,
             ),
             **seen(error),
         },
