@@ -133,6 +133,14 @@ def plans(family: str) -> list[Plan]:
             pair = Lora(targets=("q_proj", "v_proj"))
             found.append(Plan(job="lora", lora=pair, **common))
             found.append(Plan(job="qlora", quant="nf4", double_quant=True, lora=pair, **common))
+            attention_only = Lora(targets=("q_proj", "k_proj", "v_proj", "o_proj"))
+            found.append(Plan(job="lora", lora=attention_only, **common))
+            found.append(Plan(job="qlora", quant="nf4", double_quant=True, lora=attention_only, **common))
+            if family in WITH_OLDER_CARDS and checkpointed:
+                for attention in ("efficient", "eager"):
+                    old = {"lora": attention_only, "attention": attention, **common}
+                    found.append(Plan(job="lora", **old))
+                    found.append(Plan(job="qlora", quant="nf4", double_quant=True, **old))
         if family in WITH_OLDER_CARDS:
             found.append(Plan(job="full", attention="efficient", **common))
             found.append(Plan(job="lora", attention="efficient", **common))

@@ -401,3 +401,42 @@ def test_plans_are_read_from_toml_as_from_json():
     text = '[plan]\njob = "lora"\ndtype = "auto"\n[plan.lora]\ntargets = ["q_proj"]\n'
     assert plan_from_dict(toml.loads(text)["plan"]) == Plan(job="lora", lora=Lora(targets=("q_proj",)))
     assert plan_from_dict({"quant": "int8", "dtype": "auto"}).dtype == "float16"
+
+
+def test_a_quantized_checkpoint_counts_by_its_own_header(tmp_path, llama):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    from workbench.vram.stored import stored_weights
+
+    tensors = {"a.qweight": torch.zeros(8, 16, dtype=torch.int32), "a.scales": torch.zeros(2, 16, dtype=torch.float16)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    config = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    found = stored_weights(str(tmp_path), config)
+    assert (found.method, found.bytes, found.stays_packed) == ("gptq", 8 * 16 * 4 + 2 * 16 * 2, True)
+    budget = Estimator(llama, found).estimate(Plan())
+    assert budget.weights == found.bytes + 2 * 64 * 4
+    assert any("gptq" in warning for warning in budget.warnings)
+    assert stored_weights(str(tmp_path), {}) is None
+    assert stored_weights(None, config) is None
+    mxfp4 = stored_weights(str(tmp_path), {"quantization_config": {"quant_method": "mxfp4"}})
+    assert mxfp4 is not None
+    assert Estimator(llama, mxfp4).estimate(Plan()).weights == estimate(Plan(), llama).weights
+
+
+def test_a_gguf_file_is_sized_by_its_blocks(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    numpy = pytest.importorskip("numpy")
+
+    from workbench.vram.stored import stored_weights
+
+    writer = gguf.GGUFWriter(str(tmp_path / "m.gguf"), "llama")
+    writer.add_tensor("token_embd.weight", numpy.zeros((4, 256), dtype=numpy.float16))
+    packed = gguf.quants.quantize(numpy.ones((8, 256), dtype=numpy.float32), gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("blk.0.attn_q.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = stored_weights(str(tmp_path / "m.gguf"), None)
+    assert (found.method, found.bytes, found.stays_packed) == ("Q8_0", 4 * 256 * 2 + 8 * 256 * 34 // 32, False)

@@ -920,8 +920,9 @@ class MemoryEstimated(Reply):
     ``max_memory_allocated``), ``peak_phase``,
     ``phases`` (`Phase`), ``static`` (exact parts whole), ``warnings``, ``gpus`` (`Fit`), ``suggestions``
     (`Suggestion`), ``cost`` (`Cost` for the first GPU: ranges as ``{"low", "high"}``), ``launch`` (commands),
-    ``solved`` (`Solved`, one for each GPU, where asked), ``versions`` (of what the rules were read from). They are
-    dataclasses of `workbench.vram` as dictionaries."""
+    ``solved`` (`Solved`, one for each GPU, where asked), ``stored`` (`StoredWeights` of a checkpoint that is quantized
+    already, or null), ``versions`` (of what the rules were read from). They are dataclasses of `workbench.vram` as
+    dictionaries."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from workbench.architecture.skeleton import DTYPE_BYTES, Skeleton
 from workbench.vram.dimensions import Dimensions, dimensions
-from workbench.vram.plan import Plan
+from workbench.vram.plan import ALL_LINEAR, Plan, changed
 
 TABLE = Path(__file__).with_name("activations.json")
 LOSS_CHUNK_TOKENS = 1024
@@ -48,6 +48,11 @@ def moments(skeleton: Skeleton, plan: Plan) -> Moments:
     """Candidates for the peak of `plan` without its optimizer step."""
     sizes = dimensions(skeleton, plan)
     forms = _forms(skeleton, plan, sizes)
+    known, why = "table", _table_reason(skeleton)
+    if forms is None and plan.has_adapters:
+        # More adapters save more: those on all linear layers bound what other choices take.
+        forms = _forms(skeleton, changed(plan, lora_targets=(ALL_LINEAR,)), sizes)
+        known, why = "rule", "at most: as with adapters on all linear layers; the simulation runs these very ones"
     if forms is None:
         found = _training_by_rule(skeleton, plan, sizes) if plan.trains else _inference_by_rule(plan, sizes)
         return Moments(_adjusted(found, plan, sizes), "rule", _rule_reason(skeleton, plan))
@@ -55,7 +60,7 @@ def moments(skeleton: Skeleton, plan: Plan) -> Moments:
     if not plan.trains:
         # Of decoding nothing but the cache is large: a rule is enough.
         found += [moment for moment in _inference_by_rule(plan, sizes) if moment.phase == "decode"]
-    return Moments(_adjusted(found, plan, sizes), "table", _table_reason(skeleton))
+    return Moments(_adjusted(found, plan, sizes), known, why)
 
 
 def mode(plan: Plan, every_head_has_keys: bool = False) -> str:
@@ -70,7 +75,7 @@ def mode(plan: Plan, every_head_has_keys: bool = False) -> str:
     if plan.quant != "none":
         parts.append("int8" if plan.quant == "int8" else "4-bit")
     if plan.has_adapters:
-        parts += ["+".join(plan.lora.targets), f"adapters{8 * DTYPE_BYTES[plan.lora.dtype]}"]
+        parts += ["+".join(sorted(plan.lora.targets)), f"adapters{8 * DTYPE_BYTES[plan.lora.dtype]}"]
         parts += ["dora"] * plan.lora.dora + ["dropout"] * bool(plan.lora.dropout)
     parts += ["prepared"] * plan.prepares_kbit
     parts += ["padded"] * plan.padded

@@ -16,6 +16,7 @@ from workbench.vram.notes import gpu_notes, plan_warnings
 from workbench.vram.optimizer import OptimizerBytes, optimizer_bytes
 from workbench.vram.parallel import Parts, check_parallel, on_each_gpu
 from workbench.vram.plan import Plan, check_plan
+from workbench.vram.stored import StoredWeights
 from workbench.vram.weights import WeightBytes, weight_bytes
 
 CATEGORIES = (
@@ -143,8 +144,10 @@ class _Training:
 class Estimator:
     """Estimates many plans on one model: what does not change between them is computed once."""
 
-    def __init__(self, skeleton: Skeleton) -> None:
+    def __init__(self, skeleton: Skeleton, stored: Optional[StoredWeights] = None) -> None:
+        """Estimate plans on `skeleton`; with a checkpoint that is quantized already, by the bytes of its header."""
         self.skeleton = skeleton
+        self.stored = stored
         self._weights: dict[Plan, WeightBytes] = {}
         self._trained: dict[Plan, _Training] = {}
 
@@ -172,7 +175,7 @@ class Estimator:
             overhead=overhead.bytes,
             total=total,
             categories=(*_categories(plan, peak, parts, optimizer, cache, found), overhead),
-            warnings=plan_warnings(plan, self.skeleton, weights, cache, found),
+            warnings=plan_warnings(plan, self.skeleton, weights, cache, found, self.stored),
             phases=_largest_of_each(phases),
             peak_phase=peak.name,
             static={
@@ -199,7 +202,11 @@ class Estimator:
             job=plan.job if plan.prepares_kbit else "inference",
         )
         if key not in self._weights:
-            self._weights[key] = weight_bytes(self.skeleton, key)
+            found = weight_bytes(self.skeleton, key)
+            if self.stored is not None and self.stored.stays_packed:
+                # What the file holds is what is loaded, whatever the plan would quantize.
+                found = replace(found, unquantized=0, quantized=self.stored.bytes, quant_state=0, prepared=0)
+            self._weights[key] = found
         return self._weights[key]
 
     def _trained_of(self, plan: Plan) -> _Training:

@@ -11,6 +11,7 @@ from workbench.vram.activations import Moments
 from workbench.vram.gpus import Gpu
 from workbench.vram.kv_cache import KvCacheBytes
 from workbench.vram.plan import FOUR_BIT, Plan
+from workbench.vram.stored import StoredWeights
 from workbench.vram.weights import WeightBytes
 
 _WORTH_SAYING = 256 * 2**20
@@ -20,15 +21,32 @@ FLASH_CAPABILITY = (8, 0)
 
 
 def plan_warnings(
-    plan: Plan, skeleton: Skeleton, weights: WeightBytes, cache: KvCacheBytes, found: Moments
+    plan: Plan,
+    skeleton: Skeleton,
+    weights: WeightBytes,
+    cache: KvCacheBytes,
+    found: Moments,
+    stored: Optional[StoredWeights] = None,
 ) -> tuple[str, ...]:
     """One sentence for each."""
     return (
+        *_of_the_checkpoint(plan, stored),
         *_of_quantization(plan, skeleton, weights),
         *_of_length(plan, skeleton, cache),
         *_of_training(plan, skeleton),
         *_of_knowledge(plan, skeleton, cache, found),
     )
+
+
+def _of_the_checkpoint(plan: Plan, stored: Optional[StoredWeights]) -> list[str]:
+    if stored is None:
+        return []
+    found = [f"The checkpoint is quantized ({stored.method}, {format_bytes(stored.bytes)}): {stored.note}."]
+    if stored.stays_packed and plan.quant != "none":
+        found.append(f"quant {plan.quant} has no effect on it.")
+    if stored.stays_packed and plan.job == "full":
+        found.append("Its packed weights cannot be trained: choose adapters, or the unquantized checkpoint.")
+    return found
 
 
 def _of_quantization(plan: Plan, skeleton: Skeleton, weights: WeightBytes) -> list[str]:
@@ -85,8 +103,7 @@ def _of_knowledge(plan: Plan, skeleton: Skeleton, cache: KvCacheBytes, found: Mo
         notes.append(f"The state of {', '.join(cache.uncovered_kinds)} layers is not counted.")
     if plan.trains and found.known != "table":
         notes.append(
-            f"Activations of {skeleton.model_type} with these options are by a structural rule; "
-            "run the simulation for exact ones."
+            f"Activations of {skeleton.model_type} with these options are by rule: run the simulation for exact ones."
         )
     if plan.parallel != "none":
         notes.append(f"What each GPU holds under {plan.parallel} follows documented rules that were not measured here.")

@@ -48,6 +48,7 @@ from workbench.vram.plan_file import PlanFile, open_plan, save_plan, to_toml
 from workbench.vram.prices import ApiPrice, load_prices
 from workbench.vram.reference_tables import GPT3, WHY_TABLES_MISLEAD, reference_tables
 from workbench.vram.solve import FIELDS, Solver, gpu_table
+from workbench.vram.stored import stored_weights
 from workbench.vram.suggestions import make_it_fit, suggestions
 
 NVIDIA_SMI_SECONDS = 5.0
@@ -102,7 +103,8 @@ def _model(name: str, context: Context) -> tuple[ResolvedModel, Estimator]:
     if found is None or found[0] != config:
         while len(kept) >= KEPT_MODELS:
             kept.pop(next(iter(kept)))
-        found = kept[resolved.name] = (config, Estimator(load_skeleton(config, context.job)))
+        stored = stored_weights(resolved.path, resolved.config)
+        found = kept[resolved.name] = (config, Estimator(load_skeleton(config, context.job), stored))
     return resolved, found[1]
 
 
@@ -138,6 +140,7 @@ def _result(
         "cost": asdict(cost(skeleton, plan, first, price, request.dataset_tokens, request.epochs)),
         "launch": list(launch_commands(plan, _loadable(resolved))),
         "solved": _solved(request.solve, skeleton, plan, gpus, estimator) if request.solve else None,
+        "stored": asdict(estimator.stored) if estimator.stored is not None else None,
         "simulation": None,
         "measurement": None,
         "gpus": [asdict(fit) for fit in found],
