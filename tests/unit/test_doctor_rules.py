@@ -657,3 +657,24 @@ def test_a_torch_too_old_for_some_package_is_not_blamed_on_a_transformers_that_i
     )
     assert not any("transformers" in step for step in first(text).fix)
     assert first(text + "transformers==4.51.0\n").title.startswith("transformers 4.51.0 needs")
+
+
+def test_hiding_gpus_is_a_fault_only_where_there_are_some() -> None:
+    hidden = replace(SOUND, environment={**SOUND.environment, "CUDA_VISIBLE_DEVICES": ""})
+    hidden = replace(hidden, probes=(), torch=replace(hidden.torch, cuda_available=False))
+    found = {finding.id: finding.severity for finding in diagnose(hidden).findings}
+    assert found["cuda-visible-devices-wrong"] == "error"
+    bare = replace(hidden, gpus=(), driver=DriverFacts(smi=False), platform=replace(hidden.platform, gpu_vendors=()))
+    found = {finding.id: finding.severity for finding in diagnose(bare).findings}
+    assert found["cuda-visible-devices-wrong"] == "info"
+
+
+def test_packages_that_an_empty_environment_lacks_are_one_line() -> None:
+    full = replace(SOUND, packages={**SOUND.packages, **{f"helper-{n}": "1.0" for n in range(40)}})
+    empty = replace(SOUND, packages={}, torch=TorchFacts(installed=False))
+    rows = [item for item in compare(full, empty) if item.name.startswith("packages")]
+    folded = [item for item in rows if item.name.endswith("of them")]
+    assert len(folded) == 1
+    assert "helper-0" in folded[0].left
+    assert folded[0].right == "not installed"
+    assert any(item.name == "packages.torch" and "torch-missing" in item.explains for item in rows)

@@ -11,8 +11,11 @@ from workbench.doctor.derive import derive
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import Finding
+from workbench.text import one_line
 
 ABSENT = "not installed"
+MAX_ONE_SIDED = 12
+"""More packages than these that only one side has, and that explain nothing, are told in one line."""
 
 # Facts that differ between any two runs and explain nothing.
 _VOLATILE = frozenset(
@@ -75,7 +78,7 @@ def compare(left: Facts, right: Facts) -> list[Difference]:
     ]
     order = {finding.id: rank for rank, finding in enumerate(faults)}
     return sorted(
-        differences,
+        _folded(differences),
         key=lambda item: (
             not item.explains,
             min((order[id] for id in item.explains), default=0),
@@ -83,6 +86,22 @@ def compare(left: Facts, right: Facts) -> list[Difference]:
             item.name,
         ),
     )
+
+
+def _folded(differences: list[Difference]) -> list[Difference]:
+    """One line for the packages that an emptier environment lacks."""
+    for side in ("left", "right"):
+        lacking = [
+            item
+            for item in differences
+            if item.name.startswith("packages.") and getattr(item, side) == ABSENT and not item.explains
+        ]
+        if len(lacking) > MAX_ONE_SIDED:
+            names = one_line(" ".join(item.name.partition(".")[2] for item in lacking), 200)
+            told = {"left": names, "right": names, side: ABSENT}
+            differences = [item for item in differences if item not in lacking]
+            differences.append(Difference(f"packages, {len(lacking)} of them", told["left"], told["right"]))
+    return differences
 
 
 def _one_sided(left: Facts, right: Facts) -> list[Finding]:

@@ -383,10 +383,12 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
     if fault is None:
         return PASSED
     by_slurm = shown == "NoDevFiles"
+    # On a box without any GPU there is nothing to hide.
+    nothing_to_hide = facts.gpus == () and not facts.has_nvidia() and not by_slurm and not facts.error("no-cuda-gpus")
     return [
         Finding(
             "cuda-visible-devices-wrong",
-            "error",
+            "info" if nothing_to_hide else "error",
             "CUDA_VISIBLE_DEVICES hides every GPU" if fault == "hides all" else f"CUDA_VISIBLE_DEVICES {fault}",
             "CUDA shows a process only the devices listed there, up to the first one that does not exist; torch "
             "then says "

@@ -181,7 +181,7 @@ def at_a_glance(facts: dict[str, Any]) -> Content:
     """The environment in a few lines: system, Python, torch, GPUs, the packages that matter; unknown parts left out."""
     platform, python, torch, driver = (facts.get(name) or {} for name in ("platform", "python", "torch", "driver"))
     packages = facts.get("packages") or {}
-    gpus = [f"{gpu.get('name')} {format_bytes(gpu.get('memory_bytes') or 0)}" for gpu in facts.get("gpus") or []]
+    gpus = [_gpu_words(gpu) for gpu in facts.get("gpus") or []]
     kind = f" ({python['kind']})" if python.get("kind") else ""
     cuda = f"CUDA {torch['cuda']}" if torch.get("cuda") else f"{torch['build']} build" if torch.get("build") else ""
     version = torch.get("version") or ("not installed" if torch.get("installed") is False else "")
@@ -196,3 +196,8 @@ def at_a_glance(facts: dict[str, Any]) -> Content:
     ]
     told = [(name, " · ".join(str(part) for part in parts if part)) for name, parts in lines]
     return Content("\n").join(Content.assemble(left(name, 10, "$muted"), text) for name, text in told if text)
+
+
+def _gpu_words(gpu: dict[str, Any]) -> str:
+    name, memory_bytes = str(gpu.get("name") or "unnamed"), gpu.get("memory_bytes")
+    return f"{name} {format_bytes(memory_bytes)}" if memory_bytes else name
