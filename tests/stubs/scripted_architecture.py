@@ -435,6 +435,37 @@ FAMILIES = [
 ]
 
 
+PRESETS = [
+    {"name": "all-linear", "line": "Every linear layer.", "targets": ["all-linear"], "target_parameters": []},
+    {"name": "attention", "line": "All of attention.", "targets": ["q_proj", "v_proj"], "target_parameters": []},
+]
+
+
+def adapter_reply(request: protocol.CountAdapter) -> list[protocol.Message]:
+    """Query and value projections of the layers asked for."""
+    plan = request.lora
+    if plan.get("regex") == "nothing":
+        return [protocol.Failed("bad-lora", "Nothing matches 'nothing'.", "Name modules that are there.")]
+    layers = plan.get("layers") or list(range(LAYERS))
+    rank = plan["r"]
+    each = [("q_proj", 576), ("v_proj", 192)]
+    targets = [
+        {
+            "name": name, "component": "attention", "modules": len(layers), "in_features": HIDDEN,
+            "out_features": out, "rank": rank, "experts": 1, "parameters": len(layers) * rank * (HIDDEN + out),
+        }
+        for name, out in each
+    ]  # fmt: skip
+    trainable = sum(target["parameters"] for target in targets)
+    result = {
+        "trainable": trainable, "base": 134515008, "share": trainable / (trainable + 134515008),
+        "adapter_bytes": 4 * trainable, "scaling": plan["alpha"] / rank, "by_component": {"attention": trainable},
+        "targets": targets, "saved": {}, "biases": 0, "notes": ["A note."],
+        "matched": [f"model.layers.{layer}.self_attn.{name}" for layer in layers for name, _ in each],
+    }  # fmt: skip
+    return [protocol.AdapterCounted(result, PRESETS)]
+
+
 def scripts(model: protocol.ModelStatus) -> dict[type[protocol.Request], Any]:
     """The answers to every request of the architecture bench, while this model is loaded."""
     return {
@@ -443,6 +474,7 @@ def scripts(model: protocol.ModelStatus) -> dict[type[protocol.Request], Any]:
         protocol.ListFamilies: lambda request: [protocol.FamiliesListed(FAMILIES)],
         protocol.SaveDesign: lambda request: [protocol.DesignSaved(f"{request.path}/config.json")],
         protocol.CompareModels: compared_reply,
+        protocol.CountAdapter: adapter_reply,
         protocol.InspectLoaded: lambda request: [protocol.LoadedInspected(model, LIVE)],
         protocol.TraceModel: trace_reply,
         protocol.ReadAttention: attention_reply,

@@ -72,6 +72,38 @@ def _switches() -> Iterable[Action]:
         )
 
 
+def _chat() -> Iterable[Action]:
+    for name, key, far, does, title, said, footer in (
+        ("write", "w", "", "write", "Write a message", "Move into the message field.", ""),
+        ("stop", "escape", "", "stop", "Stop the answer", "Keeps what was written.", "stop"),
+        ("new", "ctrl+n", "", "new", "New conversation", "The old one is kept.", ""),
+        ("conversations", "o", "alt+c", "conversations", "Conversations", "Open, rename, export, delete.", "old"),
+        ("sampling", "s", "alt+s", "sampling", "Sampling", "Each knob, and what it does to a token.", "sampling"),
+        ("change", "e", "", "change", "Edit a message", "Sends it in other words, as a branch of its own.", ""),
+        ("again", "r", "", "again", "Answer again", "Another answer beside this one.", ""),
+        ("go-on", "c", "", "go_on", "Continue the answer", "Where it stopped at its limit or was stopped.", ""),
+        ("branch-before", "left", "", "branch(-1)", "Branch before", "Shows the branch before this one.", ""),
+        ("branch-after", "right", "", "branch(1)", "Next branch", "Shows the branch after this one.", ""),
+        ("inside", "i", "alt+i", "inside", "Look inside the answer", "Its tokens, and what stood beside them.", ""),
+        ("system", "p", "alt+p", "system", "System prompt", "Edit it; keep several by name.", ""),
+        ("prompts", "t", "alt+t", "prompts", "Prompts kept by name", "Keep a prompt, or write one kept.", ""),
+        ("raw", "m", "alt+m", "toggle_raw", "Complete without template", "The model goes on with the bare text.", ""),
+        ("attach", "a", "alt+a", "attach", "Attach a text file", "It goes with the next message.", ""),
+        ("detach-files", "A", "", "detach_files", "Take the files off again", "The message goes without them.", ""),
+        ("find", "slash", "alt+f", "find", "Find in conversations", "In this one and in all.", ""),
+        ("numbers", "n", "alt+n", "numbers", "Numbers", "Speed, context and memory beside the estimate.", ""),
+        ("variants", "v", "", "variants", "What quantizing costs", "Variants measured side by side.", ""),
+        ("fold", "space", "", "fold", "Unfold a long message", "Or fold it again.", ""),
+        ("copy", "y", "", "copy", "Copy the message", "As it was written.", ""),
+        ("copy-all", "Y", "", "copy_all", "Copy the conversation", "As Markdown.", ""),
+        ("export", "x", "", "export", "Export the conversation", "Markdown or JSONL, to a file.", ""),
+    ):
+        yield Action(f"chat-{name}", key, does, title, said, "chat", "" if far else footer)
+        if far:
+            anywhere = "Works inside the message field too."
+            yield Action(f"chat-{name}-anywhere", far, does, title, anywhere, "chat", footer, True, palette=False)
+
+
 ACTIONS: tuple[Action, ...] = (
     *_switches(),
     Action("choose-model", "ctrl+o", "choose_model", "Choose the model", "Choose the model of every bench."),
@@ -147,6 +179,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("architecture-trace", "t", "trace", "Trace a prompt", "Look inside a run.", "architecture", "trace"),
     Action("architecture-facts", "f", "facts", "Explain the facts", "Each with its meaning.", "architecture"),
     Action("architecture-view", "v", "view", "Loaded or config", "Which tree is shown.", "architecture"),
+    Action("architecture-lora", "l", "lora", "LoRA targets", "What an adapter trains and weighs.", "architecture"),
     Action("architecture-embeddings", "e", "embeddings", "Embeddings", "Neighbours, norms, a map.", "architecture"),
     Action("architecture-compare", "c", "compare", "Compare", "With another model, side by side.", "architecture"),
     Action("architecture-fold", "left", "fold", "Fold or go up", "To the module that holds it.", "architecture"),
@@ -162,22 +195,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("vram-reset", "0", "reset", "Reset the plan", "Back to the defaults.", "vram", "reset"),
     Action("vram-copy", "y", "copy", "Copy the budget", "Copy the table.", "vram", "copy"),
-    Action("chat-edit", "i", "edit", "Write a message", "Move into the message field.", "chat", "write"),
-    Action("chat-stop", "escape", "stop", "Stop the answer", "Keeps what was written.", "chat", "stop"),
-    Action("chat-new", "ctrl+n", "new", "New conversation", "The old one is kept.", "chat", "new"),
-    Action("chat-conversations", "o", "conversations", "Conversations", "Those kept: open, rename, delete.", "chat"),
-    Action(
-        "chat-conversations-anywhere",
-        "alt+c",
-        "conversations",
-        "Conversations",
-        "Works inside the text field too.",
-        "chat",
-        "old",
-        priority=True,
-        palette=False,
-    ),
-    Action("chat-copy", "y", "copy", "Copy the answer", "Copy the last answer as it was written.", "chat", "copy"),
+    *_chat(),
 )
 
 

@@ -52,6 +52,7 @@ from workbench.ui.widgets.row_list import Row, RowList
 if TYPE_CHECKING:
     from workbench.ui.screens.architecture_design import Designing
     from workbench.ui.screens.architecture_embeddings import Looking
+    from workbench.ui.screens.architecture_lora import Adapting
     from workbench.ui.screens.architecture_trace import Tracing
 
 ROOM_FOR_CHIPS = ((45, 3), (30, 2))
@@ -88,6 +89,11 @@ class ArchitectureBench(Bench):
         self._looking: Looking | None = None
         self._designing: Designing | None = None
         self._designing_of = ""
+        self._adapting: Adapting | None = None
+        self._adapted: set[str] = set()
+        """Names of the modules that the adapter of the LoRA screen takes hold of."""
+        self._above_adapted: set[str] = set()
+        self._rank = 0
         self._heat: dict[str, float] = {}
         """Seconds by module of the last trace."""
         self._found: set[str] = set()
@@ -153,6 +159,7 @@ class ArchitectureBench(Bench):
         self._asked = (model, self.session.attachments)
         self.show_error(None)
         self.inspection, self._built, self._loaded, self._asked_live, self._heat = {}, None, None, None, {}
+        self._adapted = set()
         self._show()
         self._head(self._waiting("building it on the meta device"))
         try:
@@ -431,6 +438,22 @@ class ArchitectureBench(Bench):
             screen = TraceScreen(self.link, self.session.chosen, self._tracing, self._load_first(), self._lay_heat)
             self.app.push_screen(screen)
 
+    def action_lora(self) -> None:
+        """Choose what an adapter takes hold of."""
+        if self._chosen() and self._built is not None:
+            from workbench.ui.screens.architecture_lora import Adapting, LoraScreen
+
+            self._adapting = self._adapting or Adapting()
+            self.app.push_screen(
+                LoraScreen(self.link, self.session.chosen, self._adapting, self._built, self._mark_adapted)
+            )
+
+    def _mark_adapted(self, modules: set[str], rank: int) -> None:
+        """Mark in the tree what an adapter takes hold of."""
+        self._adapted, self._rank, self._heat = modules, rank, {}
+        self._above_adapted = {name[:i] for name in modules for i, letter in enumerate(name) if letter == "."}
+        self._show_rows()
+
     def action_design(self) -> None:
         """Edit the config of the chosen model."""
         if self._chosen():
@@ -462,10 +485,17 @@ class ArchitectureBench(Bench):
 
     def _lay_heat(self, result: dict[str, Any]) -> None:
         """Show in the tree how long each module took."""
+        self._adapted = set()
         self._heat = {str(module["name"]): float(module["seconds"]) for module in result["modules"]}
         self._show_rows()
 
     def _mark_of(self, node: Node) -> Content | None:
+        if self._adapted and node.class_name:
+            names = real_names(node)
+            if any(name in self._adapted for name in names):
+                return Content.assemble(("◆ ", "bold $accent"), (f"LoRA r {self._rank}", "$accent"))
+            if node.key and any(name in self._above_adapted for name in names):
+                return Content.assemble(("◇ ", "$accent"), ("LoRA inside", "$muted"))
         if not self._heat or not node.class_name:
             return None
         whole = self._heat.get("") or max(self._heat.values())

@@ -198,9 +198,12 @@ def stepped(field: dict[str, Any], direction: int) -> Any:
     if kind == "boolean":
         return not value
     choices = field.get("choices") or ()
+    if choices and value not in choices and kind == "integer" and isinstance(value, (int, float)):
+        beyond = [choice for choice in choices if (choice - value) * direction > 0]
+        return (beyond[0] if direction > 0 else beyond[-1]) if beyond else value
     if choices:
         index = list(choices).index(value) + direction if value in choices else 0
-        return choices[index % len(choices)]
+        return choices[max(0, min(len(choices) - 1, index)) if kind == "integer" else index % len(choices)]
     if kind not in ("integer", "number") or isinstance(value, (list, dict, str)):
         return value
     if value is None:
