@@ -661,7 +661,7 @@ def test_a_torch_too_old_for_some_package_is_not_blamed_on_a_transformers_that_i
 
 def test_hiding_gpus_is_a_fault_only_where_there_are_some() -> None:
     hidden = replace(SOUND, environment={**SOUND.environment, "CUDA_VISIBLE_DEVICES": ""})
-    hidden = replace(hidden, probes=(), torch=replace(hidden.torch, cuda_available=False))
+    hidden = replace(hidden, probes=(), torch=replace(hidden.torch, cuda_available=False, kernel_ok=False))
     found = {finding.id: finding.severity for finding in diagnose(hidden).findings}
     assert found["cuda-visible-devices-wrong"] == "error"
     bare = replace(hidden, gpus=(), driver=DriverFacts(smi=False), platform=replace(hidden.platform, gpu_vendors=()))
