@@ -18,11 +18,13 @@ from workbench.session.protocol import (
     GpusSurveyed,
     ListRulesOfThumb,
     MemoryEstimated,
+    MemorySimulated,
     OpenPlan,
     PlanFitted,
     PlanOpened,
     PlanWritten,
     RulesOfThumbListed,
+    SimulateMemory,
     SurveyGpus,
     WritePlan,
 )
@@ -72,6 +74,7 @@ def plan_options(command: Any) -> Any:
 @click.argument("model", callback=model_name, required=False)
 @plan_options
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME|SIZE", help="Hold against this GPU; repeatable.")
+@click.option("--simulate", is_flag=True, help="Run the step on tensors without data too, in a child process.")
 @click.option("--solve", type=click.Choice(["batch", "seq"]), default=None, help="Find the largest that fits.")
 @click.option("--fit", "make_fit", is_flag=True, help="Make the cheapest changes with which it fits the first --gpu.")
 @click.option(
@@ -168,6 +171,9 @@ class _Asked:
         if self.fitted is not None:
             changes, total = self.fitted.changes, self.fitted.total_bytes
             result["fitted"] = {"changes": changes, "total_bytes": total, "fits": self.fitted.fits}
+        if self.options["simulate"]:
+            simulated = await ask(session, SimulateMemory(self.model, self.plan), MemorySimulated)
+            result["simulation"] = simulated.simulation
         if common.as_json:
             print_json("vram", result)
         else:

@@ -22,6 +22,7 @@ FILLS = {
 LABELS = {"kv_cache": "KV cache", "logits": "logits, loss", "overhead": "context, reserve"}
 VERDICTS = {"fits": "fits", "tight": "fits, tight", "no": "does not fit"}
 MOST_SUGGESTIONS = 8
+OWNERS_SHOWN = 5
 
 
 def print_budget(result: dict[str, Any]) -> None:
@@ -97,9 +98,26 @@ def _print_categories(result: dict[str, Any], parts: dict[str, int]) -> None:
         grid.add_row(Text(mark, style), label, f"{count / divisor:,.2f}", share, *others, f"{count:,}", reason)
     console().print(grid)
     print_text()
+    _print_simulation(result, unit, divisor)
     phases = ", ".join(f"{phase['name']} {phase['total'] / divisor:,.2f}" for phase in result.get("phases", ()))
     if phases:
         print_text(f"Largest moment of each phase, without context and reserve ({unit}): {phases}.")
+
+
+def _print_simulation(result: dict[str, Any], unit: str, divisor: int) -> None:
+    simulation = result.get("simulation")
+    if not simulation:
+        return
+    allocated, requested = result["allocated_bytes"], simulation["requested_bytes"] - simulation["workspace_bytes"]
+    print_text(
+        f"Simulated: {simulation['allocated_bytes'] / divisor:,.2f} {unit} allocated and "
+        f"{simulation['reserved_bytes'] / divisor:,.2f} reserved at the peak, in {simulation['peak_phase']}; "
+        f"the estimate's tensors are {100 * (allocated / max(1, requested) - 1):+.2f} % beside it."
+    )
+    for owner in simulation["owners"][:OWNERS_SHOWN]:
+        print_text(
+            f"  {format_bytes(owner['bytes'])} {owner['category']}: {owner['operator']} in {owner['module'] or 'the loss'}"
+        )
 
 
 def _print_solved(solved: list[dict[str, Any]] | None) -> None:
