@@ -365,7 +365,8 @@ def _kinds(pen: _Pen, stage: Stage) -> Iterator[Line]:
         yield pen.line("┃", Content.assemble(" ", (shown[start : start + room], "$accent")))
     for kind, mark in marks.items():
         window = f" {stage.window:,}" if stage.window and "sliding" in kind else ""
-        words = f" {kind.replace('_', ' ')}{window}, {stage.kinds.count(kind)} layers"
+        name = kind.removesuffix("_attention").replace("_", " ")
+        words = f" {name}{window}: {stage.kinds.count(kind)} layers"
         yield pen.line("┃", Content.assemble(" ", (mark, "$accent"), (words, "$muted")))
 
 
