@@ -21,6 +21,7 @@ from fractions import Fraction
 from importlib import metadata
 
 from workbench.architecture.build import build_skeleton
+from workbench.paths import write_atomic
 from workbench.vram.activations import PARTS, TABLE, mode
 from workbench.vram.dimensions import dimensions
 from workbench.vram.plan import Lora, Plan, changed
@@ -42,7 +43,7 @@ ACTIVATIONS = ["", "h", "q", "k", "d", "a", "i", "v", "r", "m", "x", "e", "mx", 
 WEIGHTS = [*("hq", "hk", "hi", "hv", "hr", "qr", "kr", "ir", "vr", "hm", "ehm", "he", "q", "k", "h", "i", "v", "hh")]
 MONOMIALS = [
     *[f"bs{rest}" for rest in ACTIVATIONS],
-    *["b", "s", "", "sd", "ss", "r", "d", "a", "bv", "bh"],
+    *["b", "s", "", "sd", "sh", "ss", "r", "d", "a", "bv", "bh"],
     *WEIGHTS,
 ]
 MAX_DENOMINATOR = 16384
@@ -205,7 +206,7 @@ class Decoder:
 
 
 def nice(ratio: Fraction) -> bool:
-    return 0 < ratio < 4096 and MAX_DENOMINATOR % ratio.denominator == 0
+    return 0 < ratio < 65536 and MAX_DENOMINATOR % ratio.denominator == 0
 
 
 class Live:
@@ -416,33 +417,48 @@ def main(families: list[str], resume: bool) -> None:
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {"families": {}, "forms": []}
     made = {name: table["families"].get(name) for name in FAMILIES if name in table["families"]}
     forms = [in_order(form) for form in table["forms"]]
-    for family in families or list(FAMILIES):
+    wanted = [family for family in families or FAMILIES if family not in SAME_LAYERS]
+    for family in wanted:
         skeleton = build_skeleton({"model_type": family, **FAMILIES[family](0)})
-        before = made.get(family, {}).get("modes", {}) if resume else {}
-        entry = {"architecture": skeleton.architecture, "modes": dict(before)}
-        if family in SAME_LAYERS and is_same(family, SAME_LAYERS[family], made, forms):
-            made[family] = {**entry, "modes": made[SAME_LAYERS[family]]["modes"]}
-            write(versions, made, forms)
+        kept = made.get(family, {}).get("modes", {}) if resume else {}
+        made[family] = {"architecture": skeleton.architecture, "modes": dict(kept)}
+    for family, plan, make, multi in sorted(work(wanted), key=lambda item: is_rare(item[1])):
+        key = mode(plan, multi)
+        if key in made[family]["modes"]:
             continue
-        kinds = [(FAMILIES[family], False)] * (family != "gpt2") + [(MULTI_HEAD.get(family), True)]
-        for plan, (make, multi) in itertools.product(plans(family), kinds):
-            key = mode(plan, multi)
-            if make is None or key in before:
-                continue
-            began = time.monotonic()
-            try:
-                found = forms_of(family, plan, make)
-            except Exception as error:  # one plan that cannot be made leaves the others
-                print(f"{family}: {key}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
-                continue
-            text = text_of(found)
-            if text not in forms:
-                forms.append(text)
-            entry["modes"][key] = forms.index(text)
-            counts = {phase: len(several) for phase, several in found.items()}
-            print(f"{family}: {key}: {counts}, {time.monotonic() - began:.1f} s", file=sys.stderr)
-        made[family] = entry
+        began = time.monotonic()
+        try:
+            found = forms_of(family, plan, make)
+        except Exception as error:  # one plan that cannot be made leaves the others
+            print(f"{family}: {key}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+            continue
+        text = text_of(found)
+        if text not in forms:
+            forms.append(text)
+        made[family]["modes"][key] = forms.index(text)
+        counts = {phase: len(several) for phase, several in found.items()}
+        print(f"{family}: {key}: {counts}, {time.monotonic() - began:.1f} s", file=sys.stderr)
         write(versions, made, forms)
+    for family, other in SAME_LAYERS.items():
+        if (not families or family in families) and is_same(family, other, made, forms):
+            skeleton = build_skeleton({"model_type": family, **FAMILIES[family](0)})
+            made[family] = {"architecture": skeleton.architecture, "modes": made[other]["modes"]}
+            write(versions, made, forms)
+
+
+def work(families: list[str]) -> list[tuple]:
+    """Family, plan, how its models are made, and whether every head has keys of its own."""
+    found = []
+    for family in families:
+        kinds = [(FAMILIES[family], False)] * (family != "gpt2") + [(MULTI_HEAD.get(family), True)]
+        found += [(family, plan, make, multi) for plan in plans(family) for make, multi in kinds if make is not None]
+    return found
+
+
+def is_rare(plan: Plan) -> bool:
+    """Whether a plan can wait until the usual ones of all families are done."""
+    prepared = plan.job != "qlora" or plan.kbit_prepare
+    return plan.attention != "sdpa" or plan.dtype == "float32" or plan.lora != Lora() or not prepared
 
 
 def write(versions: dict, families: dict, forms: list[str]) -> None:
@@ -465,7 +481,8 @@ def write(versions: dict, families: dict, forms: list[str]) -> None:
     lines.append(",\n".join(forms[number] for number in used))
     lines.append("]")
     lines.append("}")
-    TABLE.write_text("\n".join(lines) + "\n")
+    # Whole or not at all: the program may read it meanwhile.
+    write_atomic(TABLE, ("\n".join(lines) + "\n").encode(), mode=0o644)
 
 
 ABOUT = (

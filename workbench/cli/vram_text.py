@@ -115,9 +115,8 @@ def _print_simulation(result: dict[str, Any], unit: str, divisor: int) -> None:
         f"the estimate's tensors are {100 * (allocated / max(1, requested) - 1):+.2f} % beside it."
     )
     for owner in simulation["owners"][:OWNERS_SHOWN]:
-        print_text(
-            f"  {format_bytes(owner['bytes'])} {owner['category']}: {owner['operator']} in {owner['module'] or 'the loss'}"
-        )
+        place = owner["module"] or "the loss"
+        print_text(f"  {format_bytes(owner['bytes'])} {owner['category']}: {owner['operator']} in {place}")
 
 
 def _print_solved(solved: list[dict[str, Any]] | None) -> None:

@@ -99,17 +99,23 @@ def forward_flops(skeleton: Skeleton, length: int, is_causal: bool = True) -> in
     return 2 * matmul_parameters(skeleton) + (scores // 2 if is_causal else scores)
 
 
-def training_flops_per_token(skeleton: Skeleton, plan: Plan) -> int:
+def training_flops_per_token(skeleton: Skeleton, plan: Plan, trained_parameters: Optional[int] = None) -> int:
     """Forward, backward, and what checkpointing computes again.
 
     Of frozen weights no gradient is computed: backward is then as much as forward, and the adapters' own comes on top.
+
+    Args:
+        skeleton: the model.
+        plan: a training job.
+        trained_parameters: those of the adapters, where they are known already.
     """
     forward = forward_flops(skeleton, plan.sequence_length)
     if plan.job == "full":
         passes = 3 * forward
     else:
-        adapters = sum(tensor.numel for tensor in trained_tensors(skeleton, plan))
-        passes = 2 * forward + 6 * adapters
+        if trained_parameters is None:
+            trained_parameters = sum(tensor.numel for tensor in trained_tensors(skeleton, plan))
+        passes = 2 * forward + 6 * trained_parameters
     return passes + (forward if plan.gradient_checkpointing else 0)
 
 
@@ -120,6 +126,7 @@ def cost(
     price: Optional[Price] = None,
     dataset_tokens: int = 0,
     epochs: float = 1.0,
+    trained_parameters: Optional[int] = None,
 ) -> Cost:
     """Work, time, money and energy of `plan`.
 
@@ -130,11 +137,16 @@ def cost(
         price: rent of one such GPU.
         dataset_tokens: tokens of the data set once through, as the Tokens bench counts them.
         epochs: how often it is gone through.
+        trained_parameters: as in `training_flops_per_token`.
     """
     parameters = matmul_parameters(skeleton)
     total = sum(entry.numel for entry in skeleton.unique_parameters)
     low, usual, high = (total * ratio for ratio in CHINCHILLA)
-    found = _training(skeleton, plan, gpu, dataset_tokens, epochs) if plan.trains else _inference(skeleton, plan, gpu)
+    if plan.trains:
+        flops = training_flops_per_token(skeleton, plan, trained_parameters)
+        found = _training(plan, gpu, flops, round(dataset_tokens * epochs))
+    else:
+        found = _inference(skeleton, plan, gpu)
     seconds = found.seconds
     usd = seconds.times(price.low * plan.gpus / 3600, price.high * plan.gpus / 3600) if seconds and price else None
     kwh = _energy(plan, gpu, seconds)
@@ -176,11 +188,9 @@ class _Work:
     tokens_per_second: Optional[Range] = None
 
 
-def _training(skeleton: Skeleton, plan: Plan, gpu: Optional[Gpu], dataset_tokens: int, epochs: float) -> _Work:
-    flops = training_flops_per_token(skeleton, plan)
+def _training(plan: Plan, gpu: Optional[Gpu], flops: int, tokens: int) -> _Work:
     copies = plan.gpus if plan.parallel not in ("tp", "pp") else 1
     tokens_per_step = plan.batch * plan.sequence_length * plan.accumulation * copies
-    tokens = round(dataset_tokens * epochs)
     work = _Work(
         flops,
         training_flops=flops * tokens or None,

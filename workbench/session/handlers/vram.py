@@ -124,6 +124,8 @@ def _result(
     first = gpus[0] if gpus else None
     price = load_prices().of(first) if first is not None else None
     largest = max((gpu.capacity_bytes for gpu in gpus), default=None)
+    trained = budget.static["trainable_parameters"]
+    spent = cost(skeleton, plan, first, price, request.dataset_tokens, request.epochs, trained)
     proposed = suggestions(skeleton, plan, largest, estimator) if request.suggest else ()
     return {
         "model": resolved.name,
@@ -137,7 +139,7 @@ def _result(
         "static": budget.static,
         "warnings": list(budget.warnings),
         "suggestions": [asdict(suggestion) for suggestion in proposed],
-        "cost": asdict(cost(skeleton, plan, first, price, request.dataset_tokens, request.epochs)),
+        "cost": asdict(spent),
         "launch": list(launch_commands(plan, _loadable(resolved))),
         "solved": _solved(request.solve, skeleton, plan, gpus, estimator) if request.solve else None,
         "stored": asdict(estimator.stored) if estimator.stored is not None else None,
