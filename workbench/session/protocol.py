@@ -1412,16 +1412,18 @@ class VariantsCompared(Reply):
 
 @dataclass(frozen=True)
 class FindServers(Request):
-    """OpenAI-compatible servers at the usual ports of this box, or at one address. Reply: `ServersFound`."""
+    """OpenAI-compatible servers at the usual ports of this box, or the one at an address. Reply: `ServersFound`."""
 
     url: str = ""
+    """Empty looks at this box's ports; else a server that cannot be asked is a failure."""
     api_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
 class ServersFound(Reply):
     servers: list[dict[str, Any]]
-    """`workbench.chat.remote.Server` as dictionaries: ``url``, ``kind``, ``models``, ``can`` and ``cannot``."""
+    """`workbench.chat.remote_servers.Server` as dictionaries; ``cannot`` holds a line for each thing that is not to be
+    had there."""
 
 
 # --- Codec -------------------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
         protocol.BreakEvenWithApi,
     ),
     "answers": (protocol.Generate, protocol.FollowConversation),
+    "servers": (protocol.FindServers,),
     "comparison": (protocol.CompareVariants,),
     "inside": (protocol.ReadPrompt, protocol.ReadAnswer, protocol.ReadDistribution, protocol.ReadSampling),
     "chat": (
