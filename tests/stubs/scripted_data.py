@@ -405,19 +405,6 @@ def estimate_reply(request: protocol.EstimateMemory) -> list[protocol.Message]:
     return [protocol.MemoryEstimated({"estimate": estimate | {"total": total}, "gpus": gpus, "known": known})]
 
 
-def generate_reply(request: protocol.Generate) -> list[protocol.Message]:
-    """An answer in four pieces."""
-    pieces = ["The capital", " of France", " is **Paris**", "."]
-    events: list[protocol.Message] = [
-        protocol.JobProgressed("prefill", 38, 38, "tokens"),
-        protocol.AnswerStarted("c1", 38),
-    ]
-    events += [protocol.TokensGenerated(piece, 2 * (i + 1), "c1") for i, piece in enumerate(pieces)]
-    answer = CONVERSATION["messages"][1]
-    result = answer["result"] | answer["settings"] | {"text": "".join(pieces)}
-    return [*events, protocol.Generated("c1", result)]
-
-
 SCRIPTS: dict[type[protocol.Request], Any] = {
     protocol.Diagnose: lambda request: [
         protocol.DiagnosisUpdated(REPORT | {"findings": [], "verdict": ""}),
@@ -452,11 +439,9 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
         protocol.ModelLoaded(MODEL),
     ],
     protocol.UnloadModel: lambda request: [protocol.ModelUnloaded("smollm2-135m-instruct", 110 * MIB)],
-    protocol.Generate: generate_reply,
     protocol.ListConversations: lambda request: [protocol.ConversationsListed([])],
     protocol.RenameConversation: lambda request: [protocol.ConversationRead(CONVERSATION | {"title": request.title})],
     protocol.DeleteConversation: lambda request: [protocol.ConversationDeleted(request.conversation_id)],
-    protocol.OpenConversation: lambda request: [protocol.ConversationRead(CONVERSATION)],
     protocol.FollowConversation: lambda request: [
         protocol.ConversationOpened(CONVERSATION),
         protocol.TokensGenerated(" It lies on the Seine.", 14, "c1"),

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+from tests.stubs import scripted_chat
 from tests.stubs import scripted_data as data
 from workbench.session import protocol
 from workbench.session.client import SessionClient, SessionLost
@@ -34,7 +35,7 @@ class ScriptedSession:
         self.others: dict[str, ScriptedSession] = {}
         self.asked_others: list[str] = []
         self.refuse: Exception | None = None
-        self._scripts: dict[type[protocol.Request], Script] = dict(data.SCRIPTS)
+        self._scripts: dict[type[protocol.Request], Script] = {**data.SCRIPTS, **scripted_chat.scripts()}
         self._gates: dict[tuple[type[protocol.Request], int], asyncio.Event] = {}
         self._ends: list[MemoryTransport] = []
         self._running: dict[int, asyncio.Task[None]] = {}

@@ -260,7 +260,7 @@ async def test_chat_continues_its_conversation(loaded_session: ScriptedSession, 
         for number in (1, 2):
             await pilot.press("a", "enter")
             await wait_until(pilot, lambda n=number: screen_text(app).count("41.0 tok/s") == n)
-        assert [request.conversation_id for request in loaded_session.asked(protocol.Generate)] == ["", "c1"]
+        assert [request.conversation_id for request in loaded_session.asked(protocol.Generate)] == ["", "1"]
         await pilot.press("ctrl+n", "b", "enter")
         await wait_until(pilot, lambda: len(loaded_session.asked(protocol.Generate)) == 3)
         assert loaded_session.asked(protocol.Generate)[-1].conversation_id == ""
@@ -338,6 +338,7 @@ async def test_attaching_again_shows_the_newest_conversation(
     loaded_session.script(
         protocol.ListConversations, lambda request: [protocol.ConversationsListed([{"id": "c1", "title": "x"}])]
     )
+    loaded_session.script(protocol.OpenConversation, lambda request: [protocol.ConversationRead(data.CONVERSATION)])
     app = make_app(loaded_session, bench="chat")
     async with app.run_test(size=(80, 24)) as pilot:
         await wait_until(pilot, lambda: "The capital of France is Paris." in screen_text(app))
@@ -356,11 +357,12 @@ KEPT = [
 async def test_old_conversations_can_be_opened_renamed_and_deleted(
     loaded_session: ScriptedSession, make_app: MakeApp
 ) -> None:
+    loaded_session.script(protocol.OpenConversation, lambda request: [protocol.ConversationRead(data.CONVERSATION)])
     app = make_app(loaded_session, bench="chat")
     async with app.run_test(size=(80, 24)) as pilot:
         await wait_until(pilot, lambda: isinstance(app.focused, Prompt) and app.session.attached)
         loaded_session.script(protocol.ListConversations, lambda request: [protocol.ConversationsListed(KEPT)])
-        await pilot.press("o", "backspace", "alt+c")
+        await pilot.press("alt+c")
         await wait_until(pilot, lambda: "Pelicans" in screen_text(app) and "8 messages" in screen_text(app))
         await pilot.press("down", "r")
         app.screen.query_one(Input).value = "Birds"
@@ -385,6 +387,7 @@ async def test_a_new_conversation_stays_when_the_session_starts_again(
     loaded_session: ScriptedSession, make_app: MakeApp
 ) -> None:
     loaded_session.script(protocol.ListConversations, lambda request: [protocol.ConversationsListed(KEPT)])
+    loaded_session.script(protocol.OpenConversation, lambda request: [protocol.ConversationRead(data.CONVERSATION)])
     app = make_app(loaded_session, bench="chat")
     async with app.run_test(size=(80, 24)) as pilot:
         await wait_until(pilot, lambda: "The capital of France is Paris." in screen_text(app))

@@ -2,395 +2,250 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
-from textual import events, on, work
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.constants import MAX_FPS
-from textual.content import Content
-from textual.message import Message
-from textual.widget import Widget
-from textual.widgets import TextArea
+from textual import on, work
+from textual.binding import BindingType
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.protocol import (
-    AnswerStarted,
-    Cancel,
-    ConversationOpened,
     ConversationRead,
-    ConversationsListed,
-    Event,
-    FollowConversation,
-    Followed,
-    Generate,
-    Generated,
-    JobProgressed,
-    ListConversations,
+    ConversationsExported,
+    CountTokens,
+    ExportConversations,
     ModelStatus,
-    OpenConversation,
-    TokensGenerated,
+    PromptRead,
+    ReadPrompt,
+    ShowMessage,
+    TokensCounted,
 )
-from workbench.text import format_bytes
 from workbench.ui.actions import bindings_of
-from workbench.ui.bench import Bench, ErrorLine
-from workbench.ui.environment import SLOW_FRAMES_PER_SECOND, SSH_FRAMES_PER_SECOND
+from workbench.ui.benches.chat_conversation import STILL_ANSWERING, ConversationBench, Draft
+from workbench.ui.benches.chat_figures import can_go_on, settings_of
+from workbench.ui.benches.chat_files import Attachment, read_attachment, with_files
+from workbench.ui.benches.chat_input import Prompt
 from workbench.ui.link import SessionLink
-from workbench.ui.session_state import LOST, SessionState
-from workbench.ui.strip_text import SHORT_DTYPES, job_text, progress_text, short_name
-from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.transcript import Transcript, Turn
 
-LOST_ANSWER = "cut off: the session was lost; what came is kept"
-PAGE_KEYS = {"pageup": -1, "pagedown": 1}
-NOTICE_SECONDS = 4.0
-NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
+LEAST_ROOM = 256
+"""Tokens to keep free for an answer before the user is asked what to drop; as the worker keeps when it drops."""
+NEED_CONVERSATION = ("branch", "copy_all", "export")
 
 
-def scroll_step(frames_per_second: int) -> int:
-    """Lines by which a growing answer scrolls at once: each time the whole pane is sent."""
-    if frames_per_second > SSH_FRAMES_PER_SECOND:
-        return 1
-    return 5 if frames_per_second > SLOW_FRAMES_PER_SECOND else 8
+class ChatBench(ConversationBench):
+    """What keys do with the conversation and with its messages."""
 
-
-class Prompt(TextArea):
-    """A message of several lines: enter sends, ctrl+j starts a new line."""
-
-    class Sent(Message):
-        """Enter on a message that is not blank."""
-
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
-
-    class Paged(Message):
-        """A page up (-1) or down (1) in the conversation above."""
-
-        def __init__(self, direction: int) -> None:
-            super().__init__()
-            self.direction = direction
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "send", tooltip="Send the message."),
-        Binding("ctrl+j", "newline", "new line", tooltip="Start a new line; shift+enter where the terminal sends it."),
-    ]
-
-    async def _on_key(self, event: events.Key) -> None:
-        if event.key == "enter":
-            # TextArea itself would put a line break there before any binding is asked.
-            event.stop()
-            event.prevent_default()
-            self.action_send()
-        elif event.key in NEWLINE_KEYS:
-            event.stop()
-            event.prevent_default()
-            self.action_newline()
-        elif event.key in PAGE_KEYS:
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Paged(PAGE_KEYS[event.key]))
-        else:
-            await super()._on_key(event)
-
-    def action_send(self) -> None:
-        if self.text.strip():
-            self.post_message(self.Sent(self.text))
-
-    def action_newline(self) -> None:
-        self.insert("\n")
-
-
-class ChatBench(Bench):
-    """The conversation, one line on what goes on, and the message being written."""
-
-    NAME = "chat"
-    NEEDS_TORCH = True
-    OF_THE_MODEL = True
-    TELLS_LOSS = True
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
 
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
-        self.conversation_id = ""
-        self.answering = False
-        self._begun_anew = False
-        """Whether the user began a conversation that has no message yet."""
-        self._restored = 0
-        """The attachment after which the conversation was last restored."""
-        self._progress = ""
-        self._notice = ""
-        """A short word that stands in the status line for a moment."""
-        self._tokens = 0
-        self._used_tokens = 0
-        """Tokens that the conversation takes so far, as the last answer told."""
-        self._agreed: ModelStatus | None = None
-        """A loaded model other than the chosen one, once the user was asked whether it shall answer."""
-        self._counted_by = ""
-        """The model whose tokens those are."""
-
-    def compose(self) -> ComposeResult:
-        yield Transcript(id="chat-transcript", scroll_step=scroll_step(MAX_FPS))
-        yield ErrorLine()
-        yield OneLine(id="chat-status")
-        yield Prompt(id="chat-input", placeholder="Write a message. enter sends, ctrl+j starts a new line.")
-
-    def first_focus(self) -> Widget:
-        return self.query_one(Prompt)
-
-    @property
-    def transcript(self) -> Transcript:
-        """The conversation on screen."""
-        return self.query_one(Transcript)
-
-    def bench_shown(self) -> None:
-        self.query_one(Prompt).cursor_blink = False
-        if not self.transcript.turns:
-            self._show_opening()
-        self._show_status()
-
-    def session_changed(self, old: SessionState, new: SessionState) -> None:
-        if new.attached and not self.answering:
-            running = new.status.conversation_id if new.status else ""
-            was_running = old.status.conversation_id if old.status and old.attached else ""
-            another_answers_here = running != was_running and running == self.conversation_id != ""
-            if new.attachments != self._restored or another_answers_here:
-                self._restored = new.attachments
-                self.restore(running)
-        if not self.transcript.turns:
-            self._show_opening()
-        self._show_status()
-
-    # --- Restoring -----------------------------------------------------------------------------------------
-
-    @work(group="chat-restore", exclusive=True, exit_on_error=False)
-    async def restore(self, running: str) -> None:
-        """Show the conversation being answered, following it, or else the newest one."""
-        try:
-            if running:
-                await self._follow(running)
-                return
-            wanted = self.conversation_id
-            if not wanted and not self._begun_anew:
-                listed = await self.link.ask(ListConversations(limit=1), ConversationsListed)
-                wanted = str(listed.conversations[0].get("id") or "") if listed.conversations else ""
-            if wanted and not self.answering:
-                read = await self.link.ask(OpenConversation(wanted), ConversationRead)
-                self._show_conversation(read.conversation)
-        except JobCancelled:
-            return
-        except WorkbenchError as error:
-            # A worker without a history yet is no failure of the chat.
-            if error.kind not in ("unknown-request", "unknown-conversation"):
-                self.show_error(error)
-
-    async def _follow(self, conversation_id: str) -> None:
-        self._set_answering(True)
-        try:
-            followed = await self.link.ask(FollowConversation(conversation_id), Followed, self._on_event)
-            self._show_conversation(followed.conversation)
-        finally:
-            self._set_answering(False)
-
-    def _show_conversation(self, conversation: dict[str, Any], growing: bool = False) -> None:
-        self.conversation_id = str(conversation.get("id") or self.conversation_id)
-        self._used_tokens, self._counted_by = 0, ""
-        for message in conversation.get("messages") or []:
-            self._count_context(figures_of(message), settings_of(message))
-        turns = [_turn(message) for message in conversation.get("messages") or [] if message.get("role") != "system"]
-        if growing:
-            if not turns or turns[-1].role != "assistant":
-                turns.append(Turn("assistant", ""))
-            turns[-1].growing = True
-            turns[-1].foot = ""
-        self.transcript.set_turns(turns)
-        if not turns:
-            self._show_opening()
-        self._show_status()
-
-    def _count_context(self, figures: dict[str, Any], settings: dict[str, Any]) -> None:
-        if used := context_used(figures):
-            self._used_tokens, self._counted_by = used, str(settings.get("model") or "")
-
-    def _show_opening(self) -> None:
-        self.transcript.set_turns([])
-        words = [Turn("note", "Talk to the model, and see how fast it answers and what it takes.")]
-        if not self.session.chosen:
-            words.append(Turn("note", "ctrl+o chooses a model; the samples are small and run on any CPU."))
-        elif self.session.model is None:
-            words.append(Turn("note", f"ctrl+l loads {self.session.chosen}; what is not on this box is fetched first."))
-        if self.is_mounted:
-            self.transcript.set_turns(words)
-
-    # --- Talking -------------------------------------------------------------------------------------------
-
-    @on(Prompt.Paged)
-    def page(self, message: Prompt.Paged) -> None:
-        """Scroll the conversation, while the message field keeps the focus."""
-        transcript = self.transcript
-        step = message.direction * max(1, transcript.size.height - 1)
-        transcript.scroll_to(y=transcript.scroll_offset.y + step, animate=False)
-
-    @on(Prompt.Sent)
-    def send(self, message: Prompt.Sent) -> None:
-        if self.answering:
-            self.post_message(self.Said("The model is still answering; escape stops it."))
-        elif self.session.model is None or not self._may_answer(self.session.model):
-            self._show_status(refused=True)
-        else:
-            self.query_one(Prompt).text = ""
-            self.answer(message.text)
-
-    def _may_answer(self, model: ModelStatus) -> bool:
-        """Whether the loaded model is the one meant; asks once, in the status line, where it is not."""
-        agreed, self._agreed = self._agreed, model
-        return not self.session.chosen or self.session.chosen_is_loaded or agreed == model
-
-    @work(group="chat-answer", exclusive=True, exit_on_error=False)
-    async def answer(self, prompt: str) -> None:
-        """Ask for an answer and show it as it grows."""
-        self.show_error(None)
-        if self.transcript.turns and self.transcript.turns[0].role == "note":
-            self.transcript.set_turns([])
-        self.transcript.add(Turn("user", prompt))
-        turn = Turn("assistant", "", growing=True)
-        self.transcript.add(turn)
-        self._set_answering(True)
-        try:
-            load = self.session.standing_load
-            request = Generate(prompt, conversation_id=self.conversation_id, load=load)
-            reply = await self.link.ask(request, Generated, self._on_event)
-        except JobCancelled:
-            self._end_turn(turn, foot="stopped before the answer began")
-        except WorkbenchError as error:
-            self._answer_failed(turn, prompt, error)
-        else:
-            self.conversation_id = reply.conversation_id or self.conversation_id
-            self._count_context(reply.result, reply.result)
-            figures = figures_line(reply.result, variant_words(reply.result))
-            self._end_turn(turn, text=str(reply.result.get("text") or turn.text), foot=figures)
-        finally:
-            self._set_answering(False)
-
-    def _answer_failed(self, turn: Turn, prompt: str, error: WorkbenchError) -> None:
-        lost = error.kind == "session-lost"
-        self._end_turn(turn, foot=LOST_ANSWER if lost else "cut off: it failed")
-        self.show_error(error)
-        field = self.query_one(Prompt)
-        if not turn.text and not field.text:
-            # Nothing was answered, so the words go back to where they can be sent again.
-            field.text = prompt
-
-    def _end_turn(self, turn: Turn, text: str | None = None, foot: str = "") -> None:
-        turn.finish(text, foot)
-        self.transcript.lay_out()
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, TokensGenerated):
-            self._tokens, self._progress = event.count, ""
-            self.transcript.grow(event.text)
-        elif isinstance(event, AnswerStarted):
-            self.conversation_id = event.conversation_id or self.conversation_id
-            self._progress = ""
-        elif isinstance(event, JobProgressed) and event.phase != "decode":
-            self._progress = f"{event.phase} {progress_text(event.done, event.total, event.unit)}".strip()
-        elif isinstance(event, ConversationOpened):
-            self._show_conversation(event.conversation, growing=True)
-        self._show_status()
-
-    def _set_answering(self, answering: bool) -> None:
-        self.answering = answering
-        self._tokens, self._progress = 0, ""
-        self.refresh_bindings()
-        self._show_status()
-
-    # --- One line on what goes on --------------------------------------------------------------------------
-
-    def _show_status(self, refused: bool = False) -> None:
-        if not self.is_mounted:
-            return
-        self.query_one("#chat-status", OneLine).show(self._status(refused))
-
-    def take_notice(self, text: str) -> bool:
-        self._notice = text
-        self._show_status()
-        self.set_timer(NOTICE_SECONDS, lambda: self._end_notice(text))
-        return True
-
-    def _end_notice(self, text: str) -> None:
-        if self._notice == text:
-            self._notice = ""
-            self._show_status()
-
-    def _status(self, refused: bool) -> Content:
-        state, key = self.session, "bold $accent"
-        if self._notice and not refused:
-            return Content.styled(self._notice, "$warn")
-        if self.answering:
-            what = self._progress or (f"answering · {self._tokens:,} tokens" if self._tokens else "answering")
-            return Content.assemble((what, "$accent"), ("   escape", key), (" stops", "$muted"))
-        lanes = (state.lane("model"), state.lane("children"))
-        loading = next((lane for lane in lanes if lane is not None and lane.job == "load_model"), None)
-        if loading is not None:
-            return Content.assemble((job_text(loading), "$accent"), ("   ctrl+c", key), (" stops", "$muted"))
-        if state.connection == LOST:
-            lost = ("No session: ", "$bad")
-            return Content.assemble(lost, ("ctrl+r", key), (" starts it; what you write stays here.", "$muted"))
-        if not state.attached:
-            return Content.styled("Starting the session; what you write stays here.", "$muted")
-        if state.model is None:
-            style = "bold $warn" if refused else "$muted"
-            if not state.chosen:
-                return Content.assemble(("No model is chosen.  ", style), ("ctrl+o", key), (" chooses one", "$muted"))
-            loads = f" loads {state.chosen}"
-            return Content.assemble(("No model is loaded.  ", style), ("ctrl+l", key), (loads, "$muted"))
-        if not state.chosen_is_loaded and state.chosen:
-            return self._other_model(state.model, refused)
-        limit = state.model.context_length
-        if not limit:
-            return Content.styled(f"{state.model.name} is ready.", "$muted")
-        if self._used_tokens and self._counted_by != state.model.name:
-            return Content.styled(f"{limit:,} tokens of context, counted with the next message", "$muted")
-        share = self._used_tokens / limit
-        style = "$bad" if share > 0.95 else "$warn" if share > 0.8 else "$muted"
-        return Content.styled(f"{self._used_tokens:,} of {limit:,} tokens of context used", style)
-
-    def _other_model(self, model: ModelStatus, refused: bool) -> Content:
-        key, chosen = "bold $accent", short_name(self.session.chosen)
-        loads = Content.assemble(("ctrl+l", key), (f" loads {chosen}", "$muted"))
-        if self._agreed == model and not refused:
-            return Content.assemble((f"{short_name(model.name)} answers; ", "$muted"), loads)
-        style = "bold $warn" if refused else "$muted"
-        again = Content.assemble(("enter", key), (" again answers with it, " if refused else " asks it, ", "$muted"))
-        return Content.assemble((f"{short_name(model.name)} is loaded now; ", style), again, loads)
-
-    # --- Actions -------------------------------------------------------------------------------------------
+        self._editing: Turn | None = None
+        """The earlier message that is being written anew."""
+        self._set_aside = Draft()
+        """What was being written before."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "stop":
             return self.answering
+        turn = self.transcript.turn if self.ready else None
+        if action == "go_on":
+            return turn is not None and not self.answering and can_go_on(turn.message)
+        if action in ("change", "again", "inside"):
+            return turn is not None and bool(turn.message.get("id")) and not self.answering
         return super().check_action(action, parameters)
 
-    def action_stop(self) -> None:
-        if self.link.client is not None:
-            self.link.client.send(Cancel())
-            self._progress = "stopping"
-            self._show_status()
+    # --- Sending -------------------------------------------------------------------------------------------
 
-    def action_edit(self) -> None:
+    @on(Prompt.Sent)
+    @work(group="chat-send", exclusive=True, exit_on_error=False)
+    async def send(self, message: Prompt.Sent) -> None:
+        """Send what was written, as a new message or in place of an earlier one."""
+        if not self._may_ask():
+            return
+        draft = Draft(message.text, self.asking.files)
+        prompt, after, before = with_files(draft.text, draft.files), None, self.transcript.turns
+        if self._editing is not None:
+            after = self._place_of(self._editing)
+            before = before[: before.index(self._editing)]
+            before = before if after else []
+        if not await self._fits(prompt, after):
+            return
+        field = self.query_one(Prompt)
+        field.remember(draft.text)
+        field.text, self.asking.files = "", ()
+        if self._editing is not None:
+            self._end_editing()
+        self.answer(self.request(prompt, after=after), before, draft)
+
+    def _place_of(self, turn: Turn) -> str:
+        """The message that a message written anew follows; none where it begins with another system prompt."""
+        parent = str(turn.message.get("parent") or "")
+        first = next((item for item in self.transcript.turns if item.message.get("id") == parent), None)
+        begins = first is None or first.role == "system"
+        system = first.text if first is not None and first.role == "system" else ""
+        return "" if begins and system != self.asking.system else parent
+
+    def _may_ask(self) -> bool:
+        if self.answering:
+            self.post_message(self.Said(STILL_ANSWERING))
+        elif self.session.model is None or not self._may_answer(self.session.model):
+            self.show_status(refused=True)
+        else:
+            return True
+        return False
+
+    def _may_answer(self, model: ModelStatus) -> bool:
+        """Whether the loaded model is the one meant; asks once, in the status line, where it is not."""
+        agreed, self.doing.agreed = self.doing.agreed, model
+        return not self.session.chosen or self.session.chosen_is_loaded or agreed == model
+
+    async def _fits(self, prompt: str, after: str | None) -> bool:
+        """Whether a message may be sent: it fits the context, or the user said what to drop."""
+        asking, model = self.asking, self.session.model
+        limit = model.context_length if model else None
+        room = min(LEAST_ROOM, int(asking.sampling.get("max_new_tokens", LEAST_ROOM)))
+        if limit is None or asking.raw or asking.overflow_asked:
+            return True
+        # A character is at most a few tokens, so most messages need no counting.
+        if self.doing.used_tokens + 4 * len(prompt) + room <= limit:
+            return True
+        request = ReadPrompt(prompt, self.conversation_id, after, system=asking.system)
+        try:
+            read = await self.link.ask(request, PromptRead)
+        except (JobCancelled, WorkbenchError):
+            return True  # the answer itself will tell
+        if read.tokens + room <= limit:
+            return True
+        from workbench.ui.screens.confirm import Confirm
+
+        answers = [("d", "leave out the oldest messages, now and later in this conversation")]
+        if read.tokens < limit:
+            answers.append(("s", f"send it whole: {limit - read.tokens:,} tokens are left for the answer"))
+        words = f"With this message the conversation takes {read.tokens:,} of {limit:,} tokens of context."
+        picked = await self.app.push_screen_wait(Confirm(words, tuple(answers)))
+        asking.overflow_asked = picked is not None
+        asking.overflow = "drop-oldest" if picked == "d" else "refuse"
+        self.show_status()
+        return picked is not None
+
+    # --- Moving between message field and conversation -----------------------------------------------------
+
+    @on(Prompt.Left)
+    def look_back(self) -> None:
+        if self._editing is not None:
+            self._end_editing()
+        elif any(turn.role != "note" for turn in self.transcript.turns):
+            self.transcript.focus()
+        else:
+            self.focus()
+
+    @on(Transcript.EndReached)
+    def action_write(self) -> None:
+        self.transcript.mark("")
         self.query_one(Prompt).focus()
+
+    # --- One message ---------------------------------------------------------------------------------------
+
+    def _answer_here(self) -> tuple[Turn, int] | None:
+        """The answer that keys act on: the message itself, or what follows the user's; with its place."""
+        turns, turn = self.transcript.turns, self.transcript.turn
+        if turn is None or not turn.message.get("id"):
+            return None
+        place = turns.index(turn)
+        if turn.role == "user":
+            place += 1
+        if place < len(turns) and turns[place].role == "assistant" and turns[place].message.get("id"):
+            return turns[place], place
+        return None
+
+    def action_change(self) -> None:
+        turns, turn = self.transcript.turns, self.transcript.turn
+        while turn is not None and turn.role != "user":
+            place = turns.index(turn)
+            turn = turns[place - 1] if place else None
+        if turn is None or self.answering:
+            return
+        field = self.query_one(Prompt)
+        if self._editing is None:
+            self._set_aside = Draft(field.text, self.asking.files)
+        self._editing, self.doing.editing = turn, True
+        field.text, self.asking.files = turn.text, ()
+        field.move_cursor(field.document.end)
+        field.focus()
+        self.show_status()
+
+    def _end_editing(self) -> None:
+        """Give back what was being written before an earlier message was."""
+        field = self.query_one(Prompt)
+        self._editing, self.doing.editing = None, False
+        field.text, self.asking.files = self._set_aside.text, self._set_aside.files
+        field.move_cursor(field.document.end)
+        self.show_status()
+
+    def action_again(self) -> None:
+        found = self._answer_here()
+        if found is not None and self._may_ask():
+            turn, place = found
+            raw = bool(settings_of(turn.message).get("raw"))
+            request = self.request("", again=str(turn.message["id"]), raw=raw)
+            self.answer(request, self.transcript.turns[:place], Draft())
+
+    def action_go_on(self) -> None:
+        found = self._answer_here()
+        if found is not None and self._may_ask():
+            turn, place = found
+            raw = bool(settings_of(turn.message).get("raw"))
+            request = self.request("", again=str(turn.message["id"]), extend=True, raw=raw)
+            self.answer(request, self.transcript.turns[:place], Draft(), kept=turn.text)
+
+    @work(group="chat-branch", exclusive=True, exit_on_error=False)
+    async def action_branch(self, step: int) -> None:
+        """Show the branch beside the one of the message under the cursor."""
+        turn = self.transcript.turn
+        siblings = list(turn.message.get("siblings") or ()) if turn is not None else []
+        if turn is None or len(siblings) < 2:
+            return
+        index = siblings.index(turn.message["id"]) + step
+        if self.answering or not 0 <= index < len(siblings):
+            return
+        place = self.transcript.turns.index(turn)
+        if await self._show_message(siblings[index]):
+            self.transcript.show_turn(min(place, len(self.transcript.turns) - 1))
+
+    async def _show_message(self, message_id: str) -> bool:
+        try:
+            read = await self.link.ask(ShowMessage(self.conversation_id, message_id), ConversationRead)
+        except JobCancelled:
+            return False
+        except WorkbenchError as error:
+            self.show_error(error)
+            return False
+        turns = self._turns_of(read.conversation)
+        self.transcript.update_turns(turns)
+        self.refresh_bindings()
+        self.show_status()
+        return True
+
+    def action_fold(self) -> None:
+        turn = self.transcript.turn
+        if turn is not None and turn.toggle_fold():
+            self.transcript.lay_out()
+
+    def action_copy(self) -> None:
+        turn = self.transcript.turn
+        if turn is not None and turn.text:
+            what = "the answer" if turn.role == "assistant" else "the message"
+            self.post_message(self.CopyRequested(turn.text, what))
+
+    # --- Conversations -------------------------------------------------------------------------------------
 
     def action_new(self) -> None:
         if self.answering:
-            self.post_message(self.Said("The model is still answering; escape stops it."))
+            self.post_message(self.Said(STILL_ANSWERING))
             return
-        self.conversation_id, self._used_tokens, self._counted_by = "", 0, ""
-        self._begun_anew = True
-        self.show_error(None)
-        self._show_opening()
-        self._show_status()
-        self.action_edit()
+        self.begin_anew()
+        self.action_write()
 
     @work(group="chat-conversations", exclusive=True, exit_on_error=False)
     async def action_conversations(self) -> None:
@@ -402,85 +257,129 @@ class ChatBench(Bench):
         if not wanted:
             return
         if self.answering:
-            self.post_message(self.Said("The model is still answering; escape stops it."))
+            self.post_message(self.Said(STILL_ANSWERING))
+            return
+        await self.open(wanted)
+        self.action_write()
+
+    def _forget(self, conversation_id: str) -> None:
+        if conversation_id == self.conversation_id and not self.answering:
+            self.begin_anew()
+
+    @work(group="chat-find", exclusive=True, exit_on_error=False)
+    async def action_find(self) -> None:
+        """Go to a message that holds the words searched for."""
+        from workbench.ui.screens.chat_find import FindScreen
+
+        screen = FindScreen(self.link, self.conversation_id, self.transcript.turns)
+        found = await self.app.push_screen_wait(screen)
+        if found is None:
+            return
+        if self.answering:
+            self.post_message(self.Said(STILL_ANSWERING))
+            return
+        if found.conversation != self.conversation_id:
+            await self.open(found.conversation)
+        ids = [turn.message.get("id") for turn in self.transcript.turns]
+        if found.message not in ids and await self._show_message(found.message):
+            ids = [turn.message.get("id") for turn in self.transcript.turns]
+        if found.message in ids:
+            self.transcript.mark(found.words)
+            self.transcript.focus()
+            self.transcript.show_turn(ids.index(found.message))
+
+    @work(group="chat-export", exclusive=True, exit_on_error=False)
+    async def action_export(self) -> None:
+        """Write this conversation to a file."""
+        from workbench.ui.screens.chat_export import export_conversations
+
+        if not self.conversation_id:
+            self.post_message(self.Said("There is no conversation yet."))
+            return
+        said = await export_conversations(self, [self.conversation_id], self.title)
+        if said:
+            self.post_message(self.Said(said))
+
+    @work(group="chat-copy", exclusive=True, exit_on_error=False)
+    async def action_copy_all(self) -> None:
+        """Copy the conversation as Markdown."""
+        if not self.conversation_id:
             return
         try:
-            read = await self.link.ask(OpenConversation(wanted), ConversationRead)
+            reply = await self.link.ask(ExportConversations([self.conversation_id]), ConversationsExported)
         except JobCancelled:
             return
         except WorkbenchError as error:
             self.show_error(error)
         else:
-            self.show_error(None)
-            self._begun_anew = False
-            self._show_conversation(read.conversation)
-            self.action_edit()
+            self.post_message(self.CopyRequested(reply.text, "the conversation"))
 
-    def _forget(self, conversation_id: str) -> None:
-        if conversation_id == self.conversation_id and not self.answering:
-            self.action_new()
+    # --- What the next message is sent with ----------------------------------------------------------------
 
-    def action_copy(self) -> None:
-        answers = [turn.text for turn in self.transcript.turns if turn.role == "assistant" and turn.text]
-        if answers:
-            self.post_message(self.CopyRequested(answers[-1], "the answer"))
+    def action_toggle_raw(self) -> None:
+        self.asking.raw = not self.asking.raw
+        said = (
+            "The model goes on with the bare text; no template, no history." if self.asking.raw else "Chat template on."
+        )
+        self.post_message(self.Said(said))
+        self.show_status()
 
+    @work(group="chat-text", exclusive=True, exit_on_error=False)
+    async def action_system(self) -> None:
+        """Edit the system prompt."""
+        from workbench.ui.screens.chat_text import TextScreen
 
-def figures_of(message: dict[str, Any]) -> dict[str, Any]:
-    """What an answer took, as it is kept with it."""
-    figures = message.get("figures") or message.get("result")
-    return figures if isinstance(figures, dict) else {}
+        said = "What the model is told before the first message. It counts from the first message on."
+        text = await self.app.push_screen_wait(
+            TextScreen(self.link, "system", "System prompt", said, self.asking.system)
+        )
+        if text is None or text.strip() == self.asking.system:
+            return
+        self.asking.system = text.strip()
+        if any(turn.message for turn in self.transcript.turns):
+            told = "For the next conversation (ctrl+n), or once the first message here is edited (e)."
+            self.post_message(self.Said(told))
+        self.show_status()
 
+    @work(group="chat-text", exclusive=True, exit_on_error=False)
+    async def action_prompts(self) -> None:
+        """Write a prompt that is kept by name, or keep the one being written."""
+        from workbench.ui.screens.chat_text import TextScreen
 
-def settings_of(message: dict[str, Any]) -> dict[str, Any]:
-    """What made an answer, as it is kept with it."""
-    settings = message.get("settings")
-    return settings if isinstance(settings, dict) else {}
+        field = self.query_one(Prompt)
+        said = "The message being written. Keep it under a name, or take one that is kept."
+        text = await self.app.push_screen_wait(TextScreen(self.link, "prompt", "Prompts", said, field.text))
+        if text is not None:
+            field.text = text
+            field.move_cursor(field.document.end)
+            self.action_write()
 
+    @work(group="chat-attach", exclusive=True, exit_on_error=False)
+    async def action_attach(self) -> None:
+        """Attach a text file, and say what it takes."""
+        from workbench.ui.screens.chat_path import PathDialog
 
-def variant_words(settings: dict[str, Any]) -> str:
-    """``smollm2-135m-instruct nf4``, of what is known."""
-    name = short_name(str(settings.get("model") or ""))
-    quant, dtype = str(settings.get("quant") or ""), str(settings.get("dtype") or "")
-    precision = SHORT_DTYPES.get(dtype, dtype) if quant in ("", "none") else quant
-    return f"{name} {precision}".strip()
+        path = await self.app.push_screen_wait(PathDialog("Attach a text file", "attaches", read_attachment))
+        if path is None:
+            return
+        self.asking.files = (*self.asking.files, await self._counted(read_attachment(path)))
+        self.show_status()
+        self.action_write()
 
+    async def _counted(self, file: Attachment) -> Attachment:
+        model = self.session.chosen or (self.session.model.name if self.session.model else "")
+        if not model:
+            return file
+        try:
+            request = CountTokens([{"name": file.name, "text": file.text}], [model])
+            counted = await self.link.ask(request, TokensCounted)
+        except (JobCancelled, WorkbenchError):
+            return file  # its size is said all the same
+        return replace(file, tokens=counted.result["results"][0]["tokens"])
 
-def context_used(figures: dict[str, Any]) -> int:
-    """Tokens of a conversation after an answer: its prompt, which holds all before it, and the answer itself."""
-    return int(figures.get("prompt_tokens") or 0) + int(figures.get("new_tokens") or 0)
-
-
-def _turn(message: dict[str, Any]) -> Turn:
-    role = str(message.get("role") or "assistant")
-    text = str(message.get("text") or message.get("content") or "")
-    if role != "assistant":
-        return Turn(role, text)
-    figures = figures_of(message)
-    foot = figures_line(figures, variant_words(settings_of(message)))
-    if figures.get("error"):
-        foot = f"failed: {figures['error']}"
-    elif message.get("state") == "partial":
-        foot = LOST_ANSWER
-    return Turn(role, text, foot=foot)
-
-
-def figures_line(result: dict[str, Any], variant: str = "") -> str:
-    """``smollm2 nf4 · 143 in (120 reused) · 87 out · first 0.21 s · 41 tok/s · KV 17 MiB``, of what is known."""
-    memory = result.get("memory") or {}
-    reused = f" ({result['reused_tokens']:,} reused)" if result.get("reused_tokens") else ""
-    known: list[tuple[Any, Callable[[], str]]] = [
-        (variant, lambda: variant),
-        (result.get("prompt_tokens"), lambda: f"{result['prompt_tokens']:,} in{reused}"),
-        (result.get("new_tokens"), lambda: f"{result['new_tokens']:,} out"),
-        (result.get("time_to_first_token_seconds"), lambda: f"first {result['time_to_first_token_seconds']:.2f} s"),
-        (result.get("tokens_per_second"), lambda: f"{result['tokens_per_second']:.1f} tok/s"),
-        (memory.get("kv_cache_bytes"), lambda: f"KV {format_bytes(memory['kv_cache_bytes'])}"),
-    ]
-    limit = f"stopped at the limit of {result.get('new_tokens') or 0:,} tokens"
-    ends = {"length": limit, "cancelled": "stopped", "failed": "failed"}
-    known.append((ends.get(str(result.get("finish_reason"))), lambda: ends[str(result["finish_reason"])]))
-    return " · ".join(word() for value, word in known if value)
+    def action_detach_files(self) -> None:
+        self.asking.files = ()
+        self.show_status()
 
 
 BENCH = ChatBench

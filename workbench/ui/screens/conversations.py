@@ -1,4 +1,4 @@
-"""The conversations kept: open one, name it anew, delete it."""
+"""The conversations kept: open one, name it anew, write it to a file, delete it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from workbench.session.protocol import (
 )
 from workbench.text import one_line
 from workbench.ui.link import SessionLink
+from workbench.ui.screens.chat_export import export_conversations
 from workbench.ui.screens.confirm import Confirm
 from workbench.ui.screens.dialog import Dialog
 from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.row_list import Row, RowList
 
-KEYS = (("enter", "opens"), ("r", "renames"), ("x", "deletes"), ("escape", "leaves"))
+KEYS = (("enter", "opens"), ("r", "renames"), ("e", "exports"), ("x", "deletes"), ("escape", "leaves"))
 MOST = 500
 
 
@@ -45,11 +46,13 @@ class ConversationsScreen(Dialog[str]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "rename", "Rename", show=False),
         Binding("x,delete", "delete", "Delete", show=False),
+        Binding("e", "export", "Export", show=False),
+        Binding("E", "export_all", "Export all", show=False),
     ]
 
     def __init__(self, link: SessionLink, current: str, deleted: Callable[[str], None]) -> None:
         super().__init__("conversations")
-        self._link = link
+        self.link = link
         self._current = current
         self._deleted = deleted
         self._renaming = ""
@@ -79,7 +82,7 @@ class ConversationsScreen(Dialog[str]):
     async def list_conversations(self) -> None:
         """Show what is kept, newest first."""
         try:
-            listed = await self._link.ask(ListConversations(MOST), ConversationsListed)
+            listed = await self.link.ask(ListConversations(MOST), ConversationsListed)
         except JobCancelled:
             return
         except WorkbenchError as error:
@@ -125,13 +128,27 @@ class ConversationsScreen(Dialog[str]):
         if not (wanted and title):
             return
         try:
-            await self._link.ask(RenameConversation(wanted, title), ConversationRead)
+            await self.link.ask(RenameConversation(wanted, title), ConversationRead)
         except JobCancelled:
             return
         except WorkbenchError as error:
             self._fail(error)
         else:
             self.list_conversations()
+
+    # --- Exporting -----------------------------------------------------------------------------------------
+
+    @work(group="export", exclusive=True, exit_on_error=False)
+    async def action_export(self) -> None:
+        """Write the conversation under the cursor to a file."""
+        row = self.query_one(RowList).row
+        if row is not None:
+            self._foot(await export_conversations(self, [row.key], str(row.data.get("title") or "")))
+
+    @work(group="export", exclusive=True, exit_on_error=False)
+    async def action_export_all(self) -> None:
+        """Write every conversation to one file."""
+        self._foot(await export_conversations(self, [], "conversations"))
 
     # --- Deleting ------------------------------------------------------------------------------------------
 
@@ -145,7 +162,7 @@ class ConversationsScreen(Dialog[str]):
         if await self.app.push_screen_wait(question) != "x":
             return
         try:
-            await self._link.ask(DeleteConversation(row.key), ConversationDeleted)
+            await self.link.ask(DeleteConversation(row.key), ConversationDeleted)
         except JobCancelled:
             return
         except WorkbenchError as error:
