@@ -117,7 +117,7 @@ async def test_a_design_is_kept_and_compared(session: ScriptedSession, make_app:
         await pilot.press("escape", "d")
         await wait_until(pilot, lambda: "1 value changed" in screen_text(app))
         await pilot.press("c")
-        await wait_until(pilot, lambda: "your design of it" in screen_text(app))
+        await wait_until(pilot, lambda: "your design" in screen_text(app))
         asked = session.asked(protocol.CompareModels)[0]
         assert (asked.first, asked.second, asked.second_changes) == (MODEL, MODEL, {"num_hidden_layers": 31})
         assert "≠ layers" in screen_text(app)

@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from workbench.session.protocol import CompareModels, ModelsCompared
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_design_rows import compared_markdown, compared_rows
+from workbench.ui.screens.architecture_design_rows import compared_markdown, compared_rows, pair_words
 from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
 from workbench.ui.widgets.row_list import RowList
 
@@ -58,24 +58,19 @@ class CompareModelsScreen(ArchitectureScreen):
 
     def _show(self) -> None:
         result = self._result
-        designed = ["your design of it" if changes else "" for changes in self._changes]
-        names = [f"{name}{', ' + words if words else ''}" for name, words in zip(self._names, designed, strict=True)]
+        designed = ["your design" if changes else "" for changes in self._changes]
+        names = tuple(words or name for name, words in zip(self._names, designed, strict=True))
         self.retitle(Content.assemble((names[0], "bold"), (" and ", "$muted"), (names[1], "bold")))
         if result.get("same"):
             self.say("They are the same in every count, fact, value and shape.")
         else:
             first, second = result.get("first_architecture"), result.get("second_architecture")
             self.say(f"{first} and {second}" if first != second else f"both {first}")
-        self.query_one(RowList).set_rows(compared_rows(result, self._all))
+        self.query_one(RowList).set_rows(compared_rows(result, (names[0], names[1]), self._all))
 
     @on(RowList.Highlighted)
     def tell(self, message: RowList.Highlighted) -> None:
-        item = message.row.data
-        words = Content.assemble((str(item.get("key") or item["label"]), "bold"))
-        if "first" in item:
-            told = f"  {item['first']}  {'=' if item['same'] else '≠'}  {item['second']}"
-            words = Content.assemble(words, (told, "$muted"))
-        self.query_one("#compared-detail", Static).update(words)
+        self.query_one("#compared-detail", Static).update(pair_words(message.row.data))
 
     def action_toggle_all(self) -> None:
         self._all = not self._all

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from textual.content import Content
 
 from workbench.text import format_bytes, format_count
 from workbench.ui.widgets.bars import left, legend_mark, right, stacked_bar
-from workbench.ui.widgets.row_list import Row
+from workbench.ui.widgets.row_list import Row, heading
 from workbench.ui.widgets.value_list import shown
 
 LABEL = 20
@@ -45,7 +45,7 @@ def _numbers(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str,
         ("KV/token", "kv_bytes_per_token", format_bytes),
         ("KV at 4,096", "kv_bytes", format_bytes),
         ("FLOPs/token", "decode_flops_per_token", format_count),
-        ("train tokens", "training_tokens", format_count),
+        ("train on", "training_tokens", format_count),
     ):
         yield _pair(label, _one(compute[0].get(key)), _one(compute[1].get(key)), words)
 
@@ -111,39 +111,50 @@ def config_text(config: dict[str, Any]) -> str:
 # --- Two models --------------------------------------------------------------------------------------------
 
 
-def compared_rows(result: dict[str, Any], all_lines: bool) -> Iterator[Row]:
+def compared_rows(result: dict[str, Any], names: tuple[str, str], all_lines: bool) -> Iterator[Row]:
     """Counts, facts, config values and shapes of two models; only what differs unless all are wanted."""
+    head = {"label": "", "first": names[0], "second": names[1], "same": False}
+    yield Row("names", lambda width: _compared(head, width, "bold $accent", ""), selectable=False)
     for title, name in (("COUNTS", "counts"), ("FACTS", "facts"), ("CONFIG", "config"), ("SHAPES", "shapes")):
         items = [item for item in result.get(name) or () if all_lines or not item["same"]]
         if items:
-            yield Row(f"heading:{name}", Content.styled(title, "bold $muted"), selectable=False)
+            yield heading(title)
         for item in items:
             yield Row(f"{name}:{item['key']}", _compared_line(item), item)
     for title, name in (("ONLY IN THE FIRST", "only_first"), ("ONLY IN THE SECOND", "only_second")):
         modules = result.get(name) or ()
         if modules:
-            yield Row(f"heading:{name}", Content.styled(title, "bold $muted"), selectable=False)
+            yield heading(title)
         for module in modules:
-            yield Row(f"{name}:{module}", Content(f"  {module}"), {"label": str(module)})
+            yield Row(f"{name}:{module}", Content(f"   {module}"), {"label": str(module)})
 
 
-def _compared_line(item: dict[str, Any]) -> Any:
-    def line(width: int) -> Content:
-        label = max(16, min(44, width // 3))
-        each = max(12, min(34, (width - label - 6) // 2))
-        mark = ("  ", "") if item["same"] else ("≠ ", "bold $warn")
-        style = "$muted" if item["same"] else "bold"
-        return Content.assemble(
-            " ",
-            mark,
-            left(str(item["label"]), label, "$muted"),
-            " ",
-            left(_told(item["first"]), each, style),
-            " ",
-            left(_told(item["second"]), each, style),
-        )
+def _compared_line(item: dict[str, Any]) -> Callable[[int], Content]:
+    style, mark = ("$muted", " ") if item["same"] else ("bold", "≠")
+    return lambda width: _compared(item, width, style, mark)
 
-    return line
+
+def _compared(item: dict[str, Any], width: int, style: str, mark: str) -> Content:
+    label = max(16, min(44, width // 3))
+    each = max(12, min(40, (width - label - 6) // 2))
+    return Content.assemble(
+        " ",
+        left(mark, 2, "bold $warn"),
+        left(str(item["label"]), label, "$muted"),
+        " ",
+        left(_told(item["first"]), each, style),
+        " ",
+        left(_told(item["second"]), each, style),
+    )
+
+
+def pair_words(item: dict[str, Any]) -> Content:
+    """One value of two models, whole."""
+    name = Content.styled(str(item.get("key") or item["label"]), "bold")
+    if "first" not in item:
+        return name
+    sign = "=" if item["same"] else "≠"
+    return Content.assemble(name, (f"  {_told(item['first'])}  {sign}  {_told(item['second'])}", "$muted"))
 
 
 def _told(value: Any) -> str:

@@ -131,8 +131,8 @@ class EmbeddingsScreen(ArchitectureScreen):
             here = name == view
             parts += [(f" {i} ", "bold $on-accent on $accent" if here else "bold $accent")]
             parts += [(f"{name} ", "bold $on-accent on $accent" if here else "$muted"), " "]
-        space = "a space before each word" if self.looking.spaced else "words as typed"
-        parts += [(f"   {self.looking.table} table · {space}", "$muted")]
+        space = "space before words" if self.looking.spaced else "as typed"
+        parts += [(f"  {self.looking.table} · {space}", "$muted")]
         self.query_one("#embeddings-tabs", Static).update(Content.assemble(*parts))
         rows, grid = self.query_one("#embeddings-rows", RowList), self.query_one("#embeddings-grid", Grid)
         rows.display, grid.display = view != "similarity", view == "similarity"

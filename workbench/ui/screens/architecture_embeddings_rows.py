@@ -20,7 +20,7 @@ SIMILARITY_CELL = 7
 
 def table_words(facts: dict[str, Any]) -> str:
     """Which table was read."""
-    tied = ", input and output in one" if facts["tied"] else ""
+    tied = ", tied" if facts["tied"] else ""
     note = f", {facts['note']}" if facts["note"] else ""
     return (
         f"{facts['table']} table {facts['name']}: {facts['rows']:,} × {facts['width']:,} {facts['dtype']}{tied}{note}"

@@ -15,7 +15,7 @@ from textual.visual import Visual
 from textual.widget import Widget
 
 from workbench.ui.widgets.bars import left
-from workbench.ui.widgets.heat import Heat, heat_of, level
+from workbench.ui.widgets.heat import Heat, heat_of, level, shade_of
 
 HERE = "bold $on-accent on $accent"
 LABEL_WIDTH = 12
@@ -233,9 +233,9 @@ class Grid(Widget, can_focus=True):
         value, width = self.cells.value(row, column), self._cell_width
         if self.cells.text is None:
             if self.cells.note is not None and width >= NOTE_WIDTH:
-                return Content.styled(
-                    f" {self.cells.note(row, column):^{width - 2}} ", HERE if here else heat.style(value)
-                )
+                shade = " " if heat.colors else shade_of(value)
+                note = f" {self.cells.note(row, column):^{width - 2}}{shade}"
+                return Content.styled(note, HERE if here else heat.style(value))
             return left("◆" if width < 3 else " ◆", width, "bold $warn") if here else heat.cell(value, width)
         text = self.cells.text(row, column)
         mark = HERE if here else heat.style(value)

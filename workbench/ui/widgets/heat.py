@@ -47,7 +47,12 @@ class Heat:
         """A cell of nothing but its shade."""
         if self.colors:
             return Content.styled(" " * width, f"on {self.color(value)}")
-        return Content(SHADES[min(4, int(_clamped(value) * 5))] * width)
+        return Content(shade_of(value) * width)
+
+
+def shade_of(value: float) -> str:
+    """A character as dense as the value."""
+    return SHADES[min(4, int(_clamped(value) * 5))]
 
 
 def level(value: float) -> str:
