@@ -7,6 +7,7 @@ A request is ``{"config": {…}, "plan": {…}}``; the answers are any number of
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -53,6 +54,7 @@ def main() -> None:
         if not line:
             return
         write(output, _answer(json.loads(line), _Told(output)))
+        gc.collect()
 
 
 def _answer(request: dict[str, Any], job: Job) -> dict[str, Any]:

@@ -140,9 +140,11 @@ def cuda_choices(label: str, attention: str, kernels: set[str]) -> Iterator[None
             (functional, "softmax", _softmax(torch, functional.softmax)),
             (torch, "softmax", _softmax(torch, torch.softmax)),
             (functional, "dropout", _dropout(torch, functional.dropout)),
-            (torch, "tensor", _tensor(torch, torch.tensor)),
         ):
             patches.enter_context(replaced(owner, name, replacement))
+        patches.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())
+        # A tensor made from values is made on the CPU first, where a mode sees it, and then moved.
+        torch._C._set_only_lift_cpu_tensors(True)
         yield
 
 
@@ -176,17 +178,6 @@ def _dropout(torch: Any, original: Any) -> Any:
         return original(input, p, training, inplace)
 
     return dropout
-
-
-def _tensor(torch: Any, original: Any) -> Any:
-    def tensor(data: Any, *arguments: Any, **named: Any) -> Any:
-        if torch.device(named.get("device") or "cpu").type != SIMULATED:
-            return original(data, *arguments, **named)
-        # It would look for data behind the fake mode's back.
-        made = original(data, *arguments, **{**named, "device": "meta"})
-        return torch.empty(made.shape, dtype=made.dtype, device=SIMULATED)
-
-    return tensor
 
 
 @contextlib.contextmanager

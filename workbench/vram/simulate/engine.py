@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.vram.plan import Plan
 from workbench.vram.simulate import device as devices
@@ -61,8 +62,8 @@ def run(
     if moved is None:
         moved = plan.trains and plan.quant == "none"
     how = _How(label or devices.open_device(), real, corrections, moved)
-    whole = all_layers or real
-    found = _run_once(config, plan, job, how, whole) or _run_once(config, plan, job, how, True)
+    found = None if all_layers or real else _run_some_layers(config, plan, job, how)
+    found = found or _run_once(config, plan, job, how, True)
     assert found is not None
     return found
 
@@ -73,6 +74,16 @@ class _How:
     real: bool
     corrections: bool
     moved: bool
+
+
+def _run_some_layers(config: dict[str, Any], plan: Plan, job: Job, how: _How) -> Optional[Run]:
+    try:
+        return _run_once(config, plan, job, how, False)
+    except (WorkbenchError, JobCancelled, MemoryError):
+        raise
+    except Exception:
+        # Some models compute with the number of layers, and do not work with fewer than they were built with.
+        return None
 
 
 def _run_once(config: dict[str, Any], plan: Plan, job: Job, how: _How, whole: bool) -> Optional[Run]:
@@ -172,8 +183,7 @@ def _steps(torch: Any, built: Built, plan: Plan, job: Job, how: _How, tracker: A
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Only what nothing refers to any more is freed, at that very moment."""
-    gc.collect()
+    """What nothing refers to any more is freed at that very moment, and what refers to itself is not."""
     gc.disable()
     try:
         yield

@@ -53,12 +53,12 @@ def build(config: dict[str, Any], plan: Plan, all_layers: bool) -> Built:
     try:
         with torch.device("meta"):
             model = model_class(parsed)
+        model.tie_weights()
+        built = _shorten(torch, model, all_layers)
+        if plan.quant != "none":
+            built.quantizer = _prepare_quantizer(torch, model, plan)
     finally:
         torch.set_default_dtype(before)
-    model.tie_weights()
-    built = _shorten(torch, model, all_layers)
-    if plan.quant != "none":
-        built.quantizer = _prepare_quantizer(torch, model, plan)
     return built
 
 

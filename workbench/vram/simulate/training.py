@@ -202,6 +202,7 @@ def make_batch(torch: Any, model: Any, plan: Plan, device: str) -> dict[str, Any
     batch = {"input_ids": ids, "labels": labels}
     if plan.padded:
         batch["attention_mask"] = torch.ones(shape, dtype=torch.int64, device=device)
+        batch["attention_mask"][:, -1] = 0
     return batch
 
 
