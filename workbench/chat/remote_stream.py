@@ -22,6 +22,8 @@ from workbench.text import one_line
 
 LINE_BYTES = 4 * 2**20
 _WHOLE_BYTES = 32 * 2**20
+_OTHER_FIELDS = ("", "event", "id", "retry")
+"""A comment has no field name. https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 UNKNOWN_ID = -1
 """Id of a token whose server tells its text only."""
 
@@ -107,8 +109,8 @@ def _events(
             raw = response.readline(LINE_BYTES)
         if len(raw) >= LINE_BYTES:
             size = f"{LINE_BYTES // 2**20} MiB"
-            raise WorkbenchError("not-openai", f"{exchange.address.url} sends a line of more than {size}.")
-        whole = raw.endswith(b"\n")
+            text = f"{exchange.address.url} sends a line of more than {size}."
+            raise WorkbenchError("not-openai", text, "Check the port and the path, which usually ends in /v1.")
         line = raw.decode("utf-8", "replace").rstrip("\r\n")
         field, _, value = line.partition(":")
         if line.startswith("{"):
@@ -131,14 +133,13 @@ def _events(
                     break
             else:
                 held = f"{held}\n{value}" if held else value
-        elif held and (not line or not raw):
+        elif held and not line:
             yield Unreadable(held)
             held = ""
+        elif line and field not in _OTHER_FIELDS:
+            yield Unreadable(line)
         if not raw:
             return
-        if not whole and held:
-            yield Unreadable(held)
-            held = ""
 
 
 def _object(text: str) -> Optional[dict[str, Any]]:

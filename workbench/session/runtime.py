@@ -132,7 +132,7 @@ LATER = Reply()
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a request on one lane; the last stage returns the `Reply`."""
+    """One step of a request on one lane; the last stage returns the `Reply`, or an earlier one that has it already."""
 
     lane: str
     run: Callable[[Any, Context], Any]

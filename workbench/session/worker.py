@@ -125,7 +125,7 @@ class Worker:
                 if isinstance(reply, protocol.Failed) and reply.kind == "internal":
                     print(reply.details, file=sys.stderr)
                 context.finish(reply)
-            elif index + 1 < len(handler.stages):
+            elif index + 1 < len(handler.stages) and not isinstance(result, Reply):
                 following = Context(context.runtime, context.job, result, context.finish)
                 self._run_stage(request, handler, index + 1, following)
             elif result is not LATER:

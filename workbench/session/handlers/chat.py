@@ -35,15 +35,60 @@ from workbench.session.runtime import Context, Handler, Runtime, quick
 _OPENING = threading.Lock()
 
 
-@dataclass
-class Answers:
-    """The conversation store, the answer being written and who follows it."""
+@dataclass(eq=False)
+class LiveAnswer:
+    """An answer being written, and who follows it."""
 
-    store: Optional[ConversationStore] = None
+    conversation_id: str = ""
+    """Empty while it is not kept."""
+    shown: bool = False
+    """Whether its message is in the store already, so that it can be followed."""
     followers: list[Context] = field(default_factory=list)
     sent_text: str = ""
-    """What clients have been sent of the answer being written."""
+    """What clients have been sent of it."""
+
+
+@dataclass
+class Answers:
+    """The conversation store and the answers being written: one of the loaded model, any number of servers."""
+
+    store: Optional[ConversationStore] = None
+    live: list[LiveAnswer] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def begin(self, conversation_id: str) -> LiveAnswer:
+        """Take a conversation, new if empty, for one answer. Raises WorkbenchError ``busy`` if another has it."""
+        with self.lock:
+            self.refuse_while_answering(conversation_id)
+            live = LiveAnswer(conversation_id)
+            self.live.append(live)
+            return live
+
+    def show(self, live: LiveAnswer, conversation_id: str) -> None:
+        """The answer's message is in the store now, in the conversation named."""
+        with self.lock:
+            live.conversation_id, live.shown = conversation_id, bool(conversation_id)
+
+    def end(self, live: LiveAnswer) -> None:
+        """The answer has ended."""
+        with self.lock:
+            self.live.remove(live)
+
+    def live_of(self, conversation_id: str) -> Optional[LiveAnswer]:
+        """The answer that can be followed in a conversation."""
+        with self.lock:
+            return next((live for live in self.live if live.shown and live.conversation_id == conversation_id), None)
+
+    def shown(self) -> str:
+        """The conversation whose answer began last; empty when none is kept."""
+        with self.lock:
+            return next((live.conversation_id for live in reversed(self.live) if live.shown), "")
+
+    def refuse_while_answering(self, conversation_id: str) -> None:
+        """Raise WorkbenchError ``busy`` if the conversation is being answered."""
+        with self.lock:
+            if conversation_id and any(live.conversation_id == conversation_id for live in self.live):
+                raise WorkbenchError("busy", "That conversation is being answered.", "Stop the answer first (escape).")
 
     def opened(self) -> ConversationStore:
         """The store, opened at the first need. Raises WorkbenchError if it cannot be."""
@@ -112,20 +157,15 @@ def _rename(request: RenameConversation, context: Context) -> ConversationRead:
 
 
 def _delete(request: DeleteConversation, context: Context) -> ConversationDeleted:
-    _refuse_while_answering(context, request.conversation_id)
+    answers_of(context.runtime).refuse_while_answering(request.conversation_id)
     _store(context).delete(store_id(request.conversation_id))
     return ConversationDeleted(request.conversation_id)
 
 
 def _show(request: ShowMessage, context: Context) -> ConversationRead:
-    _refuse_while_answering(context, request.conversation_id)
+    answers_of(context.runtime).refuse_while_answering(request.conversation_id)
     conversation, message = store_id(request.conversation_id), store_id(request.message_id, "message")
     return ConversationRead(conversation_dict(_store(context).show_message(conversation, message)))
-
-
-def _refuse_while_answering(context: Context, conversation_id: str) -> None:
-    if context.runtime.conversation_id == conversation_id:
-        raise WorkbenchError("busy", "That conversation is being answered.", "Stop the answer first (escape).")
 
 
 def _search(request: SearchConversations, context: Context) -> ConversationsFound:

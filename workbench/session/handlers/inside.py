@@ -69,11 +69,15 @@ def _before_answer(
 
 def _read_prompt(request: ReadPrompt, context: Context) -> PromptRead:
     slot = context.runtime.require_slot()
-    prompt, _answer = _prompt_for(request, slot, context)
+    prompt, answer = _prompt_for(request, slot, context)
     ids = slot.tokenizer.encode(prompt.text, add_special_tokens=prompt.add_special_tokens)
     special = set(slot.tokenizer.special_tokens().values())
     pieces = [{"id": item, "text": token_text(slot.tokenizer, item), "special": item in special} for item in ids]
-    return PromptRead(prompt.text, len(ids), slot.generator.context_length, pieces, prompt.note)
+    note = prompt.note
+    if answer is not None and answer.settings.get("server"):
+        theirs = f"A server wrote this answer and does not show its prompt; so {slot.status.name} would be asked"
+        note = "; ".join(filter(None, (theirs, note)))
+    return PromptRead(prompt.text, len(ids), slot.generator.context_length, pieces, note)
 
 
 def _read_answer(request: ReadAnswer, context: Context) -> AnswerRead:
@@ -126,7 +130,7 @@ def _read_distribution(request: ReadDistribution, context: Context) -> Distribut
 def _answer_ids(answer: Message, position: int, slot: LoadedSlot, context: Context) -> list[int]:
     """The tokens of an answer before a position."""
     recorded = answers_of(context.runtime).opened().tokens(answer.id)
-    if isinstance(recorded, list) and recorded:
+    if isinstance(recorded, list) and recorded and not answer.settings.get("server"):
         ids = [int(token["id"]) for token in recorded]
     else:
         ids = slot.tokenizer.encode(answer.text, add_special_tokens=False)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
+from workbench.architecture import config as reading
 from workbench.architecture.cache import load_skeleton
 from workbench.architecture.skeleton import Skeleton
 from workbench.doctor import nvidia
@@ -137,6 +138,7 @@ def _result(
         "peak_phase": budget.peak_phase,
         "phases": [{**asdict(phase), "total": phase.total} for phase in budget.phases],
         "static": budget.static,
+        "context_length": reading.context_length(reading.text_config(skeleton.config)),
         "warnings": list(budget.warnings),
         "suggestions": [asdict(suggestion) for suggestion in proposed],
         "cost": asdict(spent),
