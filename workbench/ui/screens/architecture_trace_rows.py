@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import sys
-from array import array
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from textual.content import Content
 
+from workbench.architecture.traced import unpack_weights
 from workbench.ui.widgets.bars import bar, left, right, stacked_bar
 from workbench.ui.widgets.grid import Cells
 from workbench.ui.widgets.heat import level
@@ -132,9 +131,9 @@ def layer_words(layer: dict[str, Any]) -> Content:
     """A layer in a sentence or two."""
     parts: list[Content | str | tuple[str, str]] = [(layer["name"], "bold"), (f"  {layer['class_name']}", "$muted")]
     parts.append(f"  {layer['time_share']:.1%} of the forward pass.")
-    for part, word in ((layer["mixer"], "attention"), (layer["mlp"], "MLP")):
+    for part in (layer["mixer"], *layer["others"], layer["mlp"]):
         if part:
-            kind = part["kind"] if part["kind"] not in ("mlp",) else word
+            kind = "MLP" if part["kind"] == "mlp" else part["kind"]
             share = part["contribution_share"]
             adds = f", adds {share:.0%} of the stream" if share is not None else ""
             parts.append(f"  {kind} {milliseconds(part['seconds'])} ms{adds}.")
@@ -204,27 +203,29 @@ def _head_line(figures: dict[str, Any]) -> Content:
     return Content.assemble(right(str(figures["head"]), 5, "bold"), " ", *parts, " ", (level(cells[3]), "$muted"))
 
 
-def weights_of(maps: dict[str, Any], head: int) -> array[int]:
-    """The weights of a head row by row, 65,535 standing for 1; empty where the map did not come."""
+def weights_of(maps: dict[str, Any], head: int) -> list[list[float]]:
+    """The weights of a head, a list for each query; empty where the map did not come."""
     data = next((item["data"] for item in maps["heads"] if item["head"] == head), "")
-    weights = array("H", base64.b64decode(data))
-    if sys.byteorder == "big":
-        weights.byteswap()
-    return weights
+    return _unpacked(data, maps["queries"], maps["keys"]) if data else []
+
+
+@functools.lru_cache(maxsize=4)
+def _unpacked(data: str, queries: int, keys: int) -> list[list[float]]:
+    return unpack_weights(data, queries, keys)
 
 
 def attention_cells(maps: dict[str, Any], head: int) -> Cells:
     """Queries down, keys across; the square root of a weight is its shade, so that small ones are seen."""
     weights, keys = weights_of(maps, head), maps["keys"]
-    if len(weights) != maps["queries"] * keys:
+    if not weights:
         return Cells()
     names = [token(item["text"]) for item in maps["tokens"]]
     names += ["?"] * (max(keys, maps["queries"]) - len(names))
     return Cells(
         rows=names[: maps["queries"]],
         columns=names[:keys],
-        value=lambda row, column: (weights[row * keys + column] / 65535) ** 0.5,
-        note=lambda row, column: f"{weights[row * keys + column] / 65535:.2f}",
+        value=lambda row, column: weights[row][column] ** 0.5,
+        note=lambda row, column: f"{weights[row][column]:.2f}",
     )
 
 
@@ -233,7 +234,7 @@ def pair_words(maps: dict[str, Any], head: int, row: int, column: int) -> Conten
     weights = weights_of(maps, head)
     if not weights:
         return Content.styled("This head's map did not come.", "$muted")
-    weight = weights[row * maps["keys"] + column] / 65535
+    weight = weights[row][column]
     figures = next((item for item in maps["figures"] if item["head"] == head), None)
     names = [token(item["text"]) for item in maps["tokens"]]
     said = Content.assemble(
