@@ -136,7 +136,7 @@ class ChatBench(ConversationBench):
         if self._editing is not None:
             self._end_editing()
         elif any(turn.role != "note" for turn in self.transcript.turns):
-            self.transcript.focus()
+            self.transcript.enter_from_below()
         else:
             self.focus()
 

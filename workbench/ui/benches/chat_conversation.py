@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -88,7 +88,7 @@ class ChatTranscript(Transcript):
         return not (action == "leave" and isinstance(bench, ConversationBench) and bench.doing.answering)
 
     async def action_do(self, name: str) -> None:
-        await self.run_action(name, self.parent)
+        await self.app.run_action(name, self.parent)
 
     def action_leave(self) -> None:
         self.post_message(self.EndReached())
@@ -146,7 +146,7 @@ class ConversationBench(Bench):
             if new.attachments != self._restored or another_answers_here:
                 self._restored = new.attachments
                 self.restore(running)
-        if not self.transcript.turns:
+        if all(turn.role == "note" for turn in self.transcript.turns):
             self._show_opening()
         self.show_status()
 
@@ -220,7 +220,7 @@ class ConversationBench(Bench):
             words.append("ctrl+o chooses a model; the samples are small and run on any CPU.")
         elif self.session.model is None:
             words.append(f"ctrl+l loads {self.session.chosen}; what is not on this box is fetched first.")
-        if self.is_mounted:
+        if self.is_mounted and [turn.text for turn in self.transcript.turns] != words:
             self.transcript.set_turns([Turn("note", text) for text in words])
 
     def begin_anew(self) -> None:
@@ -253,15 +253,17 @@ class ConversationBench(Bench):
     def request(self, prompt: str, **options: Any) -> Generate:
         """What to ask for, with all that is set: the one place where settings become a request."""
         asking = self.asking
-        fields = {"raw": asking.raw, "system": asking.system, "sampling": dict(asking.sampling)} | options
-        return Generate(
+        request = Generate(
             prompt,
             conversation_id=self.conversation_id,
+            system=asking.system,
+            raw=asking.raw,
+            sampling=dict(asking.sampling),
             load=self.session.standing_load,
             alternatives=ALTERNATIVES,
             overflow=asking.overflow,
-            **fields,
         )
+        return replace(request, **options)
 
     @work(group="chat-answer", exclusive=True, exit_on_error=False)
     async def answer(self, request: Generate, before: Sequence[Turn], draft: Draft, kept: str = "") -> None:

@@ -182,7 +182,7 @@ class Transcript(ScrollView, can_focus=True):
     def set_turns(self, turns: Sequence[Turn]) -> None:
         """Replace the whole conversation and go to its end."""
         self._replace(turns)
-        self.set_reactive(Transcript.cursor, -1)
+        self.set_reactive(Transcript.cursor, self._last_spoken() if self.has_focus else -1)
         self._follow = True
         self.lay_out()
         self.refresh()
@@ -264,10 +264,17 @@ class Transcript(ScrollView, can_focus=True):
 
     # --- The cursor ----------------------------------------------------------------------------------------
 
+    def _last_spoken(self) -> int:
+        return max((i for i, turn in enumerate(self._turns) if turn.role in SPOKEN), default=-1)
+
+    def enter_from_below(self) -> None:
+        """Take the focus, with the cursor on the last message."""
+        self.cursor = self._last_spoken()
+        self.focus()
+
     def on_focus(self) -> None:
-        if not (0 <= self.cursor < len(self._turns)):
-            spoken = [i for i, turn in enumerate(self._turns) if turn.role in SPOKEN]
-            self.cursor = spoken[-1] if spoken else -1
+        if not 0 <= self.cursor < len(self._turns):
+            self.cursor = self._last_spoken()
         self._repaint_turn(self.cursor)
 
     def on_blur(self) -> None:
