@@ -40,10 +40,10 @@ WIDTHS = ((11 * 13 * 17 * 128, 19 * 128, 23 * 128), (5 * 11 * 59 * 128, 61 * 128
 EXPERTS = ((71, 3), (73, 7))
 
 ACTIVATIONS = ["", "h", "q", "k", "d", "a", "i", "v", "r", "m", "x", "e", "mx", "hx", "xe", "as", "s"]
-WEIGHTS = [*("hq", "hk", "hi", "hv", "hr", "qr", "kr", "ir", "vr", "hm", "ehm", "he", "q", "k", "h", "i", "v", "hh")]
+WEIGHTS = [*("hq", "hk", "hi", "hv", "hr", "qr", "kr", "ir", "vr", "hm", "ehm", "he", "ehr", "emr", "q", "k", "h", "i", "v", "hh")]
 MONOMIALS = [
     *[f"bs{rest}" for rest in ACTIVATIONS],
-    *["b", "s", "", "sd", "sh", "ss", "r", "d", "a", "bv", "bh"],
+    *["b", "s", "", "sd", "sh", "ss", "r", "d", "a", "e", "bv", "bh"],
     *WEIGHTS,
 ]
 MAX_DENOMINATOR = 16384
@@ -471,6 +471,8 @@ def write(versions: dict, families: dict, forms: list[str]) -> None:
     lines.append('"families": {')
     blocks = []
     for name, entry in sorted(families.items()):
+        if not entry["modes"]:
+            continue
         modes = ",\n".join(f"  {json.dumps(key)}: {places[value]}" for key, value in sorted(entry["modes"].items()))
         blocks.append(
             f'{json.dumps(name)}: {{"architecture": {json.dumps(entry["architecture"])}, "modes": {{\n{modes}}}}}'

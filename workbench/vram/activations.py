@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from workbench.architecture import config as reading
 from workbench.architecture.skeleton import DTYPE_BYTES, Skeleton
 from workbench.vram.dimensions import Dimensions, dimensions
 from workbench.vram.plan import ALL_LINEAR, Plan, changed
@@ -146,40 +147,61 @@ def _head_bytes(plan: Plan) -> int:
 
 
 def _training_by_rule(skeleton: Skeleton, plan: Plan, sizes: Dimensions) -> list[Moment]:
-    """What a pre-norm transformer with a gated feed-forward layer saves, for each token and layer.
+    """What a pre-norm transformer saves, for each token and layer, and what its loss holds.
 
-    The coefficients are those of the Llama code of transformers 5.23, in bytes; see the table for how they differ.
-    Under checkpointing each layer keeps its input only, and one layer at a time is there whole.
+    Under checkpointing each layer keeps its input only, and one layer at a time is there whole. Of every logit the loss
+    holds the model's own, a float32 copy, the log-softmax and its gradient, never all at once: at most 12 bytes.
     """
     tokens = sizes.product("bs")
-    per_token = _saved_per_token(plan, sizes)
-    if plan.attention == "eager":
-        per_token += 6 * sizes.values["a"] * plan.sequence_length
-    layer = tokens * per_token
+    layer = tokens * _saved_per_token(skeleton, plan, sizes)
     stream = 4 if plan.prepares_kbit else DTYPE_BYTES[plan.dtype]
     if plan.gradient_checkpointing:
         inputs = tokens * sizes.values["h"] * stream * sizes.layers
         saved, in_backward = inputs, inputs + layer
     else:
         saved = in_backward = layer * sizes.layers
-    loss = tokens * sizes.values["v"] * (4 * 3 + stream)
+    logits = tokens * sizes.values["v"]
     gradients = _head_gradient(skeleton, plan, sizes)
     return [
-        Moment("forward", saved, loss),
-        Moment("backward", saved, loss, gradients),
+        Moment("forward", saved, logits * (10 if stream == 2 else 8)),
+        Moment("backward", saved, logits * 12),
         Moment("backward", in_backward, 0, gradients),
     ]
 
 
-def _saved_per_token(plan: Plan, sizes: Dimensions) -> int:
-    h, q, k, i, a = (sizes.values[letter] for letter in "hqkia")
+def _saved_per_token(skeleton: Skeleton, plan: Plan, sizes: Dimensions) -> int:
+    """Bytes for one token of one layer, by what is in it; coefficients as read off the table's families.
+
+    Norms: torch's LayerNorm saves its input, those written in Python (RMSNorm) float32 copies too, also of queries and
+    keys. Attention saves query, key, value and output; the math kernel and eager attention the scores. Feed-forward: a
+    gated one saves gate, up, activation and product, another what its activation function needs.
+    """
+    h, q, k, i, a, r, s = (sizes.values[letter] for letter in "hqkiars")
+    wide = plan.prepares_kbit or plan.dtype == "float32"
+    is_gated = any(module.name.endswith(("gate_proj", "gate_up_proj")) for module in skeleton.modules)
+    in_python = not any(module.class_name == "LayerNorm" for module in skeleton.modules)
+    inner = 8 if is_gated else _ACTIVATION_BYTES.get(_activation(skeleton), 4)
+    if wide:
+        saved = (24 if in_python and plan.job == "full" else 16) * h + 8 * q + 8 * max(q, k) + 2 * inner * i
+    else:
+        saved = (16 if in_python else 8) * h + 4 * q + 4 * k + inner * i
+    if in_python and any(module.name.endswith(".q_norm") for module in skeleton.modules):
+        saved += 12 * q + 12 * k
     if plan.has_adapters:
-        wide = plan.prepares_kbit or plan.dtype == "float32"
-        cast = 28 * h + 8 * q + 4 * k + 10 * i if DTYPE_BYTES[plan.lora.dtype] == 4 else 16 * h + 4 * q + 4 * k + 8 * i
-        return (cast * 3 // 2 if wide else cast) + 28 * sizes.values["r"] + 4 * a + 8
-    if plan.dtype == "float32":
-        return 24 * h + 8 * q + 8 * k + 16 * i + 4 * a + 8
-    return 16 * h + 4 * q + 4 * k + 8 * i + 4 * a + 8
+        # Float32 adapters make float32 copies of their inputs.
+        copies = DTYPE_BYTES[plan.lora.dtype] == 4 and not wide
+        saved += copies * ((12 if is_gated else 8) * h + 4 * q + 2 * i) + (28 if is_gated else 16) * r
+    scores = 6 if plan.attention == "eager" else 4 if wide and k < q and plan.attention != "efficient" else 0
+    return saved + scores * a * s + 4 * a + 8
+
+
+_ACTIVATION_BYTES = {"relu": 2, "gelu_new": 10, "gelu_fast": 10, "gelu_pytorch_tanh": 4}
+"""What is saved of each element of a feed-forward layer that has no gate, by the name of its activation function."""
+
+
+def _activation(skeleton: Skeleton) -> str:
+    config = reading.text_config(skeleton.config)
+    return next((str(config[key]) for key in ("activation_function", "hidden_act", "activation") if key in config), "")
 
 
 def _head_gradient(skeleton: Skeleton, plan: Plan, sizes: Dimensions) -> int:
