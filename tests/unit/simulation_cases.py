@@ -43,14 +43,14 @@ PER_LAYER = {"model_type": "gemma4_text", "architectures": ["Gemma4ForCausalLM"]
 FEW = {"sequence_length": 24, "batch": 2}
 
 SHORTENED: dict[str, tuple[dict[str, Any], Plan]] = {
-    "full, foreach, checkpointed": (LLAMA, Plan(job="full", fused=False, gradient_checkpointing=True, **FEW)),
+    "full, foreach, checkpointed": (LLAMA, Plan(job="full", fused=False, gradient_checkpointing=True, accumulation=2, **FEW)),
     "full, adafactor": (LLAMA, Plan(job="full", optimizer="adafactor", **FEW)),
     "full, 8-bit": (LLAMA, Plan(job="full", optimizer="adamw-8bit", chunked_loss=True, **FEW)),
     "lora": (LLAMA, Plan(job="lora", lora=Lora(dora=True, dropout=0.1, dtype="bfloat16"), **FEW)),
     "qlora": (LLAMA, Plan(job="qlora", quant="nf4", double_quant=True, gradient_checkpointing=True, **FEW)),
     "qlora, int8": (LLAMA, Plan(job="qlora", quant="int8", dtype="float16", **FEW)),
     "inference": (LLAMA, Plan(quant="nf4", new_tokens=9, **FEW)),
-    "alternating layers": (GEMMA, Plan(job="full", attention="flash", accumulation=2, **FEW)),
+    "alternating layers": (GEMMA, Plan(new_tokens=12, **FEW)),
     "dense layers before a mixture": (MIXTURE, Plan(new_tokens=4, **FEW)),
     "convolutions between attention": (HYBRID, Plan(job="full", **FEW)),
     "embeddings for each layer": (PER_LAYER, Plan(new_tokens=3, **FEW)),

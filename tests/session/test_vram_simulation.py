@@ -1,0 +1,32 @@
+"""A simulation through a real worker and its child process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Opener
+from workbench.session import protocol
+from workbench.vram.simulate.result import simulation_from_dict
+
+pytestmark = pytest.mark.model
+MODEL = str(Path(__file__).parents[2] / "sample_models" / "tiny-llama")
+PLAN = {"job": "qlora", "quant": "nf4", "sequence_length": 32, "lora": {"r": 4}}
+
+
+async def test_simulates_keeps_and_answers_again(session_opener: Opener) -> None:
+    for package in ("torch", "transformers", "bitsandbytes", "peft"):
+        pytest.importorskip(package)
+    client = await session_opener()
+    nothing = await client.ask(protocol.SimulateMemory(MODEL, PLAN, only_kept=True), protocol.MemorySimulated)
+    assert nothing.simulation is None
+    reply = await client.ask(protocol.SimulateMemory(MODEL, PLAN), protocol.MemorySimulated)
+    assert reply.plan["lora"]["r"] == 4
+    assert reply.simulation is not None
+    simulation = simulation_from_dict(reply.simulation)
+    assert simulation.device == "simgpu"
+    assert simulation.adapters > 0
+    assert simulation.owners
+    kept = await client.ask(protocol.SimulateMemory(MODEL, PLAN, only_kept=True), protocol.MemorySimulated)
+    assert kept.simulation == reply.simulation
