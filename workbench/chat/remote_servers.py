@@ -94,7 +94,7 @@ def describe_server(url: str, api_key: str = "", job: Job = SILENT, seconds: flo
         kind = _by_its_paths(address, seconds, job)
         if kind is None and error.kind != "server-failed":
             raise
-        return _server(address, kind or KINDS["unknown"], [], "; ".join(filter(None, (note, "It lists no models."))))
+        return _server(address, kind or KINDS["unknown"], [], note)
     entries = _entries(listed)
     if entries is None:
         raise WorkbenchError(

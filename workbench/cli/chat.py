@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -32,14 +33,19 @@ from workbench.session.protocol import (
     AnswerStarted,
     CompareVariants,
     Event,
+    FindServers,
     Generate,
     Generated,
     LoadModel,
+    RemoteModel,
+    ServersFound,
     TokensGenerated,
 )
 from workbench.text import one_line
 
 DEFAULT_COMPARE_TOKENS = 128
+FIND = "auto"
+"""As --url: the server that is found on this box."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,16 @@ class Settings:
     system: str
     raw: bool
     sampling: dict[str, Any]
+    remote: RemoteModel | None = None
+
+
+def _model_name(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """A model of this box by any of its names; with --url, as the server names it."""
+    return value if context.params.get("url") else model_name(context, parameter, value)
 
 
 @click.command("chat")
-@click.argument("model", required=False, callback=model_name)
+@click.argument("model", required=False, callback=_model_name)
 @click.option("--prompt", default=None, metavar="TEXT|-", help="Answer this and end; - reads standard input.")
 @click.option("--system", default="", metavar="TEXT", help="System prompt.")
 @click.option("--quant", type=click.Choice(["none", "nf4", "fp4", "int8"]), default="none", show_default=True)
@@ -70,6 +82,10 @@ class Settings:
 @click.option("--greedy", is_flag=True, help="Always the most likely token.")
 @click.option("--prompt-lookup", type=int, default=None, metavar="N", help="Guess N tokens at once from the prompt.")
 @click.option("--raw", is_flag=True, help="Complete the prompt as it is, without a chat template.")
+@click.option(
+    "--url", default="", is_eager=True, metavar="URL|auto", help="Talk to an OpenAI-compatible server; auto finds one."
+)
+@click.option("--api-key-env", default="", metavar="NAME", help="The environment variable that holds the server's key.")
 @click.option("--compare", default="", metavar="bf16,int8,nf4", help="What quantizing costs, against the first.")
 @click.option("--text", "text_file", default="", metavar="FILE", help="What --compare reads; else the built-in text.")
 @click.option("--layers", is_flag=True, help="With --compare: the error of each quantized weight.")
@@ -84,18 +100,23 @@ def command(
     dtype: str,
     device: str,
     raw: bool,
+    url: str,
+    api_key_env: str,
     compare: str,
     text_file: str,
     layers: bool,
     **sampling: Any,
 ) -> int:
-    """Talk to MODEL; without one, to the model that the session has loaded.
+    """Talk to MODEL; without one, to the model that the session has loaded, or with --url to a server's.
 
     With --prompt the answer is printed as it streams and nothing is kept. Without, each line is a message of a
     conversation that is kept; ctrl+c stops an answer, ctrl+d ends.
     """
     if double_quant and quant not in ("nf4", "fp4"):
         raise click.UsageError(f"--double-quant goes with --quant nf4 or fp4, not {quant}.")
+    remote = _remote(url, model or "", api_key_env) if url or api_key_env else None
+    if remote is not None and (quant != "none" or dtype != "auto" or device != "auto" or compare):
+        raise click.UsageError("--quant, --dtype, --device and --compare go with a model of this box, not with --url.")
     if compare:
         if not model:
             raise click.UsageError("--compare needs a MODEL.")
@@ -108,9 +129,10 @@ def command(
         )
     if text_file or layers:
         raise click.UsageError("--text and --layers go with --compare.")
-    load = LoadModel(model, quant, double_quant, long_dtype(dtype), device) if model else None
+    loads = model and remote is None
+    load = LoadModel(str(model), quant, double_quant, long_dtype(dtype), device) if loads else None
     given = {key: value for key, value in sampling.items() if value is not None and value is not False}
-    settings = Settings(load, system, raw, given)
+    settings = Settings(load, system, raw, given, remote)
     if prompt is None and common.as_json:
         raise click.UsageError("--json needs --prompt TEXT, or --prompt - for standard input.")
     if prompt is None:
@@ -121,7 +143,7 @@ def command(
     if not prompt:
         raise WorkbenchError("bad-prompt", "The prompt is empty.", "Type something.")
     text = prompt
-    reply = with_session(common, lambda session: _answer(session, settings, text, quiet=common.as_json))
+    reply = with_session(common, lambda session: _answer_once(session, settings, text, common.as_json))
     if common.as_json:
         print_json("chat", reply.result)
     return INTERRUPTED if reply.result["finish_reason"] == "cancelled" else 0
@@ -129,6 +151,37 @@ def command(
 
 def _standard_input() -> str:
     return decode_utf8(sys.stdin.buffer.read(), "standard input")
+
+
+def _remote(url: str, model: str, api_key_env: str) -> RemoteModel:
+    if not url:
+        raise click.UsageError("--api-key-env goes with --url URL.")
+    if url == FIND and api_key_env:
+        raise click.UsageError("A key goes to one server: give its address instead of --url auto.")
+    key = os.environ.get(api_key_env, "") if api_key_env else ""
+    if api_key_env and not key.strip():
+        raise click.UsageError(f"The environment variable {one_line(api_key_env, 60)} is not set or empty.")
+    return RemoteModel(url, model, key)
+
+
+async def _find(session: SessionClient, settings: Settings) -> Settings:
+    """With ``--url auto``, the settings with the first server of this box that answers without a key."""
+    if settings.remote is None or settings.remote.url != FIND:
+        return settings
+    found = (await ask(session, FindServers(), ServersFound)).servers
+    usable = [server for server in found if not server["note"]]
+    if not usable:
+        raise WorkbenchError(
+            "no-server",
+            "No OpenAI-compatible server was found on this box.",
+            "Start one, or give its address: --url http://HOST:PORT/v1",
+        )
+    print(f"workbench: {one_line(usable[0]['title'])} at {one_line(usable[0]['url'])}", file=sys.stderr)
+    return replace(settings, remote=replace(settings.remote, url=str(usable[0]["url"])))
+
+
+async def _answer_once(session: SessionClient, settings: Settings, prompt: str, quiet: bool) -> Generated:
+    return await _answer(session, await _find(session, settings), prompt, quiet=quiet)
 
 
 async def _answer(
@@ -148,16 +201,26 @@ async def _answer(
             print(f"workbench: {one_line(event.note)}", file=sys.stderr)
 
     request = Generate(
-        prompt, conversation_id, settings.system, settings.raw, settings.sampling, save, load=settings.load
+        prompt,
+        conversation_id,
+        settings.system,
+        settings.raw,
+        settings.sampling,
+        save,
+        load=settings.load,
+        remote=settings.remote,
     )
     reply = await ask(session, request, Generated, show)
     if not quiet:
         print_text()
+        if settings.remote is not None and reply.result["note"]:
+            print(f"workbench: {one_line(str(reply.result['note']))}", file=sys.stderr)
     return reply
 
 
 async def _converse(session: SessionClient, settings: Settings) -> None:
     conversation_id = ""
+    settings = await _find(session, settings)
     async for line in _lines("> " if sys.stdin.isatty() else ""):
         if not line.strip():
             continue
