@@ -40,10 +40,13 @@ HYBRID = {
 }
 # One that cannot do with fewer layers than it was built with: its embedding has a part for each.
 PER_LAYER = {"model_type": "gemma4_text", "architectures": ["Gemma4ForCausalLM"], **SMALL, "num_hidden_layers": 12}
-FEW = {"sequence_length": 24, "batch": 2}
+FEW: dict[str, Any] = {"sequence_length": 24, "batch": 2}
 
 SHORTENED: dict[str, tuple[dict[str, Any], Plan]] = {
-    "full, foreach, checkpointed": (LLAMA, Plan(job="full", fused=False, gradient_checkpointing=True, accumulation=2, **FEW)),
+    "full, foreach, checkpointed": (
+        LLAMA,
+        Plan(job="full", fused=False, gradient_checkpointing=True, accumulation=2, **FEW),
+    ),
     "full, adafactor": (LLAMA, Plan(job="full", optimizer="adafactor", **FEW)),
     "full, 8-bit": (LLAMA, Plan(job="full", optimizer="adamw-8bit", chunked_loss=True, **FEW)),
     "lora": (LLAMA, Plan(job="lora", lora=Lora(dora=True, dropout=0.1, dtype="bfloat16"), **FEW)),

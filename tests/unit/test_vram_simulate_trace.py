@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Optional
+from typing import Any, Optional
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +60,7 @@ def test_a_full_card_empties_the_cache_first() -> None:
 @given(st.lists(st.tuples(st.integers(1, 40 * MIB), st.booleans()), max_size=80))
 def test_blocks_never_overlap_and_bytes_add_up(requests: list[tuple[int, bool]]) -> None:
     allocator = CachingAllocator()
-    held = []
+    held: list[Any] = []
     for size, keep in requests:
         block = allocator.allocate(size)
         assert block.size >= size
