@@ -40,7 +40,30 @@ WIDTHS = ((11 * 13 * 17 * 128, 19 * 128, 23 * 128), (5 * 11 * 59 * 128, 61 * 128
 EXPERTS = ((71, 3), (73, 7))
 
 ACTIVATIONS = ["", "h", "q", "k", "d", "a", "i", "v", "r", "m", "x", "e", "mx", "hx", "xe", "as", "s"]
-WEIGHTS = [*("hq", "hk", "hi", "hv", "hr", "qr", "kr", "ir", "vr", "hm", "ehm", "he", "ehr", "emr", "q", "k", "h", "i", "v", "hh")]
+WEIGHTS = [
+    *(
+        "hq",
+        "hk",
+        "hi",
+        "hv",
+        "hr",
+        "qr",
+        "kr",
+        "ir",
+        "vr",
+        "hm",
+        "ehm",
+        "he",
+        "ehr",
+        "emr",
+        "q",
+        "k",
+        "h",
+        "i",
+        "v",
+        "hh",
+    )
+]
 MONOMIALS = [
     *[f"bs{rest}" for rest in ACTIVATIONS],
     *["b", "s", "", "sd", "sh", "ss", "r", "d", "a", "e", "bv", "bh"],
@@ -138,6 +161,8 @@ def plans(family: str) -> list[Plan]:
             found.append(Plan(job="lora", lora=attention_only, **common))
             found.append(Plan(job="qlora", quant="nf4", double_quant=True, lora=attention_only, **common))
             if family in WITH_OLDER_CARDS and checkpointed:
+                found.append(Plan(job="lora", dtype="float16", attention="eager", lora=attention_only, **common))
+                found.append(Plan(job="lora", dtype="float16", attention="eager", **common))
                 for attention in ("efficient", "eager"):
                     old = {"lora": attention_only, "attention": attention, **common}
                     found.append(Plan(job="lora", **old))

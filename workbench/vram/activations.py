@@ -50,6 +50,9 @@ def moments(skeleton: Skeleton, plan: Plan) -> Moments:
     sizes = dimensions(skeleton, plan)
     forms = _forms(skeleton, plan, sizes)
     known, why = "table", _table_reason(skeleton)
+    if forms is None and plan.dtype == "float16":
+        forms = _forms(skeleton, changed(plan, dtype="bfloat16"), sizes)
+        known, why = "rule", "at most: as in bfloat16, where eager softmax makes one more copy"
     if forms is None and plan.has_adapters:
         # More adapters save more: those on all linear layers bound what other choices take.
         forms = _forms(skeleton, changed(plan, lora_targets=(ALL_LINEAR,)), sizes)
@@ -72,6 +75,9 @@ def mode(plan: Plan, every_head_has_keys: bool = False) -> str:
         every_head_has_keys: multi-head attention; with fewer key/value heads other kernels run.
     """
     attention = "sdpa" if plan.attention == "flash" else plan.attention
+    if attention == "eager" and plan.dtype == "float16" and not plan.prepares_kbit:
+        # CUDA's softmax reads float16 as it is, and bfloat16 through a float32 copy.
+        attention = "eager-fp16"
     parts = [plan.job, str(8 * DTYPE_BYTES[plan.dtype]), attention]
     if plan.quant != "none":
         parts.append("int8" if plan.quant == "int8" else "4-bit")
@@ -192,7 +198,9 @@ def _saved_per_token(skeleton: Skeleton, plan: Plan, sizes: Dimensions) -> int:
         copies = DTYPE_BYTES[plan.lora.dtype] == 4 and not wide
         saved += copies * ((12 if is_gated else 8) * h + 4 * q + 2 * i) + (28 if is_gated else 16) * r
     scores = 6 if plan.attention == "eager" else 4 if wide and k < q and plan.attention != "efficient" else 0
-    return saved + scores * a * s + 4 * a + 8
+    # Each expert that works on a token gets a copy of it.
+    copies_of_tokens = 4 * h * sizes.values["x"]
+    return saved + copies_of_tokens + scores * a * s + 4 * a + 8
 
 
 _ACTIVATION_BYTES = {"relu": 2, "gelu_new": 10, "gelu_fast": 10, "gelu_pytorch_tanh": 4}
