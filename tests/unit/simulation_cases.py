@@ -151,8 +151,9 @@ def operators() -> dict[str, Any]:
     plan = Plan(job="full", attention="eager", gradient_checkpointing=True, **FEW)
     found: dict[str, Any] = {}
     for label in (None, "cpu"):
-        trace = engine.run(LLAMA, plan, label=label, all_layers=True, moved=True, corrections=False).trace
-        found[label or SIMULATED] = dict(Counter(trace.operators))
+        run = engine.run(LLAMA, plan, label=label, all_layers=True, moved=True, corrections=False)
+        found[label or SIMULATED] = dict(Counter(run.trace.operators))
+        found[f"warnings on {label or SIMULATED}"] = engine.warnings(plan, run)
     return found
 
 

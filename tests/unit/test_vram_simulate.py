@@ -72,7 +72,10 @@ def test_weights_equal_the_static_rules(found: dict[str, Any]) -> None:
 
 
 def test_the_simulated_device_runs_the_same_operators_as_the_cpu(found: dict[str, Any]) -> None:
-    assert found["operators"]["simgpu"] == found["operators"]["cpu"]
+    operators = found["operators"]
+    assert operators["simgpu"] == operators["cpu"]
+    assert operators["warnings on simgpu"] == []
+    assert "simulated as CPU" in operators["warnings on cpu"][0]
 
 
 class Recorder(Job):

@@ -37,8 +37,6 @@ class _Block:
 class CachingAllocator:
     """The state of one device's allocator on one stream."""
 
-    capacity_bytes: Optional[int] = None
-    """Where given, the cache is emptied when a new segment would exceed it, as a failed ``cudaMalloc`` does."""
     allocated_bytes: int = 0
     """Sum of the blocks in use, as ``torch.cuda.memory_allocated`` counts."""
     reserved_bytes: int = 0
@@ -94,8 +92,6 @@ class CachingAllocator:
             segment = LARGE_SEGMENT_BYTES
         else:
             segment = -(-size // ROUND_LARGE_BYTES) * ROUND_LARGE_BYTES
-        if self.capacity_bytes is not None and self.reserved_bytes + segment > self.capacity_bytes:
-            self.empty_cache()
         self.reserved_bytes += segment
         self.max_reserved_bytes = max(self.max_reserved_bytes, self.reserved_bytes)
         # The driver hands out addresses downwards, which decides between free blocks of equal size: with that order
@@ -150,7 +146,6 @@ def replay(
     sizes: Sequence[int],
     boundaries: Sequence[int] = (),
     emptied: Sequence[int] = (),
-    capacity_bytes: Optional[int] = None,
 ) -> Replayed:
     """Run events as in `workbench.vram.simulate.trace.Trace` through the allocator.
 
@@ -159,9 +154,8 @@ def replay(
         sizes: bytes requested for each storage.
         boundaries: indices of events at which a new stretch begins, ascending.
         emptied: indices of events before which the cache is emptied.
-        capacity_bytes: see `CachingAllocator`.
     """
-    allocator = CachingAllocator(capacity_bytes)
+    allocator = CachingAllocator()
     blocks: dict[int, _Block] = {}
     starts = iter([*boundaries, len(events)])
     next_start = next(starts)

@@ -34,6 +34,8 @@ class Run:
     """Path of the module that makes the logits, or empty."""
     kernels: frozenset[str]
     """Attention kernels taken through ``scaled_dot_product_attention``."""
+    implementation: str
+    """``sdpa``, or ``eager`` where the model knows nothing else or the plan says so."""
 
 
 def run(
@@ -122,6 +124,7 @@ def _run_once(config: dict[str, Any], plan: Plan, job: Job, how: _How, whole: bo
         operators=tracker.operators,
         head=_head(built.model),
         kernels=frozenset(kernels),
+        implementation=str(built.model.config._attn_implementation),
     )
 
 
@@ -141,6 +144,8 @@ def warnings(plan: Plan, run: Run) -> list[str]:
             "This torch no longer offers what the simulated GPU needs: simulated as CPU, whose operators differ, "
             "most of all in attention."
         )
+    if run.implementation == "eager" and plan.attention != "eager":
+        found.append(f"This model knows eager attention only: {plan.attention} changes nothing.")
     if "math" in run.kernels and plan.attention == "sdpa":
         found.append(
             "torch has no fused attention kernel for these inputs (float32 or unequal widths, with fewer key than "

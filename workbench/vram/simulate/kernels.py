@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 CUBLAS_WORKSPACE_BYTES = 8_519_680
-"""cuBLAS' workspace for one handle and stream up to Ada (``aten/src/ATen/cuda/CublasHandlePool.cpp``)."""
-HOPPER_WORKSPACE_BYTES = 32 * 2**20
+"""cuBLAS' workspace for one handle and stream up to Ada; 32 MiB on Hopper (``aten/src/ATen/cuda/CUDABlas.cpp``)."""
 
 CUSTOM_GEMM_ROWS = 64
 """Up to about so many rows bitsandbytes multiplies by 4-bit weights in one kernel; above, it dequantizes them.

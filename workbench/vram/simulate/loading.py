@@ -41,13 +41,8 @@ def build(config: dict[str, Any], plan: Plan, all_layers: bool) -> Built:
     import torch
 
     model_class, parsed = model_class_of(config)
-    implementation = "eager" if plan.attention == "eager" else "sdpa"
-    text = parsed.get_text_config(decoder=True)
-    if getattr(text, "is_decoder", None) is False and not getattr(parsed, "is_encoder_decoder", False):
-        implementation = implementation if getattr(model_class, "_supports_sdpa", True) else "eager"
-    if not getattr(model_class, "_supports_sdpa", False):
-        implementation = "eager"
-    parsed._attn_implementation = implementation
+    supported = getattr(model_class, "_supports_sdpa", False)
+    parsed._attn_implementation = "sdpa" if supported and plan.attention != "eager" else "eager"
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, plan.dtype))
     try:
@@ -203,10 +198,10 @@ def _place(
     device: str,
     is_fake: bool,
 ) -> Any:
-    dtype = torch.get_default_dtype() if tensor.dtype is None else tensor.dtype
     quantized = quantizer is not None and quantizer.param_needs_quantization(model, name)
     if quantized:
         return _quantized(torch, model, owner, tensor, device, is_fake)
+    dtype = tensor.dtype
     if any(re.search(pattern, name) for pattern in fp32) and tensor.is_floating_point():
         dtype = torch.float32
     return torch.nn.Parameter(_filled(torch, tuple(tensor.shape), dtype, device), requires_grad=tensor.requires_grad)
