@@ -21,16 +21,16 @@ STATES: dict[str, tuple[tuple[int, int], str, tuple[str, ...], str]] = {
     "diagram": (SMALL, "dark", ("b", "down", "down", "down"), "LlamaAttention"),
     "facts": (LARGE, "dark", ("f", "down"), "Three query heads"),
     "layers": (LARGE, "dark", ("t", "enter"), "36.2 ms"),
-    "layers-narrow": (SMALL, "light", ("t", "enter"), "36.2 ms"),
-    "attention": (LARGE, "dark", ("t", "enter", "WAIT 36.2 ms", "3", "down", "down", "down"), "head 3"),
-    "attention-16": (SMALL, "ansi-16", ("t", "enter", "WAIT 36.2 ms", "3", "down", "down"), "head 2"),
-    "lens": (LARGE, "dark", ("t", "enter", "WAIT 36.2 ms", "4"), "after layer 29"),
+    "attention": (
+        LARGE,
+        "dark",
+        ("t", "enter", "WAIT 36.2 ms", "3", "WAIT looks at", "down", "down", "down"),
+        "head 3",
+    ),
+    "attention-16": (SMALL, "ansi-16", ("t", "enter", "WAIT 36.2 ms", "3", "WAIT looks at", "down", "down"), "head 2"),
     "lens-light": (SMALL, "light", ("t", "enter", "WAIT 36.2 ms", "4", "left"), "3 ·France"),
-    "similarity": (SMALL, "dark", ("e", "2", "WAIT random pairs", "right"), "·king and ·queen"),
     "map": (LARGE, "dark", ("e", "4", "WAIT hidden", "down", "down"), "·man  id 2"),
-    "design": (LARGE, "dark", ("d", "WAIT nothing changed", "right", "right"), "was 30"),
     "lora": (LARGE, "dark", ("l",), "921,600"),
-    "compared": (SMALL, "dark", ("d", "WAIT nothing changed", "c"), "ONLY IN THE SECOND"),
 }
 
 

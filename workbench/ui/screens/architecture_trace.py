@@ -135,6 +135,7 @@ class TraceScreen(ArchitectureScreen):
         what = reply.model.quant if reply.model.quant != "none" else SHORT_DTYPES.get(reply.model.dtype, "")
         self.tracing.device = f"{what} on {reply.model.device}"
         self.tracing.maps.clear()
+        self.query_one("#trace-grid", Grid).set_cells(Cells())
         self._traced(reply.result)
         self.show_view(self.tracing.view)
 
