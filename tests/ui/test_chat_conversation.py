@@ -180,7 +180,7 @@ async def test_a_text_file_goes_with_the_message(
         await wait_until(pilot, lambda: "nothing.bin is no text in UTF-8." in screen_text(app))
         app.screen.query_one(Input).value = "notes.md"
         await pilot.press("enter")
-        await wait_until(pilot, lambda: "+ notes.md 29 B · 6 tokens" in screen_text(app))
+        await wait_until(pilot, lambda: "+ notes.md 27 B · 7 tokens" in screen_text(app))
         await pilot.press("enter")
         await answered(pilot)
         expected = "read this\n\nnotes.md:\n````md\none two three\n```\ncode\n```\n````"

@@ -324,6 +324,21 @@ class ChatBench(ConversationBench):
         self.post_message(self.Said(said))
         self.show_status()
 
+    @work(group="chat-sampling", exclusive=True, exit_on_error=False)
+    async def action_sampling(self) -> None:
+        """Set how tokens are chosen, seeing what each knob does."""
+        from workbench.ui.screens.chat_sampling import Place, SamplingScreen
+
+        asking, prompt, last = self.asking, self.query_one(Prompt).text, self._last_answer()
+        answer = "" if prompt.strip() or last is None else str(last.message["id"])
+        place = Place(prompt, self.conversation_id, answer, asking.system, asking.raw)
+        await self.app.push_screen_wait(SamplingScreen(self.link, asking.sampling, place))
+        self.show_status()
+
+    def _last_answer(self) -> Turn | None:
+        turns = reversed(self.transcript.turns)
+        return next((turn for turn in turns if turn.role == "assistant" and turn.message.get("id")), None)
+
     @work(group="chat-text", exclusive=True, exit_on_error=False)
     async def action_system(self) -> None:
         """Edit the system prompt."""

@@ -80,5 +80,7 @@ def completions(typed: str, most: int = 100) -> tuple[str, list[str]]:
         return typed, []
     if not names:
         return typed, []
-    common = os.path.commonprefix(names)
+    first, last = names[0], names[-1]
+    alike = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    common = first[: min(alike, len(last))]
     return typed[: len(typed) - len(beginning)] + common, names[:most]
