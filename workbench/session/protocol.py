@@ -918,7 +918,8 @@ class MemoryEstimated(Reply):
     ``total``, at the peak of the GPU that holds most), ``known`` and ``why`` by category (``exact``,
     ``table``, ``rule`` or ``not covered``), ``allocated_bytes`` (all tensors at the peak, to compare with torch's
     ``max_memory_allocated``), ``peak_phase``,
-    ``phases`` (`Phase`), ``static`` (exact parts whole), ``warnings``, ``gpus`` (`Fit`), ``suggestions``
+    ``phases`` (`Phase`), ``static`` (exact parts whole), ``context_length`` (of the model, or null), ``warnings``,
+    ``gpus`` (`Fit`), ``suggestions``
     (`Suggestion`), ``cost`` (`Cost` for the first GPU: ranges as ``{"low", "high"}``), ``launch`` (commands),
     ``solved`` (`Solved`, one for each GPU, where asked), ``stored`` (`StoredWeights` of a checkpoint that is quantized
     already, or null), ``versions`` (of what the rules were read from). They are dataclasses of `workbench.vram` as

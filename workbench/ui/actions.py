@@ -190,11 +190,23 @@ ACTIONS: tuple[Action, ...] = (
     Action("architecture-copy-markdown", "Y", "copy_markdown", "Copy as Markdown", "The whole tree.", "architecture"),
     Action("architecture-copy-json", "J", "copy_json", "Copy as JSON", "The whole tree.", "architecture"),
     Action("architecture-clear", "escape", "clear", "Clear the search", "And show all again.", "architecture"),
-    Action(
-        "vram-load", "l", "load_plan", "Load this plan", "Load the model as planned here.", "vram", "load this plan"
-    ),
-    Action("vram-reset", "0", "reset", "Reset the plan", "Back to the defaults.", "vram", "reset"),
-    Action("vram-copy", "y", "copy", "Copy the budget", "Copy the table.", "vram", "copy"),
+    Action("vram-simulate", "s", "simulate", "Simulate the step", "Then again: its timeline.", "vram", "simulate"),
+    Action("vram-fit", "f", "fit", "Make it fit", "The cheapest set of changes.", "vram", "make it fit"),
+    Action("vram-undo", "u", "undo", "Undo the last edit", "As often as you like.", "vram", "undo"),
+    Action("vram-gpus", "t", "gpus", "Table of GPUs", "What each could run; choose one.", "vram", "GPUs"),
+    Action("vram-plots", "p", "plots", "Plots", "Memory over length, batch, rank.", "vram", "plots"),
+    Action("vram-batch", "b", "solve('batch')", "Largest batch that fits", "Sets it.", "vram"),
+    Action("vram-sequence", "e", "solve('seq')", "Longest sequence that fits", "Sets it.", "vram"),
+    Action("vram-load", "l", "load_plan", "Load this plan", "Load the model as planned here, for Chat.", "vram"),
+    Action("vram-money", "d,dollar_sign", "money", "Time and money", "Hours, dollars, rent or API.", "vram"),
+    Action("vram-compare", "c", "compare", "Two plans side by side", "This one and another.", "vram"),
+    Action("vram-out", "o", "out", "Code, plan file, Markdown", "Copy, save, or open a plan.", "vram"),
+    Action("vram-why", "w", "why", "Where the numbers come from", "Rule by rule.", "vram"),
+    Action("vram-rules", "r", "rules", "Rules of thumb", "Beside the right numbers.", "vram"),
+    Action("vram-reset", "0", "reset", "Reset the plan", "Back to the defaults.", "vram"),
+    Action("vram-copy", "y", "copy", "Copy the budget", "Plan and table.", "vram"),
+    Action("vram-copy-markdown", "Y", "copy_markdown", "Copy as Markdown", "For an issue.", "vram"),
+    Action("vram-stop", "escape", "stop", "Stop the simulation", "It can be run again.", "vram"),
     *_chat(),
 )
 

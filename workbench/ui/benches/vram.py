@@ -1,7 +1,9 @@
-"""VRAM: will this job fit on this GPU, as the plan is edited."""
+"""VRAM: will this job fit on this GPU, and what to change so that it does."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -14,79 +16,57 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from workbench.errors import JobCancelled, WorkbenchError
-from workbench.session.protocol import EstimateMemory, Event, JobProgressed, MemoryEstimated
-from workbench.text import gib
+from workbench.session.protocol import (
+    CurveDrawn,
+    DrawCurve,
+    EstimateMemory,
+    Event,
+    FitPlan,
+    JobProgressed,
+    MemoryEstimated,
+    MemorySimulated,
+    PlanFitted,
+    PlanWritten,
+    SimulateMemory,
+    WritePlan,
+)
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
-from workbench.ui.link import SessionLink
-from workbench.ui.session_state import STARTING, SessionState
-from workbench.ui.strip_text import progress_text
-from workbench.ui.widgets.bars import left, legend_mark, right, stacked_bar
-from workbench.ui.widgets.fields import Field, Fields, Value
-
-THIS_BOX = "of this box"
-MOST_TOKENS = 10_000_000
-LOW = 14
-"""Below this height plan and result share the lines."""
-PLAN = (
-    Field("quant", "quantize", ("none", "int8", "nf4", "fp4"), "What bitsandbytes turns the linear layers into."),
-    Field("double_quant", "double quant", (False, True), "Quantizes the quantization constants too (nf4 and fp4)."),
-    Field(
-        "dtype",
-        "dtype",
-        ("bfloat16", "float16", "float32"),
-        "Of everything that is not quantized, and of the KV cache.",
-    ),
-    Field("batch", "batch", (1, 2, 4, 8, 16, 32, 64), "Sequences at once.", typed=True, most=65_536),
-    Field(
-        "sequence_length",
-        "sequence",
-        (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
-        "Tokens of each prompt.",
-        typed=True,
-        most=MOST_TOKENS,
-    ),
-    Field(
-        "new_tokens",
-        "new tokens",
-        (0, 128, 256, 512, 1024, 2048, 4096),
-        "Generated after it.",
-        typed=True,
-        least=0,
-        most=MOST_TOKENS,
-    ),
-    Field(
-        "gpu",
-        "GPU",
-        (THIS_BOX, "RTX 4090", "L4", "A100 80GB", "H100 80GB", "24GiB"),
-        "The one to hold it against; enter types another name or a size.",
-        typed=True,
-    ),
+from workbench.ui.benches.vram_budget import budget, verdict_of
+from workbench.ui.benches.vram_changes import change_rows, explained
+from workbench.ui.benches.vram_plan import (
+    MOST_TOKENS,
+    THIS_BOX,
+    Draft,
+    edited,
+    fields_of,
+    in_words,
+    notes_of,
+    reason_of,
+    values_of,
+    with_changes,
 )
-ROOM_FOR_WHY = 40
-FOUR_BITS = ("nf4", "fp4")
-DEFAULTS: dict[str, Value] = {
-    "quant": "none",
-    "double_quant": False,
-    "dtype": "bfloat16",
-    "batch": 1,
-    "sequence_length": 2048,
-    "new_tokens": 256,
-    "gpu": THIS_BOX,
-}
-LABELS = {"kv_cache": "KV cache", "logits": "logits, loss", "overhead": "context, other"}
-FITS = {
-    "fits": ("✔ fits", "$good"),
-    "tight": ("⚠ fits, tight", "$warn"),
-    "no": ("✖ does not fit", "$bad"),
-}
-TIGHT_SHARE = 0.05
-"""Less free than this share of the capacity is called tight, where the estimate does not say itself."""
-RULE_WORDS = {"exact": "exact", "rule": "by rule", "not covered": "not covered yet"}
+from workbench.ui.benches.vram_plots import length_values, over_length, over_time
+from workbench.ui.link import SessionLink
+from workbench.ui.session_state import LOST, STARTING, SessionState
+from workbench.ui.strip_text import progress_text
+from workbench.ui.widgets.fields import Value
+from workbench.ui.widgets.plan_fields import PlanFields
+from workbench.ui.widgets.row_list import RowList
+from workbench.vram.plan import check_plan, plan_from_dict, plan_to_dict
+
+ADVICE_AFTER_SECONDS = 0.25
+"""No key for so long, and the slower answers are asked for: what to change, kept simulations, the plot."""
+REFUSALS = ("bad-plan", "bad-lora", "bad-option")
+MOST_UNDONE = 300
+LOW, SLIM = 16, 66
+"""Below this height or width plan and budget are stacked, the budget reached by tab."""
+ROOM_FOR_PLOT = 8
+TALLEST_PLOT = 18
 
 
 class VramBench(Bench):
-    """The plan as an editor left, what it takes against each GPU right."""
+    """The plan as an editor left with what to change below it; what it takes, on three rungs, right."""
 
     NAME = "vram"
     NEEDS_TORCH = True
@@ -99,23 +79,44 @@ class VramBench(Bench):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
         self._asked: tuple[str, int] = ("", 0)
-        self.dataset_tokens = 0
-        """Tokens of the measured data set, once through; 0 while none was sent here."""
+        self.draft = Draft()
+        self.kept: Draft | None = None
+        """Put aside, to compare with."""
+        self.history: list[Draft] = []
+        """The drafts before each edit, the latest last."""
+        self._sent_length = 0
+        self._wrong = ""
+        self._curve: list[dict[str, int]] = []
+        self._simulations: dict[tuple[str, str], dict[str, Any]] = {}
+        self._simulating = False
 
     def compose(self) -> ComposeResult:
         with Container(id="vram-body"):
             with Vertical(id="vram-left"):
-                yield Static("PLAN", classes="title")
-                yield Fields(PLAN, DEFAULTS, id="vram-plan")
+                yield Static("PLAN", classes="title", id="vram-title")
+                yield PlanFields(self.attempt, id="vram-plan")
                 yield Static(id="vram-hint")
+                yield Static("WHAT TO CHANGE", classes="title", id="vram-changes-title")
+                yield RowList(id="vram-changes")
             with VerticalScroll(id="vram-right"):
                 yield ErrorLine()
+                yield Static(id="vram-progress")
                 yield Static(id="vram-budget")
 
     def first_focus(self) -> Widget:
-        return self.query_one(Fields)
+        return self.query_one(PlanFields)
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._show_progress(None)
+        self._show_fields()
+
+    # --- Following the session and the plan ----------------------------------------------------------------
 
     def session_changed(self, old: SessionState, new: SessionState) -> None:
+        if old.chosen != new.chosen:
+            self._curve = []
+            self._show_fields()
         if not new.chosen:
             self.query_one("#vram-budget", Static).update(
                 Content.assemble(
@@ -130,43 +131,72 @@ class VramBench(Bench):
         elif (new.chosen, new.attachments) != self._asked:
             self.ask_estimate()
 
-    @on(Fields.Changed)
-    def plan_changed(self) -> None:
-        self.show_error(None)
-        self.ask_estimate()
-
-    @on(Fields.Highlighted)
-    def explain_field(self, message: Fields.Highlighted) -> None:
-        field: Field = message.row.data
-        keys = "◂ ▸ change it" + (", enter types one" if field.typed else "")
-        self.query_one("#vram-hint", Static).update(Content.assemble(field.help, "\n", (keys, "$muted")))
-
     @work(group="estimate", exclusive=True, exit_on_error=False)
     async def ask_estimate(self) -> None:
-        """Ask for the bytes of the plan as it stands; a later call replaces this one."""
+        """Ask for the bytes of the plan as it stands, then for what takes longer; a later call replaces this one."""
         model = self.session.chosen
         if not model or not self.session.attached:
             return
         self._asked = (model, self.session.attachments)
         if self.estimate is None:
             self._say("building the model on the meta device")
-        plan: dict[str, Any] = dict(self.query_one(Fields).values)
-        plan["double_quant"] = plan["double_quant"] and plan["quant"] in FOUR_BITS
-        gpu = str(plan.pop("gpu"))
-        request = EstimateMemory(model, plan=plan, gpus=[] if gpu == THIS_BOX else [gpu])
         try:
-            reply = await self.link.ask(request, MemoryEstimated, self._on_event)
+            reply = await self.link.ask(self._request(suggest=False), MemoryEstimated, self._on_event)
+            self._take_estimate(reply.result | {"suggestions": (self.estimate or {}).get("suggestions")})
+            await asyncio.sleep(ADVICE_AFTER_SECONDS)
+            reply = await self.link.ask(self._request(), MemoryEstimated)
+            self._take_estimate(reply.result)
+            await self._ask_kept(model)
+            await self._ask_curve(model)
         except JobCancelled:
             return
         except WorkbenchError as error:
-            if error.kind == "session-lost":
-                return
-            self.estimate = None
-            self.query_one("#vram-budget", Static).update("")
-            self.show_error(error)
-        else:
-            self.show_error(None)
-            self.estimate = reply.result
+            self._take_refusal(error)
+
+    def _request(self, suggest: bool = True, solve: str = "") -> EstimateMemory:
+        draft = self.draft
+        return EstimateMemory(
+            self.session.chosen,
+            plan_to_dict(draft.plan),
+            self.gpu_names,
+            solve,
+            draft.dataset_tokens if draft.plan.trains else 0,
+            draft.epochs,
+            suggest,
+        )
+
+    @property
+    def gpu_names(self) -> list[str]:
+        """The GPUs of the request: none means those of this box."""
+        return [] if self.draft.gpu == THIS_BOX else [self.draft.gpu]
+
+    @property
+    def dataset_tokens(self) -> int:
+        """Tokens of the measured data set, once through; 0 while none was sent here."""
+        return self.draft.dataset_tokens
+
+    def _take_estimate(self, result: dict[str, Any]) -> None:
+        self.show_error(None)
+        if self._wrong:
+            self._wrong = ""
+            self._hint_field()
+        self.estimate = result
+        self._show_fields()
+
+    def _take_refusal(self, error: WorkbenchError) -> None:
+        """A plan that this model cannot have is told where the cursor is; anything else in the error line."""
+        if error.kind == "session-lost":
+            return
+        if error.kind in REFUSALS and self.estimate is not None:
+            field = self.query_one(PlanFields).field
+            self._wrong = field.id if field is not None else ""
+            self._show_fields()
+            self._hint(Content.assemble(("✖ ", "bold $bad"), reason_of(error), (" u undoes", "$muted")))
+            self.query_one("#vram-budget").add_class("-stale")
+            return
+        self.estimate = None
+        self.query_one("#vram-budget", Static).update("")
+        self.show_error(error)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, JobProgressed) and self.estimate is None:
@@ -176,107 +206,407 @@ class VramBench(Bench):
         line = Content.assemble((self.session.chosen, "bold"), (f"  {what} …" if what else "", "$muted"))
         self.query_one("#vram-budget", Static).update(line)
 
+    # --- Drawing -------------------------------------------------------------------------------------------
+
     def watch_estimate(self) -> None:
-        self._draw()
+        if self.is_mounted:
+            self._draw()
+            self._show_changes()
 
     def on_resize(self) -> None:
         self.set_class(self.size.height < LOW, "-low")
+        self.set_class(self.size.width < SLIM, "-slim")
         self._draw()
 
     def _draw(self) -> None:
-        if self.estimate is not None and self.is_mounted:
-            width = max(30, self.query_one("#vram-right").scrollable_content_region.width)
-            self.query_one("#vram-budget", Static).update(budget(self.session.chosen, self.estimate, width))
+        if self.estimate is None or not self.is_mounted:
+            return
+        pane = self.query_one("#vram-right")
+        width = max(30, pane.scrollable_content_region.width)
+        shown = budget(self.estimate, self.simulation, width)
+        room = pane.size.height - lines_of(shown, width) - 1
+        plot = self._plot(width, min(TALLEST_PLOT, room)) if room >= ROOM_FOR_PLOT else None
+        whole = Content.assemble(shown, "\n\n", plot) if plot is not None else shown
+        told = self.query_one("#vram-budget", Static)
+        told.remove_class("-stale")
+        told.update(whole)
+
+    def _plot(self, width: int, height: int) -> Content | None:
+        """Live memory over the simulated step; the budget over the length where none was simulated."""
+        if self.simulation:
+            return over_time(self.simulation, self._capacity, width, height)
+        return over_length(self._curve, self.draft.plan, self._capacity, width, height) if self._curve else None
+
+    def _show_fields(self, wrong: str = "") -> None:
+        if not self.is_mounted:
+            return
+        context = (self.estimate or {}).get("context_length")
+        notes = notes_of(self.draft, self._sent_length, context if isinstance(context, int) else None)
+        fields = self.query_one(PlanFields)
+        fields.show_fields(fields_of(self.draft), values_of(self.draft), notes, wrong or self._wrong)
+        title = Content.assemble("PLAN", (f"  {self.session.chosen}", "$foreground"))
+        self.query_one("#vram-title", Static).update(title)
+
+    def _show_changes(self) -> None:
+        result = self.estimate or {}
+        verdicts = [verdict_of(gpu) for gpu in result.get("gpus") or []]
+        fits = bool(verdicts) and all(verdict == "fits" for verdict in verdicts)
+        note = "  it fits; to save more" if fits else ""
+        self.query_one("#vram-changes-title", Static).update(Content.assemble("WHAT TO CHANGE", (note, "$muted")))
+        self.query_one("#vram-changes", RowList).set_rows(change_rows(result.get("suggestions") or []))
+
+    # --- Saying what is under the cursor -------------------------------------------------------------------
+
+    def _hint(self, content: Content) -> None:
+        self.query_one("#vram-hint", Static).update(content)
+
+    def _hint_field(self) -> None:
+        field = self.query_one(PlanFields).field
+        if field is not None:
+            keys = "◂ ▸ change it" + (", enter types one" if field.typed else "")
+            self._hint(Content.assemble(field.help, (f"  {keys}", "$muted")))
+
+    @on(PlanFields.Highlighted, "#vram-plan")
+    def explain_field(self) -> None:
+        if self.query_one(PlanFields).has_focus and not self._wrong:
+            self._hint_field()
+
+    @on(PlanFields.Told)
+    def tell_refusal(self, message: PlanFields.Told) -> None:
+        if message.reason:
+            self._hint(Content.assemble(("✖ ", "bold $bad"), message.reason))
+        elif not self._wrong:
+            self._hint_field()
+
+    @on(RowList.Highlighted, "#vram-changes")
+    def explain_change(self, message: RowList.Highlighted) -> None:
+        if self.query_one("#vram-changes").has_focus:
+            self._hint(explained(message.row.data))
+
+    def on_descendant_focus(self) -> None:
+        row = self.query_one("#vram-changes", RowList).row
+        if row is not None and self.query_one("#vram-changes").has_focus:
+            self._hint(explained(row.data))
+        elif self.query_one(PlanFields).has_focus and not self._wrong:
+            self._hint_field()
+
+    # --- Editing -------------------------------------------------------------------------------------------
+
+    def attempt(self, field: str, value: Value) -> str:
+        """Take a value of a field, or say why it cannot be."""
+        try:
+            after = edited(self.draft, field, value)
+        except WorkbenchError as error:
+            return reason_of(error)
+        self.change(after)
+        return ""
+
+    def change(self, after: Draft) -> None:
+        """Go on with another draft; undo comes back to the present one."""
+        if after == self.draft:
+            return
+        self.history = [*self.history[-MOST_UNDONE:], self.draft]
+        self._go_to(after)
+
+    def _go_to(self, draft: Draft) -> None:
+        self.draft, self._wrong = draft, ""
+        self.show_error(None)
+        self._show_fields()
+        self.ask_estimate()
+
+    def action_undo(self) -> None:
+        if not self.history:
+            self.post_message(self.Said("Nothing to undo."))
+            return
+        self._go_to(self.history.pop())
+        self._hint_field()
+
+    def action_reset(self) -> None:
+        self.change(Draft())
 
     def take_sequence_length(self, tokens: int, dataset_tokens: int = 0) -> None:
         """Plan with this many tokens, as another bench measured them, and with a data set of so many for its cost."""
-        self.dataset_tokens = dataset_tokens or self.dataset_tokens
-        self.query_one(Fields).set_value("sequence_length", max(1, min(MOST_TOKENS, tokens)))
-        self.ask_estimate()
+        self._sent_length = max(1, min(MOST_TOKENS, tokens))
+        after = edited(self.draft, "sequence_length", self._sent_length)
+        if dataset_tokens:
+            after = edited(after, "dataset_tokens", dataset_tokens)
+        self.change(after)
+
+    @on(RowList.Chosen, "#vram-changes")
+    def apply_change(self, message: RowList.Chosen) -> None:
+        self._apply(message.row.data)
+
+    def _apply(self, suggestion: dict[str, Any]) -> None:
+        try:
+            plan = with_changes(self.draft.plan, suggestion["change"])
+            check_plan(plan)
+        except WorkbenchError as error:
+            self._hint(Content.assemble(("✖ ", "bold $bad"), reason_of(error)))
+            return
+        self.change(Draft(plan, self.draft.gpu, self.draft.dataset_tokens, self.draft.epochs))
+        self.post_message(self.Said(f"Changed: {suggestion['title']}. u undoes."))
+
+    # --- What fits -----------------------------------------------------------------------------------------
+
+    def _target(self) -> str:
+        """The GPU to fit, as the session takes it; says what is missing where there is none."""
+        if self.draft.gpu != THIS_BOX:
+            return self.draft.gpu
+        gpus = (self.estimate or {}).get("gpus") or []
+        if not gpus:
+            self.post_message(self.Said("There is no GPU on this box to fit: t lists those there are."))
+            return ""
+        return f"{int(gpus[0]['capacity_bytes']) // 2**20}MiB"
+
+    @work(group="fit", exclusive=True, exit_on_error=False)
+    async def action_fit(self) -> None:
+        """Make the cheapest changes with which the plan fits."""
+        target = self._target() if self._ready() else ""
+        if not target:
+            return
+        try:
+            request = FitPlan(self.session.chosen, target, plan_to_dict(self.draft.plan))
+            reply = await self.link.ask(request, PlanFitted, self._on_event)
+        except (JobCancelled, WorkbenchError) as error:
+            self._fail(error)
+            return
+        if not reply.fits:
+            self.post_message(self.Said("No set of changes is enough for this GPU: t lists larger ones."))
+        elif not reply.changes:
+            self.post_message(self.Said("It fits as it is."))
+        else:
+            draft = self.draft
+            self.change(Draft(plan_from_dict(reply.plan), draft.gpu, draft.dataset_tokens, draft.epochs))
+            made = ", ".join(str(change["title"]) for change in reply.changes)
+            self.post_message(self.Said(f"Fits with {made}. u undoes."))
+
+    @work(group="fit", exclusive=True, exit_on_error=False)
+    async def action_solve(self, what: str) -> None:
+        """Set the largest batch or the longest sequence that fits."""
+        if not self._ready() or not self._target():
+            return
+        try:
+            reply = await self.link.ask(self._request(suggest=False, solve=what), MemoryEstimated)
+        except (JobCancelled, WorkbenchError) as error:
+            self._fail(error)
+            return
+        solved = (reply.result.get("solved") or [{}])[0]
+        value, word = solved.get("value"), "batch" if what == "batch" else "sequence"
+        if value is None:
+            self.post_message(self.Said(f"Not even a {word} of 1 fits: f looks for changes."))
+            return
+        context = reply.result.get("context_length")
+        note = ""
+        if solved.get("beyond_context") and context:
+            value = max(1, context - (0 if self.draft.plan.trains else self.draft.plan.new_tokens))
+            note = f" within the model's context ({solved['value']:,} would fit)"
+        self.change(edited(self.draft, str(solved["field"]), min(value, MOST_TOKENS)))
+        self.post_message(self.Said(f"{value:,} is the largest {word} that fits{note}. u undoes."))
+
+    def _ready(self) -> bool:
+        if not self.session.chosen:
+            self.post_message(self.Said("Choose a model first: ctrl+o."))
+        return bool(self.session.chosen) and self.session.attached
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, WorkbenchError):
+            self.show_error(error)
+
+    # --- Simulating ----------------------------------------------------------------------------------------
+
+    @property
+    def _plan_key(self) -> tuple[str, str]:
+        return self.session.chosen, json.dumps(plan_to_dict(self.draft.plan), sort_keys=True)
+
+    @property
+    def simulation(self) -> dict[str, Any] | None:
+        """The simulation of the plan as it stands, if it was made."""
+        return self._simulations.get(self._plan_key)
+
+    async def _ask_kept(self, model: str) -> None:
+        """Look for a simulation made before."""
+        if self.simulation is None and not self._simulating:
+            key = self._plan_key
+            request = SimulateMemory(model, plan_to_dict(self.draft.plan), only_kept=True)
+            reply = await self.link.ask(request, MemorySimulated)
+            if reply.simulation is not None:
+                self._keep_simulation(key, reply.simulation)
+
+    async def _ask_curve(self, model: str) -> None:
+        """The budget over the length, where the screen has room for it."""
+        context = (self.estimate or {}).get("context_length")
+        values = length_values(self.draft.plan.sequence_length, context if isinstance(context, int) else 0)
+        request = DrawCurve(model, "sequence_length", values, plan_to_dict(self.draft.plan))
+        if self.size.height >= 26 and self.simulation is None:
+            self._curve = (await self.link.ask(request, CurveDrawn)).points
+            self._draw()
+
+    def _keep_simulation(self, key: tuple[str, str], simulation: dict[str, Any]) -> None:
+        self._simulations[key] = simulation
+        self._draw()
+
+    def action_simulate(self) -> None:
+        """Run the step on tensors without data; of a plan that was simulated, look closer."""
+        if self._simulating or not self._ready():
+            return
+        if self.simulation is not None:
+            self.action_timeline()
+        else:
+            self._simulate()
+
+    @work(group="simulate", exclusive=True, exit_on_error=False)
+    async def _simulate(self) -> None:
+        key = self._plan_key
+        request = SimulateMemory(key[0], plan_to_dict(self.draft.plan))
+        self._set_simulating(True)
+        self._show_progress(Content.styled("starting", "$muted"))
+        try:
+            reply = await self.link.ask(request, MemorySimulated, self._on_simulation)
+        except (JobCancelled, WorkbenchError) as error:
+            self._fail(error)
+        else:
+            if reply.simulation is not None:
+                self._keep_simulation(key, reply.simulation)
+        finally:
+            self._set_simulating(False)
+            self._show_progress(None)
+
+    def _set_simulating(self, running: bool) -> None:
+        self._simulating = running
+        self.refresh_bindings()
+
+    def _on_simulation(self, event: Event) -> None:
+        if isinstance(event, JobProgressed):
+            counts = progress_text(event.done, event.total, event.unit)
+            self._show_progress(Content.assemble((f"{event.phase} ", "bold"), f"{counts}"))
+
+    def _show_progress(self, content: Content | None) -> None:
+        line = self.query_one("#vram-progress", Static)
+        line.display = content is not None
+        if content is not None:
+            stops = (("   ", ""), ("escape", "bold $accent"), (" stops", "$muted"))
+            line.update(Content.assemble(("simulating: ", "$muted"), content, *stops))
+
+    def action_stop(self) -> None:
+        self.workers.cancel_group(self, "simulate")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "stop":
+            return self._simulating
+        if action == "rules" and self.session.connection == LOST:
+            return False
+        return super().check_action(action, parameters)
+
+    # --- Looking closer ------------------------------------------------------------------------------------
+
+    def action_timeline(self) -> None:
+        """The simulated step: its timeline, phases and who holds the most."""
+        if self.simulation is not None:
+            from workbench.ui.screens.vram_simulation import SimulationScreen
+
+            self.app.push_screen(SimulationScreen(self.link, self.session.chosen, self.simulation, self._capacity))
+
+    @property
+    def _capacity(self) -> int:
+        """Of the first GPU; 0 where there is none."""
+        gpus = (self.estimate or {}).get("gpus") or []
+        return int(gpus[0].get("capacity_bytes") or 0) if gpus else 0
+
+    def action_gpus(self) -> None:
+        """Every GPU of the catalogue against this plan."""
+        if self._ready():
+            from workbench.ui.screens.vram_gpus import GpusScreen
+
+            self.app.push_screen(GpusScreen(self.link, self.session.chosen, self.draft, self.change))
+
+    def action_plots(self) -> None:
+        """Memory over length, batch, rank."""
+        if self._ready():
+            from workbench.ui.screens.vram_curves import CurvesScreen
+
+            context = int((self.estimate or {}).get("context_length") or 0)
+            self.app.push_screen(CurvesScreen(self.link, self.session.chosen, self.draft, self._capacity, context))
+
+    def action_money(self) -> None:
+        """What it costs in time and money."""
+        if self._ready():
+            from workbench.ui.screens.vram_money import MoneyScreen
+
+            self.app.push_screen(MoneyScreen(self.link, self.session.chosen, self.draft, self.gpu_names, self.change))
+
+    def action_compare(self) -> None:
+        """This plan beside another."""
+        if self._ready():
+            from workbench.ui.screens.vram_compare import ComparePlansScreen
+
+            self.app.push_screen(ComparePlansScreen(self.link, self.session.chosen, self))
+
+    def action_rules(self) -> None:
+        """Rules of thumb beside the right numbers."""
+        from workbench.ui.screens.vram_rules import RulesScreen
+
+        self.app.push_screen(RulesScreen(self.link))
+
+    def action_why(self) -> None:
+        """Where each number comes from."""
+        if self.estimate is not None:
+            from workbench.ui.screens.vram_why import WhyScreen
+
+            self.app.push_screen(WhyScreen(self.link, self.session.chosen, self.estimate, self.simulation))
+
+    def action_out(self) -> None:
+        """Code, plan file, Markdown."""
+        if self._ready():
+            from workbench.ui.screens.vram_out import OutScreen
+
+            launch = [str(line) for line in (self.estimate or {}).get("launch") or ()]
+            self.app.push_screen(OutScreen(self.link, self.session.chosen, self.write_request, launch, self.open_plan))
+
+    def open_plan(self, draft: Draft, model: str) -> None:
+        """Go on with a plan from a file; its model is only named, choosing one is the user's."""
+        self.change(draft)
+        if model and model != self.session.chosen:
+            self.post_message(self.Said(f"The plan was made for {model}: ctrl+o chooses it."))
+
+    # --- Out of the bench ----------------------------------------------------------------------------------
 
     def action_load_plan(self) -> None:
-        values = self.query_one(Fields).values
-        self.post_message(self.LoadRequested({key: values[key] for key in ("quant", "double_quant", "dtype")}))
-
-    def action_reset(self) -> None:
-        fields = self.query_one(Fields)
-        for key, value in DEFAULTS.items():
-            fields.set_value(key, value)
-        self.ask_estimate()
+        plan = self.draft.plan
+        self.post_message(
+            self.LoadRequested({"quant": plan.quant, "double_quant": plan.double_quant, "dtype": plan.dtype})
+        )
 
     def action_copy(self) -> None:
         if self.estimate is not None:
-            plan = self.query_one(Fields)
-            lines = [f"{field.label}: {field.show(plan.values[field.id])}" for field in PLAN]
-            table = budget(self.session.chosen, self.estimate, 76).plain
-            self.post_message(self.CopyRequested("\n".join([*lines, "", table]), "plan and budget"))
+            table = budget(self.estimate, self.simulation, 100).plain
+            text = "\n".join([f"model: {self.session.chosen}", *in_words(self.draft), "", table])
+            self.post_message(self.CopyRequested(text, "plan and budget"))
+
+    @work(group="copy", exclusive=True, exit_on_error=False)
+    async def action_copy_markdown(self) -> None:
+        """The budget as Markdown, for an issue."""
+        if not self._ready():
+            return
+        try:
+            reply = await self.link.ask(self.write_request("markdown"), PlanWritten)
+        except (JobCancelled, WorkbenchError) as error:
+            self._fail(error)
+        else:
+            self.post_message(self.CopyRequested(reply.text, "the budget as Markdown"))
+
+    def write_request(self, form: str, path: str = "", overwrite: bool = False) -> WritePlan:
+        """The request that turns the present plan into text."""
+        draft = self.draft
+        plan = plan_to_dict(draft.plan)
+        return WritePlan(
+            self.session.chosen, plan, self.gpu_names, form, path, overwrite, draft.dataset_tokens, draft.epochs
+        )
 
 
-def verdict_of(gpu: dict[str, Any]) -> str:
-    """``fits``, ``tight`` or ``no`` for one GPU of the estimate."""
-    if gpu.get("verdict") in FITS:
-        return str(gpu["verdict"])
-    if not gpu.get("fits"):
-        return "no"
-    free, capacity = gpu.get("free_bytes") or 0, gpu.get("capacity_bytes") or 0
-    return "tight" if free < TIGHT_SHARE * capacity else "fits"
-
-
-def _known(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """How each category is known, and why, of what the reply says."""
-    why = result.get("why") or {}
-    return {str(key): (str(word), str(why.get(key) or "")) for key, word in (result.get("known") or {}).items()}
-
-
-def _mib(count_bytes: float) -> str:
-    return f"{count_bytes / 2**20:,.1f}"
-
-
-def budget(model: str, result: dict[str, Any], width: int) -> Content:
-    """The GPUs with their bars, then the categories with their bytes and how they are known."""
-    estimate = {key: value for key, value in (result.get("estimate") or {}).items() if isinstance(value, int)}
-    total = estimate.pop("total", sum(estimate.values()))
-    parts = {key: value for key, value in estimate.items() if value}
-    known = _known(result)
-    unit, shown = ("GiB", gib) if total >= 2**30 else ("MiB", _mib)
-    blocks = [_gpu_block(gpu, list(parts.values()), width) for gpu in result.get("gpus") or []]
-    if not blocks:
-        nothing = Content.styled("No GPU on this box: choose one under GPU. The bar shows the parts.", "$muted")
-        blocks = [Content.assemble(nothing, "\n", stacked_bar(list(parts.values()), total, width))]
-    rows = [Content.assemble(left(model, 21, "bold"), right(unit, 9, "$muted"), right("share", 9, "$muted"))]
-    for i, (key, value) in enumerate(parts.items()):
-        word, why = known.get(key, ("", ""))
-        label = left(LABELS.get(key, key.replace("_", " ")), 18)
-        share = right(f"{100 * value / max(1, total):.1f} %", 9, "$muted")
-        number = right(shown(value), 9)
-        room = width - 39
-        told = f"  {RULE_WORDS.get(word, word)}" + (f": {why}" if why and room >= ROOM_FOR_WHY else "")
-        note = Content.styled(told, "$muted").truncate(max(0, room), ellipsis=True)
-        rows.append(Content.assemble(legend_mark(i), " ", label, number, share, note))
-    rows.append(Content.assemble("   ", left("total", 18, "bold"), right(shown(total), 9, "bold $accent")))
-    blocks.append(Content("\n").join(rows))
-    uncovered = [LABELS.get(key, key.replace("_", " ")) for key, (word, _) in known.items() if word == "not covered"]
-    if uncovered:
-        blocks.append(Content.styled(f"Not in the total yet: {', '.join(uncovered)}.", "$muted"))
-    blocks += [Content.assemble(("⚠ ", "$warn"), str(warning)) for warning in result.get("warnings") or []]
-    return Content("\n\n").join(blocks)
-
-
-def _gpu_block(gpu: dict[str, Any], parts: list[int], width: int) -> Content:
-    capacity = int(gpu.get("capacity_bytes") or 0)
-    free = int(gpu.get("free_bytes") or 0)
-    words, style = FITS[verdict_of(gpu)]
-    name = Content.assemble((str(gpu.get("name") or "GPU"), "bold"), (f" · {gib(capacity, 1)} GiB", "$muted"))
-    room = (
-        f"{gib(free, 1)} GiB free"
-        if free >= 0 and gpu.get("fits")
-        else f"{gib(abs(free), 1)} GiB short"
-        if free
-        else ""
-    )
-    end = Content.assemble((words, f"bold {style}"), (f"  {room}" if room else "", "$muted"))
-    space = max(2, width - name.cell_length - end.cell_length)
-    return Content.assemble(name, " " * space, end, "\n", stacked_bar(parts, capacity, width))
+def lines_of(content: Content, width: int) -> int:
+    """How many lines it takes once those that are too long are broken between words."""
+    lengths = (line.cell_length for line in content.split("\n", allow_blank=True))
+    return sum(1 if length <= width else 1 + -(-length // width) for length in lengths)
 
 
 BENCH = VramBench

@@ -1,0 +1,259 @@
+"""What a plan takes, drawn: a bar for each GPU, the rungs side by side, and what is to be said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from textual.content import Content
+
+from workbench.text import format_seconds, gib
+from workbench.ui.widgets.bars import left, right
+from workbench.ui.widgets.flow import flow
+from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of, memory_bar
+from workbench.ui.widgets.memory_plot import told
+
+FITS = {
+    "fits": ("✔ fits", "$good"),
+    "tight": ("⚠ fits, tight", "$warn"),
+    "no": ("✖ does not fit", "$bad"),
+}
+TIGHT_SHARE = 0.05
+"""Less free than this share of the capacity is called tight, where the estimate does not say itself."""
+KNOWN_WORDS = {"exact": "exact", "table": "from simulations", "rule": "by rule", "not covered": "not covered"}
+LABEL_WIDTH = 15
+"""Mark and name of a category."""
+HEADS = (("estimate", 9), ("simulated", 10), ("measured", 9))
+TABLE_WIDTH = LABEL_WIDTH + sum(width for _, width in HEADS)
+ROOM_FOR_HOW, ROOM_FOR_WHY = TABLE_WIDTH + 10, TABLE_WIDTH + 55
+
+
+def verdict_of(gpu: Mapping[str, Any]) -> str:
+    """``fits``, ``tight`` or ``no`` for one GPU of the estimate."""
+    if gpu.get("verdict") in FITS:
+        return str(gpu["verdict"])
+    if not gpu.get("fits"):
+        return "no"
+    free, capacity = gpu.get("free_bytes") or 0, gpu.get("capacity_bytes") or 0
+    return "tight" if free < TIGHT_SHARE * capacity else "fits"
+
+
+def parts_of(rung: Mapping[str, Any] | None) -> dict[str, int]:
+    """The categories of a rung that hold anything, in the order in which they are always shown."""
+    sizes = {
+        str(name): size for name, size in (rung or {}).items() if isinstance(size, int) and not isinstance(size, bool)
+    }
+    known = {name: sizes[name] for name in CATEGORIES if sizes.get(name)}
+    return known
+
+
+def total_of(rung: Mapping[str, Any] | None) -> int:
+    """All of a rung; 0 where it was not run."""
+    if not rung:
+        return 0
+    total = rung.get("total")
+    return total if isinstance(total, int) else sum(parts_of(rung).values())
+
+
+def error_words(value: float, against: float) -> str:
+    """How far a number is from another, in per cent."""
+    share = 100 * (value / against - 1) if against else 0.0
+    return f"{share:+.1f} %" if abs(share) >= 0.05 else "0.0 %"
+
+
+def budget(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, width: int) -> Content:
+    """The GPUs with their bars, the rungs, and notes, for a width."""
+    estimate = result.get("estimate") or {}
+    parts = parts_of(estimate)
+    blocks = [*_gpu_blocks(result, parts, width)]
+    blocks.append(Content("\n").join(rung_rows(result, simulation, width)))
+    told_lines = [*_notes(result, simulation, width)]
+    if told_lines:
+        blocks.append(Content("\n").join(told_lines))
+    return Content("\n\n").join(blocks)
+
+
+# --- GPUs --------------------------------------------------------------------------------------------------
+
+
+def _gpu_blocks(result: Mapping[str, Any], parts: dict[str, int], width: int) -> Iterator[Content]:
+    gpus = result.get("gpus") or []
+    sharing = int((result.get("plan") or {}).get("gpus") or 1)
+    if not gpus:
+        nothing = (("No GPU on this box: ", "$muted"), ("t", "bold $accent"), (" chooses one.", "$muted"))
+        yield Content.assemble(*nothing, "\n", memory_bar(parts, 0, width))
+    for gpu in gpus:
+        yield gpu_block(gpu, parts, width, sharing)
+
+
+def gpu_block(gpu: Mapping[str, Any], parts: dict[str, int], width: int, sharing: int = 1) -> Content:
+    """A GPU's name, verdict and bar.
+
+    Args:
+        gpu: as the estimate has it.
+        parts: bytes by category.
+        width: of the block.
+        sharing: how many such GPUs share the job; the bar is that of one.
+    """
+    capacity, free = int(gpu.get("capacity_bytes") or 0), int(gpu.get("free_bytes") or 0)
+    words, style = FITS[verdict_of(gpu)]
+    many = f"each of {sharing} × " if sharing > 1 else ""
+    name = Content.assemble(
+        (many, "$muted"), (str(gpu.get("name") or "GPU"), "bold"), (f" · {gib(capacity, 1)} GiB", "$muted")
+    )
+    room = f"  {gib(abs(free), 1)} GiB {'free' if free >= 0 else 'short'}"
+    end = Content.assemble((words, f"bold {style}"), (room, "$muted"))
+    notes = [Content.assemble(("⚠ ", "$warn"), str(note)) for note in gpu.get("notes") or ()]
+    if name.cell_length + end.cell_length + 2 > width:
+        head = Content.assemble(name.truncate(width, ellipsis=True), "\n", end)
+    else:
+        head = Content.assemble(name, " " * (width - name.cell_length - end.cell_length), end)
+    return Content("\n").join([head, memory_bar(parts, capacity, width), *notes])
+
+
+# --- The rungs ---------------------------------------------------------------------------------------------
+
+
+def rung_rows(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, width: int) -> Iterator[Content]:
+    """Categories with what each rung says of them; a rung that was not run says how it is."""
+    rungs: list[Mapping[str, Any] | None] = [result.get("estimate"), simulation, result.get("measurement")]
+    unit, divisor = ("GiB", 2**30) if max(total_of(rung) for rung in rungs) >= 2**30 else ("MiB", 2**20)
+    space = " " * min(3, max(0, (width - TABLE_WIDTH) // 4))
+    how = "  how it is known" if width >= ROOM_FOR_WHY else "  known" if width >= ROOM_FOR_HOW else ""
+    heads = [right(word, room, "bold" if rung else "$muted") for (word, room), rung in zip(HEADS, rungs, strict=True)]
+    yield _table_row(left(f"   {unit}", LABEL_WIDTH, "$muted"), heads, space, Content.styled(how, "$muted"))
+    known, why = result.get("known") or {}, result.get("why") or {}
+    for number, name in enumerate(name for name in CATEGORIES if any(parts_of(rung).get(name) for rung in rungs)):
+        texts = [f"{parts_of(rung).get(name, 0) / divisor:,.2f}" if rung else "" for rung in rungs]
+        cells = [right(text, room) for text, (_, room) in zip(texts, HEADS, strict=True)]
+        if not simulation and number == 0:
+            cells[1] = Content.assemble(" " * (HEADS[1][1] - 6), ("s", "bold $accent"), (" runs", "$muted"))
+        told_how = _how(str(known.get(name, "")), str(why.get(name, "")), width, len(space))
+        yield _table_row(
+            Content.assemble(mark_of(name), " ", left(label_of(name), LABEL_WIDTH - 3)), cells, space, told_how
+        )
+    totals = [total_of(rung) for rung in rungs]
+    cells = [
+        right(f"{total / divisor:,.2f}" if total else "–", room, "bold $accent" if total else "$muted")
+        for total, (_, room) in zip(totals, HEADS, strict=True)
+    ]
+    yield _table_row(left("   total", LABEL_WIDTH, "bold"), cells, space)
+    yield from _error_rows(totals, space)
+
+
+def _table_row(label: Content, cells: Sequence[Content], space: str, how: Content | None = None) -> Content:
+    return Content.assemble(label, *(part for cell in cells for part in (space, cell)), how or "")
+
+
+def _how(word: str, reason: str, width: int, space: int) -> Content:
+    if width < ROOM_FOR_HOW:
+        return Content("")
+    told_word = KNOWN_WORDS.get(word, word)
+    text = f"  {told_word}: {reason}" if reason and width >= ROOM_FOR_WHY else f"  {told_word}"
+    return Content.styled(text, "$muted").truncate(max(0, width - TABLE_WIDTH - 3 * space), ellipsis=True)
+
+
+def _error_rows(totals: Sequence[int], space: str) -> Iterator[Content]:
+    """Each rung's error against the next that was run."""
+    run = [number for number, total in enumerate(totals) if total]
+    if len(run) > 1:
+        cells = []
+        for number, (_, room) in enumerate(HEADS):
+            after = next((other for other in run if other > number), None)
+            words = error_words(totals[number], totals[after]) if number in run and after is not None else ""
+            cells.append(right(words, room, "$muted"))
+        yield _table_row(left("   error", LABEL_WIDTH, "$muted"), cells, space)
+
+
+def tensors_words(result: Mapping[str, Any], simulation: Mapping[str, Any]) -> str:
+    """What both rungs say of the tensors alone, without context and reserve."""
+    allocated = int(result.get("allocated_bytes") or 0)
+    requested = int(simulation.get("requested_bytes") or 0) - int(simulation.get("workspace_bytes") or 0)
+    if not allocated or requested <= 0:
+        return ""
+    return f"Tensors alone: {told(allocated)} estimated, {error_words(allocated, requested)} beside the simulation."
+
+
+# --- What is to be said ------------------------------------------------------------------------------------
+
+
+def _notes(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, width: int) -> Iterator[Content]:
+    yield from peak_lines(result, width)
+    if simulation and (words := tensors_words(result, simulation)):
+        yield Content.styled(words, "$muted")
+    yield from cost_lines(result, width)
+    if not result.get("measurement") and (result.get("plan") or {}).get("job") == "inference":
+        yield Content.assemble(
+            ("measured: ", "$muted"), ("l", "bold $accent"), (" loads it, Chat shows what it holds", "$muted")
+        )
+    for warning in (*(result.get("warnings") or ()), *((simulation or {}).get("warnings") or ())):
+        yield Content.assemble(("⚠ ", "bold $warn"), str(warning))
+
+
+def peak_lines(result: Mapping[str, Any], width: int) -> list[Content]:
+    """The largest moment of each phase, the peak's marked."""
+    phases = result.get("phases") or []
+    peak = result.get("peak_phase")
+    pieces = [
+        Content.assemble(
+            (f"{phase['name']} ", "bold" if phase["name"] == peak else "$muted"),
+            (told(phase["total"]), "bold" if phase["name"] == peak else "$muted"),
+            (" ◂ peak" if phase["name"] == peak else "", "$accent"),
+        )
+        for phase in phases
+    ]
+    return flow(pieces, "   ", width) if pieces else []
+
+
+def cost_lines(result: Mapping[str, Any], width: int) -> list[Content]:
+    """Speed, time and money in one or two lines, as ranges."""
+    cost, plan = result.get("cost") or {}, result.get("plan") or {}
+    trains = plan.get("job", "inference") != "inference"
+    pieces = []
+    if cost.get("tokens_per_second"):
+        pieces.append(f"{range_words(cost['tokens_per_second'], speed)} tok/s")
+    if cost.get("seconds"):
+        what = "the data set" if trains else "an answer" if plan.get("batch") == 1 else "the batch"
+        pieces.append(f"{range_words(cost['seconds'], duration)} {what}")
+    elif cost.get("seconds_per_step"):
+        pieces.append(f"{range_words(cost['seconds_per_step'], duration)} a step")
+    if cost.get("usd"):
+        pieces.append(f"${range_words(cost['usd'], dollars)}")
+    if not pieces:
+        return []
+    return flow(
+        [Content.styled(f"about {pieces[0]}", "$muted"), *(Content.styled(p, "$muted") for p in pieces[1:])],
+        " · ",
+        width,
+    )
+
+
+def range_words(value: Mapping[str, float], show: Callable[[float], str]) -> str:
+    """A range, or one number where both ends read the same."""
+    low, high = show(float(value["low"])), show(float(value["high"]))
+    if low.endswith(" s") and high.endswith(" s") and " " not in low[:-2] + high[:-2]:
+        low = low[:-2]
+    return high if low in (high, high[:-2]) else f"{low} – {high}"
+
+
+def speed(value: float) -> str:
+    """Tokens a second without false precision: two figures."""
+    return two_figures(value)
+
+
+def two_figures(value: float) -> str:
+    """A number rounded to two figures."""
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
+
+
+def duration(seconds: float) -> str:
+    """A time without false precision."""
+    return f"{two_figures(seconds)} s" if seconds < 60 else format_seconds(seconds)
+
+
+def dollars(value: float) -> str:
+    """Money to two figures, cents at least from one cent on."""
+    if value >= 10:
+        return f"{float(f'{value:.2g}'):,.0f}"
+    return f"{value:,.2f}" if value >= 0.095 else f"{float(f'{value:.2g}'):g}"

@@ -1,0 +1,49 @@
+"""The list of what to change, as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from textual.content import Content
+
+from workbench.ui.widgets.bars import left, right
+from workbench.ui.widgets.memory_plot import told
+from workbench.ui.widgets.row_list import Row
+
+ROOM_FOR_COSTS = 62
+TITLE_WIDTH = 26
+
+
+def change_rows(suggestions: Sequence[dict[str, Any]]) -> Iterator[Row]:
+    """One row for each suggestion, cheapest first; a word where there is none."""
+    if not suggestions:
+        yield Row("nothing", Content.styled(" Nothing left that would save memory.", "$muted"), selectable=False)
+    for item in suggestions:
+        yield Row(f"change:{item['title']}", _line_of(item), item)
+
+
+def _line_of(item: dict[str, Any]) -> Callable[[int], Content]:
+    def line(width: int) -> Content:
+        saves = right(f"−{told(item['saves_bytes'])}", 11)
+        fits = _fits(item.get("fits"))
+        costs = width >= ROOM_FOR_COSTS
+        room = TITLE_WIDTH if costs else max(8, width - 1 - saves.cell_length - fits.cell_length)
+        title = left(str(item["title"]), room)
+        return Content.assemble(" ", title, saves, fits, (f"  {item['costs']}" if costs else "", "$muted"))
+
+    return line
+
+
+def _fits(fits: bool | None) -> Content:
+    if fits is None:
+        return Content("")
+    return Content.styled(" ✔ fits", "$good") if fits else Content.styled(" ✖ no  ", "$muted")
+
+
+def explained(item: dict[str, Any] | None) -> Content:
+    """What a suggestion costs and leaves."""
+    if item is None:
+        return Content("")
+    parts = ((str(item["title"]), "bold"), f": {item['costs']}. ", (f"Then {told(item['total_bytes'])}. ", "$muted"))
+    return Content.assemble(*parts, ("enter", "bold $accent"), (" applies", "$muted"))

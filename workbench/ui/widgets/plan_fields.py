@@ -1,0 +1,111 @@
+"""Fields whose values somebody else decides: each step or typed value is tried, and refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from textual.content import Content
+from textual.message import Message
+
+from workbench.ui.widgets.bars import left
+from workbench.ui.widgets.fields import Field, Fields, Value
+from workbench.ui.widgets.row_list import Row
+
+Try = Callable[[str, Value], str]
+"""Takes a field and a value; gives why it is refused, or an empty string when it was taken."""
+
+
+class PlanFields(Fields):
+    """Fields that come and go; `attempt` decides what is taken. Steps go past values that are refused."""
+
+    LABEL_WIDTH = 13
+
+    @dataclass
+    class Told(Message):
+        """Why a value was refused or stepped over; empty when there is nothing to say any more."""
+
+        fields: PlanFields
+        field: str
+        reason: str
+
+    def __init__(self, attempt: Try, *, id: str | None = None) -> None:
+        super().__init__((), {}, id=id)
+        self.attempt = attempt
+        self.notes: Mapping[str, str] = {}
+        self.wrong = ""
+
+    def show_fields(
+        self, fields: Sequence[Field], values: dict[str, Value], notes: Mapping[str, str], wrong: str = ""
+    ) -> None:
+        """Show these fields.
+
+        Args:
+            fields: in order.
+            values: by field.
+            notes: a few words beside a value.
+            wrong: the field that something speaks against.
+        """
+        self.fields, self.values, self.notes, self.wrong = tuple(fields), dict(values), notes, wrong
+        typing = self._typing
+        self.set_rows(Row(field.id, self._line_of(field), field) for field in self.fields)
+        self._typing = typing
+
+    def _line_of(self, field: Field) -> Callable[[int], Content]:
+        def line(width: int) -> Content:
+            here = self.row is not None and self.row.key == field.id
+            typing = here and self._typing is not None
+            shown = f"{self._typing}▏" if typing else field.show(self.values[field.id])
+            marks = ("◂ ", " ▸") if here and not typing else ("  ", "  ")
+            wrong = self.wrong == field.id or (here and bool(self._refusal))
+            note = self.notes.get(field.id, "")
+            return Content.assemble(
+                ("✖" if wrong else " ", "bold $bad"),
+                left(field.label, self.LABEL_WIDTH, "" if here else "$muted"),
+                (marks[0], "$accent"),
+                (shown, "bold $bad" if wrong else "bold"),
+                (marks[1], "$accent"),
+                (note if not typing else "", "$muted"),
+            )
+
+        return line
+
+    def watch_cursor(self, old: int, new: int) -> None:
+        super().watch_cursor(old, new)
+        self.post_message(self.Told(self, "", ""))
+
+    def action_step(self, direction: int) -> None:
+        field = self.field
+        if self._typing is not None:
+            self.action_commit()
+            return
+        if field is None:
+            return
+        value, reason = self.values[field.id], ""
+        tried = {value}
+        while True:
+            value = field.step(value, direction)
+            if value in tried:
+                break
+            tried.add(value)
+            refused = self.attempt(field.id, value)
+            if not refused:
+                self._tell(field, f"{field.show(value)} instead: {reason}" if reason else "", False)
+                return
+            reason = reason or refused
+        self._tell(field, reason, bool(reason))
+
+    def _take(self, field: Field, typed: str) -> None:
+        if not field.takes_text and not (typed.isascii() and field.least <= int(typed) <= field.most):
+            self._tell(field, f"{typed} is out of range: {field.least:,} to {field.most:,}.", True)
+            return
+        self._assign(field, typed if field.takes_text else int(typed))
+
+    def _assign(self, field: Field, value: Value) -> None:
+        reason = self.attempt(field.id, value) if value != self.values[field.id] else ""
+        self._tell(field, reason, bool(reason))
+
+    def _tell(self, field: Field, reason: str, refused: bool) -> None:
+        self._refusal = reason if refused else ""
+        self.post_message(self.Told(self, field.id, reason))
+        self.refresh_line(self.cursor)
