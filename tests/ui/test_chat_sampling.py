@@ -32,7 +32,7 @@ async def test_knobs_are_stepped_typed_refused_and_shown_at_work(
         await wait_until(pilot, lambda: "77.6 %" in screen_text(app))
         count = len(loaded_session.asked(protocol.ReadDistribution))
         await pilot.press("down", "enter", *"1.5", "enter")
-        await wait_until(pilot, lambda: "✖ It must be a number above 0 to 1" in screen_text(app))
+        await wait_until(pilot, lambda: "✖ top-p is 1.5." in screen_text(app))
         await pilot.press("enter", *"warm", "enter")
         await wait_until(pilot, lambda: "✖ a number" in screen_text(app))
         assert len(loaded_session.asked(protocol.ReadDistribution)) == count

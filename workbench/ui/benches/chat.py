@@ -227,6 +227,25 @@ class ChatBench(ConversationBench):
         self.show_status()
         return True
 
+    @work(group="chat-inside", exclusive=True, exit_on_error=False)
+    async def action_inside(self) -> None:
+        """Look at an answer's tokens; a fork writes it on from another one."""
+        from workbench.ui.screens.chat_inside import InsideScreen
+
+        found = self._answer_here()
+        if found is None:
+            return
+        turn, place = found
+        model = self.session.model.name if self.session.model else ""
+        screen = InsideScreen(self.link, self.conversation_id, str(turn.message["id"]), model)
+        await self.app.push_screen_wait(screen)
+        fork = screen.chosen
+        if fork is None or not self._may_ask():
+            return
+        raw = bool(settings_of(turn.message).get("raw"))
+        request = self.request("", again=fork.answer, keep_tokens=fork.keep_tokens, then_token=fork.then_token, raw=raw)
+        self.answer(request, self.transcript.turns[:place], Draft(), kept=fork.kept_text)
+
     def action_fold(self) -> None:
         turn = self.transcript.turn
         if turn is not None and turn.toggle_fold():

@@ -138,7 +138,6 @@ class SamplingScreen(ArchitectureScreen):
     @on(ValueList.Edited)
     def take(self, message: ValueList.Edited) -> None:
         """Take a value, unless it means nothing."""
-        listing = self.query_one(SamplingList)
         wanted = dict(self.given)
         if message.value is None or message.value == "none":
             wanted.pop(message.key, None)
@@ -149,11 +148,15 @@ class SamplingScreen(ArchitectureScreen):
                 wanted["stop"] = stop_texts(str(message.value))
             check(wanted)
         except ValueError as error:
-            listing.refuse(str(error))
+            self._refuse(f"It must be {error}.")
         except WorkbenchError as error:
-            listing.refuse(error.remedy.rstrip("."))
+            self._refuse(f"{error.message} {error.remedy}")
         else:
             self._set(wanted)
+
+    def _refuse(self, reason: str) -> None:
+        self.query_one(SamplingList).refuse("not taken")
+        self.query_one("#sampling-line", Static).update(Content.assemble(("✖ ", "bold $bad"), (reason, "$bad")))
 
     def _set(self, wanted: dict[str, Any]) -> None:
         if wanted.get("temperature", 1) != 0 and {"temperature", "top_p", "top_k"} & (

@@ -1,0 +1,93 @@
+"""What the screen that looks inside an answer shows, as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import exp
+from typing import Any
+
+from textual.content import Content
+
+from workbench.ui.screens.chat_sampling_chart import percent
+from workbench.ui.widgets.bars import bar, left, right
+from workbench.ui.widgets.pieces import visible
+from workbench.ui.widgets.probability_view import probability, token_words
+from workbench.ui.widgets.row_list import Row
+
+LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def quoted(text: str) -> str:
+    """A token's text with its white space visible, on one line."""
+    return visible(text).replace("\n", "") or "▯"
+
+
+def alternative_rows(token: dict[str, Any]) -> Iterator[Row]:
+    """What else could have stood there, the most probable first; the token itself is marked."""
+    known = list(token["alternatives"])
+    if all(other["id"] != token["id"] for other in known) and token.get("logprob") is not None:
+        known.append({"id": token["id"], "text": token_words(token), "logprob": token["logprob"]})
+    for number, other in enumerate(known, 1):
+        yield Row(str(other["id"]), _line(number, other, other["id"] == token["id"]), other)
+
+
+def _line(number: int, other: dict[str, Any], here: bool) -> Callable[[int], Content]:
+    share = exp(other["logprob"])
+
+    def line(width: int) -> Content:
+        room = max(8, min(24, width - 32))
+        return Content.assemble(
+            ("▸ " if here else "  ", "bold $accent"),
+            right(str(number), 2, "$muted"),
+            "  ",
+            left(quoted(str(other["text"])), room, "bold" if here else ""),
+            right(percent(share), 8),
+            "  ",
+            bar(share, max(4, min(40, width - room - 18))),
+        )
+
+    return line
+
+
+def token_line(token: dict[str, Any], index: int, count: int) -> Content:
+    """The token under the cursor in figures."""
+    known, entropy = probability(token), token.get("entropy_bits")
+    share = "was given" if token.get("given") and known is None else "probability unknown"
+    parts = [
+        f"token {index + 1:,} of {count:,}",
+        quoted(token_words(token)),
+        f"id {token['id']}",
+        percent(known) if known is not None else share,
+    ]
+    if entropy is not None:
+        parts.append(f"entropy {entropy:.2f} bits")
+    return Content.assemble((parts[1], "bold"), ("   " + " · ".join([parts[0], *parts[2:]]), "$muted"))
+
+
+def answer_line(tokens: list[dict[str, Any]], source: str) -> str:
+    """The answer as a whole: how sure the model was."""
+    logs = [token["logprob"] for token in tokens if token.get("logprob") is not None]
+    if not logs:
+        return f"{len(tokens):,} tokens"
+    low = sum(exp(value) < 0.5 for value in logs)
+    bits = [token["entropy_bits"] for token in tokens if token.get("entropy_bits") is not None]
+    mean = f" · mean entropy {sum(bits) / len(bits):.2f} bits" if bits else ""
+    how = "as recorded while it was written" if source == "recorded" else "as the loaded model reads it now"
+    return f"{len(tokens):,} tokens, {low:,} below 50 % · perplexity {exp(-sum(logs) / len(logs)):.2f}{mean} · {how}"
+
+
+def entropy_line(tokens: list[dict[str, Any]], cursor: int, width: int) -> Content:
+    """Entropy along the answer; the highest is said, the cursor's place is marked."""
+    bits = [token.get("entropy_bits") or 0.0 for token in tokens]
+    if not bits or width < 40:
+        return Content("")
+    most = max(bits)
+    tail = f"  most {most:.1f} bits"
+    room = min(len(bits), width - len(tail) - 9)
+    cells: list[Content | tuple[str, str]] = [("entropy  ", "$muted")]
+    for cell in range(room):
+        start, end = cell * len(bits) // room, max(cell * len(bits) // room + 1, (cell + 1) * len(bits) // room)
+        level = max(bits[start:end]) / most if most else 0.0
+        style = "reverse $accent" if start <= cursor < end else "$accent"
+        cells.append((LEVELS[min(7, int(level * 8))], style))
+    return Content.assemble(*cells, (tail, "$muted"))
