@@ -113,14 +113,15 @@ async def test_faults_and_stops_keep_what_came(session_opener: Opener, fake: Fak
     assert (messages[-1]["text"], messages[-1]["state"]) == ("Half an ans", "failed")
 
     # A stalled server: a second answer into the same conversation waits for nobody, other work goes on, a stop stops.
-    fake.says(chunk("Once "), stall=True)
+    fake.says(chunk("Once ") + chunk("upon "), stall=True)
     call = client.start(request(fake, "Go on.", conversation_id=conversation))
     seen = ""
     async for event in call.events():
         if isinstance(event, protocol.TokensGenerated):
             seen += event.text
-            break
-    assert seen == "Once "
+            if seen == "Once upon ":
+                break
+    assert (await shown(client, conversation))[-1]["text"] == "Once upon "
     for other in (request(fake, "Me too.", conversation_id=conversation), protocol.DeleteConversation(conversation)):
         with pytest.raises(WorkbenchError, match="being answered"):
             await client.ask(other, protocol.Reply)  # type: ignore[type-abstract]
@@ -131,12 +132,12 @@ async def test_faults_and_stops_keep_what_came(session_opener: Opener, fake: Fak
     following = follower.start(protocol.FollowConversation(conversation))
     async for event in following.events():
         assert isinstance(event, protocol.ConversationOpened)
-        assert event.conversation["messages"][-1]["text"] == "Once "
+        assert event.conversation["messages"][-1]["text"] == "Once upon "
         break
     call.cancel()
     stopped = await asyncio.wait_for(call.reply(), 10)  # the server itself lets go after thirty seconds
     assert isinstance(stopped, protocol.Generated)
-    assert (stopped.result["text"], stopped.result["finish_reason"]) == ("Once ", "cancelled")
+    assert (stopped.result["text"], stopped.result["finish_reason"]) == ("Once upon ", "cancelled")
     assert isinstance(await following.reply(), protocol.Followed)
     assert (await shown(client, conversation))[-1]["state"] == "cancelled"
 
@@ -156,6 +157,16 @@ async def test_what_does_not_fit_is_left_out_if_so_wished(session_opener: Opener
     third = await say(client, fake, "Three?", conversation_id=first.conversation_id, overflow="drop-oldest")
     assert "oldest messages were left out" in third.result["note"]
     assert fake.asked()[-1].body["messages"] == [{"role": "user", "content": "Three?"}]
+
+
+async def test_a_server_without_a_list_needs_a_name(session_opener: Opener, fake: FakeServer) -> None:
+    client = await session_opener()
+    del fake.pages["/v1/models"]
+    with pytest.raises(WorkbenchError, match="HTTP 404"):
+        await say(client, fake, "A question?")
+    named = protocol.Generate("A question?", remote=protocol.RemoteModel(fake.url, "some/model"))
+    assert (await client.ask(named, protocol.Generated)).result["text"] == "Hello"
+    assert fake.asked()[-1].body["model"] == "some/model"
 
 
 async def workbench(*arguments: str, stdin: bytes = b"", expect: int = 0) -> tuple[str, str]:

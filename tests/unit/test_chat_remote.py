@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -342,7 +347,7 @@ def test_servers_of_this_box_are_found(fake: FakeServer) -> None:
         socket.create_server(("127.0.0.1", 0)) as silent,
     ):
         locked.pages["/v1/models"] = page({"error": "key"}, 401)
-        page_server.pages["/v1/models"] = Answer(b"<html></html>", type="text/html")
+        page_server.pages["/v1/models"] = Answer(b"<html>Who are you?</html>", 403, "text/html")
         ports = (fake.port, locked.port, page_server.port, silent.getsockname()[1])
         found = find_servers(ports=ports, seconds=1.0)
     assert [(server.kind, server.models, server.note) for server in found] == [
@@ -397,3 +402,27 @@ def test_defaults_are_left_to_the_server(fake: FakeServer) -> None:
     ask(fake)
     assert fake.asked()[0].body.keys() == {"stream", "model", "messages", "max_tokens", "stream_options"}
     assert fake.asked()[0].body["max_tokens"] == SamplingOptions().max_new_tokens
+
+
+def test_a_certificate_that_does_not_hold_ends_it(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -out c.pem"
+    subprocess.run(["openssl", *make.split(), "-keyout", "k.pem"], check=True, capture_output=True, cwd=tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def listen() -> None:
+            connection, _ = listening.accept()
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+                heard.append(secure.recv(65536))
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        with pytest.raises(WorkbenchError) as raised:
+            describe_server(f"https://localhost:{listening.getsockname()[1]}", KEY)
+        thread.join(10)
+    assert raised.value.kind == "bad-certificate"
+    assert not any(heard)

@@ -48,7 +48,8 @@ class MemoryUse:
         kv_cache_bytes: what the kept KV cache occupies.
         peak_bytes: highest allocation on the device during this answer; on the CPU the process' highest
             resident size so far.
-        peak_of: ``device`` or ``process``, saying which of the two it is.
+        peak_of: ``device`` or ``process``, saying which of the two it is; ``server`` where a server answered, which
+            tells none of this: all is 0 then.
     """
 
     weights_bytes: int
@@ -76,9 +77,9 @@ class GenerationResult:
         decode_seconds: from the first to the last token.
         seed: the random seed used; meaningless if `greedy`.
         greedy: whether no chance was involved.
-        method: ``own`` for this loop, ``generate`` for the fallback.
+        method: ``own`` for this loop, ``generate`` for the fallback, ``server`` where a server answered.
         guessed_tokens: tokens that prompt lookup guessed rightly, each a forward pass saved.
-        note: why the fallback was used, or empty.
+        note: why the fallback was used, what a server left undone, or empty.
         memory: see `MemoryUse`.
     """
 

@@ -53,6 +53,7 @@ class _Run:
     """One answer while it is written."""
 
     on_token: Callable[[TokenStep], None]
+    on_pause: Callable[[], None]
     started: float
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
@@ -98,6 +99,7 @@ class RemoteAnswerer:
         alternatives: int = 0,
         raw: bool = False,
         extend: bool = False,
+        on_pause: Callable[[], None] = lambda: None,
     ) -> RemoteResult:
         """Answer a conversation.
 
@@ -110,6 +112,7 @@ class RemoteAnswerer:
             alternatives: how many alternatives of each token are wanted.
             raw: complete the prompt as it is.
             extend: the last message is an answer to be gone on with.
+            on_pause: called, a few times a second, while nothing comes: what was held back can be shown and kept.
 
         Raises:
             WorkbenchError: before the answer began; ``prompt-too-long`` if the server says so.
@@ -117,7 +120,7 @@ class RemoteAnswerer:
         """
         self._refuse_what_it_cannot(raw, extend)
         asked = parameters(self._kind, given, options, alternatives, raw)
-        run = _Run(on_token, time.perf_counter())
+        run = _Run(on_token, on_pause, time.perf_counter())
         if asked.left_out:
             names = ", ".join(name.replace("_", " ") for name in asked.left_out)
             run.notes.append(f"{self.server.title} takes no {names}: not sent")
@@ -197,7 +200,8 @@ class RemoteAnswerer:
             yield from read_answer(exchange, exchange.send(path, body))
 
         def waiting(seconds: float) -> None:
-            phase = "waiting" if not run.pieces else "stalled"
+            run.on_pause()
+            phase = "stalled" if run.pieces else "waiting"
             job.progress(phase, int(seconds), None, "seconds", self._address.place)
 
         job.progress("waiting", 0, None, "seconds", self._address.place)

@@ -42,6 +42,7 @@ CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 600.0
 """Without a single byte; a long prompt on a busy server takes minutes before its first token."""
 _POLL_SECONDS = 0.05
+_TOLD_SECONDS = 0.5
 _BODY_BYTES = 8 * 2**20
 _ERROR_BYTES = 64 * 1024
 _QUEUED = 256
@@ -250,7 +251,8 @@ class Exchange:
         if status in (401, 403):
             remedy = "Give its key: --api-key-env NAME on the command line, the key field in the app."
             sent = "refuses the key" if self._key else "asks for a key"
-            return WorkbenchError("server-unauthorized", f"{place} {sent} (HTTP {status}){says}.", remedy)
+            details = one_line(said, 2000) if _is_json(body) else ""
+            return WorkbenchError("server-unauthorized", f"{place} {sent} (HTTP {status}){says}.", remedy, details)
         if status == 404:
             remedy = "Check the address (it usually ends in /v1) and the model's name."
             return WorkbenchError("server-not-found", f"{place} has no such path or model (HTTP 404){says}.", remedy)
@@ -327,6 +329,14 @@ def error_message(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _complaint(item: Any) -> str:
     if not isinstance(item, dict):
         return item if isinstance(item, str) else ""
@@ -378,7 +388,7 @@ def watched(
         exchange: cut when the caller stops, whatever the server does.
         produce: reads from the exchange.
         seconds: for everything; None for no limit.
-        waiting: told, about once a second, how long nothing has come.
+        waiting: told, about twice a second, how long nothing has come.
 
     Raises:
         WorkbenchError: ``server-stalled`` after `seconds`, and whatever `produce` raises.
@@ -416,7 +426,7 @@ def watched(
                 now = time.monotonic()
                 if seconds is not None and now - started > seconds:
                     raise explain_failure(exchange.address, socket.timeout(), seconds) from None
-                if now - told >= 1:
+                if now - told >= _TOLD_SECONDS:
                     told = now
                     waiting(now - last)
                 continue

@@ -39,6 +39,7 @@ class Kind:
         sure: whether it is known what it takes; else everything is sent and may be ignored.
         continues: whether it can go on writing an answer (``continue_final_message``).
         completes: whether ``/v1/completions`` takes the prompt as it is.
+        shortens: whether it drops the beginning of a conversation that is too long, instead of refusing it.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Kind:
     sure: bool = True
     continues: bool = False
     completes: bool = True
+    shortens: bool = False
 
 
 _ALL = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
@@ -58,7 +60,7 @@ KINDS = {
         Kind("vllm", "vLLM", _ALL, continues=True),
         Kind("sglang", "SGLang", _ALL, continues=True),
         Kind("llama.cpp", "llama.cpp", {**_ALL, "repetition_penalty": "repeat_penalty"}),
-        Kind("ollama", "Ollama", completes=False),
+        Kind("ollama", "Ollama", completes=False, shortens=True),
         Kind("tgi", "TGI", logprobs=5),
         Kind("lmstudio", "LM Studio", {"top_k": "top_k", "repetition_penalty": "repeat_penalty"}),
         Kind("transformers", "transformers serve", logprobs=0),
@@ -88,6 +90,8 @@ def cannot(kind: Kind) -> list[str]:
         lines.append(f"Looking inside: {kind.title} gives no log-probabilities.")
     if not kind.completes:
         lines.append(f"Completion without a template: {kind.title} puts its own around the prompt.")
+    if kind.shortens:
+        lines.append(f"Overflow: {kind.title} drops the beginning of a long conversation without saying so.")
     if not kind.continues:
         lines.append("Writing on: an answer cannot be continued; ask for more in a message.")
     if not kind.sure:

@@ -106,12 +106,18 @@ def describe_server(url: str, api_key: str = "", job: Job = SILENT, seconds: flo
     return _server(address, kind, entries, note)
 
 
+def unlisted_server(url: str) -> Server:
+    """A server that lists no models, of which nothing is known but its address. Raises WorkbenchError ``bad-url``."""
+    return _server(parse_address(url), KINDS["unknown"], [], "")
+
+
 def _look_at_port(port: int, seconds: float, job: Job) -> Optional[Server]:
     url = f"http://localhost:{port}"
     try:
         return describe_server(url, "", job, seconds)
     except WorkbenchError as error:
-        if error.kind != "server-unauthorized":
+        # Much else refuses strangers with a page or without a word; these servers do it in JSON.
+        if error.kind != "server-unauthorized" or not error.details:
             return None
     return _server(parse_address(url), KINDS["unknown"], [], "It asks for a key.")
 

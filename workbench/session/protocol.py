@@ -1132,7 +1132,8 @@ class Generate(Request):
     overflow: str = "refuse"
     """What to do when the conversation is longer than the context: ``refuse``, or ``drop-oldest`` exchanges."""
     remote: Optional[RemoteModel] = None
-    """A server that answers instead of a local model."""
+    """A server that answers instead of a local model, on the children lane: it waits for no local work. It takes no
+    `load`, `keep_tokens` or `then_token`; `extend` and `raw` where its `ServersFound` entry says so in ``can``."""
 
 
 @dataclass(frozen=True)

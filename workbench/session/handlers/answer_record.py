@@ -151,6 +151,12 @@ class Record:
             except WorkbenchError as error:
                 self.note = f"Not saved yet: {error.message}"  # the writer keeps the text and tries again
 
+    def flush(self) -> None:
+        """Write what is held back, for nothing may come for a while."""
+        if self._writer is not None:
+            with contextlib.suppress(WorkbenchError):
+                self._writer.flush()  # it keeps the text and tries again
+
     def finish(self, state: str, figures: dict[str, Any]) -> None:
         """Write the end of the answer."""
         if self._writer is None:
@@ -195,6 +201,11 @@ class AnswerStream:
         self._context.job.progress("decode", self._count, self._limit, "tokens")
         if self._text and time.monotonic() - self._sent_at >= EVENT_INTERVAL_SECONDS:
             self.send()
+
+    def pause(self) -> None:
+        """Hold nothing back while nothing comes."""
+        self._record.flush()
+        self.send()
 
     def send(self) -> None:
         """Send what has gathered."""

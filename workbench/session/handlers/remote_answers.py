@@ -104,7 +104,15 @@ def _fitting_answer(
         messages = [*history, {"role": "assistant", "content": record.given_text}] if request.extend else history
         try:
             result = answerer.answer(
-                messages, given, options, stream.take, context.job, request.alternatives, request.raw, request.extend
+                messages,
+                given,
+                options,
+                stream.take,
+                context.job,
+                alternatives=request.alternatives,
+                raw=request.raw,
+                extend=request.extend,
+                on_pause=stream.pause,
             )
         except WorkbenchError as error:
             shorter = without_oldest_exchange(history)

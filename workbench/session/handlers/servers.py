@@ -6,7 +6,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Optional
 
-from workbench.chat.remote_servers import Server, describe_server, find_servers
+from workbench.chat.remote_servers import Server, describe_server, find_servers, unlisted_server
+from workbench.errors import WorkbenchError
 from workbench.session.protocol import FindServers, RemoteModel, Request, ServersFound
 from workbench.session.runtime import Context, Handler, Runtime, Stage
 
@@ -31,7 +32,12 @@ def server_of(remote: RemoteModel, context: Context) -> Server:
     known = _known(context.runtime)
     found = known.find(remote.url)
     if found is None:
-        found = describe_server(remote.url, remote.api_key, context.job)
+        try:
+            found = describe_server(remote.url, remote.api_key, context.job)
+        except WorkbenchError as error:
+            if error.kind != "server-not-found" or not remote.model:
+                raise
+            found = unlisted_server(remote.url)
         known.note(remote.url, found)
     return found
 

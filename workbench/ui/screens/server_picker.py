@@ -62,7 +62,7 @@ class ServerPicker(Dialog[PickedServer]):
 
     DEFAULT_CSS = """
     ServerPicker #server-list { height: 1fr; }
-    ServerPicker #server-cannot { height: auto; max-height: 10; color: $muted; }
+    ServerPicker #server-cannot { height: auto; max-height: 40%; margin-bottom: 1; color: $muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab,shift+tab", "other_field", "Key", show=False),
@@ -219,7 +219,8 @@ def _picked(choice: _Choice, api_key: str) -> PickedServer:
 
 def _line(server: dict[str, Any], name: str) -> Callable[[int], Content]:
     length = server["context_lengths"].get(name)
-    label = Content(f"  {name}") if name else Content.styled("  the model it was started with", "$muted")
+    words = "  asks for a key" if server["note"] else "  the model it was started with"
+    label = Content(f"  {name}") if name else Content.styled(words, "$muted")
 
     def line(width: int) -> Content:
         tail = right(f"{length:,} tokens" if isinstance(length, int) else "", 16, "$muted")
