@@ -40,34 +40,13 @@ WIDTHS = ((11 * 13 * 17 * 128, 19 * 128, 23 * 128), (5 * 11 * 59 * 128, 61 * 128
 EXPERTS = ((71, 3), (73, 7))
 
 ACTIVATIONS = ["", "h", "q", "k", "d", "a", "i", "v", "r", "m", "x", "e", "mx", "hx", "xe", "as", "s"]
-WEIGHTS = [
-    *(
-        "hq",
-        "hk",
-        "hi",
-        "hv",
-        "hr",
-        "qr",
-        "kr",
-        "ir",
-        "vr",
-        "hm",
-        "ehm",
-        "he",
-        "ehr",
-        "emr",
-        "q",
-        "k",
-        "h",
-        "i",
-        "v",
-        "hh",
-    )
-]
+WEIGHTS = ["hq", "hk", "hi", "hv", "hr", "qr", "kr", "ir", "vr", "q", "k", "h", "i", "v", "hh"]
+EXPERT_WEIGHTS = ["hm", "ehm", "he", "ehr", "emr", "er"]
 MONOMIALS = [
     *[f"bs{rest}" for rest in ACTIVATIONS],
     *["b", "s", "", "sd", "sh", "ss", "r", "d", "a", "e", "bv", "bh"],
     *WEIGHTS,
+    *EXPERT_WEIGHTS,
 ]
 MAX_DENOMINATOR = 16384
 

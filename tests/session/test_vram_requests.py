@@ -74,7 +74,7 @@ async def test_surveys_curves_and_break_even(session_opener: Opener) -> None:
         (protocol.EstimateMemory(MODEL, {"job": "lora", "lora": {"targets": ["no_proj"]}}), "no_proj"),
         (protocol.EstimateMemory(MODEL, {"gpus": 3, "parallel": "tp"}), "divide"),
         (protocol.EstimateMemory(MODEL, {}, ["Voodoo 2"]), "Voodoo"),
-        (protocol.BreakEvenWithApi(MODEL, "RTX 3090", {}, api="", output_per_million=1.0), "No price"),
+        (protocol.BreakEvenWithApi(MODEL, "GTX 1650", {}, api="", output_per_million=1.0), "No price"),
     ):
         with pytest.raises(WorkbenchError, match=word):
             await client.ask(request, protocol.MemoryEstimated)
