@@ -190,6 +190,25 @@ async def test_the_tree_is_live_while_the_model_is_loaded(session: ScriptedSessi
         assert len(session.asked(protocol.InspectLoaded)) == 1, "another model's modules are not this one's"
 
 
+async def test_a_checkpoint_that_disagrees_is_told(session: ScriptedSession, make_app: MakeApp) -> None:
+    shape = {"name": "lm_head.weight", "in_model": "8 × 4", "in_checkpoint": "4 × 8"}
+    files = {
+        "path": "/m", "files": [{"name": "model.bin", "kind": "pickle", "size_bytes": 2**20}], "pickle": True,
+        "types": [{"type": "F16", "tensors": 3, "elements": 9, "bytes": 18, "bits_per_weight": 16.0}],
+    }  # fmt: skip
+    compared = {"missing": ["a.weight"], "extra": ["b.weight"], "shapes": [shape], "dtypes": []}
+    result = stub.INSPECTION | {"files": files, "checkpoint": compared, "notes": ["Sizes are at bfloat16."]}
+    session.script(protocol.InspectModel, lambda request: [protocol.ModelInspected(result)])
+    app = make_app(session, bench="architecture", model="m")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "disagree about 3 tensors" in screen_text(app))
+        assert "Sizes are at bfloat16." in screen_text(app)
+        await pilot.press("w")
+        await wait_until(pilot, lambda: "A pickle can run code" in screen_text(app))
+        for part in ("model.bin", "1.00 MiB", "16 bits", "a.weight", "b.weight", "4 × 8 → 8 × 4"):
+            assert part in screen_text(app)
+
+
 async def test_rows_and_the_whole_tree_are_copied(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, bench="architecture", model=MODEL)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -228,7 +228,8 @@ class ArchitectureBench(Bench):
         self.query_one(Chips).set_chips(chips_of(self.inspection), lines)
         if self.inspection:
             width = max(20, self.size.width - 2)
-            self._head(headline(self._model, self.inspection, self._view_words(), width))
+            head = headline(self._model, self.inspection, self._view_words(), width)
+            self._head(Content("\n").join([head, *notices(self.inspection)]))
 
     def _view_words(self) -> Content:
         if self.root is not None and self.root is self._loaded and self.session.model:
@@ -388,6 +389,13 @@ class ArchitectureBench(Bench):
 
             self.app.push_screen(FactsScreen(self.link, self._model, facts, key))
 
+    def action_files(self) -> None:
+        """Show what lies on disk and whether it agrees with the config."""
+        if self.inspection:
+            from workbench.ui.screens.architecture_files import FilesScreen
+
+            self.app.push_screen(FilesScreen(self.link, self._model, self.inspection))
+
     # --- The diagram ---------------------------------------------------------------------------------------
 
     @on(BlockDiagram.Highlighted)
@@ -545,6 +553,17 @@ def headline(model: str, result: dict[str, Any], view: Content, width: int) -> C
     if name.cell_length + architecture.cell_length + told.cell_length + 2 > width:
         architecture = Content("")
     return Content.assemble(name, architecture, "  ", told)
+
+
+def notices(result: dict[str, Any]) -> list[Content]:
+    """What a user should know before trusting the figures."""
+    compared = result.get("checkpoint") or {}
+    count = sum(len(compared.get(name) or ()) for name in ("missing", "extra", "shapes"))
+    lines = [Content.styled(str(note), "$muted") for note in result.get("notes") or ()]
+    if count:
+        told = f"Checkpoint and config disagree about {count:,} tensors: "
+        lines.insert(0, Content.assemble(("⚠ ", "$warn"), told, ("w", "bold $accent"), " lists them."))
+    return lines
 
 
 def chips_of(result: dict[str, Any]) -> list[tuple[str, str]]:
