@@ -4,7 +4,8 @@
 
 Starts a worker of its own, loads the model, and lets it write a long answer. The app runs without a terminal and asks
 that worker, as in daily use. The text is counted under N tokenizers (the model's own under N names). From the key to
-the changed table is measured; one more frame, 17 ms at most, paints it. "no model lane" is the same while none generates.
+the changed table is measured; one more frame, 17 ms at most, paints it. "no model lane" is the same while none
+generates.
 """
 
 from __future__ import annotations

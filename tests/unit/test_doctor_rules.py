@@ -664,7 +664,8 @@ def test_hiding_gpus_is_a_fault_only_where_there_are_some() -> None:
     hidden = replace(hidden, probes=(), torch=replace(hidden.torch, cuda_available=False, kernel_ok=False))
     found = {finding.id: finding.severity for finding in diagnose(hidden).findings}
     assert found["cuda-visible-devices-wrong"] == "error"
-    bare = replace(hidden, gpus=(), driver=DriverFacts(smi=False), platform=replace(hidden.platform, gpu_vendors=(), devices=(), modules=()))
+    platform = replace(hidden.platform, gpu_vendors=(), devices=(), modules=())
+    bare = replace(hidden, gpus=(), driver=DriverFacts(smi=False), platform=platform)
     found = {finding.id: finding.severity for finding in diagnose(bare).findings}
     assert found["cuda-visible-devices-wrong"] == "info"
 

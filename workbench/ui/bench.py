@@ -103,7 +103,7 @@ class Bench(Vertical, can_focus=True):
             self.value = value
 
     class SequenceChosen(Message):
-        """A sequence length for the plan of the VRAM bench, in tokens, and what an epoch of the data set has of them."""
+        """A sequence length for the plan of the VRAM bench, in tokens, and how many of them an epoch has."""
 
         def __init__(self, tokens: int, tokens_per_epoch: int = 0) -> None:
             super().__init__()
