@@ -246,6 +246,15 @@ class ChatBench(ConversationBench):
         request = self.request("", again=fork.answer, keep_tokens=fork.keep_tokens, then_token=fork.then_token, raw=raw)
         self.answer(request, self.transcript.turns[:place], Draft(), kept=fork.kept_text)
 
+    @work(group="chat-numbers", exclusive=True, exit_on_error=False)
+    async def action_numbers(self) -> None:
+        """What an answer took."""
+        from workbench.ui.screens.chat_numbers import NumbersScreen
+
+        found = self._answer_here()
+        message = found[0].message if found is not None else {}
+        await self.app.push_screen_wait(NumbersScreen(self.link, message, self.session.model))
+
     def action_fold(self) -> None:
         turn = self.transcript.turn
         if turn is not None and turn.toggle_fold():

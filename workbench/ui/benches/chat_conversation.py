@@ -10,7 +10,10 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.constants import MAX_FPS
+from textual.containers import Horizontal
+from textual.content import Content
 from textual.widget import Widget
+from textual.widgets import Static
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.protocol import (
@@ -41,6 +44,7 @@ from workbench.ui.benches.chat_figures import (
 )
 from workbench.ui.benches.chat_files import Attachment
 from workbench.ui.benches.chat_input import Prompt
+from workbench.ui.benches.chat_numbers import estimate_of, numbers_lines
 from workbench.ui.benches.chat_status import Asking, Doing, StatusLine, status_line
 from workbench.ui.environment import SLOW_FRAMES_PER_SECOND, SSH_FRAMES_PER_SECOND
 from workbench.ui.link import SessionLink
@@ -82,13 +86,18 @@ class ChatTranscript(Transcript):
     ]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        bench = self.parent
-        if action == "do" and isinstance(bench, ConversationBench):
+        bench = self.bench
+        if action == "do" and bench is not None:
             return bench.check_action(str(parameters[0]), ())
-        return not (action == "leave" and isinstance(bench, ConversationBench) and bench.doing.answering)
+        return not (action == "leave" and bench is not None and bench.doing.answering)
+
+    @property
+    def bench(self) -> ConversationBench | None:
+        """The bench that it is part of."""
+        return next((node for node in self.ancestors if isinstance(node, ConversationBench)), None)
 
     async def action_do(self, name: str) -> None:
-        await self.app.run_action(name, self.parent)
+        await self.app.run_action(name, self.bench)
 
     def action_leave(self) -> None:
         self.post_message(self.EndReached())
@@ -114,7 +123,9 @@ class ConversationBench(Bench):
         """The attachment after which the conversation was last restored."""
 
     def compose(self) -> ComposeResult:
-        yield ChatTranscript(id="chat-transcript", scroll_step=scroll_step(MAX_FPS))
+        with Horizontal(id="chat-body"):
+            yield ChatTranscript(id="chat-transcript", scroll_step=scroll_step(MAX_FPS))
+            yield Static(id="chat-side")
         yield ErrorLine()
         yield StatusLine(id="chat-status")
         yield Prompt(id="chat-input", placeholder="Write a message. enter sends, ctrl+j starts a new line.")
@@ -200,6 +211,7 @@ class ConversationBench(Bench):
             self._show_opening()
         self.refresh_bindings()
         self.show_status()
+        self.show_side()
 
     def _turns_of(self, conversation: dict[str, Any]) -> list[Turn]:
         """The messages as turns; what the context holds is counted on the way."""
@@ -209,6 +221,21 @@ class ConversationBench(Bench):
         for message in messages:
             self._count_context(figures_of(message), settings_of(message))
         return [turn_of(message) for message in messages]
+
+    @work(group="chat-side", exclusive=True, exit_on_error=False)
+    async def show_side(self) -> None:
+        """The last answer in numbers, where the terminal is wide enough to have them beside the conversation."""
+        side = self.query_one("#chat-side", Static)
+        if not side.display:
+            return
+        answers = [turn.message for turn in self.transcript.turns if turn.role == "assistant" and turn.message]
+        message = answers[-1] if answers else {}
+        estimate = await estimate_of(self.link, message, self.session.model)
+        lines = numbers_lines(message, self.session.model, estimate, max(20, side.content_size.width))
+        side.update(Content("\n").join(lines))
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_side)
 
     def _count_context(self, figures: dict[str, Any], settings: dict[str, Any]) -> None:
         if used := context_used(figures):
@@ -309,6 +336,7 @@ class ConversationBench(Bench):
         if turns:
             turns[-1].foot = foot or turns[-1].foot
             self.transcript.update_turns(turns)
+            self.show_side()
 
     async def _answer_failed(self, turn: Turn, draft: Draft, error: WorkbenchError) -> None:
         lost = error.kind == "session-lost"

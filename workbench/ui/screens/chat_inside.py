@@ -70,7 +70,7 @@ class InsideScreen(ArchitectureScreen):
         Binding("U", "unsure(-1)", "Unlikely token before", show=False),
         Binding("y", "copy", "Copy what is shown", show=False),
     ]
-    KEYS = (("enter", "alternatives, fork"), ("u", "next unlikely"), ("n", "numbers"), ("p", "prompt"))
+    KEYS = (("enter", "alternatives"), ("u", "next unlikely"), ("n", "numbers"), ("p", "prompt"))
 
     def __init__(self, link: SessionLink, conversation: str, answer: str, model: str) -> None:
         super().__init__(link, "chat-inside", "Inside the answer")

@@ -1,0 +1,75 @@
+"""What an answer took, beside what was estimated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.stubs import scripted_data as data
+from tests.stubs.scripted_session import ScriptedSession
+from tests.ui.conftest import MakeApp, screen_text, wait_until
+from tests.ui.test_chat_conversation import begun
+from workbench.session import protocol
+from workbench.ui.benches.chat_numbers import numbers_lines, plan_of
+
+MIB = 2**20
+MESSAGE: dict[str, Any] = {
+    "settings": {"model": "m", "quant": "nf4", "dtype": "bfloat16"},
+    "figures": {
+        "prompt_tokens": 1200, "given_tokens": 20, "new_tokens": 80, "reused_tokens": 1000, "prefill_seconds": 0.5,
+        "decode_seconds": 4.0, "tokens_per_second": 20.0, "stopped_by": "max-new-tokens", "seed": 7, "greedy": False,
+        "memory": {"weights_bytes": 100 * MIB, "kv_cache_bytes": 50 * MIB, "peak_bytes": 200 * MIB,
+                   "peak_of": "device"},
+    },
+}  # fmt: skip
+ESTIMATE = {
+    "estimate": {"weights": 100 * MIB, "kv_cache": 55 * MIB, "total": 700 * MIB},
+    "static": {"weights": 100 * MIB},
+    "allocated_bytes": 190 * MIB,
+}
+
+
+def lines_of(message: dict[str, Any], estimate: dict[str, Any]) -> str:
+    return "\n".join(line.plain for line in numbers_lines(message, data.MODEL, estimate, 60))
+
+
+def test_each_measure_stands_beside_its_estimate() -> None:
+    text = lines_of(MESSAGE, ESTIMATE)
+    rows = {line[:13].strip(): line.split() for line in text.splitlines()}
+    assert rows["weights"][-2:] == ["+0.0", "%"]
+    assert rows["KV cache now"][-2:] == ["+10.0", "%"]
+    assert rows["peak"][-2:] == ["-5.0", "%"]
+    assert "440 tok/s   220 tokens in 0.50 s" in text
+    assert "1,300 of 8,192 tokens   6,892 left" in text
+    assert "at the limit of new tokens" in text
+
+
+def test_a_process_is_not_compared_with_a_gpu() -> None:
+    figures = MESSAGE["figures"] | {"memory": MESSAGE["figures"]["memory"] | {"peak_of": "process"}}
+    text = lines_of(MESSAGE | {"figures": figures}, ESTIMATE)
+    assert next(line for line in text.splitlines() if line.startswith("peak ")).split()[-1] == "–"
+    assert "the whole process's highest" in " ".join(text.split())
+
+
+def test_the_plan_is_of_these_very_settings_and_lengths() -> None:
+    plan = plan_of(MESSAGE, None)
+    assert (plan["quant"], plan["dtype"], plan["sequence_length"], plan["new_tokens"]) == ("nf4", "bfloat16", 1200, 100)
+    assert plan_of({"settings": {}, "figures": {}}, None) == {}
+
+
+async def test_numbers_are_a_key_away_and_beside_the_conversation_where_there_is_room(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await begun(pilot, "Hello")
+        await pilot.press("alt+n")
+        await wait_until(pilot, lambda: "KV cache now" in screen_text(app) and "17.0 MiB" in screen_text(app))
+        request = loaded_session.asked(protocol.EstimateMemory)[-1]
+        assert (request.model, request.plan["sequence_length"], request.plan["new_tokens"]) == (data.MODEL.name, 38, 8)
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: "KV cache now" not in screen_text(app))
+    wide = make_app(loaded_session, bench="chat")
+    async with wide.run_test(size=(200, 60)) as pilot:
+        await begun(pilot, "Hello")
+        await wait_until(pilot, lambda: "KV cache now" in screen_text(wide))
+        assert "The capital of France is Paris." in screen_text(wide)
