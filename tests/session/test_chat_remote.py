@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from tests.conftest import Opener
@@ -196,6 +197,21 @@ async def test_the_command(session_opener: Opener, fake: FakeServer, monkeypatch
     for wrong in (("--url", fake.url, "--quant", "nf4"), ("--api-key-env", "MY_KEY"), ("--url", "auto", *given[2:])):
         await workbench(*wrong, "--prompt", "x", expect=2)
     assert KEY not in out + err
+
+
+async def test_progress_leaves_the_text_on_a_terminal_alone(session_opener: Opener, fake: FakeServer) -> None:
+    await session_opener()
+    fake.says(chunk("Half an answer"), stall=True)
+    arguments = ["-m", "workbench", "chat", "--url", fake.url, "--prompt", "A question?", "--session", "test"]
+    child = pexpect.spawn(sys.executable, arguments, dimensions=(24, 80), timeout=30)
+    child.expect("waiting")
+    child.expect("Half an answer")
+    # The server's silence is told twice a second.
+    assert child.expect(["\x1b", pexpect.TIMEOUT], timeout=1.6) == 1
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
 
 
 @pytest.fixture

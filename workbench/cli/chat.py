@@ -210,7 +210,7 @@ async def _answer(
         load=settings.load,
         remote=settings.remote,
     )
-    reply = await ask(session, request, Generated, show)
+    reply = await ask(session, request, Generated, show, printed=None if quiet else TokensGenerated)
     if not quiet:
         print_text()
         if settings.remote is not None and reply.result["note"]:

@@ -122,27 +122,41 @@ def with_session(common: Common, work: Callable[[SessionClient], Awaitable[T]], 
 
 
 async def ask(
-    session: SessionClient, request: Request, expected: type[R], on_event: Callable[[Event], None] | None = None
+    session: SessionClient,
+    request: Request,
+    expected: type[R],
+    on_event: Callable[[Event], None] | None = None,
+    printed: type[Event] | None = None,
 ) -> R:
     """Send a request, show its progress on standard error, hand other events to `on_event`; the final reply.
 
     The first ctrl+c stops the request in the worker and waits for its reply, which for an answer brings what was
     generated; the second gives up waiting.
 
+    Args:
+        session: the client.
+        request: what is asked.
+        expected: the type of its reply.
+        on_event: gets what is no progress.
+        printed: an event that `on_event` prints without ending the line; no progress is shown over it.
+
     Raises:
         JobCancelled: the request was stopped and has nothing to show for it.
         WorkbenchError: as the worker reports it.
     """
     line = ProgressLine()
+    taken = False
     call = session.start(request)
     with _interrupt_cancels(call):
         try:
             async for event in call.events():
                 if isinstance(event, JobProgressed):
-                    line.show(event)
+                    if not taken:
+                        line.show(event)
                 elif on_event is not None:
                     line.clear()
                     on_event(event)
+                    taken = taken or (printed is not None and isinstance(event, printed))
             reply = await call.reply()
         finally:
             line.clear()
