@@ -43,7 +43,7 @@ from workbench.ui.benches.architecture_tree import (
 )
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import STARTING, SessionState
-from workbench.ui.strip_text import SHORT_DTYPES, progress_text
+from workbench.ui.strip_text import SHORT_DTYPES, progress_text, short_name
 from workbench.ui.widgets.block_diagram import BlockDiagram
 from workbench.ui.widgets.chips import REST, Chips
 from workbench.ui.widgets.heat import level
@@ -547,7 +547,7 @@ def headline(model: str, result: dict[str, Any], view: Content, width: int) -> C
     counts = [(f"{total:,}", "bold $accent"), (" parameters", "$muted")]
     if active and active != total:
         counts += [(f"  {active:,}", "bold"), (" active per token", "$muted")]
-    name = Content.styled(model, "bold")
+    name = Content.styled(short_name(model), "bold")
     told = Content.assemble(*counts, "  ", view)
     architecture = Content.styled(f"  {result.get('architecture') or ''}", "$muted")
     if name.cell_length + architecture.cell_length + told.cell_length + 2 > width:

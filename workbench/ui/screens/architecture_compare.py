@@ -15,6 +15,7 @@ from workbench.session.protocol import CompareModels, ModelsCompared
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.architecture_design_rows import compared_markdown, compared_rows, pair_words
 from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
+from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.row_list import RowList
 
 
@@ -33,7 +34,7 @@ class CompareModelsScreen(ArchitectureScreen):
     KEYS = (("a", "all values"), ("x", "swap"), ("y", "copy"), ("?", "keys"))
 
     def __init__(self, link: SessionLink, first: str, second: str, changes: dict[str, Any] | None = None) -> None:
-        super().__init__(link, "architecture-compare", f"{first} and {second}")
+        super().__init__(link, "architecture-compare", f"{short_name(first)} and {short_name(second)}")
         self._names = (first, second)
         self._changes: tuple[dict[str, Any], dict[str, Any]] = ({}, changes or {})
         self._result: dict[str, Any] = {}
@@ -59,7 +60,7 @@ class CompareModelsScreen(ArchitectureScreen):
     def _show(self) -> None:
         result = self._result
         designed = ["your design" if changes else "" for changes in self._changes]
-        names = tuple(words or name for name, words in zip(self._names, designed, strict=True))
+        names = tuple(words or short_name(name) for name, words in zip(self._names, designed, strict=True))
         self.retitle(Content.assemble((names[0], "bold"), (" and ", "$muted"), (names[1], "bold")))
         if result.get("same"):
             self.say("They are the same in every count, fact, value and shape.")

@@ -32,6 +32,7 @@ from workbench.ui.link import SessionLink
 from workbench.ui.screens.architecture_design_rows import config_text, figures, offer_rows, reasons
 from workbench.ui.screens.architecture_screen import ArchitectureScreen
 from workbench.ui.screens.dialog import Dialog
+from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.row_list import Row, RowList
 from workbench.ui.widgets.value_list import ValueList
 
@@ -123,7 +124,9 @@ class DesignScreen(ArchitectureScreen):
         self._problems = checked.problems
         count = len(self.designing.changes)
         edits = f"{count} value{'' if count == 1 else 's'} changed" if count else "nothing changed yet"
-        self.retitle(Content.assemble("Design from ", (self.designing.model, "bold"), (f"  {edits}", "$muted")))
+        self.retitle(
+            Content.assemble("Design from ", (short_name(self.designing.model), "bold"), (f"  {edits}", "$muted"))
+        )
         wrong = {str(problem["key"]) for problem in checked.problems}
         self.query_one(ValueList).set_fields(checked.fields, wrong)
         told, offers = self.query_one("#design-reasons", Static), self.query_one("#design-problems", RowList)

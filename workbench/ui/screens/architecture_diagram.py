@@ -15,6 +15,7 @@ from textual.widgets import Static
 from workbench.ui.benches.architecture_diagram import Stage
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.block_diagram import BlockDiagram
 
 
@@ -39,7 +40,7 @@ class DiagramScreen(ArchitectureScreen):
         describe: Callable[[str], Content],
         go: Callable[[str], None],
     ) -> None:
-        super().__init__(link, "architecture-diagram-screen", f"{model}, block by block")
+        super().__init__(link, "architecture-diagram-screen", f"{short_name(model)}, block by block")
         self._stages = stages
         self._module = module
         self._describe = describe

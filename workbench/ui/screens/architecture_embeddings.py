@@ -28,6 +28,7 @@ from workbench.ui.link import SessionLink
 from workbench.ui.screens import architecture_embeddings_rows as shown
 from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
 from workbench.ui.screens.architecture_trace_rows import token
+from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.grid import Cells, Grid
 from workbench.ui.widgets.heat import heat_of
 from workbench.ui.widgets.row_list import RowList
@@ -93,7 +94,7 @@ class EmbeddingsScreen(ArchitectureScreen):
     KEYS = (("i", "words"), ("1-4", "views"), ("o", "table"), ("?", "keys"))
 
     def __init__(self, link: SessionLink, model: str, looking: Looking, load: LoadModel | None) -> None:
-        super().__init__(link, "architecture-embeddings", f"Embeddings of {model}")
+        super().__init__(link, "architecture-embeddings", f"Embeddings of {short_name(model)}")
         self.looking = looking
         self._load = load
         self._result: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.bars import left
 from workbench.ui.widgets.row_list import Row, RowList
 
@@ -35,7 +36,7 @@ class FactsScreen(ArchitectureScreen):
     KEYS = (("↑ ↓", "next, previous"), ("tab", "scroll the text"), ("y", "copy"), ("Y", "copy all"))
 
     def __init__(self, link: SessionLink, model: str, facts: list[dict[str, Any]], key: str) -> None:
-        super().__init__(link, "architecture-facts", f"Facts of {model}")
+        super().__init__(link, "architecture-facts", f"Facts of {short_name(model)}")
         self._facts = facts
         self._key = key
 

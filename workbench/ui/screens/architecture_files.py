@@ -12,6 +12,7 @@ from textual.widget import Widget
 from workbench.text import format_bytes
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.bars import bar, left, right
 from workbench.ui.widgets.row_list import Row, RowList, gap, heading
 
@@ -23,7 +24,7 @@ class FilesScreen(ArchitectureScreen):
     KEYS = (("↑ ↓", "scroll"), ("y", "copy"), ("?", "keys"))
 
     def __init__(self, link: SessionLink, model: str, inspection: dict[str, Any]) -> None:
-        super().__init__(link, "architecture-files", f"Weights of {model}")
+        super().__init__(link, "architecture-files", f"Weights of {short_name(model)}")
         self._inspection = inspection
 
     def parts(self) -> Iterable[Widget]:
@@ -73,7 +74,7 @@ def file_rows(inspection: dict[str, Any]) -> Iterator[Row]:
         line = Content.assemble(
             "  ", left(item["type"], 12, "bold"), right(f"{item['tensors']:,}", 8), (" tensors", "$muted"),
             right(f"{item['bits_per_weight']:g}", 7), (" bits", "$muted"), right(format_bytes(item["bytes"]), 12),
-            right(f"{share:.0%}", 6), "  ", bar(share, 16),
+            right(f"{share:.0%}", 6), "  ", bar(share, 12),
         )  # fmt: skip
         yield Row(f"type:{item['type']}", line)
     if compared:

@@ -19,6 +19,7 @@ from workbench.text import format_bytes
 from workbench.ui.benches.architecture_tree import Node, real_names
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.bars import left, legend_mark, right, stacked_bar
 from workbench.ui.widgets.row_list import Row, RowList, gap, heading
 from workbench.ui.widgets.value_list import ValueList
@@ -82,7 +83,7 @@ class LoraScreen(ArchitectureScreen):
         root: Node,
         counted: Callable[[set[str], int], None],
     ) -> None:
-        super().__init__(link, "architecture-lora", f"LoRA on {model}")
+        super().__init__(link, "architecture-lora", f"LoRA on {short_name(model)}")
         self._model = model
         self.adapting = adapting
         self._root = root

@@ -17,7 +17,7 @@ from workbench.session.protocol import AttentionRead, LoadModel, ModelTraced, Re
 from workbench.ui.link import SessionLink
 from workbench.ui.screens import architecture_trace_rows as shown
 from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
-from workbench.ui.strip_text import SHORT_DTYPES
+from workbench.ui.strip_text import SHORT_DTYPES, short_name
 from workbench.ui.widgets.grid import Cells, Grid
 from workbench.ui.widgets.heat import heat_of
 from workbench.ui.widgets.row_list import RowList
@@ -72,7 +72,7 @@ class TraceScreen(ArchitectureScreen):
         load: LoadModel | None,
         traced: Callable[[dict[str, Any]], None],
     ) -> None:
-        super().__init__(link, "architecture-trace", f"Trace of {model}")
+        super().__init__(link, "architecture-trace", f"Trace of {short_name(model)}")
         self._model = model
         self.tracing = tracing
         self._load = load
@@ -155,7 +155,7 @@ class TraceScreen(ArchitectureScreen):
         self.query_one("#trace-rows").display = not grids
         self.query_one("#trace-body").display = grids
         self.query_one("#trace-heads").display = view == "attention"
-        self.retitle(f"Trace of {self._model} · {self.tracing.device}")
+        self.retitle(f"Trace of {short_name(self._model)} · {self.tracing.device}")
         width = max(40, self.size.width - 6)
         self.query_one("#trace-figures", Static).update(shown.figures_line(result, width))
         self.query_one("#trace-tabs", Static).update(self._tabs())
