@@ -108,6 +108,8 @@ def _run_once(config: dict[str, Any], plan: Plan, job: Job, how: _How, whole: bo
         kernels: set[str] = set()
         modes.enter_context(devices.cuda_choices(how.device, plan.attention, kernels))
         modes.enter_context(devices.replaceable_parameters())
+        # The backward pass stays in this thread: an exception in one of its own would end the process.
+        modes.enter_context(torch.autograd.set_multithreading_enabled(False))
         modes.enter_context(tracker)
         if plan.has_adapters and plan.quant != "none" and not how.real:
             modes.enter_context(_quantized_adapters())

@@ -43,6 +43,10 @@ def build(config: dict[str, Any], plan: Plan, all_layers: bool) -> Built:
     model_class, parsed = model_class_of(config)
     supported = getattr(model_class, "_supports_sdpa", False)
     parsed._attn_implementation = "sdpa" if supported and plan.attention != "eager" else "eager"
+    if getattr(parsed, "is_encoder_decoder", False):
+        # Labels are shifted with these; which tokens they are takes no memory.
+        for key in ("decoder_start_token_id", "pad_token_id"):
+            setattr(parsed, key, getattr(parsed, key, None) or 0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, plan.dtype))
     try:
@@ -79,15 +83,16 @@ def _shorten(torch: Any, model: Any, all_layers: bool) -> Built:
         for path, module in model.named_modules()
         if isinstance(module, torch.nn.ModuleList) and _is_stack(module)
     ]
-    if len(stacks) != 1:
+    if not stacks or getattr(model.config, "is_encoder_decoder", False):
         return Built(model, "", LayerChoice((), (), 0), 0)
-    path, layers = stacks[0]
+    # Of several, as in a model that also sees, the language model's is the largest.
+    path, layers = max(stacks, key=lambda stack: sum(tensor.numel() for tensor in stack[1].parameters()))
     total = len(layers)
     choice = choose_layers([_signature(layer) for layer in layers])
-    if all_layers or not choice.copies or not _rename_layers(model, layers, choice):
+    owner = model.get_submodule(path.rpartition(".")[0])
+    if all_layers or not choice.copies or not _rename_layers(model, owner, layers, choice):
         whole = tuple(range(total))
         return Built(model, path, LayerChoice(whole, whole, 0), total)
-    owner = model.get_submodule(path.rpartition(".")[0])
     setattr(owner, path.rpartition(".")[2], torch.nn.ModuleList([layers[number] for number in choice.kept]))
     return Built(model, path, choice, total)
 
@@ -115,24 +120,18 @@ def _signature(layer: Any) -> Hashable:
     return tuple(parts)
 
 
-def _rename_layers(model: Any, layers: Any, choice: LayerChoice) -> bool:
-    """Number the kept layers anew, in the modules and in the lists of the config."""
+def _rename_layers(model: Any, owner: Any, layers: Any, choice: LayerChoice) -> bool:
+    """Number the kept layers anew, in the modules and in the lists of the configs; False if those do not fit."""
     total = len(layers)
-    for config in {
-        id(module.config): module.config for module in model.modules() if hasattr(module, "config")
-    }.values():
-        text = config.get_text_config(decoder=True)
-        if getattr(text, "num_hidden_layers", None) != total:
-            return False
-    for config in {
-        id(module.config): module.config for module in model.modules() if hasattr(module, "config")
-    }.values():
-        text = config.get_text_config(decoder=True)
-        for key, value in list(vars(text).items()):
+    held = [model.config, *(module.config for module in owner.modules() if hasattr(module, "config"))]
+    configs = {id(text): text for text in (config.get_text_config(decoder=True) for config in held)}.values()
+    if any(getattr(config, "num_hidden_layers", None) != total for config in configs):
+        return False
+    for config in configs:
+        for key, value in list(vars(config).items()):
             if isinstance(value, (list, tuple)) and len(value) == total:
-                setattr(text, key, [value[number] for number in choice.kept])
-        if text.num_hidden_layers == total:
-            text.num_hidden_layers = len(choice.kept)
+                setattr(config, key, [value[number] for number in choice.kept])
+        config.num_hidden_layers = len(choice.kept)
     for position, number in enumerate(choice.kept):
         for module in layers[number].modules():
             for key in _OVERLOOKED_ATTRIBUTES[1:]:
