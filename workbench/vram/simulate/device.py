@@ -116,8 +116,7 @@ def _backend(torch: Any) -> Any:
 def cuda_choices(label: str, attention: str, kernels: set[str]) -> Iterator[None]:
     """A context in which functions of torch make the choices they make on CUDA.
 
-    They are replaced where they stand: torch's function modes do not reach the thread of the backward pass, where
-    checkpointing runs a layer again.
+    They are replaced where they stand: models call them by these names, and a function mode would slow every call.
 
     Args:
         label: the device to do so for; nothing is changed for `FALLBACK`.
