@@ -109,6 +109,15 @@ async def test_a_family_is_where_one_starts_from_scratch(session: ScriptedSessio
         await wait_until(pilot, lambda: session.asked(protocol.CheckDesign)[-1].model == "family:mamba")
 
 
+async def test_without_a_model_one_begins_with_a_family(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="architecture")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "designs one from scratch" in screen_text(app) and app.session.attached)
+        await pilot.press("d")
+        await wait_until(pilot, lambda: "Design from family:llama" in screen_text(app))
+        await wait_until(pilot, lambda: "28,311,552" in screen_text(app) or "134,515,008" in screen_text(app))
+
+
 async def test_a_design_is_kept_and_compared(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, bench="architecture", model=MODEL)
     async with app.run_test(size=(80, 24)) as pilot:

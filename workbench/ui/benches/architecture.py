@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from workbench.ui.screens.architecture_lora import Adapting
     from workbench.ui.screens.architecture_trace import Tracing
 
+FROM_SCRATCH = "family:llama"
+"""What a design begins with where no model is chosen."""
 ROOM_FOR_CHIPS = ((45, 3), (30, 2))
 """Height of the bench, and lines of chips from there on; one below."""
 
@@ -124,10 +126,13 @@ class ArchitectureBench(Bench):
         if not new.chosen:
             self._head(
                 Content.assemble(
-                    "Shows every module of a model with its exact parameter count, built on the meta device:\n"
-                    "no weights are read, and a model of the catalogue needs no download.\n\n",
+                    "Shows every module of a model with its exact parameter count and a diagram,\n"
+                    "built on the meta device: no weights are read, and a model of the catalogue\n"
+                    "needs no download. Once it is loaded, a trace looks inside a run.\n\n",
                     ("ctrl+o", "bold $accent"),
-                    " chooses a model.",
+                    " chooses a model, ",
+                    ("d", "bold $accent"),
+                    " designs one from scratch.",
                 )
             )
         elif not new.attached:
@@ -463,14 +468,14 @@ class ArchitectureBench(Bench):
         self._show_rows()
 
     def action_design(self) -> None:
-        """Edit the config of the chosen model."""
-        if self._chosen():
-            from workbench.ui.screens.architecture_design import Designing, DesignScreen
+        """Edit the config of the chosen model, or begin with a family."""
+        from workbench.ui.screens.architecture_design import Designing, DesignScreen
 
-            if self._designing is None or self._designing_of != self.session.chosen:
-                self._designing_of = self.session.chosen
-                self._designing = Designing(self.session.chosen, before=self.inspection, now=self.inspection)
-            self.app.push_screen(DesignScreen(self.link, self._designing))
+        if self._designing is None or self._designing_of != self.session.chosen:
+            self._designing_of = self.session.chosen
+            known = self.inspection if self.session.chosen else {}
+            self._designing = Designing(self.session.chosen or FROM_SCRATCH, before=known, now=known)
+        self.app.push_screen(DesignScreen(self.link, self._designing))
 
     @work(group="picker", exclusive=True, exit_on_error=False)
     async def action_compare(self) -> None:
