@@ -132,9 +132,7 @@ class ScriptedChat:
             return [protocol.AnswerRead(known, "recorded")]
         if request.score:
             return [protocol.AnswerRead(tokens(), "scored")]
-        return [
-            protocol.AnswerRead([], "", "Its tokens were not recorded.")
-        ]
+        return [protocol.AnswerRead([], "", "Its tokens were not recorded.")]
 
     def prompt(self, request: protocol.ReadPrompt) -> list[protocol.Message]:
         after: int | None = NOTHING
@@ -184,6 +182,63 @@ def sampling_reply(request: protocol.ReadSampling) -> list[protocol.Message]:
     return [protocol.SamplingRead(options)]
 
 
+def _variant(name: str, **figures: Any) -> dict[str, Any]:
+    base = {
+        "name": name, "quant": "none", "dtype": "bfloat16", "weights_bytes": 269 * MIB, "peak_bytes": 400 * MIB,
+        "peak_of": "device", "load_seconds": 1.0, "read_tokens_per_second": 900.0, "tokens_per_second": 41.0,
+        "time_to_first_token_seconds": 0.2, "perplexity": 11.21, "divergence": None,
+        "answer": "The capital of France is Paris.", "answer_ids": [1, 2, 3, 4, 5, 6, 7], "differs_at": None,
+        "layers": [], "error": "",
+    }  # fmt: skip
+    return base | figures
+
+
+COMPARISON: dict[str, Any] = {
+    "model": "smollm2-135m-instruct",
+    "prompt": "Capital of France?",
+    "text_tokens": 190,
+    "text_cut": False,
+    "device": "cuda:0",
+    "cancelled": False,
+    "notes": [],
+    "variants": [
+        _variant("bf16"),
+        _variant(
+            "nf4",
+            weights_bytes=110 * MIB,
+            perplexity=12.87,
+            answer="The capital of France is Lyon.",
+            differs_at=5,
+            divergence={
+                "mean_kl": 0.1834, "p99_kl": 1.902, "max_kl": 6.41, "top1_agreement": 0.821,
+                "places": [
+                    {"position": 17, "before": "It lies on the river", "token": " Seine", "reference": " Seine",
+                     "variant": " [Rhine]", "kl_divergence": 6.41},
+                    {"position": 88, "before": "boils at one hundred", "token": " degrees", "reference": " degrees",
+                     "variant": " years", "kl_divergence": 4.2},
+                ],
+            },
+            layers=[
+                {"name": "model.layers.0.mlp.down_proj", "relative_error": 0.0951, "worst_error": 0.0412},
+                {"name": "model.layers.7.self_attn.q_proj", "relative_error": 0.0912, "worst_error": 0.031},
+            ],
+        ),
+    ],
+}  # fmt: skip
+
+
+def compare_reply(request: protocol.CompareVariants) -> list[protocol.Message]:
+    """Two variants, the second after some progress."""
+    first, second = COMPARISON["variants"]
+    return [
+        protocol.JobProgressed("weights", 273, 273, "tensors"),
+        protocol.VariantMeasured(first),
+        protocol.JobProgressed("text", 120, 190, "tokens"),
+        protocol.VariantMeasured(second),
+        protocol.VariantsCompared(COMPARISON),
+    ]
+
+
 def scripts() -> dict[type[protocol.Request], Any]:
     """The scripts of one session."""
     chat = ScriptedChat()
@@ -200,4 +255,5 @@ def scripts() -> dict[type[protocol.Request], Any]:
         protocol.ReadPrompt: chat.prompt,
         protocol.ReadDistribution: distribution_reply,
         protocol.ReadSampling: sampling_reply,
+        protocol.CompareVariants: compare_reply,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.binding import BindingType
@@ -28,9 +28,11 @@ from workbench.ui.benches.chat_input import Prompt
 from workbench.ui.link import SessionLink
 from workbench.ui.widgets.transcript import Transcript, Turn
 
+if TYPE_CHECKING:
+    from workbench.ui.screens.chat_compare import Comparing
+
 LEAST_ROOM = 256
 """Tokens to keep free for an answer before the user is asked what to drop; as the worker keeps when it drops."""
-NEED_CONVERSATION = ("branch", "copy_all", "export")
 
 
 class ChatBench(ConversationBench):
@@ -44,6 +46,8 @@ class ChatBench(ConversationBench):
         """The earlier message that is being written anew."""
         self._set_aside = Draft()
         """What was being written before."""
+        self._compared: tuple[str, Comparing] | None = None
+        """The model whose variants were measured, and what came of it."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "stop":
@@ -254,6 +258,20 @@ class ChatBench(ConversationBench):
         found = self._answer_here()
         message = found[0].message if found is not None else {}
         await self.app.push_screen_wait(NumbersScreen(self.link, message, self.session.model))
+
+    @work(group="chat-variants", exclusive=True, exit_on_error=False)
+    async def action_variants(self) -> None:
+        """Measure what quantizing the chosen model costs."""
+        from workbench.ui.screens.chat_compare import CompareScreen, Comparing
+
+        model = self.session.chosen or (self.session.model.name if self.session.model else "")
+        if not model:
+            self.show_status(refused=True)
+            return
+        if self._compared is None or self._compared[0] != model:
+            prompts = [turn.text for turn in self.transcript.turns if turn.role == "user"]
+            self._compared = (model, Comparing(prompt=prompts[-1] if prompts and "\n" not in prompts[-1] else ""))
+        await self.app.push_screen_wait(CompareScreen(self.link, *self._compared))
 
     def action_fold(self) -> None:
         turn = self.transcript.turn

@@ -85,7 +85,11 @@ def _speed(figures: dict[str, Any]) -> Iterator[Content]:
     yield _row("prompt", f"{prompt:,} tokens", f"{reused:,} of them still in the KV cache" if reused else "")
     if figures.get("prefill_seconds"):
         seconds = float(figures["prefill_seconds"])
-        yield _row("prefill", f"{read / seconds:,.0f} tok/s", f"{read:,} tokens in {format_seconds(seconds)}")
+        yield _row(
+            "prefill",
+            f"{read / seconds:,.0f} tok/s",
+            f"{read:,} token{'' if read == 1 else 's'} in {format_seconds(seconds)}",
+        )
     if figures.get("time_to_first_token_seconds"):
         yield _row("first token", f"{format_seconds(float(figures['time_to_first_token_seconds']))}")
     speed = float(figures.get("tokens_per_second") or 0)
@@ -98,7 +102,7 @@ def _speed(figures: dict[str, Any]) -> Iterator[Content]:
         yield _row("ended", ended)
     if figures.get("seed") is not None:
         seed = "greedy: no chance involved" if figures.get("greedy") else f"{figures['seed']}"
-        yield _row("seed", seed, "" if figures.get("greedy") else "the same seed gives the same text")
+        yield _row("seed", seed, "" if figures.get("greedy") else "same seed, same text")
 
 
 def _context(figures: dict[str, Any], model: ModelStatus | None, width: int) -> Iterator[Content]:
