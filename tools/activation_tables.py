@@ -70,19 +70,23 @@ def tied(number: int) -> dict:
     return {**llama_like(number), "tie_word_embeddings": True}
 
 
+DERIVED_HEADS = ((11 * 13, 11, 128), (5 * 11, 5, 256))
+"""For families whose head width is hidden size over heads, within what attention kernels take."""
+
+
 def derived_heads(number: int) -> dict:
-    """For families whose head width is hidden size over heads."""
     config = tied(number)
     del config["head_dim"]
-    return config
+    heads, _, head = DERIVED_HEADS[number]
+    return {**config, "hidden_size": heads * head}
 
 
 def gpt2(number: int) -> dict:
-    heads = HEADS[number][0]
-    hidden, inner, vocab = WIDTHS[number]
+    heads, _, head = DERIVED_HEADS[number]
+    inner, vocab = WIDTHS[number][1:]
     return {
-        **{"vocab_size": vocab, "n_embd": hidden, "n_layer": LAYERS, "n_head": heads, "n_inner": inner},
-        **{"n_positions": 8192, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+        **{"vocab_size": vocab, "n_embd": heads * head, "n_layer": LAYERS, "n_head": heads, "n_inner": inner},
+        "n_positions": 8192,
     }
 
 

