@@ -36,6 +36,8 @@ from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.row_list import Row, RowList
 from workbench.ui.widgets.value_list import ValueList
 
+NARROW = 100
+
 
 @dataclass
 class Designing:
@@ -144,7 +146,8 @@ class DesignScreen(ArchitectureScreen):
     def _show_figures(self, stale: bool) -> None:
         panel = self.query_one("#design-scroll")
         panel.set_class(stale, "-stale")
-        width = max(30, panel.size.width - 4)
+        # The left part is 38 columns wide on narrow screens and half of the others; the rest are frames and bars.
+        width = max(28, self.size.width - 8 - (38 if self.size.width < NARROW else self.size.width // 2))
         content = figures(self.designing.before, self.designing.now, width)
         if stale:
             content = Content.assemble(("of the last design that can be built\n", "$warn"), content)

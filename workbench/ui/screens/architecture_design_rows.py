@@ -71,7 +71,9 @@ def _components(now: dict[str, Any], width: int) -> list[Content]:
         share = right(f"{100 * count / total:.1f} %", 8)
         name = name.replace("_", " ")
         lines.append(
-            Content.assemble(legend_mark(index), " ", left(name, 17), share, right(f"{count:,}", 18, "$muted"))
+            Content.assemble(
+                legend_mark(index), " ", left(name, 17), share, right(f"{count:,}", 16, "$muted") if width >= 46 else ""
+            )
         )
     return lines
 
