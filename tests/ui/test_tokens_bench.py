@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from textual.app import App, ComposeResult
+from textual.containers import Vertical
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
@@ -113,6 +115,29 @@ async def test_only_a_window_of_a_long_text_is_asked_for(session: ScriptedSessio
         await wait_until(pilot, lambda: view.pieces[0]["start"] > 0)
         assert view.piece is not None
         assert view.piece["start"] > 1000
+
+
+async def test_shorter_tokens_come_while_there_is_no_width() -> None:
+    class OneView(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Vertical(PieceView())
+
+    app = OneView()
+    async with app.run_test(size=(80, 24)) as pilot:
+        view, around = app.query_one(PieceView), app.query_one(Vertical)
+        pieces = [{"text": "word ", "start": 5 * i, "end": 5 * i + 5, "special": False} for i in range(300)]
+        view.set_pieces(pieces)
+        await pilot.pause()
+        assert view.line_at(10) is not None
+        around.styles.width = 0
+        await pilot.pause()
+        view.set_pieces(pieces[:1])
+        assert [view.line_at(line) for line in range(20)] == [None] * 20
+        around.styles.width = 80
+        await pilot.pause()
+        shown = view.line_at(0)
+        assert shown is not None
+        assert shown[0].plain == "word·"
 
 
 def test_white_space_and_wrapping() -> None:

@@ -110,6 +110,7 @@ class PieceView(CursorView):
         self.pieces: list[dict[str, Any]] = []
         self._marked: frozenset[int] = frozenset()
         self._lines: list[list[tuple[int, str]]] = [[]]
+        """Of `pieces` as they are now; empty while there is no width to lay them out in."""
         self._line_of: list[int] = []
 
     @property
@@ -142,6 +143,8 @@ class PieceView(CursorView):
     def _lay_out(self) -> None:
         width = self.scrollable_content_region.width
         if not width:
+            # Lines of the tokens before would be drawn with the tokens of now.
+            self._lines, self._line_of = [[]], []
             return
         self._lines = wrapped([visible(str(piece["text"])) for piece in self.pieces], width)
         self._line_of = [0] * len(self.pieces)
