@@ -47,13 +47,15 @@ class Turn:
     expected: int = 0
     """Characters that will come once more and are shown already."""
     folded: bool = True
+    body_height: int = 0
+    """How many of its lines are the text, once it was laid out."""
     _stable: int = field(default=0, repr=False)
     _lines: list[Content] = field(default_factory=list, repr=False)
     """Lines of the text before `_stable`."""
     _width: int = field(default=0, repr=False)
 
-    def lines(self, width: int) -> tuple[list[Content], int]:
-        """The turn at this width, an empty line at its end included, and how many of the lines are its text."""
+    def lines(self, width: int) -> list[Content]:
+        """The turn at this width, an empty line at its end included."""
         if self._width != width:
             self._stable, self._lines, self._width = 0, [], width
         body = self._growing_lines(width) if self.growing else self._finished_lines(width)
@@ -61,7 +63,8 @@ class Turn:
         pieces = [Content.styled(f"‹ {number}/{of} ›", "$accent")] if of > 1 else []
         pieces += [Content.styled(piece, "$muted") for piece in self.foot.split(FOOT_SEPARATOR) if self.foot]
         foot = [line.stylize_before("$muted") for line in flow(pieces, FOOT_SEPARATOR, width)]
-        return [*body, *foot, Content("")], len(body)
+        self.body_height = len(body)
+        return [*body, *foot, Content("")]
 
     def take(self, text: str) -> None:
         """Append what was written, but for the part that was shown from the beginning."""
@@ -156,8 +159,6 @@ class Transcript(ScrollView, can_focus=True):
         self._turns: list[Turn] = []
         self._lines: list[Content] = []
         self._starts: list[int] = []
-        self._bodies: list[int] = []
-        """First line after the text of each turn."""
         self._scroll_step = scroll_step
         self._follow = True
         self._words: re.Pattern[str] | None = None
@@ -236,12 +237,10 @@ class Transcript(ScrollView, can_focus=True):
             start = 0
         old = self._lines[start:]
         new: list[Content] = []
-        del self._starts[first:], self._bodies[first:]
+        del self._starts[first:]
         for turn in self._turns[first:]:
-            lines, body = turn.lines(width)
             self._starts.append(start + len(new))
-            self._bodies.append(start + len(new) + body)
-            new.extend(lines)
+            new.extend(turn.lines(width))
         self._lines[start:] = new
         if len(new) != len(old):
             self.virtual_size = Size(width + MARGIN, self._padded_height())
@@ -360,7 +359,7 @@ class Transcript(ScrollView, can_focus=True):
             return Content("  ")
         if self.has_focus and turn == self.cursor:
             return Content.styled("▶ " if index == self._starts[turn] else "┃ ", "bold $accent")
-        if self._turns[turn].role == "user" and index < self._bodies[turn]:
+        if self._turns[turn].role == "user" and index < self._starts[turn] + self._turns[turn].body_height:
             return Content.styled("▌ ", "$accent")
         return Content("  ")
 
