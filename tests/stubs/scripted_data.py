@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.stubs import scripted_architecture
+from tests.stubs import scripted_architecture, scripted_vram
 from workbench.session import protocol
 
 MIB, GIB = 2**20, 2**30
@@ -380,31 +380,6 @@ PRICES = protocol.PricesListed(
     [],
     "/home/me/.config/workbench/prices.toml",
 )
-GPUS = [("NVIDIA L4", 22.0), ("NVIDIA RTX 3060", 11.6)]
-
-
-def estimate_reply(request: protocol.EstimateMemory) -> list[protocol.Message]:
-    """Weights by quantization, KV cache by lengths, against two GPUs."""
-    plan = request.plan
-    per_parameter = {"none": 2.0, "int8": 1.1, "nf4": 0.66, "fp4": 0.66}[plan.get("quant", "none")]
-    weights = int(8_030_261_248 * per_parameter)
-    tokens = plan.get("batch", 1) * (plan.get("sequence", 2048) + plan.get("new_tokens", 256))
-    cache = tokens * 2 * 32 * 8 * 128 * 2
-    estimate = {"weights": weights, "kv_cache": cache, "activations": 0, "overhead": 512 * MIB}
-    total = sum(estimate.values())
-    gpus = [
-        {
-            "name": name,
-            "capacity_bytes": int(size * GIB),
-            "fits": total <= size * GIB,
-            "free_bytes": int(size * GIB) - total,
-        }
-        for name, size in ([(name, 24.0) for name in request.gpus] or GPUS)
-    ]
-    known = {"weights": "exact", "kv_cache": "exact", "overhead": "rule", "activations": "not covered"}
-    return [protocol.MemoryEstimated({"estimate": estimate | {"total": total}, "gpus": gpus, "known": known})]
-
-
 SCRIPTS: dict[type[protocol.Request], Any] = {
     protocol.Diagnose: lambda request: [
         protocol.DiagnosisUpdated(REPORT | {"findings": [], "verdict": ""}),
@@ -433,7 +408,7 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     protocol.MeasureDataset: measure_reply,
     protocol.RecountTokens: recount_reply,
     **scripted_architecture.scripts(MODEL),
-    protocol.EstimateMemory: estimate_reply,
+    **scripted_vram.SCRIPTS,
     protocol.LoadModel: lambda request: [
         protocol.JobProgressed("weights", 120, 273, "tensors"),
         protocol.ModelLoaded(MODEL),

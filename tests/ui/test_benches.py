@@ -12,7 +12,6 @@ from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.session import protocol
 from workbench.ui.benches.chat import Prompt
 from workbench.ui.session_state import ModelChosen
-from workbench.ui.widgets.fields import Fields
 from workbench.ui.widgets.row_list import RowList
 from workbench.ui.widgets.transcript import Transcript
 
@@ -103,111 +102,6 @@ async def test_a_failure_is_one_line_with_its_remedy(session: ScriptedSession, m
         await wait_until(pilot, lambda: "✖ x has no tokenizer. Name one that has." in screen_text(app))
         assert app.last_error is not None
         assert app.last_error.details == "trace"
-
-
-# --- VRAM --------------------------------------------------------------------------------------------------
-
-
-async def test_vram_follows_every_edit_and_says_what_fits(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="vram", model="llama-3.1-8b")
-    async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: "does not fit" in screen_text(app))
-        assert "14.96" in screen_text(app)
-        await pilot.press("right", "right")
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory)[-1].plan["quant"] == "nf4")
-        await wait_until(pilot, lambda: "does not fit" not in screen_text(app))
-        assert "4.94" in screen_text(app)
-
-
-async def test_vram_takes_a_typed_number_and_keeps_digits_from_switching_benches(
-    session: ScriptedSession, make_app: MakeApp
-) -> None:
-    app = make_app(session, bench="vram", model="llama-3.1-8b")
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
-        fields = app.query_one(Fields)
-        fields.move_to("sequence_length")
-        await pilot.press("enter", "1", "5", "3", "backspace", "4", "enter")
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory)[-1].plan["sequence_length"] == 154)
-        assert app.main.current == "vram"
-        await pilot.press("enter", "9", "escape")
-        assert fields.values["sequence_length"] == 154
-        await pilot.press("right")
-        assert fields.values["sequence_length"] == 512
-        await pilot.press("1")
-        await wait_until(pilot, lambda: app.main.current == "doctor")
-
-
-async def test_vram_refuses_absurd_numbers_and_says_what_it_takes(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="vram", model="llama-3.1-8b")
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
-        fields = app.query_one(Fields)
-        fields.move_to("batch")
-        for typed in ("0", "9" * 20):
-            await pilot.press("enter", *typed, "enter")
-            await wait_until(pilot, lambda: "✖ only 1 to 65,536" in screen_text(app))
-            assert fields.values["batch"] == 1
-        await pilot.press("right")
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory)[-1].plan["batch"] == 2)
-        assert "✖ only" not in screen_text(app)
-
-
-async def test_vram_holds_the_plan_against_a_gpu_that_is_named(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="vram", model="llama-3.1-8b")
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
-        assert session.asked(protocol.EstimateMemory)[-1].gpus == []
-        app.query_one(Fields).move_to("gpu")
-        await pilot.press("right")
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory)[-1].gpus == ["RTX 4090"])
-        await wait_until(pilot, lambda: "RTX 4090 · 24.0 GiB" in screen_text(app))
-        failed = protocol.Failed("unknown-gpu", "No GPU is called 'q 3'.", "Give a size.")
-        answer = session._scripts[protocol.EstimateMemory]
-        session.script(protocol.EstimateMemory, lambda request: [failed] if request.gpus else answer(request))
-        await pilot.press("enter", "q", "space", "3", "enter")
-        await wait_until(pilot, lambda: "✖ No GPU is called 'q 3'. Give a size." in screen_text(app))
-        assert session.asked(protocol.EstimateMemory)[-1].gpus == ["q 3"]
-        await pilot.press("right")
-        await wait_until(pilot, lambda: "NVIDIA L4" in screen_text(app))
-        assert "✖ No GPU" not in screen_text(app)
-
-
-async def test_vram_of_a_small_model_is_told_in_mib_and_within_reach_on_a_small_screen(
-    session: ScriptedSession, make_app: MakeApp
-) -> None:
-    result = {"estimate": {"weights": 3 * 2**20, "total": 3 * 2**20}, "gpus": []}
-    session.script(protocol.EstimateMemory, lambda request: [protocol.MemoryEstimated(result)])
-    app = make_app(session, bench="vram", model="tiny-gpt2")
-    async with app.run_test(size=(40, 12)) as pilot:
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
-        await pilot.press("tab", "end")
-        await wait_until(pilot, lambda: "total" in screen_text(app) and "3.0" in screen_text(app))
-        await pilot.resize_terminal(80, 24)
-        await wait_until(pilot, lambda: "MiB" in screen_text(app))
-
-
-async def test_vram_sends_double_quant_only_with_four_bits(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="vram", model="llama-3.1-8b")
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
-        await pilot.press("down", "right")
-        await wait_until(pilot, lambda: len(session.asked(protocol.EstimateMemory)) == 2)
-        assert session.asked(protocol.EstimateMemory)[-1].plan["double_quant"] is False
-        await pilot.press("up", "right", "right")
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory)[-1].plan["double_quant"] is True)
-
-
-async def test_vram_plan_is_what_the_load_dialog_starts_from(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="vram", model="llama-3.1-8b")
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait_until(pilot, lambda: session.asked(protocol.EstimateMemory))
-        await pilot.press("right", "right", "l")
-        await wait_until(pilot, lambda: len(app.screen_stack) == 2)
-        await pilot.press("enter")
-        await wait_until(pilot, lambda: session.asked(protocol.LoadModel))
-        request = session.asked(protocol.LoadModel)[0]
-        assert (request.model, request.quant, request.dtype) == ("llama-3.1-8b", "nf4", "bfloat16")
 
 
 # --- Chat --------------------------------------------------------------------------------------------------

@@ -86,6 +86,8 @@ class VramBench(Bench):
         """The drafts before each edit, the latest last."""
         self._sent_length = 0
         self._wrong = ""
+        self._told = ""
+        """Why the last value was refused or stepped over, while the cursor stays on its field."""
         self._curve: list[dict[str, int]] = []
         self._simulations: dict[tuple[str, str], dict[str, Any]] = {}
         self._simulating = False
@@ -224,7 +226,8 @@ class VramBench(Bench):
         pane = self.query_one("#vram-right")
         width = max(30, pane.scrollable_content_region.width)
         shown = budget(self.estimate, self.simulation, width)
-        room = pane.size.height - lines_of(shown, width) - 1
+        above = 2 if self._simulating else 0
+        room = pane.size.height - above - lines_of(shown, width) - 1
         plot = self._plot(width, min(TALLEST_PLOT, room)) if room >= ROOM_FOR_PLOT else None
         whole = Content.assemble(shown, "\n\n", plot) if plot is not None else shown
         told = self.query_one("#vram-budget", Static)
@@ -268,11 +271,12 @@ class VramBench(Bench):
 
     @on(PlanFields.Highlighted, "#vram-plan")
     def explain_field(self) -> None:
-        if self.query_one(PlanFields).has_focus and not self._wrong:
+        if self.query_one(PlanFields).has_focus and not self._wrong and not self._told:
             self._hint_field()
 
     @on(PlanFields.Told)
     def tell_refusal(self, message: PlanFields.Told) -> None:
+        self._told = message.reason
         if message.reason:
             self._hint(Content.assemble(("✖ ", "bold $bad"), message.reason))
         elif not self._wrong:
@@ -474,6 +478,7 @@ class VramBench(Bench):
     def _set_simulating(self, running: bool) -> None:
         self._simulating = running
         self.refresh_bindings()
+        self._draw()
 
     def _on_simulation(self, event: Event) -> None:
         if isinstance(event, JobProgressed):

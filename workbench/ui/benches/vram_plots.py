@@ -11,7 +11,7 @@ from textual.content import Content
 from workbench.ui.widgets.memory_plot import stacked_plot, timeline_plot, told, x_labels
 from workbench.vram.plan import Plan
 
-SHORTEST, POINTS = 256, 48
+SHORTEST, POINTS = 256, 100
 MOST_LENGTH = 10_000_000
 
 

@@ -24,12 +24,12 @@ from workbench.vram.plan import Plan, plan_to_dict
 
 WORDS = {
     "sequence_length": ("sequence", "tokens"),
-    "batch": ("batch", "sequences"),
+    "batch": ("batch", "batch"),
     "new_tokens": ("new tokens", "tokens"),
-    "lora_r": ("LoRA rank", ""),
+    "lora_r": ("LoRA rank", "rank"),
     "gpus": ("GPUs", "GPUs"),
 }
-FEWEST_LINES = 6
+FEWEST_LINES, POINTS = 6, 100
 
 
 def fields_of_plot(plan: Plan) -> list[str]:
@@ -45,12 +45,12 @@ def values_of_plot(plan: Plan, field: str, context: int) -> list[int]:
     if field == "sequence_length":
         return length_values(plan.sequence_length, context)
     if field == "batch":
-        return spread(1, max(64, 4 * plan.batch), 48)
+        return spread(1, max(64, 4 * plan.batch), POINTS)
     if field == "new_tokens":
-        return spread(1, max(8192, 4 * plan.new_tokens), 48)
+        return spread(1, max(8192, 4 * plan.new_tokens), POINTS)
     if field == "lora_r":
-        return spread(1, max(256, 2 * plan.lora.r), 48)
-    return spread(2, max(64, 2 * plan.gpus), 48)
+        return spread(1, max(256, 2 * plan.lora.r), POINTS)
+    return spread(2, max(64, 2 * plan.gpus), POINTS)
 
 
 class CurvesScreen(VramScreen):
@@ -111,17 +111,14 @@ class CurvesScreen(VramScreen):
         plot.update(Content("\n").join([*lines, Content(""), *below]))
 
     def _overtakes(self) -> list[Content]:
+        """Where another category becomes the largest."""
         unit = WORDS[self.field][1]
         found = []
         for one in self._drawn.overtakes if self._drawn else ():
-            what = f"From {one['value']:,} {unit} on ".replace("  ", " ")
-            before = label_of(str(one["before"]))
+            start = f"{unit} from {one['value']:,} on: most is "
+            before = f", before that {label_of(str(one['before']))}"
             found.append(
-                Content.assemble(
-                    (what, "$muted"),
-                    (label_of(str(one["category"])), "bold"),
-                    (f" is the largest, no more {before}.", "$muted"),
-                )
+                Content.assemble((start, "$muted"), (label_of(str(one["category"])), "bold"), (before, "$muted"))
             )
         return found or [Content.styled("The same category is the largest throughout.", "$muted")]
 
@@ -134,7 +131,7 @@ class CurvesScreen(VramScreen):
         unit = WORDS[self.field][1]
         if over is None:
             return [Content.assemble(("✔ fits ", "bold $good"), ("all the way.", "$muted"))]
-        return [Content.assemble(("✖ does not fit ", "bold $bad"), (f"from about {over:,} {unit} on.", "$muted"))]
+        return [Content.assemble(("✖ does not fit ", "bold $bad"), (f"with {unit} from about {over:,} on.", "$muted"))]
 
     def action_turn(self, step: int) -> None:
         self._current = (self._current + step) % len(self._fields)

@@ -106,7 +106,7 @@ def timeline_plot(
     room, lines = max(8, width - AXIS_WIDTH), max(3, height - 2)
     if not values:
         return []
-    edges = [round(i * len(values) / room) for i in range(room + 1)]
+    edges = [i * len(values) // room for i in range(room + 1)]
     spans = [(edges[i], max(edges[i] + 1, edges[i + 1])) for i in range(room)]
     spans = [(min(start, len(values) - 1), min(end, len(values))) for start, end in spans]
     peaks = [max(values[start : max(start + 1, end)]) for start, end in spans]
@@ -145,11 +145,13 @@ def phase_line(named: Sequence[str], order: Mapping[str, int]) -> Content:
 
 
 def x_labels(values: Sequence[int], width: int) -> Content:
-    """Values under their columns, as `stacked_plot` spreads them: powers of two first, then others where room is."""
+    """Powers of two and the ends under their columns, as `stacked_plot` spreads them, as far as there is room."""
     room = max(4, width - AXIS_WIDTH)
     line = [" "] * room
     taken = [False] * (room + 1)
-    for i, value in sorted(enumerate(values), key=lambda item: item[1].bit_count() != 1):
+    ends = {0, len(values) - 1}
+    wanted = [(i, value) for i, value in enumerate(values) if i in ends or value.bit_count() == 1]
+    for i, value in sorted(wanted, key=lambda item: item[0] not in ends):
         text = f"{value:,}"
         at = round(i * (room - 1) / max(1, len(values) - 1))
         start = min(at, room - len(text))

@@ -84,7 +84,7 @@ class PlanFields(Fields):
         value, reason = self.values[field.id], ""
         tried = {value}
         while True:
-            value = field.step(value, direction)
+            value = following(field, value, direction)
             if value in tried:
                 break
             tried.add(value)
@@ -109,3 +109,10 @@ class PlanFields(Fields):
         self._refusal = reason if refused else ""
         self.post_message(self.Told(self, field.id, reason))
         self.refresh_line(self.cursor)
+
+
+def following(field: Field, value: Value, direction: int) -> Value:
+    """The next value in a direction; numbers beyond the last choice double, as far as the field takes them."""
+    if field.typed and not field.takes_text and direction > 0 and int(value) >= int(field.choices[-1]):
+        return min(field.most, 2 * int(value))
+    return field.step(value, direction)
