@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.geometry import Offset
 from textual.pilot import Pilot
+from textual.selection import Selection
 from textual.widgets import Input, TextArea
 
 from tests.stubs import scripted_data as data
@@ -364,3 +366,13 @@ def test_tab_completes_as_a_shell_does(tmp_path: Path) -> None:
     assert completions(f"{tmp_path}/alph") == (f"{tmp_path}/alpha/", ["alpha/"])
     assert completions(f"{tmp_path}/")[1] == ["alpha/", "alpine.txt"]
     assert completions(f"{tmp_path}/nowhere/x") == (f"{tmp_path}/nowhere/x", [])
+
+
+async def test_selected_text_is_copied_without_the_margin(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await begun(pilot, "first\nsecond")
+        transcript = app.query_one(Transcript)
+        selected = Selection.from_offsets(Offset(3, 0), Offset(5, 1))
+        assert transcript.get_selection(selected) == ("irst\nsec", "\n")
+        assert transcript.get_selection(Selection(None, None))[0].startswith("first\nsecond\n\nThe capital of")

@@ -344,7 +344,13 @@ class Transcript(ScrollView, can_focus=True):
     # --- Painting ------------------------------------------------------------------------------------------
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        return selection.extract("\n".join(line.plain for line in self._lines)), "\n"
+        rows = []
+        for index, line in enumerate(self._lines):
+            span = selection.get_span(index)
+            if span is not None:
+                start, end = span
+                rows.append(line.plain[max(0, start - MARGIN) : None if end == -1 else max(0, end - MARGIN)])
+        return "\n".join(rows), "\n"
 
     def selection_updated(self, selection: Selection | None) -> None:
         self.refresh()
@@ -369,15 +375,15 @@ class Transcript(ScrollView, can_focus=True):
         style = self.visual_style
         if index >= len(self._lines):
             return Strip.blank(width + MARGIN, style.rich_style)
-        content = self._lines[index]
+        # One run of cells where it can be: every change of style is bytes on the wire.
+        content = Content.assemble(self._margin(index), self._lines[index])
         if self._words is not None:
             for found in self._words.finditer(content.plain):
                 content = content.stylize("bold reverse", found.start(), found.end())
         selection = self.text_selection
         if selection is not None and (span := selection.get_span(index)) is not None:
             start, end = span
-            content = content.stylize("reverse", start, len(content.plain) if end == -1 else end)
-        strips = Visual.to_strips(self, content, width, 1, style, pad=True, apply_selection=False)
-        strip = strips[0] if strips else Strip.blank(width, style.rich_style)
-        margin = Visual.to_strips(self, self._margin(index), MARGIN, 1, style, pad=True, apply_selection=False)[0]
-        return Strip.join([margin, strip.apply_offsets(0, index)])
+            content = content.stylize("reverse", max(MARGIN, start), len(content.plain) if end == -1 else end)
+        strips = Visual.to_strips(self, content, width + MARGIN, 1, style, pad=True, apply_selection=False)
+        strip = strips[0] if strips else Strip.blank(width + MARGIN, style.rich_style)
+        return strip.apply_offsets(0, index)
