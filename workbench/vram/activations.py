@@ -1,7 +1,7 @@
 """What is live beside the model when memory may peak: activations, logits, gradients so far. Stdlib only.
 
 For the families in ``activations.json`` each moment is a sum of products of sizes, read off the simulation by
-``tools/activation_tables.py``. For others a structural rule stands in, and the estimate says so.
+``docs/make_activation_tables.py``. For others a structural rule stands in, and the estimate says so.
 """
 
 from __future__ import annotations
