@@ -212,6 +212,25 @@ async def test_conversations_are_counted_through_the_models_template(
     assert "never" in model["error"]
 
 
+async def test_a_broken_tokenizer_does_not_keep_a_data_set_from_the_others(
+    session_opener: Opener, byte_model: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.json").write_text(json.dumps({"model": 3}))
+    broken, data = str(tmp_path / "broken.json"), tmp_path / "rows.txt"
+    data.write_text("the cat\nthe hat\n")
+    client = await session_opener()
+    reply = await client.ask(
+        protocol.MeasureDataset(str(data), [broken, byte_model, "/nowhere"]), protocol.DatasetMeasured
+    )
+    first, second, third = reply.result["models"]
+    assert [first["model"], second["model"], third["model"]] == [broken, byte_model, "/nowhere"]
+    assert (first["rows"], second["rows"], second["error"]) == (0, 2, "")
+    assert "broken.json" in first["error"]
+    assert "/nowhere" in third["error"]
+    with pytest.raises(WorkbenchError, match=r"broken\.json"):
+        await client.ask(protocol.MeasureDataset(str(data), [broken]), protocol.DatasetMeasured)
+
+
 @pytest.mark.model
 async def test_autotokenizer_is_asked_once_in_a_child(session_opener: Opener, tmp_path: Path) -> None:
     pytest.importorskip("transformers")

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_tokens_tokenizer import CORPUS
+from workbench.chat import template
+from workbench.chat.template import ChatTemplate, render_chats
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import Job
 from workbench.tokens import dataset
@@ -196,7 +198,28 @@ def test_messages_are_rendered_by_each_models_own_template(tmp_path, models):
     ):
         measured = measured_lines(tmp_path, both, [record] * 4, special=True)
         assert measured.models[0].total == 4 * len(tokenizer.encode(rendered(conversation)))
+        assert (measured.models[1].rows, measured.models[1].refused_rows) == (0, 4)
+        assert "no chat template" in measured.models[1].error
+        measured = measured_lines(tmp_path, both, [record] * 4, special=True, contents=True)
         assert measured.models[1].total == 4 * len(tokenizer.encode("Hi\nHello there", True))
+
+
+def test_a_data_set_that_no_tokenizer_can_count_is_not_read_to_its_end(tmp_path, models):
+    rows = [{"messages": [{"role": "user", "content": "Hi"}]}] * 30_000
+    measured = measured_lines(tmp_path, [MeasuredModel("without", models[0].tokenizer)], rows)
+    assert measured.rows < 30_000
+    assert any("stopped early" in note for note in measured.notes)
+
+
+def test_a_text_in_place_of_messages_is_a_bad_row(tmp_path, models):
+    one = [MeasuredModel("m", models[0].tokenizer, render)]
+    good, bad = {"messages": [{"role": "user", "content": "Hi"}]}, {"messages": "user: Hi"}
+    for rows in ([good, bad, good], [bad, good, good]):
+        for field in (None, "messages"):
+            measured = measured_lines(tmp_path, one, rows, field=field)
+            assert (measured.rows, measured.bad_rows, measured.models[0].rows) == (2, 1, 2)
+            assert measured.examples[0].reason == "field 'messages' is no list of messages"
+    assert measured_lines(tmp_path, one, [{"conversation": "A: Hi"}] * 2).models[0].rows == 2
 
 
 def test_refused_conversations_are_counted_and_a_template_that_suits_nothing_is_given_up(tmp_path, models):
@@ -205,12 +228,33 @@ def test_refused_conversations_are_counted_and_a_template_that_suits_nothing_is_
     measured = measured_lines(tmp_path, one, [{"messages": good}, {"messages": bad}, {"messages": good}])
     assert (measured.rows, measured.models[0].rows, measured.models[0].refused_rows) == (3, 2, 1)
     assert "refuses" in measured.models[0].error
+    assert [(row.file, row.row) for row in measured.models[0].refused_examples] == [("rows.jsonl", 2)]
     calls = []
     counting = [MeasuredModel("m", models[0].tokenizer, lambda rows: calls.extend(rows) or render(rows))]
     measured = measured_lines(tmp_path, counting, [{"messages": bad}] * 3000)
     assert measured.models[0].rows == 0
     assert measured.models[0].refused_rows == 3000
     assert len(calls) < 600
+
+
+def test_a_template_without_end_is_given_up_after_a_few_rows(tmp_path, models, monkeypatch):
+    pytest.importorskip("jinja2")
+    monkeypatch.setattr("workbench.chat.template.TIMEOUT_SECONDS", 0.2)
+    hostile = ChatTemplate("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
+    tried = []
+    exchange = template._renderer._exchange
+    monkeypatch.setattr(template._renderer, "_exchange", lambda *args: tried.append(1) or exchange(*args))
+
+    def loop(conversations):
+        return render_chats(conversations, hostile, give_up_after=dataset.EXHAUSTIONS_ALLOWED)
+
+    both = [MeasuredModel("hostile", models[0].tokenizer, loop), MeasuredModel("fine", models[0].tokenizer, render)]
+    rows = [{"messages": [{"role": "user", "content": f"Hi {index}"}]} for index in range(2500)]
+    measured = measured_lines(tmp_path, both, rows)
+    assert (measured.models[0].rows, measured.models[0].refused_rows) == (0, 2500)
+    assert "given up after 3 rows" in measured.models[0].error
+    assert measured.models[1].rows == 2500
+    assert len(tried) == 3
 
 
 def test_broken_rows_are_counted_shown_and_skipped(tmp_path, models):

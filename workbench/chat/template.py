@@ -176,6 +176,7 @@ def render_chats(
     conversations: Sequence[Sequence[dict[str, Any]]],
     template: ChatTemplate,
     add_generation_prompt: bool = True,
+    give_up_after: Optional[int] = None,
     job: Job = SILENT,
 ) -> list[Union[str, WorkbenchError]]:
     """Render many conversations in one exchange with the child process, each under the limits of a single one.
@@ -184,10 +185,12 @@ def render_chats(
         conversations: messages as for `render_chat`.
         template: from `find_template`.
         add_generation_prompt: as for `render_chat`.
+        give_up_after: once the template broke its limits so often, it is not run again.
         job: cancelling.
 
     Returns:
-        For each conversation its text, or what `render_chat` would have raised.
+        For each conversation its text, or what `render_chat` would have raised; the last such error for those that
+        were not tried.
 
     Raises:
         WorkbenchError: ``bad-prompt`` where the messages have no JSON form, or ``missing-package``.
@@ -198,7 +201,8 @@ def render_chats(
         for messages in conversations
         if messages
     ]
-    rendered = iter(_renderer.render(template.source, contexts, template.file or "the chat template", job))
+    name = template.file or "the chat template"
+    rendered = iter(_renderer.render(template.source, contexts, name, job, give_up_after))
     return [next(rendered) if messages else _empty_conversation() for messages in conversations]
 
 
@@ -303,9 +307,15 @@ class _Renderer:
         self._received = bytearray()
 
     def render(
-        self, source: str, contexts: Sequence[dict[str, Any]], name: str, job: Job
+        self,
+        source: str,
+        contexts: Sequence[dict[str, Any]],
+        name: str,
+        job: Job,
+        give_up_after: Optional[int] = None,
     ) -> list[Union[str, WorkbenchError]]:
         """The text of each context, or why there is none."""
+        ended = 0
         found: list[Union[str, WorkbenchError]] = []
         lines = _Requests(source, contexts)
         with self._lock:
@@ -313,6 +323,9 @@ class _Renderer:
                 while len(found) < len(contexts):
                     line, count = lines.at(len(found))
                     found += self._exchange(line, count, name, job)
+                    ended += self._child is None
+                    if ended == give_up_after:
+                        found += [found[-1]] * (len(contexts) - len(found))
             except BaseException:
                 self._end()
                 raise

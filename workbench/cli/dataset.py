@@ -30,10 +30,16 @@ def measure(common: Common, path: str, models: tuple[str, ...], field: str, spec
         _print(result)
     for model in result["models"]:
         if model["error"]:
-            print(f"workbench: {one_line(model['model'])}: {one_line(model['error'], 600)}", file=sys.stderr)
+            print(failure_line(model["model"], model["error"]), file=sys.stderr)
     if result["partial"]:
         return INTERRUPTED
-    return BAD_INPUT if any(model["error"] and not model["rows"] for model in result["models"]) else 0
+    return 0 if any(model["rows"] for model in result["models"]) else BAD_INPUT
+
+
+def failure_line(model: str, error: str) -> str:
+    """Which model failed and why; an error that begins with the model's path does not name it twice."""
+    named = f"{one_line(model)}: " if model not in error else ""
+    return f"workbench: {named}{one_line(error, 1000)}"
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -56,12 +62,23 @@ def _print(result: dict[str, Any]) -> None:
     grid = table("model", *numbers, right=numbers)
     for model in result["models"]:
         values = (f"{model['mean']:,.1f}", *(f"{model[name]:,}" for name in numbers[2:]))
-        grid.add_row(model["model"], f"{model['total']:,}", *values)
+        figures = (f"{model['total']:,}", *values) if model["rows"] else ("–",) * len(numbers)
+        grid.add_row(model["model"], *figures)
     console().print(grid)
+    for model in result["models"]:
+        if model["refused_rows"]:
+            print_text(f"{model['model']}: {refused_words(model)}")
     for model in result["models"]:
         if model["rows"]:
             _print_lengths(model)
             _print_histogram(model)
+
+
+def refused_words(model: dict[str, Any]) -> str:
+    """How many rows a model's figures are without, and the first of them."""
+    first = ", ".join(f"{row['file']}:{row['row']}" for row in model["refused_examples"])
+    more = ", …" if model["refused_rows"] > len(model["refused_examples"]) else ""
+    return f"refused rows: {model['refused_rows']:,} ({first}{more}); its figures are of {model['rows']:,} rows"
 
 
 def _print_lengths(model: dict[str, Any]) -> None:

@@ -9,12 +9,11 @@ from typing import Any, BinaryIO
 import click
 
 from workbench.cli.common import BAD_INPUT, Common, ask, common_options, decode_utf8, model_name, with_session
-from workbench.cli.dataset import measure
+from workbench.cli.dataset import failure_line, measure
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import AutoTokenizerCompared, CompareAutoTokenizer, CountTokens, TokensCounted
-from workbench.text import one_line
 
 MAX_TEXT_BYTES = 16 * 2**20
 """A request holds 32 MiB of JSON, in which a character outside ASCII takes up to three times its UTF-8 bytes."""
@@ -78,7 +77,7 @@ def command(
             print_text(f"note: {model}: {found['line']}")
     failures = [entry for entry in result["results"] if "error" in entry]
     for entry in failures:
-        print(f"workbench: {one_line(entry['model'])}: {one_line(entry['error'], 1000)}", file=sys.stderr)
+        print(failure_line(entry["model"], entry["error"]), file=sys.stderr)
     return BAD_INPUT if failures else 0
 
 

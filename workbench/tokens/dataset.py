@@ -6,6 +6,7 @@ Rows stream through: memory holds a few batches and the number of rows by token 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,13 @@ _EXAMPLES_KEPT = 5
 _PREVIEW_CHARACTERS = 160
 # A template that refuses this many rows and accepted none does not suit the data set.
 _REFUSALS_ALLOWED = 50
+# Each of these costs seconds: a template that needs so long on several rows is not tried on the rest.
+EXHAUSTIONS_ALLOWED = 3
+_EXHAUSTED = ("template-timeout", "template-too-large")
+_NO_TEMPLATE = (
+    "It has no chat template, so rows of messages are not counted under it; name the field to count their contents "
+    "alone."
+)
 
 Render = Callable[[Sequence[list[Message]]], Sequence[Union[str, WorkbenchError]]]
 """Turns conversations into the texts the model sees; in place of one that its template refuses, the reason."""
@@ -41,7 +49,8 @@ class MeasuredModel:
 
     Attributes:
         name: what the model is called in the result.
-        render: through the model's chat template; None runs the contents of messages together.
+        render: through the model's chat template; None where it has none. It may stop after
+            `EXHAUSTIONS_ALLOWED` conversations beyond its limits and give the reason for those after them too.
         context_length: of the model; becomes one of the lengths looked at.
     """
 
@@ -62,6 +71,8 @@ class ModelMeasure(CountStatistics):
     context_length: Optional[int]
     refused_rows: int
     """Rows whose messages the chat template refused, or that the tokenizer failed on; not in the statistics."""
+    refused_examples: list[BadRow]
+    """The first of these rows."""
     error: str
     """Why there are no statistics, or the first refusal; empty if all went well."""
 
@@ -105,8 +116,12 @@ class _Model:
     counter: BatchCounter
     collected: CountCollector
     refused: int = 0
+    refused_examples: list[BadRow] = field(default_factory=list)
     error: str = ""
     given_up: bool = False
+    exhausted: int = 0
+    """Conversations that its template could not render within the limits of time and memory."""
+    rendering: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass
@@ -116,6 +131,8 @@ class _Counted:
     texts: list[Optional[str]] = field(default_factory=list)
     tokens: list[Optional[int]] = field(default_factory=list)
     error: str = ""
+    reasons: dict[int, str] = field(default_factory=dict)
+    """Why a row was refused, by its index."""
 
 
 OnUpdate = Callable[[DatasetMeasure], None]
@@ -127,6 +144,7 @@ def measure_dataset(
     *,
     field: Optional[str] = None,
     special: bool = False,
+    contents: bool = False,
     lengths: Optional[Sequence[int]] = None,
     batch_size: int = 8,
     job: Job = SILENT,
@@ -140,6 +158,8 @@ def measure_dataset(
         models: what to count under.
         field: which field of a row; None finds it (`workbench.tokens.fields.choose_field`).
         special: count what a tokenizer puts around each text (BOS, EOS); never for rendered messages.
+        contents: under a model without chat template, count the contents of messages joined by newlines; else it
+            refuses such rows.
         lengths: sequence lengths to look at; by default the usual ones and the models' own.
         batch_size: rows of a training batch, for padding to the longest.
         job: progress in bytes, with the rows as detail.
@@ -149,7 +169,7 @@ def measure_dataset(
         WorkbenchError: ``no-dataset``, ``empty-dataset``, ``ambiguous-field``, ``unknown-field``, ``missing-package``,
             ``binary-file``, ``bad-encoding``, ``bad-dataset``, ``unreadable-file`` if no row at all could be read.
     """
-    return _Measurement(path, models, field, special, batch_size, job).run(
+    return _Measurement(path, models, field, special, contents, batch_size, job).run(
         context_lengths(model.context_length for model in models) if lengths is None else lengths,
         on_update,
         update_seconds,
@@ -163,6 +183,7 @@ class _Measurement:
         models: Sequence[MeasuredModel],
         wanted: Optional[str],
         special: bool,
+        contents: bool,
         batch_size: int,
         job: Job,
     ) -> None:
@@ -170,6 +191,7 @@ class _Measurement:
         self._path = path
         self._wanted = wanted
         self._special = special
+        self._contents = contents
         self._job = job
         self._reader = RowReader()
         self._field: Optional[Field] = None
@@ -221,6 +243,9 @@ class _Measurement:
             while len(waiting) > _cores() + 1:
                 self._collect(*waiting.popleft())
                 yield
+            if self._models and all(model.given_up and not model.collected.rows for model in self._models):
+                self._notes.append("Reading stopped early: no tokenizer can count these rows.")
+                break
         while waiting:
             self._collect(*waiting.popleft())
             yield
@@ -285,51 +310,63 @@ class _Measurement:
         counted = _Counted([None if isinstance(row.content, list) else row.content for row in batch])
         conversations = [index for index, row in enumerate(batch) if isinstance(row.content, list)]
         for start in range(0, len(conversations), _REFUSALS_ALLOWED):
-            if model.given_up or (start and all(text is None for text in counted.texts)):
-                break
-            self._render(model.given, batch, conversations[start : start + _REFUSALS_ALLOWED], counted)
+            with model.rendering:
+                if model.given_up or (start and all(text is None for text in counted.texts)):
+                    break
+                self._render(model, batch, conversations[start : start + _REFUSALS_ALLOWED], counted)
         texts = [text for text in counted.texts if text is not None]
         try:
             tokens: list[Optional[int]] = list(model.counter.count(texts))
         except WorkbenchError:
-            tokens = [self._count_alone(model, text, counted) for text in texts]
+            indexes = [index for index, text in enumerate(counted.texts) if text is not None]
+            tokens = [self._count_alone(model, text, index, counted) for index, text in zip(indexes, texts)]
         rest = iter(tokens)
         counted.tokens = [None if text is None else next(rest) for text in counted.texts]
         return counted
 
     @staticmethod
-    def _count_alone(model: _Model, text: str, counted: _Counted) -> Optional[int]:
+    def _count_alone(model: _Model, text: str, index: int, counted: _Counted) -> Optional[int]:
         try:
             return model.counter.count([text])[0]
         except WorkbenchError as error:
-            counted.error = counted.error or str(error)
+            counted.reasons[index] = str(error)
             return None
 
-    @staticmethod
-    def _render(model: MeasuredModel, batch: Sequence[_Row], indexes: Sequence[int], counted: _Counted) -> None:
+    def _render(self, model: _Model, batch: Sequence[_Row], indexes: Sequence[int], counted: _Counted) -> None:
         """Fill in the texts of these rows, which are conversations."""
         conversations = [content for index in indexes if isinstance(content := batch[index].content, list)]
-        if model.render is None:
-            rendered: Sequence[Union[str, WorkbenchError]] = list(map(plain_text, conversations))
-        else:
+        if model.given.render is not None:
             try:
-                rendered = model.render(conversations)
+                rendered = model.given.render(conversations)
             except WorkbenchError as error:
                 rendered = [error] * len(conversations)
+        elif self._contents:
+            rendered = list(map(plain_text, conversations))
+        else:
+            model.given_up, counted.error = True, _NO_TEMPLATE
+            return
         for index, text in zip(indexes, rendered):
-            if isinstance(text, WorkbenchError):
-                counted.error = counted.error or str(text)
-            else:
+            if not isinstance(text, WorkbenchError):
                 counted.texts[index] = text
+                continue
+            counted.reasons[index] = str(text)
+            if text.kind in _EXHAUSTED:
+                model.exhausted += 1
+                if model.exhausted == EXHAUSTIONS_ALLOWED:
+                    model.given_up = True
+                    counted.error = f"Its chat template was given up after {EXHAUSTIONS_ALLOWED} rows: {text}"
 
     def _collect(self, batch: Sequence[_Row], futures: Sequence[Future[_Counted]]) -> None:
         results = [self._waited(future) for future in futures]
         self._rows += len(batch)
         for model, counted in zip(self._models, results):
-            model.error = model.error or counted.error
-            for row, text, tokens in zip(batch, counted.texts, counted.tokens):
+            model.error = counted.error or model.error or next(iter(counted.reasons.values()), "")
+            for index, (row, text, tokens) in enumerate(zip(batch, counted.texts, counted.tokens)):
                 if text is None or tokens is None:
                     model.refused += 1
+                    if len(model.refused_examples) < _EXAMPLES_KEPT:
+                        reason = counted.reasons.get(index) or model.error
+                        model.refused_examples.append(BadRow(row.file, row.number, reason))
                     continue
                 # A rendered conversation has its own BOS.
                 rendered = not isinstance(row.content, str) and model.given.render is not None
@@ -337,7 +374,8 @@ class _Measurement:
                 if model.collected.add(tokens):
                     preview = one_line(text[: 2 * _PREVIEW_CHARACTERS], _PREVIEW_CHARACTERS)
                     model.collected.keep(LongRow(row.number, row.file, tokens, preview))
-            model.given_up = model.refused == self._rows and model.refused >= _REFUSALS_ALLOWED
+            if model.refused == self._rows and model.refused >= _REFUSALS_ALLOWED:
+                model.given_up = True
 
     def _waited(self, future: Future[_Counted]) -> _Counted:
         while True:
@@ -391,8 +429,24 @@ class _Measurement:
             vocab_size=model.given.tokenizer.vocab_size,
             context_length=model.given.context_length,
             refused_rows=model.refused,
+            refused_examples=list(model.refused_examples),
             error=model.error,
         )
+
+
+def unmeasured_model(name: str, error: str) -> ModelMeasure:
+    """The entry of a model whose tokenizer cannot be loaded: no figures, and why."""
+    figures = CountCollector().statistics(())
+    return ModelMeasure(
+        **{item.name: getattr(figures, item.name) for item in fields(figures)},
+        model=name,
+        engine="",
+        vocab_size=0,
+        context_length=None,
+        refused_rows=0,
+        refused_examples=[],
+        error=error,
+    )
 
 
 def _size(messages: Sequence[Message]) -> int:

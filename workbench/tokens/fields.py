@@ -35,10 +35,12 @@ class Field:
     Attributes:
         names: fields joined in this order; empty for rows that are texts themselves.
         separator: what stands between them.
+        conversation: whether the field holds messages.
     """
 
     names: tuple[str, ...]
     separator: str = ""
+    conversation: bool = False
 
     @property
     def label(self) -> str:
@@ -55,7 +57,7 @@ class Field:
 
         Raises:
             ValueError: a field is missing or of another kind; the message says which.
-            WorkbenchError: ``bad-text`` for a lone surrogate.
+            WorkbenchError: ``bad-text`` for a lone surrogate, ``bad-row`` for a text in place of messages.
         """
         if isinstance(record, str):
             require_encodable(record)
@@ -65,6 +67,8 @@ class Field:
         values = [value for value in (_lookup(record, name) for name in self.names) if value != ""]
         if values and all(isinstance(value, list) for value in values):
             return [message for value in values for message in _messages(value)]
+        if self.conversation and values:
+            raise WorkbenchError("bad-row", f"field {self.names[0]!r} is no list of messages", "Correct the row.")
         for name, value in zip(self.names, values):
             if not isinstance(value, str):
                 raise ValueError(f"field {name!r} is no text")
@@ -94,14 +98,19 @@ def choose_field(record: Record, wanted: Optional[str] = None) -> Field:
             raise WorkbenchError(
                 "unknown-field", f"The first row has no field {missing[0]!r}.", f"It has: {_listed(record)}."
             )
-        return Field(names, "\n" if len(names) > 1 else "")
+        return Field(names, "\n" if len(names) > 1 else "", len(names) == 1 and _holds_messages(record, names[0]))
     return _found(record)
+
+
+def _holds_messages(record: dict[str, Any], name: str) -> bool:
+    """A first row in which ``messages`` is no list is a bad row; the other names are also those of plain texts."""
+    return isinstance(_lookup(record, name), list) or name == "messages"
 
 
 def _found(record: dict[str, Any]) -> Field:
     for name in _CONVERSATIONS:
-        if isinstance(record.get(name), list):
-            return Field((name,))
+        if record.get(name) is not None and _holds_messages(record, name):
+            return Field((name,), conversation=True)
     texts = [name for name, value in record.items() if isinstance(value, (str, list)) and not _is_id(name)]
     for group in _GROUPS:
         if all(name in texts for name in group) and not {"chosen", "rejected"} & set(texts):

@@ -94,6 +94,11 @@ class CountCollector:
         self._batch: list[int] = []
         self._padded: dict[int, int] = {}
 
+    @property
+    def rows(self) -> int:
+        """Rows counted so far."""
+        return sum(self._rows_by_tokens.values())
+
     def add(self, tokens: int) -> bool:
         """Count a row; returns whether it is among the longest so far, so that `keep` should be called."""
         self._rows_by_tokens[tokens] += 1

@@ -29,7 +29,13 @@ from workbench.session.protocol import (
 )
 from workbench.session.runtime import Context, Handler, Runtime, Stage, quick
 from workbench.tokens.count import count_text, text_figures
-from workbench.tokens.dataset import MeasuredModel, measure_dataset
+from workbench.tokens.dataset import (
+    EXHAUSTIONS_ALLOWED,
+    DatasetMeasure,
+    MeasuredModel,
+    measure_dataset,
+    unmeasured_model,
+)
 from workbench.tokens.pieces import Piece
 from workbench.tokens.recount import TextCounter
 from workbench.tokens.tokenizer import TextTokenizer, load_tokenizer
@@ -192,16 +198,31 @@ def _known_context(model: str, context: Context) -> Optional[int]:
 
 
 def _measure(request: MeasureDataset, context: Context) -> DatasetMeasured:
-    models = [_measured_model(model, request.template, context) for model in request.models]
+    models: list[MeasuredModel] = []
+    failed: dict[str, WorkbenchError] = {}
+    for model in request.models:
+        try:
+            models.append(_measured_model(model, request.template, context))
+        except WorkbenchError as error:
+            failed[model] = error
+    if failed and not models:
+        raise next(iter(failed.values()))
+
+    def with_failed(measure: DatasetMeasure) -> dict[str, Any]:
+        known = {entry.model: entry for entry in measure.models}
+        known.update({model: unmeasured_model(model, str(error)) for model, error in failed.items()})
+        return {**asdict(measure), "models": [asdict(known[model]) for model in request.models if model in known]}
+
     measured = measure_dataset(
         request.path,
         models,
         field=request.field or None,
         special=request.special,
+        contents=bool(request.field) or not request.template,
         job=context.job,
-        on_update=lambda measure: context.emit(DatasetUpdated(asdict(measure))),
+        on_update=lambda measure: context.emit(DatasetUpdated(with_failed(measure))),
     )
-    return DatasetMeasured(asdict(measured))
+    return DatasetMeasured(with_failed(measured))
 
 
 def _measured_model(model: str, with_template: bool, context: Context) -> MeasuredModel:
@@ -214,7 +235,9 @@ def _measured_model(model: str, with_template: bool, context: Context) -> Measur
 def _rendered(
     template: ChatTemplate, job: Job, conversations: Sequence[list[dict[str, Any]]]
 ) -> list[Union[str, WorkbenchError]]:
-    return render_chats(conversations, template, add_generation_prompt=False, job=job)
+    return render_chats(
+        conversations, template, add_generation_prompt=False, give_up_after=EXHAUSTIONS_ALLOWED, job=job
+    )
 
 
 def _context_length(model: str) -> Optional[int]:

@@ -145,9 +145,17 @@ def dataset_content(result: dict[str, Any], model: dict[str, Any] | None, width:
         blocks.append(_longest(model, width))
     problems = [f"{bad['file']}:{bad['row']}: {one_line(bad['reason'], 160)}" for bad in result["examples"]]
     problems += [one_line(note, 300) for note in result["notes"]]
+    problems += [refused_words(entry) for entry in result["models"] if entry["refused_rows"]]
     if problems:
         blocks.append(Content("\n").join(Content.assemble(("⚠ ", "$warn"), problem) for problem in problems))
     return Content("\n\n").join(blocks)
+
+
+def refused_words(model: dict[str, Any]) -> str:
+    """How many rows a model's figures are without, and the first of them."""
+    first = ", ".join(f"{row['file']}:{row['row']}" for row in model.get("refused_examples", ()))
+    name = short_model(str(model["model"]), 34)
+    return f"{name}: {model['refused_rows']:,} rows refused ({first} …); its figures are of {model['rows']:,} rows"
 
 
 def _models_table(models: list[dict[str, Any]], shown: dict[str, Any] | None, width: int) -> Content:
@@ -156,6 +164,11 @@ def _models_table(models: list[dict[str, Any]], shown: dict[str, Any] | None, wi
     lines = [Content.assemble(left("TOKENIZER", name + 2, "bold $muted"), right("tokens", 10, "$muted"), *heads)]
     for model in models:
         mark = ("▸ ", "bold $accent") if model is shown else "  "
+        if model["error"] and not model["rows"]:
+            why = one_line(model["error"], max(10, width - name - 4))
+            shown_name = left(short_model(str(model["model"]), name - 1), name)
+            lines.append(Content.assemble(mark, shown_name, ("✖ ", "bold $bad"), (why, "$bad")))
+            continue
         numbers = (right(_count(model[key]), 8) for key in PERCENTILES)
         total = right(format_count(model["total"]), 10, "bold $accent")
         lines.append(Content.assemble(mark, left(short_model(str(model["model"]), name - 1), name), total, *numbers))

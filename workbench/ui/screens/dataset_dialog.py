@@ -39,7 +39,8 @@ class DatasetDialog(Dialog[ChosenDataset]):
             yield Input(self._last.field, placeholder="Field to count; empty: found by itself", id="dataset-field")
             yield Static(
                 "JSONL, JSON, CSV, Parquet, text, or a directory of them. Rows of messages are counted through each "
-                "model's own chat template.",
+                "model's own chat template; where it has none they are refused, unless the field is named: then "
+                "their contents alone are counted.",
                 classes="quiet",
             )
             yield Static(
