@@ -126,6 +126,7 @@ ORDERS = {
     "olmo-2-7b": ["attention", "norm", "add", "mlp", "norm", "add"],
     "bert-base-uncased": ["attention", "add", "norm", "mlp", "add", "norm"],
     "gpt-j-6b": ["norm", "attention", "mlp", "add"],
+    "falcon-40b": ["norm", "norm", "attention", "mlp", "add"],
     "mixtral-8x7b-v0.1": ["norm", "attention", "add", "norm", "experts", "add"],
     "mamba-130m": ["norm", "state_space", "add"],
     "dbrx": ["norm", "attention", "add", "norm", "experts", "add"],

@@ -287,7 +287,8 @@ def _arranged(place: str, norms: list[Block], mixers: list[Block], mlps: list[Bl
 
     parts = [*mixers, *mlps]
     if place == PARALLEL:
-        yield from norm()
+        # One norm for both parts, or one for each: GPT-NeoX, Falcon-40B.
+        yield from waiting
         yield from parts
         yield add
         return

@@ -129,8 +129,8 @@ def _path(stages: Iterable[dict[str, Any]]) -> Text:
     """``embedding → [norm → attention → + → norm → feed-forward → +] ×32 → norm → LM head``."""
     line = Text()
     for stage in stages:
-        names = [block["label"] for block in stage["blocks"]]
-        joined = _parallel(names) if stage["parallel"] else " → ".join(names)
+        blocks = stage["blocks"]
+        joined = _parallel(blocks) if stage["parallel"] else " → ".join(block["label"] for block in blocks)
         if line:
             line.append(" → ", "dim")
         if stage["path"]:
@@ -141,10 +141,17 @@ def _path(stages: Iterable[dict[str, Any]]) -> Text:
     return line
 
 
-def _parallel(names: list[str]) -> str:
-    if len(names) < 4:
+def _parallel(blocks: list[dict[str, Any]]) -> str:
+    """``norm → attention ∥ feed-forward → +``, or with a norm for each part, as GPT-NeoX has it."""
+    names = [block["label"] for block in blocks]
+    norms = [block["label"] for block in blocks if block["kind"] == "norm"]
+    parts = names[len(norms) : -1]
+    if len(parts) < 2:
         return " → ".join(names)
-    return f"{names[0]} → {' ∥ '.join(names[1:-1])} → {names[-1]}"
+    if len(norms) == len(parts):
+        branches = " ∥ ".join(f"({norm} → {part})" for norm, part in zip(norms, parts, strict=True))
+        return f"{branches} → {names[-1]}"
+    return " → ".join([*norms, " ∥ ".join(parts), names[-1]])
 
 
 def _facts(facts: Iterable[dict[str, Any]]) -> Table:
