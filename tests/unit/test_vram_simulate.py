@@ -159,7 +159,7 @@ def test_prefill_and_decode_apart() -> None:
 def test_cancelling_kills_the_process() -> None:
     with pytest.raises(JobCancelled):
         simulate(TINY_LLAMA_1B, Plan(job="full", sequence_length=128), Recorder(stop_in="load"))
-    assert running._process._child is None
+    assert not running._process.is_running
     assert simulate(cases.LLAMA, Plan(sequence_length=8, new_tokens=1)).total > 0
 
 

@@ -1,7 +1,7 @@
 """The process that simulates: JSON lines in, JSON lines out. Needs torch and transformers.
 
-A request is ``{"config": {…}, "plan": {…}}``; the answers are any number of ``{"progress": […]}`` and then one
-``{"simulation": {…}}`` or ``{"error": {…}}``. It ends when its input does, or when nothing was asked for a while.
+A request is ``{"config": {…}, "plan": {…}}``, its result a `Simulation`. It ends when its input does, or when nothing
+was asked for a while.
 """
 
 from __future__ import annotations
@@ -15,51 +15,34 @@ import sys
 import time
 import traceback
 from dataclasses import asdict
-from typing import Any, Optional
+from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.job import Job
 from workbench.text import one_line
+from workbench.vram.child_process import Told, answers_stream, write
 from workbench.vram.plan import plan_from_dict
 
 IDLE_SECONDS = 180.0
 """How long a process that has everything imported waits for another request."""
 
 
-class _Told(Job):
-    """Progress as lines on standard output; the parent kills instead of asking to stop."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def progress(self, phase: str, done: int, total: Optional[int] = None, unit: str = "", detail: str = "") -> None:
-        write(self._stream, {"progress": [phase, done, total, unit, detail]})
-
-
-def write(stream: Any, message: dict[str, Any]) -> None:
-    """One message as one line."""
-    stream.write(json.dumps(message) + "\n")
-    stream.flush()
-
-
 def main() -> None:
     """Answer requests until there are no more."""
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # What libraries print must not stand between the lines.
-    os.dup2(2, 1)
+    output = answers_stream()
     with contextlib.suppress(OSError):
         os.nice(5)
     while select.select([sys.stdin], [], [], IDLE_SECONDS)[0]:
         line = sys.stdin.readline()
         if not line:
             return
-        write(output, _answer(json.loads(line), _Told(output)))
+        write(output, _answer(json.loads(line), Told(output)))
         gc.collect()
 
 
 def _answer(request: dict[str, Any], job: Job) -> dict[str, Any]:
     try:
-        return {"simulation": asdict(_simulate(request, job))}
+        return {"result": asdict(_simulate(request, job))}
     except WorkbenchError as error:
         return {"error": [error.kind, error.message, error.remedy, error.details]}
     except MemoryError:

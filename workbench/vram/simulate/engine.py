@@ -124,13 +124,14 @@ def _run_once(config: dict[str, Any], plan: Plan, job: Job, how: _How, whole: bo
         layers=built.total_layers,
         layers_run=len(built.choice.kept),
         operators=tracker.operators,
-        head=_head(built.model),
+        head=head_of(built.model),
         kernels=frozenset(kernels),
         implementation=str(built.model.config._attn_implementation),
     )
 
 
-def _head(model: Any) -> str:
+def head_of(model: Any) -> str:
+    """Path of the module that makes the logits, or empty."""
     try:
         head = model.get_output_embeddings()
     except (NotImplementedError, AttributeError):
