@@ -22,13 +22,23 @@ def derive(facts: Facts) -> Facts:
         facts = replace(facts, platform=replace(facts.platform, machine="aarch64"))
     facts = replace(facts, torch=_torch(facts))
     driver = facts.driver
-    if driver.cuda is None and driver.version and not facts.platform.wsl:
+    found = found_cuda(facts)
+    if driver.cuda is None and found:
+        facts = replace(facts, driver=replace(driver, cuda=found))
+    elif driver.cuda is None and driver.version and not facts.platform.wsl:
         facts = replace(facts, driver=replace(driver, cuda=driver_cuda(driver.version)))
     bitsandbytes = facts.bitsandbytes
     if bitsandbytes.version is None and facts.package("bitsandbytes"):
-        found = replace(bitsandbytes, version=facts.package("bitsandbytes"), installed=True)
-        facts = replace(facts, bitsandbytes=found)
+        library = replace(bitsandbytes, version=facts.package("bitsandbytes"), installed=True)
+        facts = replace(facts, bitsandbytes=library)
     return facts
+
+
+def found_cuda(facts: Facts) -> Optional[str]:
+    """The CUDA version of the driver as torch names it where it is too old: 1000 * major + 10 * minor."""
+    error = facts.error("driver-too-old")
+    found = int(error.values["found"]) if error and error.values.get("found") else 0
+    return f"{found // 1000}.{found % 1000 // 10}" if found else None
 
 
 def _gpus(facts: Facts) -> Optional[tuple[GpuFacts, ...]]:
@@ -96,6 +106,9 @@ def _torch(facts: Facts) -> TorchFacts:
         return replace(torch, build="rocm", hip=tag[4:])
     if tag.startswith("xpu"):
         return replace(torch, build="xpu")
+    toolkit = release_of(facts.package("cudatoolkit")) if "cudatoolkit" in facts.conda else None
+    if toolkit and not tag and not facts.package("cpuonly"):
+        return replace(torch, build="cuda", cuda=f"{toolkit[0]}.{toolkit[1]}")
     # conda-forge numbers its builds: 1xx and 2xx are for CPU, 3xx for CUDA.
     if re.search(r"\.post[12]\d\d$", version):
         return replace(torch, build="cpu")

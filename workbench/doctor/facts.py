@@ -38,6 +38,8 @@ class PlatformFacts:
     libc_version: Optional[str] = None
     container: Optional[str] = None
     """``docker``, ``podman``, ``kubernetes``, ``apptainer``; ``""`` when it was looked for and is none."""
+    image: Optional[str] = None
+    """Container image that a report names."""
     wsl: Optional[bool] = None
     service: Optional[str] = None
     """``colab``, ``kaggle``, ``slurm``; ``""`` when it was looked for and is none."""

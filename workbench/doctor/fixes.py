@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Optional
 
+from workbench.doctor.derive import found_cuda
 from workbench.doctor.facts import Facts
 from workbench.doctor.tables import (
     WHEELS,
@@ -21,7 +22,7 @@ from workbench.doctor.tables import (
     transformers_release,
     variant_of,
 )
-from workbench.doctor.versions import local_tag, older, parse_requirement, parse_version, release_of
+from workbench.doctor.versions import at_least, local_tag, older, parse_requirement, parse_version, release_of
 
 
 def on_windows(facts: Facts) -> bool:
@@ -112,8 +113,15 @@ def preparation(facts: Facts) -> tuple[str, ...]:
 
 
 def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
-    """`steps` of a pasted report, with a word on conda before the first that uses pip in a conda environment."""
+    """`steps` of a pasted report, with a word on conda, or on the image, before the first that uses pip there."""
     with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)
+    if with_pip and facts.origin != "live" and facts.platform.image:
+        return (
+            f"This runs from the image {facts.platform.image}: take a newer tag of it, where there is one.",
+            f"or build on it: a Dockerfile with FROM {facts.platform.image}, and RUN before each pip command here; "
+            "what is installed into a running container goes with it",
+            *steps,
+        )
     if facts.origin == "live" or facts.python.kind != "conda" or not with_pip:
         return steps
     name = facts.environment.get("CONDA_DEFAULT_ENV") or PurePath((facts.python.prefix or "").replace("\\", "/")).name
@@ -151,9 +159,12 @@ def choose_wheel(facts: Facts, keep_release: bool = True, assume_driver: Optiona
         assume_driver: a driver version to suppose in place of the one found.
     """
     driver = assume_driver or _driver_of(facts)
-    wheel = _choose(facts, keep_release, driver or _driver_that_runs_torch(facts))
-    # Without a known driver the CUDA major that runs today is a preference, not a limit.
-    return wheel if wheel or driver else _choose(facts, keep_release, None)
+    if driver:
+        return _choose(facts, keep_release, driver)
+    # Without a known driver the CUDA major that runs today is a preference, not a limit; with none known to run, a
+    # build that both the drivers of the last years and the newest take.
+    likely = _driver_that_runs_torch(facts) or minimum_driver(_WIDELY_RUN, on_windows(facts))[0]
+    return _choose(facts, keep_release, likely) or _choose(facts, keep_release, None)
 
 
 def _choose(facts: Facts, keep_release: bool, driver: Optional[str]) -> Optional[Wheel]:
@@ -218,25 +229,68 @@ def _driver_that_runs_torch(facts: Facts) -> Optional[str]:
 
 
 def _driver_of(facts: Facts) -> Optional[str]:
-    if facts.driver.version:
+    # What torch itself found counts before what nvidia-smi prints: a container may hold another libcuda.
+    if facts.driver.version and found_cuda(facts) is None:
         return facts.driver.version
     # A CUDA version offered by libcuda says as much: the oldest driver of that family is the least it can be.
-    numbers = release_of(facts.driver.cuda)
-    return minimum_driver(numbers[0], on_windows(facts))[0] if numbers else None
+    numbers = release_of(found_cuda(facts) or facts.driver.cuda)
+    if numbers:
+        return minimum_driver(numbers[0], on_windows(facts))[0] if numbers >= (10, 2) else _NO_WHEELS_DRIVER
+    built = release_of(facts.torch.cuda)
+    if built and facts.error("driver-too-old", "driver-insufficient"):
+        return minimum_driver(built[0] - 1, on_windows(facts))[0]
+    return None
+
+
+_WIDELY_RUN = 12
+"""CUDA major whose builds run on every driver since 2022."""
+_NO_WHEELS_DRIVER = "400.0"
+"""A driver before those of CUDA 10.2, the oldest that builds in the tables were made for."""
+
+
+def asks_driver(facts: Facts) -> bool:
+    """Whether the choice of a build hangs on a driver that nothing tells of."""
+    # No driver that knows a Blackwell GPU is older than CUDA 12.8.
+    newest = any(at_least(gpu.compute_capability, "10.0") for gpu in facts.nvidia_gpus())
+    known = newest or _driver_of(facts) or _driver_that_runs_torch(facts) or facts.torch.cuda_available
+    return not known and facts.has_nvidia() is not False and not facts.has_amd() and facts.platform.system != "Darwin"
+
+
+def _for_older_driver(facts: Facts, keep_release: bool, wheel: Wheel) -> tuple[str, ...]:
+    """The build for a driver one CUDA major older than `wheel` needs."""
+    major = (release_of(cuda_of(wheel.variant)) or (_WIDELY_RUN,))[0]
+    older_wheel = _choose(facts, keep_release, minimum_driver(major - 1, on_windows(facts))[0])
+    newer = minimum_driver(major, on_windows(facts))[0]
+    update = f"where it shows an older CUDA: update the NVIDIA driver to {newer} or newer first"
+    if older_wheel is None or older_wheel.variant == wheel.variant:
+        return (update,)
+    command = install(facts, *torch_pins(facts, older_wheel), options=f"--index-url {older_wheel.index}")
+    return (f"or, where it shows CUDA {major - 1}.x: {command}", update)
 
 
 def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
     """Steps that replace torch and its companions by builds that run here, or the driver that has to come first."""
-    wheel = choose_wheel(facts, keep_release)
     steps = list(preparation(facts))
+    if facts.has_nvidia() is False and not facts.has_amd() and facts.platform.system != "Darwin":
+        return (*steps, *_remove_torch(facts), _cpu_torch(facts, keep_release))
+    wheel = choose_wheel(facts, keep_release)
+    asks = asks_driver(facts) and wheel is not None
+    if asks and wheel is not None:
+        steps.append(
+            f"nvidia-smi   # the CUDA version in its heading: {_cuda_of_wheel(wheel)} or newer for what follows"
+        )
     if wheel is None:
         newer = choose_wheel(facts, keep_release, assume_driver="999.0")
         if newer is None:
             return (*steps, "No published torch wheel fits this Python, system and GPU together: see the evidence.")
-        major = (release_of(cuda_of(newer.variant)) or (13,))[0]
+        wheel = _for_least_driver(facts, keep_release) or newer
+        major = (release_of(cuda_of(wheel.variant)) or (13,))[0]
         minimum = minimum_driver(major, on_windows(facts))[0]
-        steps.append(f"Update the NVIDIA driver to {minimum} or newer first.")
-        wheel = newer
+        offers = f" (it offers CUDA {facts.driver.cuda})" if facts.driver.cuda else ""
+        steps.append(
+            f"Update the NVIDIA driver to {minimum} or newer first{_on_host(facts)}: no wheel of torch that fits here "
+            f"runs on the present one{offers}."
+        )
     if facts.torch.version and keep_release and not is_published(facts.torch.version):
         steps.append(
             f"The installed torch {facts.torch.version} is a nightly, a build from source or part of a vendor's image; "
@@ -244,12 +298,48 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
         )
     steps += _remove_torch(facts)
     steps.append(install(facts, *torch_pins(facts, wheel), options=f"--index-url {wheel.index}"))
-    return tuple(steps)
+    return (*steps, *(_for_older_driver(facts, keep_release, wheel) if asks else ()))
+
+
+def _for_least_driver(facts: Facts, keep_release: bool) -> Optional[Wheel]:
+    """The build that asks for the oldest driver beyond the present one."""
+    for major in (11, 12, 13):
+        wheel = _choose(facts, keep_release, minimum_driver(major, on_windows(facts))[0])
+        if wheel is not None:
+            return wheel
+    return None
+
+
+def _on_host(facts: Facts) -> str:
+    return " (on the host: a container uses its driver)" if facts.platform.container else ""
+
+
+def _cuda_of_wheel(wheel: Wheel) -> str:
+    return f"{(release_of(cuda_of(wheel.variant)) or (_WIDELY_RUN,))[0]}.0"
+
+
+def _cpu_torch(facts: Facts, keep_release: bool) -> str:
+    """The CPU build, for a machine without a GPU; the package index would bring gigabytes of CUDA along."""
+    current = torch_release(facts.torch.version) if keep_release else None
+    kept = current is not None and is_published(facts.torch.version) and _release_fits(facts, current)
+    names = [f"torch=={str(facts.torch.version).split('+')[0]}" if kept else "torch"]
+    names += [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+    return install(facts, *names, options=f"--index-url {WHEELS}/cpu")
+
+
+def fresh_torch(facts: Facts, *others: str, upgrade: bool = False) -> str:
+    """The command that installs torch anew; on Windows the package index has CPU builds only."""
+    wheel = choose_wheel(facts, keep_release=False)
+    gpu = facts.has_nvidia()
+    wanted = wheel is not None and (gpu or (gpu is None and on_windows(facts)))
+    options = f"--index-url {wheel.index}" if wheel and wanted else ""
+    options = f"--index-url {WHEELS}/cpu" if gpu is False and not facts.has_amd() else options
+    return install(facts, "torch", *others, options=options, upgrade=upgrade)
 
 
 def _remove_torch(facts: Facts) -> list[str]:
     """What takes torch and its companions out, each by the tool that brought it."""
-    own = ("pytorch", "pytorch-gpu", "pytorch-cpu", "pytorch-cuda", "libtorch", "torchvision", "torchaudio")
+    own = ("pytorch", "pytorch-gpu", "pytorch-cpu", "pytorch-cuda", "cpuonly", "libtorch", "torchvision", "torchaudio")
     by_conda = [name for name in own if name in facts.conda]
     by_pip = [name for name in ("torchvision", "torchaudio") if facts.package(name) and name not in facts.conda]
     if not any("torch" in name and name.startswith(("py", "lib")) for name in by_conda):

@@ -25,6 +25,9 @@ _TIMES = re.compile(r"^\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]{0,10}Z?\]?[ \t
 _RANKS = re.compile(r"^(?:\[rank\d{1,4}\]:|\([A-Za-z_]{1,40}(?: [\w=-]{1,30}){0,3} pid=\d{1,9}\))[ \t]?", re.MULTILINE)
 _BOX = re.compile(r"^[ \t]{0,4}│[ \t]?|[ \t]*│[ \t]*$", re.MULTILINE)
 _COMPOSE = re.compile(r"^[A-Za-z][\w.-]{0,40}-\d{1,3}[ \t]{1,8}\|[ \t]", re.MULTILINE)
+_BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
+# Underlines are taken for emphasis only at the start of a list's item: Python's own names wear them too.
+_EMPHASIS = re.compile(r"^([ \t]{0,6}[-*][ \t]{1,3})__([A-Za-z][^_\n]{0,40})__", re.MULTILINE)
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
 
 
@@ -41,6 +44,8 @@ def clean_lines(text: str) -> list[str]:
     text = _COMPOSE.sub("", _TIMES.sub("", _FENCES.sub("", quotes.sub("", text))))
     text = _RANKS.sub("", text) if "rank" in text or "pid=" in text else text
     text = _BOX.sub("", text) if "│" in text else text
+    text = _BOLD.sub(r"\1", text) if "**" in text else text
+    text = _EMPHASIS.sub(r"\1\2", text) if "__" in text else text
     if "<" in text:
         text = _TAGS.sub("", text)
     lines: list[str] = []

@@ -9,7 +9,7 @@ from typing import Callable, Optional
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import parse_version
 
-_FIELD = re.compile(r"[\s*•`-]{0,12}([A-Za-z🤗][^:=\n]{0,60}?)\s{0,40}:(?:\s{1,60}(\S.{0,600})|\s{0,60})$")
+_FIELD = re.compile(r"[\s*•`-]{0,12}([A-Za-z🤗][^:=\n]{0,60}?)\s{0,40}:\s{0,60}(\S.{0,600})?$")
 _GPU = re.compile(
     r"^\s{0,8}(?:GPU models and configuration\s{0,4}:\s{0,4})?GPU\s(\d{1,3}):\s(\S.{1,80}?)\s{0,4}(?:\(UUID.{0,80})?$"
 )
@@ -49,7 +49,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         field = _FIELD.match(line)
         if field:
             name = " ".join(field[1].replace("`", "").replace("🤗", "").lower().split())
-            _take(draft, name, (field[2] or "").strip().strip("`").strip(), in_bitsandbytes)
+            _take(draft, name, (field[2] or "").strip(" \t`*"), in_bitsandbytes)
 
 
 def name_gpu(draft: Draft, index: int, name: str) -> None:

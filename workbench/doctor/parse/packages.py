@@ -37,6 +37,7 @@ _CONFLICT = re.compile(
     r"(?:; [^\n]{1,100}?)?, "
     r"(?:but you(?:'ll)? have ([\w.-]{2,60}) (\d[\w.+]{0,40}) which is incompatible|which is not installed)"
 )
+_DIST_INFO = re.compile(r"[\s*•-]{0,6}([A-Za-z0-9][\w.]{0,60})-(\d[\w.+!]{0,40})\.dist-info[/\\]?\s{0,4}")
 _NOTABLE = frozenset(NOTABLE)
 
 
@@ -52,6 +53,10 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         mode = _mode(text, mode, draft)
         if "requires" in text and ("incompatible" in text or "not installed" in text):
             _conflict(text, draft)
+        elif text.endswith(".dist-info"):
+            installed = _DIST_INFO.fullmatch(line)
+            if installed:
+                draft.package(installed[1], installed[2], "named")
         elif "==" in text:
             _pin(line, draft)
         elif text.startswith("[conda]"):
@@ -62,6 +67,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             draft.saw("pip install")
             for name, version in _INSTALLED.findall(text[:4000]):
                 draft.package(name, version, "pip install")
+        elif text.startswith("cudatoolkit ") and _CONDA_ROW.match(line):
+            _conda(_CONDA_ROW.match(line), draft, "conda list")
         elif text.startswith(("pytorch", "libtorch")) and _CONDA_BARE.match(line):
             _conda(_CONDA_BARE.match(line), draft, "conda list")
         elif "  " in text or mode == "pip" or text.count(" ") == 1 or text.startswith(("- ", "* ")):

@@ -30,7 +30,7 @@ def parse_report(text: str) -> Facts:
     Args:
         text: the paste; at most about two million characters of it are read.
     """
-    lines = clean_lines(text)
+    lines = broken_environment(clean_lines(text))
     draft = Draft()
     nvidia_smi.read(lines, draft)
     fields.read(lines, draft)
@@ -42,6 +42,35 @@ def parse_report(text: str) -> Facts:
     facts = draft.facts()
     driver = replace(facts.driver, error=mask_text(facts.driver.error)) if facts.driver.error else facts.driver
     return replace(facts, driver=driver, duplicates=_copies(draft))
+
+
+_OF_TORCH = re.compile(
+    r"[\s*]{0,6}(?:PyTorch version|(?:CUDA|ROCM|HIP) used to build PyTorch|Is CUDA available)\s?:"
+    r"|\s{0,4}\[(?:pip3?|conda)\]\s"
+)
+_AVAILABLE = re.compile(r"[\s*]{0,6}Is CUDA available\s{0,4}:\s{0,4}(True|Yes|False|No)\b", re.IGNORECASE)
+_CPU_ROW = re.compile(r"\s{0,8}(?:pytorch|libtorch)\s{1,60}(\d[\w.]{0,20})\s{1,60}\S{0,60}cpu")
+
+
+def broken_environment(lines: list[str]) -> list[str]:
+    """`lines` without what a working environment says of its torch, where the paste shows a broken one beside it.
+
+    What the two share, the machine, stays; so do the numbers of the lines.
+    """
+    starts = [number for number, line in enumerate(lines) if "PyTorch version" in line and ":" in line]
+    working, broken = [], 0
+    for start, end in zip(starts, [*starts[1:], len(lines)]):
+        answer = next(filter(None, map(_AVAILABLE.match, lines[start:end])), None)
+        if answer and answer[1].lower() in ("true", "yes"):
+            working.append((start, end))
+        broken += bool(answer and answer[1].lower() in ("false", "no"))
+    versions = {match[1] for start, _ in working if (match := re.search(r":\s{0,4}(\d[\w.]{0,20})", lines[start]))}
+    rows = [match[1] for match in map(_CPU_ROW.match, lines) if match]
+    if not working or not (broken or any(row not in versions for row in rows)):
+        return lines
+    inside = {number for start, end in working for number in range(start, end) if _OF_TORCH.match(lines[number])}
+    row = re.compile(r"\s{0,8}(?:py)?torch\s{1,60}(?:" + "|".join(map(re.escape, versions or {"-"})) + r")\s")
+    return ["" if number in inside or row.match(line) else line for number, line in enumerate(lines)]
 
 
 def _conclude(draft: Draft, lines: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Optional
 
 from workbench.doctor.environment import mask_value, matters
 from workbench.doctor.facts import ErrorFact
@@ -15,7 +16,30 @@ _ASSIGNMENT = re.compile(
     r"([A-Za-z][A-Za-z0-9_]{2,60})="
     r"(\"[^\"\n]{0,2000}\"|'[^'\n]{0,2000}'|\S{0,2000})"
 )
-_ENVIRON = re.compile(r"environ\[['\"]([A-Z][A-Z0-9_]{2,60})['\"]\]\s{0,4}=\s{0,4}(['\"])([^'\"\n]{0,500})\2")
+_ENVIRON = re.compile(
+    r"environ\[['\"]([A-Z][A-Z0-9_]{2,60})['\"]\]\s{0,4}=\s{0,4}(f?)(['\"])((?:(?!\3)[^\n]){0,500})\3"
+)
+_DRIVER = re.compile(r"\b[Dd]river(?: [Vv]ersion)?(?: is|:|=)? {0,2}v?(\d{3}\.\d{2,3}(?:\.\d{2})?)\b")
+_IMAGE = re.compile(r"\b((?:nvcr|ghcr|quay|docker)\.io/[\w./-]{3,100}(?::[\w.-]{1,60})?)")
+_IMAGE_NAME = re.compile(r"[a-z0-9][\w.-]{1,60}(?:/[\w.-]{1,60}){0,4}(?::[\w.-]{1,60})?")
+# Options of docker run that stand alone; every other one takes the next word.
+_LONE_OPTIONS = frozenset(
+    [
+        "-d",
+        "-i",
+        "-t",
+        "-it",
+        "-ti",
+        "-dit",
+        "-itd",
+        "--rm",
+        "--privileged",
+        "--init",
+        "--detach",
+        "--interactive",
+        "--tty",
+    ]
+)
 _ECHO = re.compile(r"echo \"?\$\{?([A-Z][A-Z0-9_]{2,60})\}?\"?\s{0,8}$")
 _NVCC = re.compile(r"Cuda compilation tools, release (\d{1,2}\.\d{1,2})")
 _UNAME = re.compile(r"Linux \S{1,80} (\d{1,2}\.\d{1,3}\S{0,60}) .{0,200}(x86_64|aarch64)")
@@ -40,7 +64,7 @@ _YES_NO = re.compile(
 )
 _PROMPT = re.compile(r"\s{0,4}(?:>>>|In \[\d{1,5}\]:|\S{0,60}[$#] )")
 _ANSWER = re.compile(r"[\s:=>-]{0,6}(?:Out\[\d{1,5}\]:\s{0,2})?['\"]?(\d{1,2}\.\d{1,3}[\w.+]{0,30})['\"]?,?")
-_PYTHON_BANNER = re.compile(r"^\s{0,4}Python (\d\.\d{1,2}\.\d{1,2}(?:(?:rc|a|b)\d{1,2})?)\b")
+_PYTHON_BANNER = re.compile(r"^\s{0,4}(?:[-*•] )?Python v?['\"]?(\d\.\d{1,2}\.\d{1,2}(?:(?:rc|a|b)\d{1,2})?)\b")
 _MSC = re.compile(r"(\d\.\d{1,2}\.\d{1,2}) \(.{0,80}\[MSC v\.\d{4} (32|64) bit")
 _OS_RELEASE = re.compile(r"PRETTY_NAME=\"?([^\"\n]{3,80})")
 _SMALL_UNITS = {"": 1024, "K": 1024, "M": 2**20, "G": 2**30}
@@ -48,20 +72,29 @@ _SMALL_UNITS = {"": 1024, "K": 1024, "M": 2**20, "G": 2**30}
 
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what the lines tell by the way."""
+    available: list[bool] = []
     for index, line in enumerate(lines):
         if "=" in line:
             _variable(line, draft)
         if "echo" in line and "$" in line:
             _echo(lines, index, draft)
         if "is_available()" in line:
-            _availability(lines, index, draft)
+            available += _availability(lines, index)
         if "torch.__version__" in line or "torch.version.cuda" in line:
             _torch_version(lines, index, draft)
         if "packages" in line or "\\" in line:
             _path(line, draft)
         if "controller" in line or "accelerators" in line:
             _pci(line, draft)
+        if "river" in line:
+            driver = _DRIVER.search(line)
+            draft.put(draft.driver, version=driver[1] if driver else None)
+        if ".io/" in line or "docker" in line.lower():
+            _image(line, draft)
         _rest(line, draft)
+    # Of two environments told of, one that works is no subject of a report.
+    if available:
+        draft.put(draft.torch, cuda_available=all(available))
     _user_site(lines, draft)
 
 
@@ -125,7 +158,7 @@ def _variable(line: str, draft: Draft) -> None:
         assigned = _ENVIRON.search(line)
         if assigned is None:
             return
-        name, value = assigned[1], assigned[3]
+        name, value = assigned[1], assigned[4].split("{")[0] if assigned[2] else assigned[4]
     # Advice printed by programs holds placeholders; nobody has set such a value.
     if not matters(name) or "<" in value or "path_to" in value or "/path/to" in value or value.startswith("="):
         return
@@ -144,14 +177,34 @@ def _echo(lines: Sequence[str], index: int, draft: Draft) -> None:
         draft.environment.setdefault(match[1], mask_value(match[1], answer[:1000]))
 
 
-def _availability(lines: Sequence[str], index: int, draft: Draft) -> None:
+def _image(line: str, draft: Draft) -> None:
+    """The container image that the paste is about."""
+    if re.match(r"\s{0,6}[-*] \[[xX]\] docker\b", line, re.IGNORECASE):
+        draft.put(draft.platform, container="docker")
+    named = _IMAGE.search(line)
+    name = named[1].rstrip(".-/") if named else _image_run(line)
+    # Commands that only try out whether containers see the GPU.
+    if name and "nvidia-smi" not in line and not re.search(r"nvidia/cuda\b|hello-world", name):
+        draft.put(draft.platform, image=name, container="docker")
+
+
+def _image_run(line: str) -> Optional[str]:
+    words = iter(line.partition("docker run ")[2].split()[:60])
+    for word in words:
+        if not word.startswith("-"):
+            return word if _IMAGE_NAME.fullmatch(word) else None
+        if "=" not in word and word not in _LONE_OPTIONS:
+            next(words, None)
+    return None
+
+
+def _availability(lines: Sequence[str], index: int) -> list[bool]:
     rest = lines[index].split("is_available()", 1)[1]
     same = re.match(r"[)\s:=>\"'`-]{0,12}(True|False)\b", rest)
     answer = same[1] if same else ""
     if not answer and _REPL.search(lines[index]):
         answer = _later_answer(lines[index + 1 : index + 9])
-    if answer:
-        draft.put(draft.torch, cuda_available=answer == "True")
+    return [answer == "True"] if answer else []
 
 
 def _later_answer(following: Sequence[str]) -> str:

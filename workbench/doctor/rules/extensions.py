@@ -75,7 +75,7 @@ def _torchaudio_differs(facts: Facts) -> bool:
 def _reinstall_pair(facts: Facts) -> tuple[str, ...]:
     release = torch_release(facts.torch.version)
     if release is None:
-        return (fixes.install(facts, "torch", "torchvision", upgrade=True),)
+        return (fixes.fresh_torch(facts, "torchvision", upgrade=True),)
     version = str(facts.torch.version).split("+")[0]
     pin = f"torchvision=={release.torchvision}" if version == release.latest else "torchvision"
     tag = local_tag(facts.torch.version)
@@ -232,7 +232,7 @@ def numpy_abi(facts: Facts) -> Result:
             else f"torch {torch or ''} was built for NumPy 1, but NumPy {numpy or '2'} is installed".replace("  ", " "),
             "NumPy 2 changed its binary interface; torch takes it from 2.3 on (Windows: 2.4.1).",
             {**evidence(torch__version=torch, numpy=numpy), **seen(error)},
-            (fixes.install(facts, "numpy<2"), "or a torch of 2.4.1 or newer"),
+            _numpy_fix(facts, other),
             ISSUES + "pytorch/pytorch/issues/107302",
             affects=MODELS,
             observed=error is not None or (step is not None and step.status != "passed"),
@@ -240,11 +240,19 @@ def numpy_abi(facts: Facts) -> Result:
     ]
 
 
+def _numpy_fix(facts: Facts, other: bool) -> tuple[str, ...]:
+    older_numpy, upgrade = fixes.install(facts, "numpy<2"), "or upgrade the package that the message names"
+    if not other:
+        upgrade = "or: " + fixes.fresh_torch(facts, upgrade=True)
+    # NumPy 1.26, the last before 2, has wheels up to Python 3.12.
+    return (upgrade[4:].strip(),) if at_least(facts.python.version, "3.13") else (older_numpy, upgrade)
+
+
 def extension_for_other_cuda(facts: Facts) -> Result:
     """An extension wants the CUDA runtime of another major than torch brings."""
     error = facts.error("cudart-missing", "vllm-symbol")
     told = [facts.error(name) for name in ("torch-library-missing", "cudnn-library-missing")]
-    if error is not None and any(other is not None and other.line == error.line for other in told):
+    if error is not None and any(other is not None and _same(other, error) for other in told):
         error = facts.error("vllm-symbol")
     mixed = _mixed_majors(facts)
     if error is None and not mixed:
@@ -276,6 +284,12 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _same(told: ErrorFact, error: ErrorFact) -> bool:
+    """Whether another rule tells of this very library already."""
+    library = error.values.get("library")
+    return told.line == error.line or (library is not None and library in told.text)
 
 
 def _rebuilt(facts: Facts, vllm: bool, cuda: Optional[int]) -> tuple[str, ...]:
@@ -624,7 +638,7 @@ def cudnn_missing(facts: Facts) -> Result:
             "torch finds the cuDNN of its own wheels, other programs (CTranslate2 in faster-whisper, onnxruntime) only "
             "one on the loader's path, and of the major version that they were built for.",
             {**evidence(library=library, torch__version=facts.torch.version), **seen(error)},
-            _cudnn_fix(facts, major),
+            _cudnn_fix(facts, major, error.values.get("folder")),
             ISSUES + "SYSTRAN/faster-whisper/issues/516",
             affects=("chat",),
             observed=True,
@@ -632,11 +646,16 @@ def cudnn_missing(facts: Facts) -> Result:
     ]
 
 
-def _cudnn_fix(facts: Facts, major: str) -> tuple[str, ...]:
+def _cudnn_fix(facts: Facts, major: str, folder: Optional[str]) -> tuple[str, ...]:
+    there = f"{folder}:$LD_LIBRARY_PATH"
+    present = (
+        (fixes.export(facts, "LD_LIBRARY_PATH", there, "it is there, on no path of the loader"),) if folder else ()
+    )
     newer = (
         fixes.install(facts, "ctranslate2>=4.5", upgrade=True) + "   # takes cuDNN 9, the one of torch 2.4 and newer"
     )
-    first = (newer,) if major in ("", "8") else ()
+    newer = f"or: {newer}" if present else newer
+    first = (*present, newer) if major in ("", "8") else present
     if fixes.on_windows(facts):
         return (*first, "or put the folder torch\\lib of this environment on PATH")
     path = "python -c \"import nvidia.cudnn as c; print(list(c.__path__)[0] + '/lib')\""

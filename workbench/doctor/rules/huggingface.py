@@ -198,6 +198,9 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
     if error is None and met is not False and import_error is None:
         return PASSED
     importer = import_error.values.get("importer", "transformers") if import_error else "transformers"
+    held = _held_back(facts, package, import_error) if error is None and import_error else None
+    if held is not None:
+        return [held]
     if error is None and import_error and (met or (met is None and importer != "transformers")):
         return [_import_error(facts, package, import_error)]
     if specifier:
@@ -226,6 +229,60 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
             observed=error is not None or import_error is not None,
         )
     ]
+
+
+def _held_back(facts: Facts, package: str, error: ErrorFact) -> Optional[Finding]:
+    """One package needs a newer `package` than another one that is installed allows."""
+    name = error.values.get("name")
+    bound = _bound(package, name)
+    floor = (bound or "")[2:]
+    holder = next(
+        (
+            item
+            for item in facts.conflicts or ()
+            if (wanted := parse_requirement(item.requires)) is not None
+            and wanted.name == package
+            and satisfies(floor, wanted.specifier) is False
+        ),
+        None,
+    )
+    if holder is None or not (bound or "").startswith(">="):
+        return None
+    users = _without(package, name)
+    allows = parse_requirement(holder.requires)
+    older_users = [f"{user}{versions}" for user, versions in users.items()]
+    family = ("transformers", "tokenizers") if holder.package in ("transformers", "tokenizers") else (holder.package,)
+    return Finding(
+        _IMPORT_ERRORS[package],
+        "error",
+        f"{holder.package} {holder.version or ''} is older than {' and '.join(users) or 'what stands beside it'}: the "
+        f"two want different {package}",
+        f"'{name}' came with {package} {floor}; {holder.package} {holder.version or ''} refuses that version. Upgrading "
+        f"{package} alone only moves the error.",
+        {**evidence(requires=holder.requires, found=holder.found, name=name), **seen(error)},
+        (
+            fixes.install(facts, *dict.fromkeys((*family, *users, package)), upgrade=True),
+            *(
+                (
+                    f"or, to keep {holder.package}: "
+                    + fixes.install(facts, *older_users, f"{package}{allows.specifier if allows else ''}"),
+                )
+                if older_users
+                else ()
+            ),
+        ),
+        ISSUES + "huggingface/transformers/pull/41973",
+        affects=MODELS,
+        observed=True,
+    )
+
+
+def _without(package: str, name: Optional[str]) -> dict[str, str]:
+    """The packages that ask for a name from some version on, and their versions that do not."""
+    for row in table("transformers")["name"]:
+        if row["package"] == package and row["name"] == name:
+            return {str(user): str(versions) for user, versions in row.get("without", {}).items()}
+    return {}
 
 
 def library_import(facts: Facts) -> Result:
@@ -310,6 +367,13 @@ def _half_upgraded(facts: Facts, package: str, error: ErrorFact) -> Finding:
 
 def _import_fix(facts: Facts, package: str, importer: str, error: ErrorFact) -> tuple[str, ...]:
     bound = _bound(package, error.values.get("name"))
+    earlier = _without(package, error.values.get("name")).get(importer)
+    if earlier and package == "transformers":
+        # Projects that pin transformers stay as they are: the importer gives way.
+        return (
+            fixes.install(facts, f"{importer}{earlier}") + f"   # the last that fits this {package}",
+            f"or, where nothing pins {package}: " + fixes.install(facts, importer, package, upgrade=True),
+        )
     if bound:
         upgrade = fixes.install(facts, importer, upgrade=True) if importer in _UPGRADABLE else ""
         removed = bound.startswith("<")

@@ -6,6 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes
+from workbench.doctor.derive import found_cuda
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import (
@@ -33,7 +34,7 @@ from workbench.doctor.tables import (
     torch_releases,
     variant_of,
 )
-from workbench.doctor.versions import at_least, older, release_of
+from workbench.doctor.versions import at_least, minor_name, older, release_of
 
 EVERYTHING = ("chat", "vram", "architecture")
 
@@ -46,14 +47,6 @@ def torch_missing(facts: Facts) -> Result:
         return None if facts.torch.installed is None else PASSED
     if facts.torch.installed:
         return PASSED
-    wheel = fixes.choose_wheel(facts)
-    has_gpu = facts.has_nvidia()
-    options = f"--index-url {wheel.index}" if wheel and has_gpu else ""
-    note = (
-        ""
-        if has_gpu or has_gpu is None
-        else "   # no GPU here: --index-url https://download.pytorch.org/whl/cpu is smaller"
-    )
     return [
         Finding(
             "torch-missing",
@@ -61,7 +54,7 @@ def torch_missing(facts: Facts) -> Result:
             "torch is not installed in this environment",
             "Without torch no model can be loaded, traced or measured; counting tokens and estimating still work.",
             {**evidence(interpreter=facts.python.executable), **seen(error)},
-            (*fixes.preparation(facts), fixes.install(facts, "torch", options=options) + note),
+            (*fixes.preparation(facts), fixes.fresh_torch(facts)),
             "https://pytorch.org/get-started/locally/",
             affects=EVERYTHING,
             observed=True,
@@ -122,7 +115,7 @@ def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     if error.id == "torch-import-dll":
         return (
             "Install the Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
-            *(f"or, if it stays: {step}" for step in repair[-1:]),
+            *(f"or, if it stays: {step}" for step in (repair[-1:] or (fixes.fresh_torch(facts, upgrade=True),))),
         )
     return repair or fixes.repair_in_words(facts)
 
@@ -258,10 +251,13 @@ def driver_too_old(facts: Facts) -> Result:
         return PASSED
     windows = facts.platform.system == "Windows"
     minimum = minimum_driver(major, windows)[0] if major else None
-    fix = [f"Update the NVIDIA driver to {minimum or 'the newest'} or newer, then reboot."] if minimum else []
+    host = " of the host" if facts.platform.container else ""
+    fix = [f"Update the NVIDIA driver{host} to {minimum} or newer, then reboot."] if minimum else []
     wheel = fixes.choose_wheel(facts)
     if wheel is not None:
         fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
+    elif not fix:
+        fix = [fixes.reinstall_torch(facts)[0], *fixes.reinstall_torch(facts)[1:]]
     wants = f"CUDA {facts.torch.cuda}" if facts.torch.cuda else "a newer CUDA"
     note = " The tables end before this torch; the rule is NVIDIA's: a driver runs no newer CUDA major than its own."
     return [
@@ -278,7 +274,7 @@ def driver_too_old(facts: Facts) -> Result:
                     torch__version=facts.torch.version,
                     torch__cuda=facts.torch.cuda,
                     driver=facts.driver.version,
-                    driver__cuda=facts.driver.cuda or _found_cuda(facts),
+                    driver__cuda=found_cuda(facts) or facts.driver.cuda,
                 ),
                 **seen(error),
             },
@@ -290,15 +286,8 @@ def driver_too_old(facts: Facts) -> Result:
     ]
 
 
-def _found_cuda(facts: Facts) -> Optional[str]:
-    # torch prints the CUDA of the driver as 1000 * major + 10 * minor.
-    error = facts.error("driver-too-old")
-    found = int(error.values["found"]) if error and error.values.get("found") else 0
-    return f"{found // 1000}.{found % 1000 // 10}" if found else None
-
-
 def _driver_major(facts: Facts) -> Optional[int]:
-    numbers = release_of(_found_cuda(facts) or facts.driver.cuda)
+    numbers = release_of(found_cuda(facts) or facts.driver.cuda)
     return numbers[0] if numbers else None
 
 
@@ -392,7 +381,9 @@ def no_kernel_image(facts: Facts) -> Result:
         return PASSED
     covered = uncovered(facts) == []
     old = next((gpu for gpu, capability in capabilities(facts) if older(capability, "7.5")), None)
-    title = "An extension has no kernels for this GPU" if covered else "Some library has no kernels for this GPU"
+    who = re.search(r"\[(TensorRT-LLM|TRT|vLLM|onnxruntime)[\]:]", error.text)
+    library = who[1] if who else "An extension" if covered else "Some library"
+    title = f"{library} has no kernels for this GPU"
     return [
         Finding(
             "app-needs-newer-compute-capability" if covered else "no-kernel-image",
@@ -406,17 +397,33 @@ def no_kernel_image(facts: Facts) -> Result:
             )
             + ("newer cards." if old or not covered else "other cards."),
             {**evidence(gpus=gpu_names(facts), torch__version=facts.torch.version), **seen(error)},
-            (
-                "See in the traceback which package launched the kernel; install its build for this GPU or build it "
-                "with "
-                "TORCH_CUDA_ARCH_LIST set to the GPU's capability.",
-                "For cards below 7.0 use llama.cpp in place of vLLM.",
-            ),
+            _other_build(facts, error),
             ISSUES + "vllm-project/vllm/issues/1284",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
+
+
+def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
+    capability = next((capability for _, capability in capabilities(facts)), None)
+    target = f"compute capability {capability}" if capability else "the GPU's compute capability"
+    image = facts.platform.image
+    old = older(capability, "7.0") or (capability is None and "vllm" in error.text.lower())
+    build = (
+        "See in the traceback which package launched the kernel; install its build for this GPU or build it with "
+        f"TORCH_CUDA_ARCH_LIST={capability or 'the capability that nvidia-smi --query-gpu=compute_cap gives'}."
+    )
+    return (
+        *(
+            (f"Take a tag of the image {image} whose programs were built for {target}, or build them so.",)
+            if image
+            else ()
+        ),
+        *((build,) if not image else ()),
+        *(("For cards below 7.0 use llama.cpp in place of vLLM.",) if old else ()),
+        *((f"Where there is none, the program does not run on a card of {target}.",) if image else ()),
+    )
 
 
 def no_wheel_for_python(facts: Facts) -> Result:
@@ -437,12 +444,13 @@ def no_wheel_for_python(facts: Facts) -> Result:
         return [unpublished]
     newest = torch_releases()[-1]
     python = facts.python.version
-    fits = fixes.python_fits(python, newest)
+    fits = any(fixes.python_fits(python, release) for release in torch_releases())
+    asked = re.search(r"\btorch(==[\w.+]{1,30})", error.text)
     return [
         Finding(
             "no-torch-wheel-for-python",
             "error",
-            f"No torch wheel exists for Python {python}" if python else "pip finds no torch wheel for this Python",
+            _no_wheel_title(python, asked),
             "pip offers only wheels made for this Python and platform. It finds none (or only old ones) for a "
             "Python that "
             "is too new or too old, a 32-bit one, or a platform without wheels.",
@@ -454,14 +462,32 @@ def no_wheel_for_python(facts: Facts) -> Result:
             )
             if not fits
             else (
+                *_older_python(asked),
                 "python -m pip install -U pip   # an old pip does not know the wheel's platform tag",
-                "python -m pip install torch",
+                fixes.fresh_torch(facts)
+                + (f"   # a release that has wheels for Python {minor_name(python)}" if asked else ""),
             ),
             "https://pytorch.org/get-started/locally/",
             affects=EVERYTHING,
             observed=True,
         )
     ]
+
+
+def _no_wheel_title(python: Optional[str], asked: Optional[re.Match[str]]) -> str:
+    if asked:
+        return f"torch{asked[1]} has no wheel for " + (f"Python {python}" if python else "this Python")
+    return f"pip finds no torch wheel for Python {python}" if python else "pip finds no torch wheel for this Python"
+
+
+def _older_python(asked: Optional[re.Match[str]]) -> tuple[str, ...]:
+    """The Python for a release that one insists on."""
+    if asked is None:
+        return ()
+    release = torch_release(asked[1].lstrip("="))
+    # Releases before the table were made for Python up to 3.10 (1.11 and 1.12) or 3.9.
+    python = release.python_max if release else "3.10" if at_least(asked[1].lstrip("="), "1.11") else "3.9"
+    return (f"To keep torch{asked[1]}: an environment with Python {python}: uv venv --python {python} .venv",)
 
 
 def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -591,24 +617,35 @@ def glibc_too_old(facts: Facts) -> Result:
         Finding(
             "glibc-too-old",
             "error",
-            "The system's glibc is too old for these wheels",
+            "The system's glibc is too old for "
+            + (f"this wheel ({error.values['module']})" if error and error.values.get("module") else "these wheels"),
             "torch 2.7 and newer need glibc 2.28 (RHEL 8, Ubuntu 20.04, Debian 10); bitsandbytes 0.43 and newer "
             "2.24. With "
             "an older one pip takes ancient releases, or the library does not load.",
             {**evidence(glibc=version, torch__version=facts.torch.version), **seen(error)},
-            (
-                "Use a newer system, or a container: docker run --gpus all -it ubuntu:24.04",
-                *(
-                    (fixes.install(facts, "torch==2.6.0") + "   # the last for glibc 2.17",)
-                    if _takes_2_6(facts)
-                    else ()
-                ),
-            ),
+            _glibc_fix(facts, error),
             ISSUES + "pytorch/pytorch/issues/156215",
             affects=EVERYTHING,
             observed=error is not None,
         )
     ]
+
+
+def _glibc_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    newer = "Use a newer system, or a container: docker run --gpus all -it ubuntu:24.04"
+    module = (error.values.get("module") or "") if error else ""
+    package = re.sub(r"_(?:\d_)?cuda$", "", module).replace("_", "-")
+    # A wheel that somebody built on a newer system; compiled here it takes the glibc that is here.
+    if package and not package.startswith(("torch", "lib", "bitsandbytes")):
+        force = "FLASH_ATTENTION_FORCE_BUILD=TRUE " if package == "flash-attn" else ""
+        options = f"--no-build-isolation --no-cache-dir --force-reinstall --no-deps --no-binary {package}"
+        return (
+            f"{force}{fixes.install(facts, package, options=options)}   # compiles it here; needs nvcc and MAX_JOBS set low",
+            f"or take a wheel of {package} that was built for an older system",
+            f"or: {newer[0].lower()}{newer[1:]}",
+        )
+    last = (fixes.install(facts, "torch==2.6.0") + "   # the last for glibc 2.17",) if _takes_2_6(facts) else ()
+    return (newer, *last)
 
 
 def _takes_2_6(facts: Facts) -> bool:

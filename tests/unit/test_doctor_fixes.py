@@ -1,0 +1,160 @@
+"""That a fix works where it is offered: the build for the driver, the way round what cannot be changed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.facts import Facts, Install, PlatformFacts, TorchFacts
+from workbench.doctor.findings import Finding
+from workbench.doctor.parse.report import parse_report
+
+DATA = Path(__file__).parent.parent / "data" / "doctor"
+TOO_OLD = "RuntimeError: The NVIDIA driver on your system is too old (found version {}). Please update it\n"
+
+
+def first(text: str) -> Finding:
+    return diagnose(parse_report(text)).findings[0]
+
+
+def of_file(name: str) -> Finding:
+    return first((DATA / f"{name}.txt").read_text(encoding="utf-8"))
+
+
+def builds(finding: Finding) -> list[str]:
+    return re.findall(r"whl/(\w+)", "\n".join(finding.fix))
+
+
+@pytest.mark.parametrize(
+    ("found", "family"), [("11000", "cu11"), ("11040", "cu11"), ("12020", "cu12"), ("12080", "cu12")]
+)
+@pytest.mark.parametrize("torch", ["", "PyTorch version: 2.11.0+cu130\nCUDA used to build PyTorch: 13.0\n"])
+def test_the_cuda_that_torch_found_chooses_the_build(found: str, family: str, torch: str) -> None:
+    finding = first(torch + TOO_OLD.format(found))
+    assert finding.id == "driver-too-old-for-wheel-cuda"
+    assert builds(finding)
+    assert all(name.startswith(family) for name in builds(finding))
+    assert finding.evidence["driver.cuda"] == f"{found[:2]}.{int(found[2:]) // 10}"
+
+
+def test_for_a_driver_before_all_builds_there_is_only_another_driver() -> None:
+    finding = first(TOO_OLD.format("10010"))
+    assert finding.fix[0].startswith("Update the NVIDIA driver to 450.80.02 or newer first")
+    assert "CUDA 10.1" in finding.fix[0]
+    assert builds(finding) == ["cu118"]
+
+
+def test_conda_says_by_its_toolkit_what_torch_needs() -> None:
+    rows = "cudatoolkit               10.2.89              hfd86e86_1\npytorch                   1.7.1\n"
+    finding = first(TOO_OLD.format("10010") + rows)
+    assert finding.evidence["torch.cuda"] == "10.2"
+    assert finding.fix == ("Update the NVIDIA driver to 440.33 or newer, then reboot.",)
+
+
+def test_an_unknown_driver_is_asked_for_before_a_build_is_named() -> None:
+    finding = first("Cuda compilation tools, release 10.2, V10.2.89\nPyTorch version: 1.7.1+cpu\nOS: Windows 10\n")
+    assert finding.id == "torch-cpu-only"
+    assert finding.fix[0].startswith("nvidia-smi")
+    assert builds(finding) == ["cu126", "cu118"]
+
+
+def test_a_blackwell_gpu_tells_enough_of_its_driver() -> None:
+    text = "NVIDIA GeForce RTX 5090 with CUDA capability sm_120 is not compatible with the current PyTorch installation"
+    assert builds(first(text)) == ["cu128"]
+    assert not any("nvidia-smi" in step for step in first(text).fix)
+
+
+def test_an_image_is_mended_as_an_image() -> None:
+    text = (
+        "NVIDIA GeForce RTX 5090 with CUDA capability sm_120 is not compatible with the current PyTorch installation.\n"
+        "docker run --name x -d -p 9997:9997 -e HOME=/data -v /x:/x --gpus all someone/inference:1.5 serve -H 0.0.0.0\n"
+    )
+    assert "the image someone/inference:1.5" in first(text).fix[0]
+    assert "FROM someone/inference:1.5" in first(text).fix[1]
+    assert parse_report("docker run --rm --gpus all nvidia/cuda:12.4.1-base nvidia-smi").platform.image is None
+
+
+def test_companions_that_a_folder_lists_move_along() -> None:
+    text = (
+        "AssertionError: Torch not compiled with CUDA enabled\n- Python:Python 3.8.6\n"
+        "- torchaudio-2.0.1+cu118.dist-info\n"
+        "- torchvision-0.15.1+cu118.dist-info\n| NVIDIA-SMI 527.56  Driver Version: 527.56  CUDA Version: 12.0 |\n"
+    )
+    finding = first(text)
+    assert "torch torchvision torchaudio" in finding.fix[0]
+    assert "torchvision" in finding.fix[1]
+    assert "torchaudio" in finding.fix[1]
+    assert parse_report(text).python.version == "3.8.6"
+
+
+def test_fields_in_markdown_are_read() -> None:
+    facts = parse_report("- __PyTorch__ v1.3.0\n- __Python__ '3.6.9 |Anaconda'\n**CUDA used to build PyTorch: 12.4**\n")
+    assert (facts.torch.version, facts.torch.cuda, facts.python.version) == ("1.3.0", "12.4", "3.6.9")
+
+
+def test_a_release_without_a_wheel_for_this_python_is_not_python_without_wheels() -> None:
+    text = (
+        "Python 3.11.0 (main, Oct 24 2022, 18:26:48) [MSC v.1933 64 bit (AMD64)]\n"
+        "ERROR: Could not find a version that satisfies the requirement torch==1.12.1+cu113 (from versions: none)\n"
+    )
+    finding = first(text)
+    assert finding.title == "torch==1.12.1+cu113 has no wheel for Python 3.11.0"
+    assert "3.10" in finding.fix[0]
+    assert "--index-url" in finding.fix[-1]
+
+
+def test_windows_never_gets_a_bare_install_of_torch() -> None:
+    facts = Facts(platform=PlatformFacts(system="Windows"), torch=TorchFacts(installed=False))
+    assert "--index-url" in diagnose(facts).findings[0].fix[-1]
+
+
+def test_without_a_gpu_the_cpu_index_is_named() -> None:
+    copies = (Install("2.8.0", "/a/torch"), Install("2.7.0", "/b/torch"))
+    facts = Facts(
+        platform=PlatformFacts(system="Linux", machine="x86_64", gpu_vendors=(), devices=()),
+        gpus=(),
+        torch=TorchFacts(installed=True, version="2.8.0", build="cuda", cuda="12.8", installs=copies),
+    )
+    finding = next(item for item in diagnose(facts).findings if item.id == "duplicate-torch-installs")
+    assert finding.fix[-1].endswith("--index-url https://download.pytorch.org/whl/cpu torch==2.8.0")
+
+
+def test_what_is_there_but_on_no_path_is_put_on_it() -> None:
+    finding = of_file("cudnn-library-missing--on-no-loader-path")
+    assert re.match(r"export LD_LIBRARY_PATH=/\S+/nvidia/cudnn/lib:", finding.fix[0])
+
+
+def test_a_pinned_neighbour_is_upgraded_or_kept_with_it() -> None:
+    finding = of_file("huggingface-hub-import-error--held-back")
+    commands = [step for step in finding.fix if " install " in step]
+    assert "tokenizers" in commands[0]
+    assert "transformers" in commands[0]
+    assert "'accelerate<0.32' 'huggingface-hub<0.18,>=0.16.4'" in commands[1]
+    assert "'peft<0.14'" in "".join(of_file("transformers-import-error--pinned").fix)
+
+
+def test_a_wheel_from_a_newer_system_is_compiled_here() -> None:
+    finding = of_file("glibc-too-old--one-wheel")
+    assert finding.fix[0].startswith("FLASH_ATTENTION_FORCE_BUILD=TRUE python -m pip install")
+    assert not any("torch==2.6.0" in step for step in finding.fix)
+
+
+def test_numpy_1_is_not_offered_where_it_has_no_wheels() -> None:
+    text = "PyTorch version: 2.2.0+cu121\nPython version: {}\nFailed to initialize NumPy: _ARRAY_API not found\n"
+    assert "numpy<2" in first(text.format("3.12.1")).fix[0]
+    assert not any("numpy<2" in step for step in first(text.format("3.13.0")).fix)
+
+
+def test_two_environments_the_broken_one_counts() -> None:
+    good = "PyTorch version: 2.6.0+cu124\nCUDA used to build PyTorch: 12.4\nIs CUDA available: True\n"
+    bad = "PyTorch version: 2.6.0+cpu\nCUDA used to build PyTorch: None\nIs CUDA available: False\n"
+    shared = "Nvidia driver version: 550.54.14\nGPU 0: NVIDIA L4\n"
+    for text in (good + shared + bad, bad + good + shared):
+        facts = parse_report(text)
+        assert (facts.torch.version, facts.torch.cuda_available) == ("2.6.0+cpu", False)
+        assert facts.driver.version == "550.54.14"
+        assert first(text).id == "torch-cpu-only"
+    assert diagnose(parse_report(good + shared)).verdict == "healthy"
