@@ -66,6 +66,11 @@ def _print(result: dict[str, Any]) -> None:
         grid.add_row(model["model"], *figures)
     console().print(grid)
     for model in result["models"]:
+        if model["lost_share"]:
+            print_text(
+                f"{model['model']}: has no token for {model['lost_share']:.1%} of the characters of the first rows; "
+                "its counts are not of the whole text"
+            )
         if model["refused_rows"]:
             print_text(f"{model['model']}: {refused_words(model)}")
     for model in result["models"]:

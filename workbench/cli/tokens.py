@@ -117,6 +117,18 @@ def _read_stream(stream: BinaryIO, name: str) -> str:
     return decode_utf8(data, name)
 
 
+def _print_notes(result: dict[str, Any]) -> None:
+    characters = {entry["name"]: entry["characters"] for entry in result["texts"]}
+    for entry in result["results"]:
+        if entry.get("lost_characters"):
+            print_text(
+                f"* {entry['model']} loses {entry['lost_characters']:,} of {characters[entry['text']]:,} characters of "
+                f"{entry['text']} ({entry['unknown_tokens']:,} unknown tokens): its count is not of the whole text"
+            )
+    for note in dict.fromkeys(entry["note"] for entry in result["results"] if entry.get("note")):
+        print_text(f"note: {note}")
+
+
 def _print(result: dict[str, Any], ids: bool, pieces: bool) -> None:
     sizes = {entry["name"]: entry for entry in result["texts"]}
     numbers = ("tokens", "bytes/token", "tokens/word", "vocabulary")
@@ -127,7 +139,7 @@ def _print(result: dict[str, Any], ids: bool, pieces: bool) -> None:
         grid.add_row(
             entry["text"],
             entry["model"],
-            f"{entry['tokens']:,}",
+            f"{entry['tokens']:,}{' *' if entry['lost_characters'] else ''}",
             f"{entry['bytes_per_token']:.2f}",
             f"{entry['tokens_per_word']:.2f}",
             f"{entry['vocab_size']:,}",
@@ -137,6 +149,7 @@ def _print(result: dict[str, Any], ids: bool, pieces: bool) -> None:
         print_text(
             f"{entry['name']}: {entry['bytes']:,} bytes, {entry['characters']:,} characters, {entry['words']:,} words"
         )
+    _print_notes(result)
     for entry in result["results"]:
         if "rendered_bytes" in entry:
             print_text(

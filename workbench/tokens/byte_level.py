@@ -19,6 +19,8 @@ def _alphabet() -> dict[int, str]:
 
 CHARACTER_OF_BYTE = _alphabet()
 BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
+USED_BYTES = (*range(0xC0), *range(0xC2, 0xF5))
+"""The bytes that occur in UTF-8."""
 
 
 # Characters of Latin-1 that are not in the alphabet must not pass for bytes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from workbench.tokens.losses import loss_of
 from workbench.tokens.pieces import Piece, require_encodable
 from workbench.tokens.tokenizer import TextTokenizer
 
@@ -36,6 +37,10 @@ class TokenCount:
     vocab_size: int
     ids: Optional[list[int]] = None
     pieces: Optional[list[Piece]] = None
+    unknown_tokens: int = 0
+    """Of the tokens, those that stand for text which the vocabulary lacks."""
+    lost_characters: int = 0
+    """Characters without white space that are under such tokens, or that gave no token."""
 
 
 def text_figures(text: str, name: str = "") -> TextFigures:
@@ -78,6 +83,7 @@ def count_text(
         found = None
         token_ids = tokenizer.encode(text, special, not plain)
     tokens = len(token_ids)
+    loss = loss_of(text, tokenizer, token_ids, not plain)
     return TokenCount(
         model=tokenizer.name,
         text=name,
@@ -88,4 +94,6 @@ def count_text(
         vocab_size=tokenizer.vocab_size,
         ids=token_ids if ids else None,
         pieces=found,
+        unknown_tokens=loss.unknown_tokens,
+        lost_characters=loss.characters,
     )

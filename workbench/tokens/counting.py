@@ -20,7 +20,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from workbench.tokens.byte_level import CHARACTER_OF_BYTE, bytes_to_spelling, spelling_to_bytes
+from workbench.tokens.byte_level import CHARACTER_OF_BYTE, USED_BYTES, bytes_to_spelling, spelling_to_bytes
 from workbench.tokens.cuts import CutRule, cut_rule
 from workbench.tokens.huggingface import HuggingFaceTokenizer
 from workbench.tokens.pieces import require_encodable
@@ -33,8 +33,6 @@ LONG_CHARACTERS = 65_536
 _CHECK_CHARACTERS = 100_000
 # Regular expressions of other engines give up on runs of about a million characters of one kind.
 _UNCUT_CHARACTERS = 4 * LONG_CHARACTERS
-_USED_BYTES = (*range(0xC0), *range(0xC2, 0xF5))
-"""The bytes that occur in UTF-8."""
 
 TRICKY = (
     "",
@@ -180,7 +178,7 @@ class _TiktokenCounter(_FastCounter):
         added = content.get("added_tokens") or []
         self._ids.update({encoding._special_tokens[token["content"]]: int(token["id"]) for token in added})
         self._markers = tuple({token["content"][:2] for token in added})
-        self._missing = [bytes([byte]) for byte in _USED_BYTES if CHARACTER_OF_BYTE[byte] not in vocab]
+        self._missing = [bytes([byte]) for byte in USED_BYTES if CHARACTER_OF_BYTE[byte] not in vocab]
         super().__init__(reference, "tiktoken")
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -21,6 +21,7 @@ from workbench.job import SILENT, Job
 from workbench.text import one_line
 from workbench.tokens.counting import BatchCounter, batch_counter
 from workbench.tokens.fields import Field, Message, RowText, choose_field, plain_text
+from workbench.tokens.losses import loss_of
 from workbench.tokens.rows import BadRow, DatasetFiles, RowReader, find_files, kind_of
 from workbench.tokens.statistics import CountCollector, CountStatistics, LongRow, context_lengths
 from workbench.tokens.tokenizer import TextTokenizer
@@ -28,6 +29,7 @@ from workbench.tokens.tokenizer import TextTokenizer
 _BATCH_CHARACTERS = 1 << 18
 _BATCH_ROWS = 1024
 _EXAMPLES_KEPT = 5
+_EXAMINED_CHARACTERS = 20_000
 _PREVIEW_CHARACTERS = 160
 # A template that refuses this many rows and accepted none does not suit the data set.
 _REFUSALS_ALLOWED = 50
@@ -69,6 +71,8 @@ class ModelMeasure(CountStatistics):
     """The library that counted; exact in every case."""
     vocab_size: int
     context_length: Optional[int]
+    lost_share: float
+    """Of the characters of the first rows, those that the tokenizer has no token for."""
     refused_rows: int
     """Rows whose messages the chat template refused, or that the tokenizer failed on; not in the statistics."""
     refused_examples: list[BadRow]
@@ -121,7 +125,11 @@ class _Model:
     given_up: bool = False
     exhausted: int = 0
     """Conversations that its template could not render within the limits of time and memory."""
-    rendering: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    examined: int = 0
+    """Characters of the first rows, without white space."""
+    lost: int = 0
+    """Of these, the ones without a token."""
 
 
 @dataclass
@@ -203,6 +211,7 @@ class _Measurement:
         self._given = tuple(models)
         self._batch_size = batch_size
         self._models: list[_Model] = []
+        self._notes += [model.tokenizer.note for model in models if model.tokenizer.note]
         if self._files.left_out:
             self._notes.append(f"{self._files.left_out:,} files of other kinds were left out.")
 
@@ -310,7 +319,7 @@ class _Measurement:
         counted = _Counted([None if isinstance(row.content, list) else row.content for row in batch])
         conversations = [index for index, row in enumerate(batch) if isinstance(row.content, list)]
         for start in range(0, len(conversations), _REFUSALS_ALLOWED):
-            with model.rendering:
+            with model.lock:
                 if model.given_up or (start and all(text is None for text in counted.texts)):
                     break
                 self._render(model, batch, conversations[start : start + _REFUSALS_ALLOWED], counted)
@@ -320,9 +329,22 @@ class _Measurement:
         except WorkbenchError:
             indexes = [index for index, text in enumerate(counted.texts) if text is not None]
             tokens = [self._count_alone(model, text, index, counted) for index, text in zip(indexes, texts)]
+        self._examine(model, [text for text, count in zip(texts, tokens) if count is not None])
         rest = iter(tokens)
         counted.tokens = [None if text is None else next(rest) for text in counted.texts]
         return counted
+
+    @staticmethod
+    def _examine(model: _Model, texts: Sequence[str]) -> None:
+        """Look, in the first rows, whether the tokenizer has tokens for all characters."""
+        tokenizer = model.given.tokenizer
+        with model.lock:
+            for text in texts:
+                if model.examined >= _EXAMINED_CHARACTERS:
+                    return
+                start = text[:_EXAMINED_CHARACTERS]
+                model.examined += len("".join(start.split()))
+                model.lost += loss_of(start, tokenizer, tokenizer.encode(start)).characters
 
     @staticmethod
     def _count_alone(model: _Model, text: str, index: int, counted: _Counted) -> Optional[int]:
@@ -428,6 +450,7 @@ class _Measurement:
             engine=model.counter.name,
             vocab_size=model.given.tokenizer.vocab_size,
             context_length=model.given.context_length,
+            lost_share=model.lost / model.examined if model.examined else 0.0,
             refused_rows=model.refused,
             refused_examples=list(model.refused_examples),
             error=model.error,
@@ -443,6 +466,7 @@ def unmeasured_model(name: str, error: str) -> ModelMeasure:
         engine="",
         vocab_size=0,
         context_length=None,
+        lost_share=0.0,
         refused_rows=0,
         refused_examples=[],
         error=error,

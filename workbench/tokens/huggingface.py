@@ -7,6 +7,7 @@ vocabulary and merges and give other ids than the file.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import threading
@@ -16,11 +17,14 @@ from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.packages import need
+from workbench.tokens.byte_level import CHARACTER_OF_BYTE, USED_BYTES
 from workbench.tokens.pieces import Piece, require_encodable
 from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, unknown_token
 
 # Added tokens without the special flag are of two kinds: markers (<think>, </s>, [IMG]) and stretches of
 # ordinary text (runs of spaces in GPT-NeoX). Only the first kind may be smuggled in by typing it.
+_LONG_CHARACTERS = 16_384
+_IN_NO_VOCABULARY = "\U000f1e57"
 _MARKER = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 
 
@@ -36,7 +40,16 @@ def load_tokenizer_json(file: Path, name: str) -> HuggingFaceTokenizer:
         # A file may carry the truncation and padding of the training run; a count must not.
         backend.no_truncation()
         backend.no_padding()
-        return HuggingFaceTokenizer(backend, name, file)
+        dropout = getattr(backend.model, "dropout", None)
+        if dropout:
+            backend.model.dropout = None
+        found = HuggingFaceTokenizer(backend, name, file)
+        if dropout:
+            found.note = (
+                f"{file} asks for BPE dropout {dropout:g}, under which a text gives other tokens each time; "
+                "counted without it."
+            )
+        return found
 
 
 @contextlib.contextmanager
@@ -68,6 +81,31 @@ class HuggingFaceTokenizer(TextTokenizer):
         self._special_ids = frozenset(self._special.values())
         self.added_ids = frozenset(int(token_id) for token_id in added)
         """Ids of all added tokens, those without the special flag among them."""
+
+    @property
+    def unknown_id(self) -> Optional[int]:
+        return self._unknown[0]
+
+    @property
+    def may_drop(self) -> bool:
+        return self._unknown[1]
+
+    @functools.cached_property
+    def _unknown(self) -> tuple[Optional[int], bool]:
+        """Seen from what the model makes of a character that is in no vocabulary; Unigram does not tell its token."""
+        with _broken_file(self._file):
+            try:
+                found = self._backend.model.tokenize(_IN_NO_VOCABULARY)
+            except Exception:
+                return None, False  # a Unigram model without such a token, which fails on the text too
+            if len(found) == 1:
+                return int(found[0].id), False
+            return None, not found and not self._has_all_bytes()
+
+    def _has_all_bytes(self) -> bool:
+        bytes_first = f"{self._backend.normalizer}{self._backend.pre_tokenizer}"
+        known = self._backend.token_to_id
+        return "ByteLevel" in bytes_first and all(known(CHARACTER_OF_BYTE[byte]) is not None for byte in USED_BYTES)
 
     def encode(self, text: str, add_special_tokens: bool = False, parse_special: bool = True) -> list[int]:
         ids: list[int] = self._encoding(text, add_special_tokens, parse_special).ids
@@ -125,7 +163,10 @@ class HuggingFaceTokenizer(TextTokenizer):
         require_encodable(text)
         with _broken_file(self._file):
             backend = self._backend if parse_special else self._plain_backend()
-            return backend.encode(text, add_special_tokens=add_special_tokens)
+            if len(text) < _LONG_CHARACTERS:
+                return backend.encode(text, add_special_tokens=add_special_tokens)
+            # Only the form for batches lets go of the interpreter: other threads count small texts meanwhile.
+            return backend.encode_batch([text], add_special_tokens=add_special_tokens)[0]
 
     def _plain_backend(self) -> Any:
         """A second tokenizer that reads markers as text.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from workbench.job import SILENT, Job
-from workbench.tokens.count import text_figures
+from workbench.tokens.count import TokenCount, count_text, text_figures
 from workbench.tokens.tokenizer import TextTokenizer
 
 _FILE = Path(__file__).with_name("samples") / "parallel.json"
@@ -40,7 +40,10 @@ class Premium:
     bytes_per_token: float
     characters_per_token: float
     premium: Optional[float]
-    """Tokens as a multiple of English (languages) or Python (code); 1.0 is the same price. None for data."""
+    """Tokens as a multiple of English (languages) or Python (code); 1.0 is the same price. None for data, and where
+    characters are lost: a text that is not in the tokens has no price."""
+    lost_share: float = 0.0
+    """Of the characters without white space, those that the tokenizer has no token for."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ class PremiumRow:
     model: str
     cells: list[Premium]
     """In the order of `PremiumTable.samples`."""
-    mean_premium: float
-    """Over the languages without English, each counting the same."""
+    mean_premium: Optional[float]
+    """Over the languages without English, each counting the same; None where one of them is lost in part."""
     worst: str
-    """The language with the highest premium."""
-    worst_premium: float
+    """The language with the highest premium, or of which most is lost."""
+    worst_premium: Optional[float]
+    """None where some of it is lost."""
 
 
 @dataclass(frozen=True)
@@ -93,25 +97,26 @@ def premiums(
 
 
 def _row(title: str, tokenizer: TextTokenizer, samples: Sequence[Sample]) -> PremiumRow:
-    tokens = {sample.name: len(tokenizer.encode(sample.text, parse_special=False)) for sample in samples}
-    cells = [_cell(sample, tokens) for sample in samples]
-    languages = {
-        sample.name: cell.premium
-        for sample, cell in zip(samples, cells)
-        if sample.kind == "language" and cell.premium is not None and sample.name != "en"
-    }
-    worst = max(languages, key=lambda name: languages[name])
-    return PremiumRow(title, cells, sum(languages.values()) / len(languages), worst, languages[worst])
+    counts = {sample.name: count_text(sample.text, tokenizer, plain=True) for sample in samples}
+    cells = [_cell(sample, counts) for sample in samples]
+    languages = [cell for sample, cell in zip(samples, cells) if sample.kind == "language" and cell.sample != "en"]
+    worst = max(languages, key=lambda cell: (cell.lost_share, cell.premium or 0.0))
+    kept = [cell.premium for cell in languages if cell.premium is not None]
+    mean = sum(kept) / len(kept) if len(kept) == len(languages) else None
+    return PremiumRow(title, cells, mean, worst.sample, worst.premium)
 
 
-def _cell(sample: Sample, tokens: dict[str, int]) -> Premium:
+def _cell(sample: Sample, counts: dict[str, TokenCount]) -> Premium:
     figures = text_figures(sample.text)
-    count = tokens[sample.name]
-    yardstick = tokens.get(_YARDSTICKS.get(sample.kind, ""), 0)
+    count = counts[sample.name].tokens
+    lost = counts[sample.name].lost_characters
+    reference = counts.get(_YARDSTICKS.get(sample.kind, ""))
+    yardstick = reference.tokens if reference is not None and not reference.lost_characters else 0
     return Premium(
         sample=sample.name,
         tokens=count,
         bytes_per_token=figures.bytes / count if count else 0.0,
         characters_per_token=figures.characters / count if count else 0.0,
-        premium=count / yardstick if yardstick else None,
+        premium=count / yardstick if yardstick and not lost else None,
+        lost_share=lost / max(1, len("".join(sample.text.split()))),
     )

@@ -8,6 +8,7 @@ from typing import Optional
 
 from workbench.tokens.count import TextFigures, TokenCount, text_figures
 from workbench.tokens.cuts import CutRule, cut_rule
+from workbench.tokens.losses import Loss, loss_of
 from workbench.tokens.pieces import Piece, require_encodable
 from workbench.tokens.tokenizer import TextTokenizer
 
@@ -18,6 +19,7 @@ PART_CHARACTERS = 1024
 class _Part:
     text: str
     tokens: int
+    loss: Loss
 
 
 class TextCounter:
@@ -66,6 +68,8 @@ class TextCounter:
             tokens_per_word=tokens / sizes.words if sizes.words else 0.0,
             characters_per_token=sizes.characters / tokens if tokens else 0.0,
             vocab_size=self.tokenizer.vocab_size,
+            unknown_tokens=sum(part.loss.unknown_tokens for part in self._parts),
+            lost_characters=sum(part.loss.characters for part in self._parts),
         )
 
     def pieces(self, start: int, end: int) -> list[Piece]:
@@ -131,4 +135,5 @@ class TextCounter:
 
     def _part(self, text: str, first: bool) -> _Part:
         encoded = self._rule.as_encoded(text, first) if self._rule else text
-        return _Part(text, len(self.tokenizer.encode(encoded, False, not self._plain)))
+        ids = self.tokenizer.encode(encoded, False, not self._plain)
+        return _Part(text, len(ids), loss_of(encoded, self.tokenizer, ids, not self._plain))

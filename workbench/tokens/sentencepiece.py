@@ -46,6 +46,11 @@ class SentencePieceTokenizer(TextTokenizer):
         }
         self._special_ids = frozenset(self._special.values())
 
+    @property
+    def unknown_id(self) -> Optional[int]:
+        found = int(self._processor.unk_id())
+        return found if found >= 0 else None
+
     def encode(self, text: str, add_special_tokens: bool = False, parse_special: bool = True) -> list[int]:
         require_encodable(text)
         ids: list[int] = self._processor.encode(text)

@@ -32,6 +32,8 @@ class TextTokenizer(abc.ABC):
     """``tokenizer.json``, ``sentencepiece``, ``tiktoken``, ``tekken`` or ``wordpiece``."""
     vocab_size: int
     """Number of tokens, added and special ones included."""
+    note: str = ""
+    """What a user should know of the counts; empty for most."""
 
     @abc.abstractmethod
     def encode(self, text: str, add_special_tokens: bool = False, parse_special: bool = True) -> list[int]:
@@ -69,6 +71,16 @@ class TextTokenizer(abc.ABC):
     @abc.abstractmethod
     def special_tokens(self) -> dict[str, int]:
         """The markers of the tokenizer: spelling to id."""
+
+    @property
+    def unknown_id(self) -> Optional[int]:
+        """The token that stands for any text that the vocabulary lacks; None where nothing is lost so."""
+        return None
+
+    @property
+    def may_drop(self) -> bool:
+        """Whether text that the vocabulary lacks gives no token at all."""
+        return False
 
     def stream_decoder(self, skip_special_tokens: bool = False) -> StreamDecoder:
         """A decoder for ids that arrive one at a time."""

@@ -97,6 +97,8 @@ def _count_under(loaded: LoadedTokenizer, model: str, request: CountTokens, cont
         found = {key: value for key, value in asdict(count).items() if value is not None}
         if request.chat:
             found["rendered_bytes"] = len(text.encode("utf-8"))
+        if loaded.tokenizer.note:
+            found["note"] = loaded.tokenizer.note
         counted.append({**found, "model": model})
     return counted
 
@@ -126,13 +128,14 @@ def _recount(request: RecountTokens, context: Context) -> TokensRecounted:
             with kept.lock:
                 context.job.check()
                 count = kept.counter.update(request.text, figures)
+                note = kept.counter.tokenizer.note
                 if model == request.selected:
                     pieces = _pieces_of(kept.counter, request, context)
         except WorkbenchError as error:
             results.append({"model": model, "error": str(error)})
             continue
         found = {key: value for key, value in asdict(count).items() if value is not None}
-        results.append({**found, "model": model, "context_length": _known_context(model, context)})
+        results.append({**found, "model": model, "context_length": _known_context(model, context), "note": note})
     return TokensRecounted(asdict(figures), results, pieces)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on, work
@@ -29,7 +30,7 @@ from workbench.session.protocol import (
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.benches.tokens_dataset import DatasetView
-from workbench.ui.benches.tokens_league import league_rows, league_text, piece_line, prices_of
+from workbench.ui.benches.tokens_league import league_rows, league_text, loss_line, piece_line, prices_of
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.dataset_dialog import ChosenDataset, DatasetDialog
 from workbench.ui.session_state import SessionState
@@ -225,13 +226,20 @@ class TokensBench(Bench):
                     self._show_auto()
 
     def _show_auto(self) -> None:
-        told = [(model, line) for model in self.models if (line := self._auto_lines.get(model))]
+        told = [(str(result["model"]), line) for result in self._results for line in self._lines_about(result)]
+        told += [(model, line) for model in self.models if (line := self._auto_lines.get(model))]
         note = self.query_one("#tokens-auto", Static)
         note.display = bool(told) and self._counted is not None
         if told != self._auto_told:  # an update lays the whole screen out anew, and this is done at every key
             self._auto_told = told
             lines = [Content.assemble(("⚠ ", "$warn"), (model, "bold"), f": {line}") for model, line in told]
             note.update(Content("\n").join(lines))
+
+    def _lines_about(self, result: dict[str, Any]) -> Iterator[str]:
+        if result.get("lost_characters") and self._counted:
+            yield loss_line(result, self._counted.figures["characters"])
+        if result.get("note"):
+            yield str(result["note"])
 
     def _show_counts(self) -> None:
         counted = self._counted

@@ -145,6 +145,11 @@ def dataset_content(result: dict[str, Any], model: dict[str, Any] | None, width:
         blocks.append(_longest(model, width))
     problems = [f"{bad['file']}:{bad['row']}: {one_line(bad['reason'], 160)}" for bad in result["examples"]]
     problems += [one_line(note, 300) for note in result["notes"]]
+    problems += [
+        f"{short_model(str(entry['model']), 34)}: has no token for {share:.1%} of the characters of the first rows"
+        for entry in result["models"]
+        if (share := entry.get("lost_share", 0.0))
+    ]
     problems += [refused_words(entry) for entry in result["models"] if entry["refused_rows"]]
     if problems:
         blocks.append(Content("\n").join(Content.assemble(("⚠ ", "$warn"), problem) for problem in problems))

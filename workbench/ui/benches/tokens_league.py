@@ -55,7 +55,8 @@ def prices_of(stated: Iterable[str]) -> dict[str, float]:
 
 def league_rows(results: Sequence[dict[str, Any]], prices: dict[str, float]) -> list[Row]:
     """A heading and one row for each tokenizer, in the order given."""
-    counted = [result["tokens"] for result in results if "tokens" in result]
+    # A tokenizer that has no token for a part of the text is not cheap.
+    counted = [result["tokens"] for result in results if "tokens" in result and not result.get("lost_characters")]
     best = min(counted, default=0)
     with_price = [price for result in results if (price := _price(result, prices)) is not None]
     left_out = set() if with_price else {"cost"}
@@ -101,6 +102,8 @@ def _row(result: dict[str, Any], best: int, prices: dict[str, float], left_out: 
         if result.get("error"):
             return Content.assemble(name, ("✖ ", "bold $bad"), (str(result["error"]), "$bad"))
         cells = _cells(result, best, _price(result, prices))
+        if result.get("lost_characters"):
+            cells["more"] = ("lossy", "$bad")
         return Content.assemble(
             name, *(right(cells[column.title][0], column.width, cells[column.title][1]) for column in columns)
         )
@@ -128,6 +131,14 @@ def _cells(result: dict[str, Any], best: int, price: float | None) -> dict[str, 
 def league_text(results: Sequence[dict[str, Any]], prices: dict[str, float]) -> str:
     """The table as plain text."""
     return "\n".join(row.content(112).plain.rstrip() for row in league_rows(results, prices))
+
+
+def loss_line(result: dict[str, Any], characters: int) -> str:
+    """What a tokenizer loses of a text of so many characters."""
+    lost, unknown = result["lost_characters"], result["unknown_tokens"]
+    share = lost / max(1, characters)
+    as_tokens = f" as {unknown:,} unknown tokens" if unknown else ""
+    return f"has no token for {lost:,} characters ({share:.0%}), lost{as_tokens}; left out of the comparison"
 
 
 def piece_line(piece: dict[str, Any], vocab_size: int) -> Content:

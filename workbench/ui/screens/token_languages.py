@@ -70,9 +70,9 @@ def heat_rows(table: dict[str, Any]) -> Iterator[Row]:
         cells = [row["cells"][index] for row in rows]
         yield Row(sample["name"], _line(sample["title"], "", partial(_cells, cells)))
     yield gap("mean")
-    means = [f"{row['mean_premium']:.2f}×" for row in rows]
+    means = ["loses text" if row["mean_premium"] is None else f"{row['mean_premium']:.2f}×" for row in rows]
     yield Row("mean", _line("mean", "bold", lambda room: [right(mean, room, "bold $accent") for mean in means]))
-    worst = [f"{row['worst']} {row['worst_premium']:.1f}×" for row in rows]
+    worst = [row["worst"] + ("" if row["worst_premium"] is None else f" {row['worst_premium']:.1f}×") for row in rows]
     yield Row("worst", _line("dearest", "$muted", lambda room: [right(text, room) for text in worst]))
 
 
@@ -101,6 +101,8 @@ def _cells(cells: list[dict[str, Any]], room: int) -> list[Content]:
 
 
 def _cell(cell: dict[str, Any], room: int) -> Content:
+    if cell.get("lost_share"):
+        return right(f"lost {cell['lost_share']:.0%}", room, "$bad")
     if cell["premium"] is None:
         unit = " B/tok" if room >= COLUMN else " B/t"
         return right(f"{cell['bytes_per_token']:.2f}{unit}", room, "$muted")
