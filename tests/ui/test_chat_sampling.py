@@ -17,7 +17,7 @@ async def test_knobs_are_stepped_typed_refused_and_shown_at_work(
     async with app.run_test(size=(120, 36)) as pilot:
         await begun(pilot)
         await pilot.press(*"Capital of France?", "alt+s")
-        await wait_until(pilot, lambda: "the first token of the answer to what you are writing" in screen_text(app))
+        await wait_until(pilot, lambda: "the first token of the answer to come" in screen_text(app))
         text = screen_text(app)
         assert all(label in text for label in ("min-p", "no-repeat n-gram", "stop texts", "prompt lookup", "seed"))
         assert "model's own" in text
@@ -85,6 +85,14 @@ def test_the_chart_has_the_model_first_and_the_end_last_however_narrow() -> None
     assert "50.0 %" in lines[-1]
     assert "–" in lines[-1]
     assert all(len(line) <= 60 for line in lines)
+
+
+def test_taking_the_best_is_a_stage_of_its_own() -> None:
+    stages = [{"name": "model", "setting": None, "kept": 9, "entropy_bits": 1.0}]
+    tokens = [{"id": i, "text": text, "probabilities": [p]} for i, (text, p) in enumerate((("a", 0.4), ("b", 0.6)))]
+    lines = [line.plain for line in chart({"stages": stages, "tokens": tokens, "greedy": True}, 70, 9)]
+    assert "greedy" in lines[0]
+    assert ("–" in lines[-2], "100.0 %" in lines[-1]) == (True, True)
 
 
 def test_stop_texts_are_typed_plainly_or_as_a_list() -> None:

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import BASELINE_TEXTUAL, MakeApp, screen_text, wait_until
 from tests.ui.test_chat_conversation import answered, begun
+from workbench.session import protocol
 
 pytestmark = pytest.mark.skipif(
     textual.__version__ != BASELINE_TEXTUAL, reason=f"pictures are of Textual {BASELINE_TEXTUAL}"
@@ -45,6 +46,11 @@ def then(keys: str, there: str, *more: str) -> Steps:
     return steps
 
 
+ESTIMATE = {
+    "estimate": {"weights": 110 * 2**20, "kv_cache": 17 * 2**20, "total": 820 * 2**20},
+    "static": {"weights": 110 * 2**20},
+    "allocated_bytes": 184 * 2**20,
+}
 STATES = {
     "conversation": then("up", "▶"),
     "sampling": then("s", "55.0 %", "right"),
@@ -83,5 +89,6 @@ def test_picture(
     make_app: MakeApp,
     snap_compare: Any,
 ) -> None:
+    loaded_session.script(protocol.EstimateMemory, lambda request: [protocol.MemoryEstimated(ESTIMATE)])
     app = make_app(loaded_session, bench="chat", theme=theme)
     assert snap_compare(app, terminal_size=size, run_before=STATES[state])

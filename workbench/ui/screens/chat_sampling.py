@@ -45,7 +45,7 @@ class Place:
         """What is looked at."""
         if self.answer:
             return f"token {position + 1:,} of the last answer"
-        return "the first token of the answer to what you are writing" if self.prompt else ""
+        return "the first token of the answer to come" if self.prompt else ""
 
 
 class ChartView(Static):
@@ -223,8 +223,7 @@ class SamplingScreen(ArchitectureScreen):
                 self._position -= 1
             return
         keys = (("   , .", "bold $accent"), (" other tokens", "$muted")) if place.answer else ()
-        taken = " · the most probable one is taken" if read.result["greedy"] else ""
-        self.say(Content.assemble((f"{words}{taken}", "$muted"), *keys))
+        self.say(Content.assemble((words, "$muted"), *keys))
         self.query_one(ChartView).show(read.result)
 
     def action_copy(self) -> None:

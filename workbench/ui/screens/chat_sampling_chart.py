@@ -25,7 +25,7 @@ def chart(result: dict[str, Any], width: int, height: int) -> list[Content]:
 
     Bars are of the largest share shown.
     """
-    stages = list(result["stages"])
+    stages, known = _with_greedy(result)
     room = (width - TOKEN_WIDTH - LEAST_BAR) // STAGE_WIDTH
     shown = list(range(len(stages)))
     if len(shown) > room:
@@ -33,11 +33,11 @@ def chart(result: dict[str, Any], width: int, height: int) -> list[Content]:
         shown = [0, *shown[len(shown) - max(1, room - 1) :]]
     heads = ("name", "setting", "kept", "entropy") if height > 9 else ("name", "setting", "kept")
     lines = [_head(stages, shown, what) for what in heads]
-    tokens = result["tokens"][: max(1, height - len(lines))]
+    tokens = known[: max(1, height - len(lines))]
     bar_width = max(0, width - TOKEN_WIDTH - STAGE_WIDTH * len(shown) - 2)
-    taken = _taken(result)
-    largest = max((max(_shares(token, taken)) for token in tokens), default=1.0) or 1.0
-    for token in tokens:
+    ends = [(token["probabilities"][0], token["probabilities"][-1]) for token in tokens]
+    largest = max((max(pair) for pair in ends), default=1.0) or 1.0
+    for token, (before, after) in zip(tokens, ends, strict=True):
         chances = token["probabilities"]
         name = visible(str(token["text"])).rstrip("\n")
         cells: list[Content | str | tuple[str, str]] = [
@@ -46,23 +46,20 @@ def chart(result: dict[str, Any], width: int, height: int) -> list[Content]:
         for stage in shown:
             style = "$muted" if stage == 0 or chances[stage] <= 0 else ""
             cells.append(right(percent(chances[stage]), STAGE_WIDTH, style))
-        before, after = _shares(token, taken)
         cells += ["  ", marked_bar(after / largest, before / largest, bar_width)]
         lines.append(Content.assemble(*cells))
     return lines
 
 
-def _taken(result: dict[str, Any]) -> int | None:
-    """The token that is taken without any chance; None where there is chance."""
-    if not result["greedy"] or not result["tokens"]:
-        return None
-    return int(max(result["tokens"], key=lambda token: token["probabilities"][-1])["id"])
-
-
-def _shares(token: dict[str, Any], taken: int | None) -> tuple[float, float]:
-    """A token's probability before every filter, and in the end."""
-    first, last = token["probabilities"][0], token["probabilities"][-1]
-    return first, last if taken is None else float(token["id"] == taken)
+def _with_greedy(result: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Stages and tokens; where there is no chance, taking the most probable token is the last stage."""
+    stages, tokens = list(result["stages"]), list(result["tokens"])
+    if not result["greedy"] or not tokens:
+        return stages, tokens
+    best = max(tokens, key=lambda token: token["probabilities"][-1])["id"]
+    stages.append({"name": "greedy", "setting": None, "kept": 1, "entropy_bits": 0.0})
+    ended = [[*token["probabilities"], float(token["id"] == best)] for token in tokens]
+    return stages, [{**token, "probabilities": chances} for token, chances in zip(tokens, ended, strict=True)]
 
 
 def marked_bar(share: float, before: float, width: int) -> Content:
