@@ -230,8 +230,12 @@ def simulate(request: protocol.SimulateMemory) -> list[protocol.Message]:
     if request.only_kept:
         return [protocol.MemorySimulated(request.model, request.plan, None)]
     sizes = {name: round(size * 1.02) for name, size in budget_of(plan).items()}
+    scale = (sizes["total"] - sizes["overhead"]) / (13 * GIB)
+    sizes["requested_bytes"] = round(13 * GIB * scale) + SIMULATION["workspace_bytes"]
+    points = [point | {"live_bytes": round(point["live_bytes"] * scale)} for point in SIMULATION["timeline"]]
     steps: list[protocol.Message] = [protocol.JobProgressed("forward", i, 4, "layers") for i in range(1, 4)]
-    return [*steps, protocol.MemorySimulated(request.model, request.plan, {**sizes, **SIMULATION})]
+    found = {**SIMULATION, **sizes, "timeline": points}
+    return [*steps, protocol.MemorySimulated(request.model, request.plan, found)]
 
 
 def write(request: protocol.WritePlan) -> list[protocol.Message]:

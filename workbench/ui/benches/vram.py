@@ -62,7 +62,9 @@ MOST_UNDONE = 300
 LOW, SLIM = 16, 66
 """Below this height or width plan and budget are stacked, the budget reached by tab."""
 ROOM_FOR_PLOT = 8
-TALLEST_PLOT = 18
+TALLEST_PLOT = 28
+FEWEST_CHANGES = 6
+"""Lines that the list of changes has at least, with its title; the fields take what is left."""
 
 
 class VramBench(Bench):
@@ -218,6 +220,7 @@ class VramBench(Bench):
     def on_resize(self) -> None:
         self.set_class(self.size.height < LOW, "-low")
         self.set_class(self.size.width < SLIM, "-slim")
+        self._share_lines()
         self._draw()
 
     def _draw(self) -> None:
@@ -241,14 +244,23 @@ class VramBench(Bench):
         return over_length(self._curve, self.draft.plan, self._capacity, width, height) if self._curve else None
 
     def _show_fields(self, wrong: str = "") -> None:
-        if not self.is_mounted:
+        if not self.ready:
             return
         context = (self.estimate or {}).get("context_length")
         notes = notes_of(self.draft, self._sent_length, context if isinstance(context, int) else None)
         fields = self.query_one(PlanFields)
         fields.show_fields(fields_of(self.draft), values_of(self.draft), notes, wrong or self._wrong)
+        self._share_lines()
         title = Content.assemble("PLAN", (f"  {self.session.chosen}", "$foreground"))
         self.query_one("#vram-title", Static).update(title)
+
+    def _share_lines(self) -> None:
+        """Give the fields as many lines as they have, while the changes below keep theirs."""
+        if self.has_class("-slim"):
+            return
+        below = self.query_one("#vram-hint").outer_size.height + (FEWEST_CHANGES if self.size.height < 26 else 9)
+        fields = self.query_one(PlanFields)
+        fields.styles.height = max(3, min(len(fields.fields), self.size.height - below - 1))
 
     def _show_changes(self) -> None:
         result = self.estimate or {}

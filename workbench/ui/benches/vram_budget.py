@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.content import Content
 
-from workbench.text import format_seconds, gib
+from workbench.text import gib
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.flow import flow
 from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of, memory_bar
@@ -178,27 +178,28 @@ def tensors_words(result: Mapping[str, Any], simulation: Mapping[str, Any]) -> s
 
 
 def _notes(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, width: int) -> Iterator[Content]:
-    yield from peak_lines(result, width)
+    peaks = peak_lines(result, width)
+    # Where lines are few the peak alone is told, so that the warnings stay in view.
+    yield from peaks[:1] if width < ROOM_FOR_HOW else peaks
+    for warning in (*(result.get("warnings") or ()), *((simulation or {}).get("warnings") or ())):
+        yield Content.assemble(("⚠ ", "bold $warn"), str(warning))
+    yield from cost_lines(result, width)
     if simulation and (words := tensors_words(result, simulation)):
         yield Content.styled(words, "$muted")
-    yield from cost_lines(result, width)
     if not result.get("measurement") and (result.get("plan") or {}).get("job") == "inference":
         yield Content.assemble(
             ("measured: ", "$muted"), ("l", "bold $accent"), (" loads it, Chat shows what it holds", "$muted")
         )
-    for warning in (*(result.get("warnings") or ()), *((simulation or {}).get("warnings") or ())):
-        yield Content.assemble(("⚠ ", "bold $warn"), str(warning))
 
 
 def peak_lines(result: Mapping[str, Any], width: int) -> list[Content]:
-    """The largest moment of each phase, the peak's marked."""
-    phases = result.get("phases") or []
+    """The largest moment of each phase, the peak's first and marked."""
     peak = result.get("peak_phase")
+    phases = sorted(result.get("phases") or [], key=lambda phase: phase["name"] != peak)
     pieces = [
         Content.assemble(
-            (f"{phase['name']} ", "bold" if phase["name"] == peak else "$muted"),
-            (told(phase["total"]), "bold" if phase["name"] == peak else "$muted"),
-            (" ◂ peak" if phase["name"] == peak else "", "$accent"),
+            ("peak in " if phase["name"] == peak else "", "$accent"),
+            (f"{phase['name']} {told(phase['total'])}", "bold" if phase["name"] == peak else "$muted"),
         )
         for phase in phases
     ]
@@ -229,11 +230,12 @@ def cost_lines(result: Mapping[str, Any], width: int) -> list[Content]:
 
 
 def range_words(value: Mapping[str, float], show: Callable[[float], str]) -> str:
-    """A range, or one number where both ends read the same."""
+    """A range, or one number where both ends read the same; a unit that both have is said once."""
     low, high = show(float(value["low"])), show(float(value["high"]))
-    if low.endswith(" s") and high.endswith(" s") and " " not in low[:-2] + high[:-2]:
-        low = low[:-2]
-    return high if low in (high, high[:-2]) else f"{low} – {high}"
+    if low == high:
+        return low
+    number, space, unit = low.partition(" ")
+    return f"{number if space and high.endswith(f' {unit}') else low} – {high}"
 
 
 def speed(value: float) -> str:
@@ -248,8 +250,11 @@ def two_figures(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time without false precision."""
-    return f"{two_figures(seconds)} s" if seconds < 60 else format_seconds(seconds)
+    """A time to two figures, in the unit that suits it."""
+    for limit, unit, length in ((90.0, "s", 1.0), (5400.0, "min", 60.0), (172_800.0, "h", 3600.0)):
+        if seconds < limit:
+            return f"{two_figures(seconds / length)} {unit}"
+    return f"{two_figures(seconds / 86_400)} days"
 
 
 def dollars(value: float) -> str:

@@ -80,7 +80,7 @@ def _answers(plan: Plan) -> bool:
 
 
 ITEMS = (
-    Item(Field("job", "job", JOBS, "qlora trains adapters on quantized weights, lora on 16-bit ones, full all of it.")),
+    Item(Field("job", "job", JOBS, "lora trains adapters, qlora on quantized weights.")),
     Item(
         Field("quant", "quantize", QUANTS, "What bitsandbytes turns the linear layers into on load."),
         lambda plan: plan.job in ("inference", "qlora"),

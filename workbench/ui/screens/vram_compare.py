@@ -20,14 +20,14 @@ from workbench.ui.link import SessionLink
 from workbench.ui.screens.architecture_screen import ASKING
 from workbench.ui.screens.vram_screen import VramScreen, tabs
 from workbench.ui.widgets.bars import left, right
-from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of
+from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of, memory_bar
 from workbench.ui.widgets.memory_plot import told
 from workbench.vram.plan import JOBS, plan_to_dict
 
 if TYPE_CHECKING:
     from workbench.ui.benches.vram import VramBench
 
-LABEL_WIDTH, CELL_WIDTH = 18, 18
+LABEL_WIDTH, CELL_WIDTH = 18, 20
 
 
 class ComparePlansScreen(VramScreen):
@@ -40,7 +40,7 @@ class ComparePlansScreen(VramScreen):
         Binding("enter", "take", "Take the other plan", show=False),
         Binding("y", "copy_table", "Copy the comparison", show=False),
     ]
-    KEYS = (("← →", "with another"), ("enter", "take the other"), ("k", "keep this one"), ("?", "keys"))
+    KEYS = (("← →", "another"), ("enter", "take the other"), ("k", "keep this"), ("?", "keys"))
 
     def __init__(self, link: SessionLink, model: str, bench: VramBench) -> None:
         super().__init__(link, "vram-compare", "Two plans")
@@ -127,21 +127,20 @@ def others_of(draft: Draft, kept: Draft | None, history: list[Draft]) -> Iterato
 def compared(
     draft: Draft, other: tuple[str, Draft], results: tuple[dict[str, Any], dict[str, Any]], width: int
 ) -> Iterator[Content]:
-    """Fields that differ, bars, categories, time and money."""
+    """Bars, categories, time and money, and the fields that differ."""
     heads = (
         right("this plan", CELL_WIDTH, "bold"),
         right(other[0], CELL_WIDTH, "bold"),
         right("difference", 14, "$muted"),
     )
-    yield Content.assemble(left("", LABEL_WIDTH), *heads)
-    yield from _differences(draft, other[1])
-    yield Content("")
+    largest = max(total_of(result.get("estimate")) for result in results)
     for name, result in zip(("this plan", other[0]), results, strict=True):
         sharing = int((result.get("plan") or {}).get("gpus") or 1)
-        for gpu in (result.get("gpus") or [])[:1]:
-            yield Content.styled(name, "$muted")
-            yield gpu_block(gpu, parts_of(result.get("estimate")), width, sharing)
+        yield Content.styled(name, "$muted")
+        parts, gpus = parts_of(result.get("estimate")), result.get("gpus") or []
+        yield gpu_block(gpus[0], parts, width, sharing) if gpus else memory_bar(parts, 0, width, largest)
     yield Content("")
+    yield Content.assemble(left("", LABEL_WIDTH), *heads)
     first, second = (result.get("estimate") or {} for result in results)
     for category in CATEGORIES:
         pair = (int(first.get(category) or 0), int(second.get(category) or 0))
@@ -149,6 +148,8 @@ def compared(
             yield _row(Content.assemble(mark_of(category), " ", left(label_of(category), LABEL_WIDTH - 3)), *pair)
     yield _row(left("   total", LABEL_WIDTH, "bold"), total_of(first), total_of(second), "bold")
     yield from _costs(results)
+    yield Content("")
+    yield from _differences(draft, other[1])
 
 
 def _differences(draft: Draft, other: Draft) -> Iterator[Content]:
@@ -168,7 +169,7 @@ def _row(label: Content, first: int, second: int, style: str = "") -> Content:
     difference = second - first
     sign = "+" if difference > 0 else "−" if difference < 0 else ""
     words = f"{sign}{told(abs(difference))}" if difference else "same"
-    cells = (right(told(first), CELL_WIDTH, style), right(told(second), CELL_WIDTH, style))
+    cells = [right(told(size) if size else "–", CELL_WIDTH, style) for size in (first, second)]
     return Content.assemble(label, *cells, right(words, 14, "$muted"))
 
 

@@ -42,14 +42,18 @@ def mark_of(category: str) -> Content:
     return Content.styled(texture * 2, style)
 
 
-def memory_bar(parts: Mapping[str, int], capacity: int, width: int) -> Content:
+def memory_bar(parts: Mapping[str, int], capacity: int, width: int, whole: int = 0) -> Content:
     """The parts side by side, with a line where the capacity ends: at the right, or inside if they exceed it.
 
-    A capacity of 0 is none.
+    Args:
+        parts: bytes by category.
+        capacity: of the GPU; 0 for none.
+        width: of the bar.
+        whole: bytes that the width stands for, if more than parts and capacity.
     """
     room = max(2, width - 1)
     total = sum(parts.values())
-    whole = max(capacity, total, 1)
+    whole = max(whole, capacity, total, 1)
     limit = min(room, round(capacity / whole * room))
     cells: list[tuple[str, str]] = []
     position = 0

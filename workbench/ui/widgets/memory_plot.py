@@ -71,9 +71,14 @@ def stacked_plot(points: Sequence[Mapping[str, int]], capacity: int, width: int,
     for row in range(lines):
         cells = [column[row] for column in columns]
         if row == limit:
-            cells = [(LIMIT, "bold $bad") if texture == " " else (texture, style) for texture, style in cells]
+            cells = [_limited(*cell) for cell in cells]
         drawn.append(Content.assemble(scale.axis(row, capacity), painted(cells)))
     return [*drawn, scale.floor(room)]
+
+
+def _limited(texture: str, style: str) -> tuple[str, str]:
+    """A cell on the line of the capacity, which is seen before and behind what is drawn."""
+    return (LIMIT, "bold $bad") if texture == " " else (LIMIT, f"bold $background on {style}")
 
 
 def _column(point: Mapping[str, int], scale: Scale) -> list[tuple[str, str]]:
@@ -124,7 +129,7 @@ def timeline_plot(
             eighths = round(peak / top * lines * 8) - (lines - 1 - row) * 8
             block = _EIGHTHS[max(0, min(8, eighths))]
             style = _PHASE_STYLES[order[name] % len(_PHASE_STYLES)]
-            cells.append((LIMIT, "bold $bad") if row == limit and block == " " else (block, style))
+            cells.append(_limited(block, style) if row == limit else (block, style))
         drawn.append(Content.assemble(scale.axis(row, capacity if limit >= 0 else 0), painted(cells)))
     return [*drawn, scale.floor(room), Content.assemble(" " * AXIS_WIDTH, phase_line(named, order))]
 
