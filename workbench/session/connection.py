@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Optional, Protocol
 
 import workbench
 from workbench.session import handlers, protocol
+from workbench.session.changes import UpgradeWatch
 from workbench.session.lanes import Lane, LaneJob
 from workbench.session.lock import SessionFiles
 from workbench.session.logcapture import LogCapture
@@ -38,6 +38,7 @@ class Host(Protocol):
     connections: set[Connection]
     lanes: dict[str, Lane]
     log: LogCapture
+    upgrades: UpgradeWatch
 
     def status(self) -> SessionStatus:
         """A snapshot of the session."""
@@ -47,6 +48,9 @@ class Host(Protocol):
 
     def submit(self, connection: Connection, message_id: int, request: Request, handler: Handler) -> None:
         """Send a request through its lanes."""
+
+    def failure(self, error: BaseException) -> Reply:
+        """The reply that an exception ends a request with."""
 
     def end(self, reason: str) -> None:
         """Leave in order, soon."""
@@ -119,8 +123,7 @@ class Connection:
                 self._route(message_id, message)
             except Exception as error:
                 # Most likely a domain module that cannot be imported here; one request fails, not the session.
-                traceback.print_exc()
-                self.send(message_id, protocol.failure(error))
+                self.send(message_id, self.worker.failure(error))
 
     def _route(self, message_id: int, request: Request) -> None:
         reply = self._answer_at_once(request)
@@ -146,6 +149,7 @@ class Connection:
                 self.worker.started_at,
                 known,
                 self.worker.status(),
+                self.worker.upgrades.changes(),
             ),
         )
         self.worker.status_changed()

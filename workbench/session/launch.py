@@ -23,7 +23,7 @@ from workbench.session import transport
 from workbench.session.client import SessionClient, SessionLost
 from workbench.session.lock import FileLock, SessionFiles, WorkerIdentity, lock_holder, process_start_ticks
 from workbench.session.logcapture import Spool, read_tail
-from workbench.session.protocol import Shutdown, ShutdownNoted
+from workbench.session.protocol import Shutdown, ShutdownNoted, Welcome
 from workbench.text import one_line
 
 START_TIMEOUT_SECONDS = 30.0
@@ -117,6 +117,8 @@ async def open_session(
             if connected is not None:
                 if child is None:
                     await _refuse_other_interpreter(connected, files, options)
+                    if start and await _gives_way(connected):
+                        continue
                 connected.process, child = child, None
                 connected.files = files
                 return connected
@@ -180,6 +182,25 @@ async def _refuse_other_interpreter(session: SessionClient, files: SessionFiles,
     )
 
 
+async def _gives_way(session: SessionClient) -> bool:
+    """End a worker whose code or packages were changed under it, if nobody would lose anything by it."""
+    welcome = session.welcome
+    if welcome is None or not _is_outdated(welcome):
+        return False
+    status = welcome.status
+    if status.model is not None or status.clients > 1 or any(lane.job or lane.queued for lane in status.lanes):
+        return False
+    with contextlib.suppress(WorkbenchError):
+        if (await session.ask(Shutdown(), ShutdownNoted)).ending:
+            await session.close()
+            return True
+    return session.lost is not None
+
+
+def _is_outdated(welcome: Welcome) -> bool:
+    return bool(welcome.outdated) or welcome.workbench_version != workbench.__version__
+
+
 def _too_slow(files: SessionFiles, options: SessionOptions) -> WorkbenchError:
     return WorkbenchError(
         "worker-start-failed",
@@ -221,7 +242,15 @@ def import_dir() -> Path:
 
 def _spawn(files: SessionFiles, options: SessionOptions) -> subprocess.Popen[bytes]:
     python = options.python or sys.executable
-    folder = import_dir()
+    try:
+        folder = import_dir()
+        log = Spool(files.log).open()
+    except OSError as error:
+        raise WorkbenchError(
+            "cannot-write",
+            f"The session cannot start: {error.filename or files.log}: {error.strerror}.",
+            f"Free some space, or point {paths.RUNTIME_VARIABLE} and XDG_STATE_HOME at a place that can be written.",
+        ) from None
     environment = dict(os.environ)
     inherited = environment.get("PYTHONPATH", "")
     # The worker's working directory is not the user's: what is relative in the environment must not move with it.
@@ -240,7 +269,6 @@ def _spawn(files: SessionFiles, options: SessionOptions) -> subprocess.Popen[byt
     }
     with contextlib.suppress(FileNotFoundError):
         files.farewell.unlink()
-    log = Spool(files.log).open()
     try:
         return subprocess.Popen(
             [python, "-X", "faulthandler", "-m", "workbench.session.worker", json.dumps(settings)],

@@ -95,8 +95,23 @@ class FileLock:
         self._descriptor: Optional[int] = None
 
     def acquire(self) -> bool:
-        """Try once; True if this process holds the lock now."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        """Try once; True if this holds the lock now.
+
+        Raises:
+            WorkbenchError: ``unsafe-directory`` if there can be no such file.
+        """
+        if self._descriptor is not None:
+            return True
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise WorkbenchError(
+                "unsafe-directory",
+                f"Cannot open the lock {self._path}: {error.strerror}.",
+                f"Remove it if it is no file, free some space, or point {paths.RUNTIME_VARIABLE} elsewhere.",
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -195,6 +195,8 @@ class Welcome(Reply):
     requests: tuple[str, ...]
     """Wire names this worker understands."""
     status: SessionStatus
+    outdated: str = ""
+    """What was changed under the running worker, code or packages, so that it should be restarted."""
 
 
 @dataclass(frozen=True)
@@ -413,6 +415,8 @@ class RunSelfTest(Request):
 
     environment: Optional[dict[str, str]] = None
     """As in `Diagnose`."""
+    report: Optional[dict[str, Any]] = None
+    """The report, as in `Diagnosed`, that the steps are to be explained by and to add to."""
 
 
 @dataclass(frozen=True)
@@ -423,6 +427,8 @@ class SelfTestStepped(Event):
 @dataclass(frozen=True)
 class SelfTested(Reply):
     steps: list[dict[str, Any]]
+    report: Optional[dict[str, Any]] = None
+    """The request's report with what the steps have shown, where it had one."""
 
 
 # --- Tokens ------------------------------------------------------------------------------------------------
@@ -922,7 +928,8 @@ class MemoryEstimated(Reply):
     ``gpus`` (`Fit`), ``suggestions``
     (`Suggestion`), ``cost`` (`Cost` for the first GPU: ranges as ``{"low", "high"}``), ``launch`` (commands),
     ``solved`` (`Solved`, one for each GPU, where asked), ``stored`` (`StoredWeights` of a checkpoint that is quantized
-    already, or null), ``versions`` (of what the rules were read from). They are dataclasses of `workbench.vram` as
+    already, or null), ``measurement`` and ``errors`` (as in `MemoryMeasured`, of exactly this model and plan, or null
+    and empty), ``versions`` (of what the rules were read from). They are dataclasses of `workbench.vram` as
     dictionaries."""
 
 
@@ -1079,6 +1086,59 @@ class MemorySimulated(Reply):
     plan: dict[str, Any]
     simulation: Optional[dict[str, Any]]
     """Fields of `workbench.vram.simulate.result.Simulation`, the estimate's keys among them; None if none is kept."""
+
+
+@dataclass(frozen=True)
+class MeasureMemory(Request):
+    """A plan run for real, two steps, in a child process that cancelling kills; kept. Reply: `MemoryMeasured`.
+
+    Phases of `JobProgressed`: ``import``, ``load``, ``prepare``, ``forward``, ``backward``, ``optimizer``; ``prefill``,
+    ``decode``; ``done`` is the step. What does not fit the free memory is refused before anything is loaded.
+    """
+
+    model: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    """As in `EstimateMemory`."""
+    device: str = "auto"
+    """``auto`` takes the GPU if there is one; ``cpu``, ``cuda``."""
+    only_kept: bool = False
+    """Answer with a point measured before, or with none; nothing is run."""
+
+
+@dataclass(frozen=True)
+class MeasureLoaded(Request):
+    """What the loaded model holds now, by category. Reply: `MemoryMeasured`, with the plan that corresponds to it."""
+
+
+@dataclass(frozen=True)
+class MemoryMeasured(Reply):
+    model: str
+    plan: dict[str, Any]
+    measurement: Optional[dict[str, Any]]
+    """Fields of `workbench.vram.measured.Measurement` with ``measured_at`` (seconds since the epoch), or of
+    `workbench.vram.measure_loaded.Standing`; the estimate's keys among them; None if none is kept."""
+    errors: dict[str, dict[str, Optional[float]]] = field(default_factory=dict)
+    """``estimate`` and, where it was made, ``simulation``: how far each lies from what was measured, in per cent of the
+    latter, by category, ``allocated`` (all tensors at the peak) and ``total``; null where that means nothing. On the
+    CPU ``total`` is without overhead on both sides."""
+
+
+@dataclass(frozen=True)
+class ListMeasurements(Request):
+    """Points measured on this box, the newest first. Reply: `MeasurementsListed`."""
+
+    model: str = ""
+    """Of this model only, by the name under which it was measured."""
+    limit: int = 200
+
+
+@dataclass(frozen=True)
+class MeasurementsListed(Reply):
+    points: list[dict[str, Any]]
+    """`workbench.vram.measured.Point` as dictionaries: ``id``, ``measured_at``, ``model``, ``plan``,
+    ``measurement``."""
+    note: str = ""
+    """What happened to a damaged file, one line."""
 
 
 # --- Chat --------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
+from workbench.session.changes import UpgradeWatch
 from workbench.session.connection import Connection
 from workbench.session.lanes import Lane, LaneJob
 from workbench.session.lock import FileLock, SessionFiles, WorkerIdentity, process_start_ticks
@@ -33,6 +34,7 @@ LANE_THREADS = {"model": 1, "quick": 4, "children": 4}
 STATUS_INTERVAL_SECONDS = 0.15
 TICK_SECONDS = 0.5
 FAREWELL_SECONDS = 2.0
+_MAY_BE_AN_UPGRADE = ("internal", "missing-package", "broken-package")
 
 
 class Worker:
@@ -47,6 +49,7 @@ class Worker:
         self.runtime = Runtime(files.name, self.status_changed)
         self.lanes = {name: Lane(name, threads, self.status_changed) for name, threads in LANE_THREADS.items()}
         self.log = LogCapture(files.log, self._log_appended)
+        self.upgrades = UpgradeWatch()
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[str] = self._loop.create_future()
         self._status_due: Optional[asyncio.TimerHandle] = None
@@ -121,10 +124,7 @@ class Worker:
 
         def done(result: Any, error: Optional[BaseException]) -> None:
             if error is not None:
-                reply = protocol.failure(error)
-                if isinstance(reply, protocol.Failed) and reply.kind == "internal":
-                    print(reply.details, file=sys.stderr)
-                context.finish(reply)
+                context.finish(self.failure(error))
             elif index + 1 < len(handler.stages) and not isinstance(result, Reply):
                 following = Context(context.runtime, context.job, result, context.finish)
                 self._run_stage(request, handler, index + 1, following)
@@ -132,6 +132,19 @@ class Worker:
                 context.finish(result)
 
         self.lanes[stage.lane].submit(context.job, lambda _job: stage.run(request, context), done)
+
+    def failure(self, error: BaseException) -> Reply:
+        """The reply that an exception ends a request with; what looks like a fault of ours may be an upgrade."""
+        reply = protocol.failure(error)
+        if not isinstance(reply, protocol.Failed) or reply.kind not in _MAY_BE_AN_UPGRADE:
+            return reply
+        if reply.kind == "internal":
+            print(reply.details, file=sys.stderr)
+        changes = self.upgrades.changes()
+        if not changes:
+            return reply
+        remedy = f"Restart it: workbench session stop --session {self.files.name} --force; the next command starts it."
+        return protocol.Failed("session-outdated", f"{changes}, and this request failed.", remedy, reply.details)
 
     def broadcast(self, event: Event) -> None:
         """Send an event to every watching client."""
@@ -196,10 +209,9 @@ class Worker:
         await asyncio.sleep(0)  # let the last replies reach their sockets
         for connection in list(self.connections):
             connection.transport.close()
-        self.files.farewell.write_text(reason)
-        with contextlib.suppress(OSError):
-            self.files.socket.unlink()
-        self.log.drain()
+        for last in (lambda: self.files.farewell.write_text(reason), self.files.socket.unlink, self.log.drain):
+            with contextlib.suppress(OSError):  # a full disk
+                last()
 
     def _from_thread(self, function: Any, *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the session has ended
