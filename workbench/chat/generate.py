@@ -103,6 +103,11 @@ class Generator:
         return len(self._cached_ids)
 
     @property
+    def cached_bytes(self) -> int:
+        """What the KV cache holds now."""
+        return cache_bytes(self._cache)
+
+    @property
     def context_length(self) -> Optional[int]:
         """The longest sequence the model's positions cover, or None if its config does not say."""
         return self._loaded.facts.context_length

@@ -17,7 +17,9 @@ from workbench.session.protocol import (
     FitPlan,
     GpusSurveyed,
     ListRulesOfThumb,
+    MeasureMemory,
     MemoryEstimated,
+    MemoryMeasured,
     MemorySimulated,
     OpenPlan,
     PlanFitted,
@@ -75,6 +77,10 @@ def plan_options(command: Any) -> Any:
 @plan_options
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME|SIZE", help="Hold against this GPU; repeatable.")
 @click.option("--simulate", is_flag=True, help="Run the step on tensors without data too, in a child process.")
+@click.option("--measure", is_flag=True, help="Run this plan for real too, two steps, in a child process.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="With --measure: where it runs."
+)
 @click.option("--solve", type=click.Choice(["batch", "seq"]), default=None, help="Find the largest that fits.")
 @click.option("--fit", "make_fit", is_flag=True, help="Make the cheapest changes with which it fits the first --gpu.")
 @click.option(
@@ -167,12 +173,17 @@ class _Asked:
         request = EstimateMemory(
             self.model, self.plan, self.gpus, self.options["solve"] or "", self.dataset_tokens, self.epochs
         )
+        simulated = None
+        if self.options["simulate"]:
+            simulated = await ask(session, SimulateMemory(self.model, self.plan), MemorySimulated)
+        if self.options["measure"]:
+            await ask(session, MeasureMemory(self.model, self.plan, self.options["device"]), MemoryMeasured)
+        # Asked for last: a simulation and a measurement that are kept are held against it.
         result = (await ask(session, request, MemoryEstimated)).result
         if self.fitted is not None:
             changes, total = self.fitted.changes, self.fitted.total_bytes
             result["fitted"] = {"changes": changes, "total_bytes": total, "fits": self.fitted.fits}
-        if self.options["simulate"]:
-            simulated = await ask(session, SimulateMemory(self.model, self.plan), MemorySimulated)
+        if simulated is not None:
             result["simulation"] = simulated.simulation
         if common.as_json:
             print_json("vram", result)

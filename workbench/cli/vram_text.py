@@ -99,6 +99,7 @@ def _print_categories(result: dict[str, Any], parts: dict[str, int]) -> None:
     console().print(grid)
     print_text()
     _print_simulation(result, unit, divisor)
+    _print_measurement(result)
     phases = ", ".join(f"{phase['name']} {phase['total'] / divisor:,.2f}" for phase in result.get("phases", ()))
     if phases:
         print_text(f"Largest moment of each phase, without context and reserve ({unit}): {phases}.")
@@ -117,6 +118,25 @@ def _print_simulation(result: dict[str, Any], unit: str, divisor: int) -> None:
     for owner in simulation["owners"][:OWNERS_SHOWN]:
         place = owner["module"] or "the loss"
         print_text(f"  {format_bytes(owner['bytes'])} {owner['category']}: {owner['operator']} in {place}")
+
+
+def _print_measurement(result: dict[str, Any]) -> None:
+    measurement = result.get("measurement")
+    if not measurement:
+        return
+    steps = ", ".join(format_seconds(seconds) for seconds in measurement["step_seconds"])
+    what = "steps" if result["plan"]["job"] != "inference" else "prefill and steps"
+    weights = "the checkpoint's" if measurement["weights_from"] == "checkpoint" else "random"
+    print_text(
+        f"Measured on {measurement['device']} with {weights} weights: {format_bytes(measurement['allocated_bytes'])} of tensors "
+        f"at the peak, in {measurement['peak_phase']}; {what} took {steps}."
+    )
+    for rung, found in (result.get("errors") or {}).items():
+        named = [(name, found.get(name)) for name in ("allocated", "total", *FILLS)]
+        told = [f"{LABELS.get(name, name)} {error:+.2f} %" for name, error in named if error]
+        print_text(f"  {rung} beside it: {', '.join(told) if told else 'equal'}")
+    for note in measurement["notes"]:
+        print_text(f"  {note}")
 
 
 def _print_solved(solved: list[dict[str, Any]] | None) -> None:

@@ -55,6 +55,7 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
     ),
     "prices": (protocol.ListPrices,),
     "vram_simulation": (protocol.SimulateMemory,),
+    "vram_measurement": (protocol.MeasureMemory, protocol.MeasureLoaded, protocol.ListMeasurements),
     "vram": (
         protocol.EstimateMemory,
         protocol.SurveyGpus,

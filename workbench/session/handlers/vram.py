@@ -16,6 +16,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.resolve import ResolvedModel, resolve
 from workbench.paths import write_atomic
 from workbench.session.handlers.architecture import config_of
+from workbench.session.handlers.measured_points import measured_beside
 from workbench.session.protocol import (
     BreakEvenWithApi,
     BrokenEven,
@@ -88,14 +89,15 @@ def _gpus(names: list[str], runtime: Runtime) -> list[Gpu]:
     return [parse_gpu(name) for name in names] or _present_gpus(runtime)
 
 
-def _checked(given: dict[str, Any], skeleton: Skeleton) -> Plan:
+def checked_plan(given: dict[str, Any], skeleton: Skeleton) -> Plan:
+    """The plan of a request, refused if it means nothing for this model."""
     plan = plan_from_dict(given)
     check_plan(plan)
     check_parallel(plan, skeleton)
     return plan
 
 
-def _model(name: str, context: Context) -> tuple[ResolvedModel, Estimator]:
+def estimator_of(name: str, context: Context) -> tuple[ResolvedModel, Estimator]:
     """The model and its estimator, which is kept: a plan is edited with every key."""
     resolved = resolve(name, context.job)
     config = config_of(resolved, {})
@@ -111,13 +113,18 @@ def _model(name: str, context: Context) -> tuple[ResolvedModel, Estimator]:
 
 def _estimate(request: EstimateMemory, context: Context) -> MemoryEstimated:
     gpus = _gpus(request.gpus, context.runtime)
-    resolved, estimator = _model(request.model, context)
-    plan = _checked(request.plan, estimator.skeleton)
-    return MemoryEstimated(_result(resolved, plan, estimator, gpus, request))
+    resolved, estimator = estimator_of(request.model, context)
+    plan = checked_plan(request.plan, estimator.skeleton)
+    return MemoryEstimated(_result(resolved, plan, estimator, gpus, request, context.runtime))
 
 
 def _result(
-    resolved: ResolvedModel, plan: Plan, estimator: Estimator, gpus: list[Gpu], request: EstimateMemory
+    resolved: ResolvedModel,
+    plan: Plan,
+    estimator: Estimator,
+    gpus: list[Gpu],
+    request: EstimateMemory,
+    runtime: Runtime,
 ) -> dict[str, Any]:
     budget = estimator.estimate(plan)
     skeleton = estimator.skeleton
@@ -128,6 +135,7 @@ def _result(
     trained = budget.static["trainable_parameters"]
     spent = cost(skeleton, plan, first, price, request.dataset_tokens, request.epochs, trained)
     proposed = suggestions(skeleton, plan, largest, estimator) if request.suggest else ()
+    measured = measured_beside(config_of(resolved, {}), plan, budget, [gpu.name for gpu in gpus], runtime)
     return {
         "model": resolved.name,
         "plan": plan_to_dict(plan),
@@ -139,14 +147,15 @@ def _result(
         "phases": [{**asdict(phase), "total": phase.total} for phase in budget.phases],
         "static": budget.static,
         "context_length": reading.context_length(reading.text_config(skeleton.config)),
-        "warnings": list(budget.warnings),
+        "warnings": [*budget.warnings, *measured.warnings],
         "suggestions": [asdict(suggestion) for suggestion in proposed],
         "cost": asdict(spent),
         "launch": list(launch_commands(plan, _loadable(resolved))),
         "solved": _solved(request.solve, skeleton, plan, gpus, estimator) if request.solve else None,
         "stored": asdict(estimator.stored) if estimator.stored is not None else None,
         "simulation": None,
-        "measurement": None,
+        "measurement": measured.measurement,
+        "errors": measured.errors,
         "gpus": [asdict(fit) for fit in found],
         "versions": table()["versions"],
     }
@@ -167,23 +176,23 @@ def _solved(what: str, skeleton: Skeleton, plan: Plan, gpus: list[Gpu], estimato
 
 
 def _survey(request: SurveyGpus, context: Context) -> GpusSurveyed:
-    _resolved, estimator = _model(request.model, context)
-    plan = _checked(request.plan, estimator.skeleton)
+    _resolved, estimator = estimator_of(request.model, context)
+    plan = checked_plan(request.plan, estimator.skeleton)
     gpus = [parse_gpu(name) for name in request.gpus] or list(catalogue())
     return GpusSurveyed([asdict(row) for row in gpu_table(estimator.skeleton, plan, gpus, context.job)])
 
 
 def _fit(request: FitPlan, context: Context) -> PlanFitted:
-    _resolved, estimator = _model(request.model, context)
-    plan = _checked(request.plan, estimator.skeleton)
+    _resolved, estimator = estimator_of(request.model, context)
+    plan = checked_plan(request.plan, estimator.skeleton)
     found = make_it_fit(estimator.skeleton, plan, parse_gpu(request.gpu).capacity_bytes, estimator)
     changes = [asdict(change) for change in found.changes]
     return PlanFitted(plan_to_dict(found.plan), changes, found.total_bytes, found.fits)
 
 
 def _draw(request: DrawCurve, context: Context) -> CurveDrawn:
-    _resolved, estimator = _model(request.model, context)
-    plan = _checked(request.plan, estimator.skeleton)
+    _resolved, estimator = estimator_of(request.model, context)
+    plan = checked_plan(request.plan, estimator.skeleton)
     points = curve(estimator, plan, request.field_name, request.values, context.job)
     return CurveDrawn(
         [{"value": point.value, **point.bytes} for point in points], [asdict(one) for one in overtakes(points)]
@@ -191,8 +200,8 @@ def _draw(request: DrawCurve, context: Context) -> CurveDrawn:
 
 
 def _write(request: WritePlan, context: Context) -> PlanWritten:
-    resolved, estimator = _model(request.model, context)
-    plan = _checked(request.plan, estimator.skeleton)
+    resolved, estimator = estimator_of(request.model, context)
+    plan = checked_plan(request.plan, estimator.skeleton)
     file = PlanFile(request.model, plan, tuple(request.gpus), request.dataset_tokens, request.epochs)
     path = Path(request.path) if request.path else None
     if request.form == "toml":
@@ -202,7 +211,7 @@ def _write(request: WritePlan, context: Context) -> PlanWritten:
     elif request.form == "markdown":
         gpus = _gpus(request.gpus, context.runtime)
         asked = EstimateMemory(request.model, request.plan, request.gpus, "", request.dataset_tokens, request.epochs)
-        text = to_markdown(_result(resolved, plan, estimator, gpus, asked))
+        text = to_markdown(_result(resolved, plan, estimator, gpus, asked, context.runtime))
     else:
         raise WorkbenchError(
             "bad-option", f"No form {request.form!r:.40} of a plan.", "Choose toml, code, trl or markdown."
@@ -242,8 +251,8 @@ def _rules_of_thumb(_request: ListRulesOfThumb, context: Context) -> RulesOfThum
 
 
 def _break_even(request: BreakEvenWithApi, context: Context) -> BrokenEven:
-    _resolved, estimator = _model(request.model, context)
-    plan = _checked(request.plan, estimator.skeleton)
+    _resolved, estimator = estimator_of(request.model, context)
+    plan = checked_plan(request.plan, estimator.skeleton)
     gpu = parse_gpu(request.gpu)
     prices = load_prices()
     price = prices.of(gpu)

@@ -224,7 +224,8 @@ def _quantized(torch: Any, model: Any, owner: Any, tensor: Any, device: str, is_
         shape = (owner.out_features, owner.in_features)
     is_int8 = isinstance(owner, bitsandbytes.nn.Linear8bitLt)
     dtype = torch.float16 if is_int8 else model.dtype
-    weight = _filled(torch, shape, dtype, device)
+    # bitsandbytes quantizes to int8 on the way from the CPU only (Int8Params.to).
+    weight = _filled(torch, shape, dtype, device if is_fake else "cpu")
     attributes = dict(vars(tensor))
     if not is_fake:
         if is_int8:

@@ -216,7 +216,9 @@ def make_optimizer(torch: Any, trainable: list[Any], plan: Plan) -> Any:
 
         return Adafactor(trainable, lr=1e-4, scale_parameter=False, relative_step=False)
     bitsandbytes = need("bitsandbytes", f"The optimizer {plan.optimizer}")
-    # Paged states are the same bytes in managed memory, which stays on the GPU as long as there is room.
+    if plan.optimizer.startswith("paged") and trainable[0].is_cuda:
+        return bitsandbytes.optim.PagedAdamW8bit(trainable, lr=1e-4)
+    # Simulated, paged states are the same bytes in managed memory, which stays on the GPU as long as there is room.
     return bitsandbytes.optim.AdamW8bit(trainable, lr=1e-4)
 
 
