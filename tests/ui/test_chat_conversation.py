@@ -376,3 +376,60 @@ async def test_selected_text_is_copied_without_the_margin(loaded_session: Script
         selected = Selection.from_offsets(Offset(3, 0), Offset(5, 1))
         assert transcript.get_selection(selected) == ("irst\nsec", "\n")
         assert transcript.get_selection(Selection(None, None))[0].startswith("first\nsecond\n\nThe capital of")
+
+
+async def test_what_failed_and_is_kept_is_sent_again_beside_itself(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    store = app_store(loaded_session)
+
+    def fails(request: protocol.Generate) -> list[protocol.Message]:
+        number = int(request.conversation_id)
+        parent = None if request.after is None else int(request.after)
+        question = store.add_message(number, "user", request.prompt, parent)
+        store.write_answer(number, question.id, {}).finish("failed", {"error": "The GPU is full."})
+        return [protocol.Failed("out-of-memory", "The GPU is full.", "Try nf4.")]
+
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await begun(pilot, "Hello")
+        answers = loaded_session._scripts[protocol.Generate]
+        loaded_session.script(protocol.Generate, fails)
+        await pilot.press(*"Again?", "enter")
+        await wait_until(pilot, lambda: "failed: The GPU is full." in screen_text(app))
+        await answered(pilot)
+        assert app.query_one(Prompt).text == "Again?"
+        loaded_session.script(protocol.Generate, answers)
+        await pilot.press("enter")
+        await answered(pilot)
+        assert asked(loaded_session).after == "2"
+        assert [turn.text for turn in app.query_one(Transcript).turns[::2]] == ["Hello", "Again?"]
+
+
+async def test_an_edited_message_of_another_conversation_is_sent_as_a_new_one(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await begun(pilot, "one")
+        await pilot.press("escape", "e", "ctrl+n", "enter")
+        await answered(pilot)
+        assert (asked(loaded_session).prompt, asked(loaded_session).after) == ("one", None)
+        assert asked(loaded_session).conversation_id == ""
+
+
+async def test_a_draft_outlives_the_app(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await begun(pilot)
+        await pilot.press(*"half a", "ctrl+j", *"thought")
+    again = make_app(loaded_session, bench="chat")
+    async with again.run_test(size=(80, 24)) as pilot:
+        await begun(pilot)
+        assert again.query_one(Prompt).text == "half a\nthought"
+        await pilot.press("enter")
+        await answered(pilot)
+    third = make_app(loaded_session, bench="chat")
+    async with third.run_test(size=(80, 24)) as pilot:
+        await begun(pilot)
+        assert third.query_one(Prompt).text == ""

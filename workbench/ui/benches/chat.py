@@ -42,8 +42,8 @@ class ChatBench(ConversationBench):
 
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
-        self._editing: Turn | None = None
-        """The earlier message that is being written anew."""
+        self._editing = ""
+        """Id of the earlier message that is being written anew; empty for none."""
         self._set_aside = Draft()
         """What was being written before."""
         self._compared: tuple[str, Comparing] | None = None
@@ -68,19 +68,38 @@ class ChatBench(ConversationBench):
         if not self._may_ask():
             return
         draft = Draft(message.text, self.asking.files)
-        prompt, after, before = with_files(draft.text, draft.files), None, self.transcript.turns
-        if self._editing is not None:
-            after = self._place_of(self._editing)
-            before = before[: before.index(self._editing)]
-            before = before if after else []
+        prompt, after, before = with_files(draft.text, draft.files), None, list(self.transcript.turns)
+        edited = self._edited()
+        if edited is not None:
+            after = self._place_of(edited)
+            before = before[: before.index(edited)] if after else []
         if not await self._fits(prompt, after):
             return
+        self._take_out(draft)
+        self.answer(self.request(prompt, after=after), before, draft)
+
+    def _take_out(self, draft: Draft) -> None:
+        """Empty the field of what is sent; what was typed since stays there."""
         field = self.query_one(Prompt)
+        rest = field.text.removeprefix(draft.text)
         field.remember(draft.text)
         field.text, self.asking.files = "", ()
-        if self._editing is not None:
+        if self._editing:
             self._end_editing()
-        self.answer(self.request(prompt, after=after), before, draft)
+        if rest:
+            field.text = field.text + rest
+
+    def _edited(self) -> Turn | None:
+        """The message that is being written anew, while it is on screen."""
+        turns = self.transcript.turns
+        return next((turn for turn in turns if self._editing and turn.message.get("id") == self._editing), None)
+
+    def gave_back(self, draft: Draft) -> None:
+        """What failed is written anew: sent again, it stands beside the failed one and not behind it."""
+        turns = [turn for turn in self.transcript.turns if turn.role == "user" and turn.message.get("id")]
+        if turns and turns[-1].text == with_files(draft.text, draft.files):
+            self._set_aside = Draft()
+            self._editing, self.doing.editing = str(turns[-1].message["id"]), True
 
     def _place_of(self, turn: Turn) -> str:
         """The message that a message written anew follows; none where it begins with another system prompt."""
@@ -133,11 +152,16 @@ class ChatBench(ConversationBench):
         self.show_status()
         return picked is not None
 
+    def conversation_changed(self) -> None:
+        if self._editing and self._edited() is None:
+            # What was written stays in the field, as a message of its own.
+            self._editing, self.doing.editing = "", False
+
     # --- Moving between message field and conversation -----------------------------------------------------
 
     @on(Prompt.Left)
     def look_back(self) -> None:
-        if self._editing is not None:
+        if self._editing:
             self._end_editing()
         elif any(turn.role != "note" for turn in self.transcript.turns):
             self.transcript.enter_from_below()
@@ -171,9 +195,9 @@ class ChatBench(ConversationBench):
         if turn is None or self.answering:
             return
         field = self.query_one(Prompt)
-        if self._editing is None:
+        if not self._editing:
             self._set_aside = Draft(field.text, self.asking.files)
-        self._editing, self.doing.editing = turn, True
+        self._editing, self.doing.editing = str(turn.message.get("id") or ""), True
         field.text, self.asking.files = turn.text, ()
         field.move_cursor(field.document.end)
         field.focus()
@@ -182,7 +206,7 @@ class ChatBench(ConversationBench):
     def _end_editing(self) -> None:
         """Give back what was being written before an earlier message was."""
         field = self.query_one(Prompt)
-        self._editing, self.doing.editing = None, False
+        self._editing, self.doing.editing = "", False
         field.text, self.asking.files = self._set_aside.text, self._set_aside.files
         field.move_cursor(field.document.end)
         self.show_status()

@@ -207,6 +207,7 @@ class ConversationBench(Bench):
             turns[-1].growing = True
             turns[-1].foot = ""
         self.transcript.set_turns(turns)
+        self.conversation_changed()
         if not turns:
             self._show_opening()
         self.refresh_bindings()
@@ -258,6 +259,7 @@ class ConversationBench(Bench):
         self._begun_anew = True
         self.show_error(None)
         self._show_opening()
+        self.conversation_changed()
         self.refresh_bindings()
         self.show_status()
 
@@ -343,11 +345,20 @@ class ConversationBench(Bench):
         self._end_turn(turn, foot=LOST_ANSWER if lost else "cut off: it failed")
         self.show_error(error)
         field = self.query_one(Prompt)
-        if not turn.text and not field.text:
+        gives_back = not turn.text and not field.text
+        if gives_back:
             # Nothing was answered, so the words go back to where they can be sent again.
             field.text, self.asking.files = draft.text, draft.files
         if self.conversation_id and not lost:
             await self._read_again("")
+            if gives_back:
+                self.gave_back(draft)
+
+    def gave_back(self, draft: Draft) -> None:
+        """The words of a message that failed are in the field again, and the failed one may be on screen."""
+
+    def conversation_changed(self) -> None:
+        """Another conversation is on screen."""
 
     def _end_turn(self, turn: Turn, text: str | None = None, foot: str = "") -> None:
         turn.finish(text, foot)
