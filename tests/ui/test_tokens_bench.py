@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.text import Text
+from textual._wrap import compute_wrap_offsets
 from textual.app import App, ComposeResult
 from textual.containers import Vertical
 from textual.pilot import Pilot
@@ -13,7 +17,10 @@ from workbench.ui.app import WorkbenchApp
 from workbench.ui.benches.tokens import PATIENCE_SECONDS
 from workbench.ui.benches.tokens_dataset import DatasetView
 from workbench.ui.benches.tokens_league import prices_of
+from workbench.ui.terminal_input import PASTE_END, PASTE_START, TerminalReader
+from workbench.ui.widgets.edited_text import EditedText
 from workbench.ui.widgets.fields import Fields
+from workbench.ui.widgets.long_lines import rewrapped
 from workbench.ui.widgets.pieces import PieceView, visible, wrapped
 from workbench.ui.widgets.row_list import RowList
 
@@ -205,3 +212,85 @@ async def test_p95_becomes_the_sequence_length_of_the_plan(session: ScriptedSess
         )
         assert app.query_one("#vram-plan", Fields).values["sequence_length"] == 1182
         assert app.main.bench.dataset_tokens == 4_300_000
+
+
+async def test_pasted_control_characters_are_counted_as_they_were(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+
+    def paste(raw: str) -> None:
+        (event,) = TerminalReader().feed(f"{PASTE_START}{raw}{PASTE_END}")
+        app.post_message(event)
+
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        area = app.query_one(EditedText)
+        raw = "\x1b[31mred\x1b[0m \x7f\n"
+        paste(raw)
+        await wait_until(pilot, lambda: area.text == "␛[31mred␛[0m ␡\n")
+        assert area.written == raw
+        await wait_until(pilot, lambda: session.asked(protocol.RecountTokens)[-1].text == raw)
+        assert area.replaced == 0
+        paste("␀")
+        await wait_until(pilot, lambda: area.replaced == 3)
+        assert area.written == f"{area.text}"
+        await wait_until(pilot, lambda: "3 control characters counted as the symbols shown" in screen_text(app))
+        area.text = ""
+        paste("a\x85b")
+        await wait_until(pilot, lambda: area.written == "a\ufffdb")
+        assert area.replaced == 1
+
+
+async def test_typed_characters_that_do_not_print_are_kept(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        typed = "👩\u200d👧 a\u00a0b\u00adc"
+        for event in TerminalReader().feed(typed):
+            app.post_message(event)
+        await wait_until(pilot, lambda: app.query_one(EditedText).written == typed)
+
+
+words = st.lists(st.sampled_from(["a", "word ", "  ", "日本語 ", "\u00a0", "x" * 45, "y" * 9, " "]), max_size=600)
+
+
+@settings(deadline=None, max_examples=150)
+@given(words, st.integers(0, 10**6), st.integers(0, 60), st.sampled_from(["", "q", " ", "new words here ", "z" * 50]))
+def test_a_long_line_is_wrapped_as_if_anew(parts: list[str], place: int, removed: int, put: str) -> None:
+    line, width = "lorem ipsum " * 170 + "".join(parts) + "dolor sit amet " * 90, 20
+    start = place % (len(line) + 1)
+    edited = line[:start] + put + line[start + removed :]
+    shift = len(edited) - len(line)
+    old = compute_wrap_offsets(line, width, 4)
+    assert rewrapped(edited, old, start, start + len(put), shift, width) == compute_wrap_offsets(edited, width, 4)
+
+
+async def test_a_long_line_is_drawn_and_edited_as_any_text_area_does(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        area = app.query_one(EditedText)
+        plain = TextArea(id="plain")
+        plain.styles.width, plain.styles.height = area.size.width, area.size.height
+        await area.parent.mount(plain)  # type: ignore[union-attr]
+        line = "one two  three four five " * 400
+        area.text = plain.text = line
+        for key in (*"xy z", "left", "backspace", "ctrl+w", "home", "Q", "end", "ctrl+z", "ctrl+y", "up", "k"):
+            for each in (area, plain):
+                each.focus()
+                await pilot.press(key)
+        assert area.text == plain.text
+        assert area.selection == plain.selection
+        documents = (area.wrapped_document, plain.wrapped_document)
+        if documents[0]._width == documents[1]._width:
+            assert documents[0]._wrap_offsets == documents[1]._wrap_offsets
+        fresh = compute_wrap_offsets(area.text, documents[0]._width, 4)
+        assert documents[0].get_offsets(0) == fresh
+        assert documents[0].get_sections(0) == [section.plain for section in Text(area.text).divide(fresh)]
+        area.focus()
+        await pilot.pause()
+        top = area.scroll_offset.y
+        shown = [area.render_line(y).text.rstrip() for y in range(area.size.height)]
+        wanted = [section.rstrip() for section in documents[0].get_sections(0)[top : top + len(shown)]]
+        assert [text.strip() for text in shown][: len(wanted)] == [text.strip() for text in wanted]

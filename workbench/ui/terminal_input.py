@@ -26,9 +26,30 @@ _SYMBOLS[0x7F] = 0x2421
 _SYMBOLS.update(dict.fromkeys(range(0x80, 0xA0), 0xFFFD))
 
 
+CONTROL_OF_SYMBOL = {symbol: chr(code) for code, symbol in _SYMBOLS.items() if symbol != 0xFFFD}
+"""Back from the symbols that stand for one control character each, for `str.translate`."""
+
+
+class Paste(events.Paste):
+    """A paste that can be shown, and as it was.
+
+    Args:
+        text: with line ends as newlines and control characters as visible symbols.
+        raw: with line ends as newlines, as long as `text`.
+    """
+
+    def __init__(self, text: str, raw: str) -> None:
+        super().__init__(text)
+        self.raw = raw
+
+
 def harmless(pasted: str) -> str:
     """Pasted text with line ends as newlines and control characters as visible symbols."""
-    return pasted.replace("\r\n", "\n").replace("\r", "\n").translate(_SYMBOLS)
+    return _with_newlines(pasted).translate(_SYMBOLS)
+
+
+def _with_newlines(pasted: str) -> str:
+    return pasted.replace("\r\n", "\n").replace("\r", "\n")
 
 
 class TerminalReader:
@@ -74,7 +95,8 @@ class TerminalReader:
             self._pasted_size += len(content)
         if marker:
             pasted, self._pasted = "".join(self._pasted), None
-            yield events.Paste(harmless(pasted[:MAX_PASTE_CHARACTERS]))
+            pasted = pasted[:MAX_PASTE_CHARACTERS]
+            yield Paste(harmless(pasted), _with_newlines(pasted))
         return rest
 
 

@@ -114,6 +114,11 @@ class TokensBench(Bench):
             self.count()
 
     @property
+    def text(self) -> str:
+        """What is counted."""
+        return self.query_one(EditedText).written
+
+    @property
     def models(self) -> list[str]:
         """The tokenizers counted: the model of every bench first."""
         return list(dict.fromkeys(name for name in (self.session.chosen, *self._added) if name))
@@ -137,7 +142,7 @@ class TokensBench(Bench):
     @on(TextArea.Changed)
     def count_others(self) -> None:
         """Count after the changes that are no edits, such as undo."""
-        if self.query_one(TextArea).text != self._asked:
+        if self.text != self._asked:
             self.count()
 
     @on(TextArea.SelectionChanged)
@@ -168,7 +173,7 @@ class TokensBench(Bench):
         while self._count_wanted:
             self._count_wanted = False
             self._count_began = time.monotonic()
-            self._asked = self.query_one(TextArea).text
+            self._asked = self.text
             await self._count_text(self._asked, self.models)
 
     async def _count_text(self, text: str, models: list[str]) -> None:
@@ -226,7 +231,9 @@ class TokensBench(Bench):
                     self._show_auto()
 
     def _show_auto(self) -> None:
-        told = [(str(result["model"]), line) for result in self._results for line in self._lines_about(result)]
+        replaced = self.query_one(EditedText).replaced
+        told = [("Text", f"{replaced:,} control characters counted as the symbols shown")] if replaced else []
+        told += [(str(result["model"]), line) for result in self._results for line in self._lines_about(result)]
         told += [(model, line) for model in self.models if (line := self._auto_lines.get(model))]
         note = self.query_one("#tokens-auto", Static)
         note.display = bool(told) and self._counted is not None
@@ -313,7 +320,7 @@ class TokensBench(Bench):
         if not pieces:
             return
         place = pieces[-1]["end"] if message.direction > 0 else pieces[0]["start"]
-        length = len(self.query_one(TextArea).text)
+        length = len(self.text)
         if 0 < place < length:
             self._move_window(place, place if message.direction > 0 else place - 1)
 
@@ -323,7 +330,7 @@ class TokensBench(Bench):
     def action_explain(self) -> None:
         """Why the word of the token under the cursor was split so."""
         piece = self.query_one(PieceView).piece
-        word = word_around(self.query_one(TextArea).text, piece["start"], piece["end"]) if piece else ""
+        word = word_around(self.text, piece["start"], piece["end"]) if piece else ""
         if word:
             from workbench.ui.screens.token_explain import ExplainScreen
 
@@ -348,7 +355,7 @@ class TokensBench(Bench):
             self.app.push_screen(TemplateScreen(self.link, self.selected))
 
     def action_side_by_side(self) -> None:
-        text = self.query_one(TextArea).text
+        text = self.text
         if len(self.models) < 2 or not text:
             self.post_message(self.Said("Needs a text and two tokenizers: a adds one."))
             return
@@ -360,7 +367,7 @@ class TokensBench(Bench):
         from workbench.ui.screens.token_tax import TaxScreen
 
         price = self._prices.get(self.selected, self._prices.get("*"))
-        self.app.push_screen(TaxScreen(self.link, self.query_one(TextArea).text, self._results, price))
+        self.app.push_screen(TaxScreen(self.link, self.text, self._results, price))
 
     def _any_model(self) -> bool:
         if not self.models:
