@@ -237,19 +237,22 @@ async def test_the_simulation_stands_beside_the_estimate(session: ScriptedSessio
 async def test_a_measurement_is_shown_with_the_errors_of_the_others(
     session: ScriptedSession, make_app: MakeApp
 ) -> None:
-    def with_measurement(request: protocol.EstimateMemory) -> list[protocol.Message]:
-        reply = stub.estimate(request)[0]
-        assert isinstance(reply, protocol.MemoryEstimated)
-        sizes = {name: round(size * 0.5) for name, size in reply.result["estimate"].items()}
-        return [protocol.MemoryEstimated(reply.result | {"measurement": sizes})]
-
-    session.script(protocol.EstimateMemory, with_measurement)
     app = make_app(session, bench="vram", model=MODEL)
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(app, pilot, session)
-        assert "+100.0 %" in screen_text(app)
-        assert gib(stub.budget_of(Plan())["total"] / 2) in screen_text(app)
-        assert "Chat shows what it holds" not in screen_text(app)
+        assert "m runs" in screen_text(app)
+        gate = session.hold(protocol.MeasureMemory, before=1)
+        await wait_until(pilot, lambda: any(one.only_kept for one in session.asked(protocol.MeasureMemory)))
+        await pilot.press("m")
+        await wait_until(pilot, lambda: "measuring: load 2 of 32 layers" in screen_text(app))
+        gate.set()
+        await wait_until(pilot, lambda: "-1.0 %" in screen_text(app), "the estimate's error, as the session says")
+        assert "Measured on CPU; random weights" in screen_text(app)
+        weights = stub.budget_of(Plan())["weights"]
+        assert gib(1.01 * weights) in screen_text(app)
+        await pilot.press("s")
+        await wait_until(pilot, lambda: "+1.0 %" in screen_text(app), "the simulation's")
+        assert "-2.0 %" in screen_text(app), "the estimate's against the simulation"
 
 
 async def test_the_length_that_tokens_measured_is_told_as_such(session: ScriptedSession, make_app: MakeApp) -> None:

@@ -192,6 +192,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("architecture-copy-json", "J", "copy_json", "Copy as JSON", "The whole tree.", "architecture"),
     Action("architecture-clear", "escape", "clear", "Clear the search", "And show all again.", "architecture"),
     Action("vram-simulate", "s", "simulate", "Simulate the step", "Then again: its timeline.", "vram", "simulate"),
+    Action("vram-measure", "m", "measure", "Measure it", "Two steps for real, in a process of their own.", "vram"),
     Action("vram-fit", "f", "fit", "Make it fit", "The cheapest set of changes.", "vram", "make it fit"),
     Action("vram-undo", "u", "undo", "Undo the last edit", "As often as you like.", "vram", "undo"),
     Action("vram-gpus", "t", "gpus", "Table of GPUs", "What each could run; choose one.", "vram", "GPUs"),
@@ -207,7 +208,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("vram-reset", "0", "reset", "Reset the plan", "Back to the defaults.", "vram"),
     Action("vram-copy", "y", "copy", "Copy the budget", "Plan and table.", "vram"),
     Action("vram-copy-markdown", "Y", "copy_markdown", "Copy as Markdown", "For an issue.", "vram"),
-    Action("vram-stop", "escape", "stop", "Stop the simulation", "It can be run again.", "vram"),
+    Action("vram-stop", "escape", "stop", "Stop what runs", "A simulation, a measurement.", "vram"),
     *_chat(),
 )
 

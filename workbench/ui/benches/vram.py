@@ -23,7 +23,9 @@ from workbench.session.protocol import (
     Event,
     FitPlan,
     JobProgressed,
+    MeasureMemory,
     MemoryEstimated,
+    MemoryMeasured,
     MemorySimulated,
     PlanFitted,
     PlanWritten,
@@ -61,7 +63,7 @@ REFUSALS = ("bad-plan", "bad-lora", "bad-option")
 MOST_UNDONE = 300
 LOW, SLIM = 16, 66
 """Below this height or width plan and budget are stacked, the budget reached by tab."""
-ROOM_FOR_PLOT = 8
+ROOM_FOR_PLOT, ROOM_FOR_CURVE = 8, 26
 TALLEST_PLOT = 28
 FEWEST_CHANGES = 6
 """Lines that the list of changes has at least, with its title; the fields take what is left."""
@@ -92,7 +94,9 @@ class VramBench(Bench):
         """Why the last value was refused or stepped over, while the cursor stays on its field."""
         self._curve: list[dict[str, int]] = []
         self._simulations: dict[tuple[str, str], dict[str, Any]] = {}
-        self._simulating = False
+        self._measurements: dict[tuple[str, str], dict[str, Any]] = {}
+        self._rung_running = ""
+        """What is running: ``simulating`` or ``measuring``."""
 
     def compose(self) -> ComposeResult:
         with Container(id="vram-body"):
@@ -228,8 +232,8 @@ class VramBench(Bench):
             return
         pane = self.query_one("#vram-right")
         width = max(30, pane.scrollable_content_region.width)
-        shown = budget(self.estimate, self.simulation, width)
-        above = 2 if self._simulating else 0
+        shown = budget(self.result, self.simulation, width)
+        above = 2 if self._rung_running else 0
         room = pane.size.height - above - lines_of(shown, width) - 1
         plot = self._plot(width, min(TALLEST_PLOT, room)) if room >= ROOM_FOR_PLOT else None
         whole = Content.assemble(shown, "\n\n", plot) if plot is not None else shown
@@ -428,7 +432,7 @@ class VramBench(Bench):
         if isinstance(error, WorkbenchError):
             self.show_error(error)
 
-    # --- Simulating ----------------------------------------------------------------------------------------
+    # --- Simulating and measuring --------------------------------------------------------------------------
 
     @property
     def _plan_key(self) -> tuple[str, str]:
@@ -439,77 +443,89 @@ class VramBench(Bench):
         """The simulation of the plan as it stands, if it was made."""
         return self._simulations.get(self._plan_key)
 
+    @property
+    def result(self) -> dict[str, Any]:
+        """The estimate, with the measurement of the plan as it stands if there is one."""
+        return (self.estimate or {}) | self._measurements.get(self._plan_key, {})
+
     async def _ask_kept(self, model: str) -> None:
-        """Look for a simulation made before."""
-        if self.simulation is None and not self._simulating:
-            key = self._plan_key
-            request = SimulateMemory(model, plan_to_dict(self.draft.plan), only_kept=True)
-            reply = await self.link.ask(request, MemorySimulated)
-            if reply.simulation is not None:
-                self._keep_simulation(key, reply.simulation)
+        """Look for a simulation and a measurement made before."""
+        key, plan = self._plan_key, plan_to_dict(self.draft.plan)
+        if self._rung_running:
+            return
+        if key not in self._simulations:
+            self._keep(key, await self.link.ask(SimulateMemory(model, plan, only_kept=True), MemorySimulated))
+        if key not in self._measurements:
+            self._keep(key, await self.link.ask(MeasureMemory(model, plan, only_kept=True), MemoryMeasured))
 
     async def _ask_curve(self, model: str) -> None:
         """The budget over the length, where the screen has room for it."""
         context = (self.estimate or {}).get("context_length")
         values = length_values(self.draft.plan.sequence_length, context if isinstance(context, int) else 0)
         request = DrawCurve(model, "sequence_length", values, plan_to_dict(self.draft.plan))
-        if self.size.height >= 26 and self.simulation is None:
+        if self.size.height >= ROOM_FOR_CURVE and self.simulation is None:
             self._curve = (await self.link.ask(request, CurveDrawn)).points
             self._draw()
 
-    def _keep_simulation(self, key: tuple[str, str], simulation: dict[str, Any]) -> None:
-        self._simulations[key] = simulation
+    def _keep(self, key: tuple[str, str], reply: MemorySimulated | MemoryMeasured) -> None:
+        """Show what was found for a plan whenever that plan stands."""
+        if isinstance(reply, MemorySimulated) and reply.simulation is not None:
+            self._simulations[key] = reply.simulation
+        elif isinstance(reply, MemoryMeasured) and reply.measurement is not None:
+            self._measurements[key] = {"measurement": reply.measurement, "errors": reply.errors}
         self._draw()
 
     def action_simulate(self) -> None:
         """Run the step on tensors without data; of a plan that was simulated, look closer."""
-        if self._simulating or not self._ready():
+        if self._rung_running or not self._ready():
             return
         if self.simulation is not None:
             self.action_timeline()
         else:
-            self._simulate()
+            self._run("simulating", SimulateMemory(self.session.chosen, plan_to_dict(self.draft.plan)), MemorySimulated)
 
-    @work(group="simulate", exclusive=True, exit_on_error=False)
-    async def _simulate(self) -> None:
+    def action_measure(self) -> None:
+        """Run two steps of the plan for real, on the GPU of this box or its CPU."""
+        if not self._rung_running and self._ready():
+            self._run("measuring", MeasureMemory(self.session.chosen, plan_to_dict(self.draft.plan)), MemoryMeasured)
+
+    @work(group="rung", exclusive=True, exit_on_error=False)
+    async def _run(
+        self, what: str, request: SimulateMemory | MeasureMemory, expected: type[MemorySimulated | MemoryMeasured]
+    ) -> None:
         key = self._plan_key
-        request = SimulateMemory(key[0], plan_to_dict(self.draft.plan))
-        self._set_simulating(True)
-        self._show_progress(Content.styled("starting", "$muted"))
+        self._set_running(what)
         try:
-            reply = await self.link.ask(request, MemorySimulated, self._on_simulation)
+            self._keep(key, await self.link.ask(request, expected, self._on_run))
         except (JobCancelled, WorkbenchError) as error:
             self._fail(error)
-        else:
-            if reply.simulation is not None:
-                self._keep_simulation(key, reply.simulation)
         finally:
-            self._set_simulating(False)
-            self._show_progress(None)
+            self._set_running("")
 
-    def _set_simulating(self, running: bool) -> None:
-        self._simulating = running
+    def _set_running(self, what: str) -> None:
+        self._rung_running = what
         self.refresh_bindings()
+        self._show_progress(Content.styled("starting", "$muted") if what else None)
         self._draw()
 
-    def _on_simulation(self, event: Event) -> None:
+    def _on_run(self, event: Event) -> None:
         if isinstance(event, JobProgressed):
             counts = progress_text(event.done, event.total, event.unit)
-            self._show_progress(Content.assemble((f"{event.phase} ", "bold"), f"{counts}"))
+            self._show_progress(Content.assemble((f"{event.phase} ", "bold"), counts))
 
     def _show_progress(self, content: Content | None) -> None:
         line = self.query_one("#vram-progress", Static)
         line.display = content is not None
         if content is not None:
             stops = (("   ", ""), ("escape", "bold $accent"), (" stops", "$muted"))
-            line.update(Content.assemble(("simulating: ", "$muted"), content, *stops))
+            line.update(Content.assemble((f"{self._rung_running}: ", "$muted"), content, *stops))
 
     def action_stop(self) -> None:
-        self.workers.cancel_group(self, "simulate")
+        self.workers.cancel_group(self, "rung")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "stop":
-            return self._simulating
+            return bool(self._rung_running)
         if action == "rules" and self.session.connection == LOST:
             return False
         return super().check_action(action, parameters)
@@ -569,7 +585,7 @@ class VramBench(Bench):
         if self.estimate is not None:
             from workbench.ui.screens.vram_why import WhyScreen
 
-            self.app.push_screen(WhyScreen(self.link, self.session.chosen, self.estimate, self.simulation))
+            self.app.push_screen(WhyScreen(self.link, self.session.chosen, self.result, self.simulation))
 
     def action_out(self) -> None:
         """Code, plan file, Markdown."""
@@ -595,7 +611,7 @@ class VramBench(Bench):
 
     def action_copy(self) -> None:
         if self.estimate is not None:
-            table = budget(self.estimate, self.simulation, 100).plain
+            table = budget(self.result, self.simulation, 100).plain
             text = "\n".join([f"model: {self.session.chosen}", *in_words(self.draft), "", table])
             self.post_message(self.CopyRequested(text, "plan and budget"))
 

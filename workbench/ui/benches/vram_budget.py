@@ -126,8 +126,12 @@ def rung_rows(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, w
     for number, name in enumerate(name for name in CATEGORIES if any(parts_of(rung).get(name) for rung in rungs)):
         texts = [f"{parts_of(rung).get(name, 0) / divisor:,.2f}" if rung else "" for rung in rungs]
         cells = [right(text, room) for text, (_, room) in zip(texts, HEADS, strict=True)]
-        if not simulation and number == 0:
-            cells[1] = Content.assemble(" " * (HEADS[1][1] - 6), ("s", "bold $accent"), (" runs", "$muted"))
+        if number == 0:
+            keyed = zip(rungs, ("", "s", "m"), HEADS, strict=True)
+            cells = [
+                cell if rung else Content.assemble(" " * (room - 6), (key, "bold $accent"), (" runs", "$muted"))
+                for cell, (rung, key, (_, room)) in zip(cells, keyed, strict=True)
+            ]
         told_how = _how(str(known.get(name, "")), str(why.get(name, "")), width, len(space))
         yield _table_row(
             Content.assemble(mark_of(name), " ", left(label_of(name), LABEL_WIDTH - 3)), cells, space, told_how
@@ -138,7 +142,7 @@ def rung_rows(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, w
         for total, (_, room) in zip(totals, HEADS, strict=True)
     ]
     yield _table_row(left("   total", LABEL_WIDTH, "bold"), cells, space)
-    yield from _error_rows(totals, space)
+    yield from _error_rows(totals, space, result.get("errors") or {})
 
 
 def _table_row(label: Content, cells: Sequence[Content], space: str, how: Content | None = None) -> Content:
@@ -153,14 +157,19 @@ def _how(word: str, reason: str, width: int, space: int) -> Content:
     return Content.styled(text, "$muted").truncate(max(0, width - TABLE_WIDTH - 3 * space), ellipsis=True)
 
 
-def _error_rows(totals: Sequence[int], space: str) -> Iterator[Content]:
-    """Each rung's error against the next that was run."""
+def _error_rows(totals: Sequence[int], space: str, errors: Mapping[str, Any]) -> Iterator[Content]:
+    """Each rung's error against the next that was run; against a measurement as the session says, which knows what of
+    it can be compared.
+    """
     run = [number for number, total in enumerate(totals) if total]
     if len(run) > 1:
         cells = []
         for number, (_, room) in enumerate(HEADS):
             after = next((other for other in run if other > number), None)
             words = error_words(totals[number], totals[after]) if number in run and after is not None else ""
+            told_error = (errors.get("simulation" if number else "estimate") or {}).get("total")
+            if after == 2 and isinstance(told_error, (int, float)):
+                words = f"{told_error:+.1f} %"
             cells.append(right(words, room, "$muted"))
         yield _table_row(left("   error", LABEL_WIDTH, "$muted"), cells, space)
 
@@ -186,10 +195,15 @@ def _notes(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, widt
     yield from cost_lines(result, width)
     if simulation and (words := tensors_words(result, simulation)):
         yield Content.styled(words, "$muted")
-    if not result.get("measurement") and (result.get("plan") or {}).get("job") == "inference":
-        yield Content.assemble(
-            ("measured: ", "$muted"), ("l", "bold $accent"), (" loads it, Chat shows what it holds", "$muted")
-        )
+    if measured := result.get("measurement"):
+        yield Content.styled(measured_words(measured), "$muted")
+
+
+def measured_words(measured: Mapping[str, Any]) -> str:
+    """Where it was measured, and what to know about it."""
+    random = "random weights" if measured.get("weights_from") == "random" else ""
+    parts = [f"Measured on {measured.get('device') or 'this box'}", random, *map(str, measured.get("notes") or ())]
+    return "; ".join(filter(None, parts))
 
 
 def peak_lines(result: Mapping[str, Any], width: int) -> list[Content]:
