@@ -18,6 +18,7 @@ import pytest
 from tests.unit.test_tokens_tokenizer import CORPUS
 from workbench.chat import template
 from workbench.chat.template import ChatTemplate, render_chats
+from workbench.cli.common import decode_utf8
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import Job
 from workbench.tokens import dataset
@@ -255,6 +256,55 @@ def test_a_template_without_end_is_given_up_after_a_few_rows(tmp_path, models, m
     assert "given up after 3 rows" in measured.models[0].error
     assert measured.models[1].rows == 2500
     assert len(tried) == 3
+
+
+def test_a_quote_left_open_does_not_swallow_the_rest_silently(tmp_path, models):
+    path = tmp_path / "rows.csv"
+    path.write_text('id,text\n1,fine\n2,"left open\n' + "".join(f"{index},more\n" for index in range(3, 900)))
+    measured = measure_dataset(str(path), models, field="text")
+    assert (measured.rows, measured.bad_rows) == (1, 1)
+    assert "not closed" in measured.examples[0].reason
+    assert "lines 3 to 900" in measured.notes[0]
+    path.write_text('id,text\n1,"left open\n' + "2,more\n" * 700 + '3,"\n4,"two\nlines"\n')
+    measured = measure_dataset(str(path), models, field="text")
+    assert (measured.rows, measured.bad_rows) == (2, 0)
+    assert "row 2 spans 702 lines" in measured.notes[0]
+    path.write_text('id,text\n1,"ends well\nhere"')
+    assert measure_dataset(str(path), models, field="text").rows == 1
+
+
+def test_columns_of_one_name_are_told(tmp_path, models):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,id,text\nfirst,1,second one\n")
+    measured = measure_dataset(str(path), models, field="text")
+    assert measured.models[0].total == len(models[0].tokenizer.encode("second one"))
+    assert "columns 1 and 3" in measured.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ('{"data": [{"text": "a"}, {"text": "b"}]}\n', 2),
+        ('{"version": 1, "payload": [{"text": "a"}, {"text": "b"}]}', 2),
+        ('{"data": {"rows": [{"text": "a"}, {"text": "b"}]}, "tags": ["x"]}', 2),
+        ('{"text": "a", "meta": [{"x": 1}]}', 1),
+        ('{"text": "a"}\n{"text": "b"}\n', 2),
+    ],
+)
+def test_the_rows_of_one_object_are_found_within_it(tmp_path, models, content, rows):
+    (tmp_path / "nested.json").write_text(content)
+    assert measure_dataset(str(tmp_path / "nested.json"), models, field="text").rows == rows
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_suspected_and_said(tmp_path, models, encoding):
+    data = "Plain words, and an ü too.\n".encode(encoding)
+    (tmp_path / "rows.txt").write_bytes(data)
+    for read in (lambda: measure_dataset(str(tmp_path / "rows.txt"), models), lambda: decode_utf8(data, "rows.txt")):
+        with pytest.raises(WorkbenchError) as caught:
+            read()
+        assert caught.value.kind == "bad-encoding"
+        assert f"iconv -f {encoding} -t utf-8" in caught.value.remedy
 
 
 def test_broken_rows_are_counted_shown_and_skipped(tmp_path, models):

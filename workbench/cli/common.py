@@ -21,6 +21,7 @@ from workbench.session.launch import SessionOptions, describe_loss, open_session
 from workbench.session.protocol import Event, JobProgressed, Reply, Request
 from workbench.settings import Settings, load_settings
 from workbench.text import one_line
+from workbench.tokens.encodings import suspected_utf16, utf16_error
 
 R = TypeVar("R", bound=Reply)
 T = TypeVar("T")
@@ -187,11 +188,16 @@ def decode_utf8(data: bytes, name: str) -> str:
     """Text from a file or standard input.
 
     Raises:
-        WorkbenchError: ``bad-encoding`` with the offset of the first byte that is not UTF-8.
+        WorkbenchError: ``bad-encoding`` with the offset of the first byte that is not UTF-8, or for UTF-16.
     """
+    encoding = suspected_utf16(data)
+    if encoding is not None:
+        raise utf16_error(name, encoding)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise WorkbenchError(
-            "bad-encoding", f"{name} is not UTF-8 at byte {error.start:,}.", "Convert it first: iconv -t utf-8."
+            "bad-encoding",
+            f"{name} is not UTF-8 at byte {error.start:,}.",
+            "Convert it first, for example: iconv -f latin1 -t utf-8 FILE",
         ) from None

@@ -113,7 +113,9 @@ def _read_stream(stream: BinaryIO, name: str) -> str:
     data = stream.read(MAX_TEXT_BYTES + 1)
     if len(data) > MAX_TEXT_BYTES:
         limit = f"{MAX_TEXT_BYTES // 2**20} MiB"
-        raise WorkbenchError("too-large", f"{name} is larger than {limit}.", "Count it in parts.")
+        raise WorkbenchError(
+            "too-large", f"{name} is larger than {limit}.", "Count it as a data set: --dataset FILE streams it by rows."
+        )
     return decode_utf8(data, name)
 
 

@@ -423,7 +423,7 @@ class _Measurement:
         raise WorkbenchError("empty-dataset", f"{self._path} has no rows.", "Name a file with something in it.")
 
     def _result(self, lengths: Sequence[int], partial: bool) -> DatasetMeasure:
-        notes = [*self._notes, *(str(error) for error in self._file_errors[:_EXAMPLES_KEPT])]
+        notes = [*self._notes, *self._reader.notes, *(str(error) for error in self._file_errors[:_EXAMPLES_KEPT])]
         return DatasetMeasure(
             path=self._path,
             format=self._files.format,

@@ -22,6 +22,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.hub_cache import cache_folder
 from workbench.packages import need
 from workbench.text import one_line
+from workbench.tokens.encodings import suspected_utf16, utf16_error
 
 MAX_ROW_BYTES = 256 * 2**20
 """A row beyond this size is no training text."""
@@ -41,6 +42,12 @@ _DOCUMENTS = frozenset(
 # Files that lie beside the rows of a data set and hold none.
 _NO_ROWS = frozenset({"dataset_infos.json", "dataset_info.json", "state.json", "dataset_dict.json", "config.json"})
 # Names under which one JSON object holds its rows; a single name of any kind does too.
+_ROW_FIELDS = frozenset(
+    ("messages", "conversations", "conversation", "text", "content", "prompt", "instruction", "question", "chosen")
+)
+_MAX_DEPTH = 5
+_NOTES_KEPT = 5
+_PLAUSIBLE_LINES = 500
 _ROW_LISTS = ("data", "rows", "train", "examples", "items", "instances")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _CHUNK_CHARACTERS = 1 << 20
@@ -153,10 +160,12 @@ class RowReader:
 
     Attributes:
         bytes_done: how much of all files has been read, in bytes on disk.
+        notes: what is suspicious in files that can be read, a few of them.
     """
 
     def __init__(self) -> None:
         self.bytes_done = 0
+        self.notes: list[str] = []
         self._finished_bytes = 0
 
     def read(self, file: Path, columns: Optional[Sequence[str]] = None) -> Iterator[tuple[int, Union[Record, BadRow]]]:
@@ -225,14 +234,19 @@ class RowReader:
 
     def _csv(self, stream: _Meter, file: Path) -> Iterator[tuple[int, Union[Record, BadRow]]]:
         csv.field_size_limit(MAX_ROW_BYTES)
-        lines = self._strict_lines(stream, file)
+        lines = _CountedLines(self._strict_lines(stream, file))
         header_line = next(lines, "")
         delimiter = max(",\t;|", key=header_line.count)
         header = next(csv.reader([header_line], delimiter=delimiter), [])
+        for name in dict.fromkeys(name for name in header if header.count(name) > 1):
+            places = [str(place) for place, other in enumerate(header, 1) if other == name]
+            which = " and ".join(places)
+            self._note(f"{file}: columns {which} are called {name!r} alike; the last of them is counted.")
         rows = csv.reader(lines, delimiter=delimiter)
         number = 1
         while True:
             number += 1
+            first_line = lines.taken + 1
             try:
                 values = next(rows)
             except StopIteration:
@@ -240,10 +254,24 @@ class RowReader:
             except csv.Error as error:
                 yield number, BadRow(str(file), number, one_line(str(error), 120))
                 continue
-            if len(values) == len(header):
+            spanned = lines.taken - first_line + 1
+            where = f" (lines {first_line:,} to {lines.taken:,})" if spanned > 1 else ""
+            if lines.ended:
+                # A row that the end of the file completes is one within quotes.
+                reason = f"a quote opened in it is not closed: it takes in the rest of the file{where}"
+                self._note(f"{file}: in row {number:,} {reason}.")
+                yield number, BadRow(str(file), number, reason)
+            elif len(values) == len(header):
+                if spanned > _PLAUSIBLE_LINES:
+                    self._note(f"{file}: row {number:,} spans {spanned:,} lines{where}; is a quote left open in it?")
                 yield number, dict(zip(header, values))
             elif values:
-                yield number, BadRow(str(file), number, f"it has {len(values)} fields, the header {len(header)}")
+                reason = f"it has {len(values)} fields, the header {len(header)}{where}"
+                yield number, BadRow(str(file), number, reason)
+
+    def _note(self, note: str) -> None:
+        if len(self.notes) < _NOTES_KEPT and note not in self.notes:
+            self.notes.append(note)
 
     def _json(self, stream: _Meter, file: Path) -> Iterator[tuple[int, Union[Record, BadRow]]]:
         head = stream.peek().lstrip()
@@ -257,7 +285,9 @@ class RowReader:
     def _objects(self, stream: _Meter, file: Path) -> Iterator[tuple[int, Union[Record, BadRow]]]:
         """Lines of objects under the name ``.json``, as is common, or one object that holds the rows."""
         try:
-            json.loads(stream.peek_line())
+            first = json.loads(stream.peek_line())
+            if _rows_of(first) is not None and stream.is_one_line():
+                raise ValueError("the one line is an object that holds the rows")
         except (ValueError, RecursionError):
             content = stream.read(MAX_ROW_BYTES + 1)
             if len(content) > MAX_ROW_BYTES:
@@ -362,6 +392,13 @@ class _Meter:
         found: bytes = line
         return found
 
+    def is_one_line(self) -> bool:
+        """Whether nothing but white space follows the first line, without moving on."""
+        self._stream.readline(MAX_ROW_BYTES)
+        rest = self._stream.read(_BUFFER_BYTES)
+        self._stream.seek(self.start)
+        return not rest.strip()
+
     def readline(self, limit: int) -> bytes:
         return self._passed(self._stream.readline(limit))
 
@@ -373,6 +410,27 @@ class _Meter:
         done = self.offset if self._stream is self._raw else self._raw.tell()
         self._reader.bytes_done = self._before_bytes + done
         return data
+
+
+class _CountedLines:
+    """Lines, how many were taken, and whether more were asked for than there are."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.taken = 0
+        self.ended = False
+
+    def __iter__(self) -> _CountedLines:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line = next(self._lines)
+        except StopIteration:
+            self.ended = True
+            raise
+        self.taken += 1
+        return line
 
 
 class _ArrayParser:
@@ -457,8 +515,9 @@ def _arrow_batches(arrow: Any, file: Path) -> Iterator[Any]:
 
 def _require_text(file: Path, stream: Any) -> None:
     head: bytes = stream.peek(_BUFFER_BYTES)
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise WorkbenchError("bad-encoding", f"{file} is UTF-16 (byte 0), not UTF-8.", "iconv -f utf-16 -t utf-8 FILE")
+    encoding = suspected_utf16(head)
+    if encoding is not None:
+        raise utf16_error(str(file), encoding)
     at = head.find(b"\x00")
     if at >= 0:
         raise WorkbenchError(
@@ -484,9 +543,26 @@ def _rows_within(content: bytes, file: Path) -> list[Any]:
         raise _bad(file, f"not JSON: {one_line(str(error), 120)}") from None
     if not isinstance(value, dict):
         return [value]
-    single = len(value) == 1 and not {"messages", "conversations", "conversation"} & set(value)
-    names = list(value) if single else [name for name in _ROW_LISTS if name in value]
-    return next((value[name] for name in names if isinstance(value[name], list)), [value])
+    rows = _rows_of(value)
+    return [value] if rows is None else rows
+
+
+def _rows_of(value: Any, depth: int = 0) -> Optional[list[Any]]:
+    """The list of rows within an object: under one of the usual names, or the only list of objects in it."""
+    if not isinstance(value, dict) or _ROW_FIELDS & set(value) or depth > _MAX_DEPTH:
+        return None
+    if len(value) == 1:
+        (only,) = value.values()
+        return only if isinstance(only, list) else _rows_of(only, depth + 1)
+    for name in _ROW_LISTS:
+        if isinstance(value.get(name), list):
+            found: list[Any] = value[name]
+            return found
+        inner = _rows_of(value.get(name), depth + 1)
+        if inner is not None:
+            return inner
+    lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    return lists[0] if len(lists) == 1 else None
 
 
 def _parsed(line: str, file: Path, number: int) -> Union[Record, BadRow]:
