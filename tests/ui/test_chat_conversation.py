@@ -233,7 +233,7 @@ async def test_words_are_found_here_and_in_other_conversations(
         assert "eat fish!" in screen_text(app)
         store = app_store(loaded_session)
         first = store.search("eat fish")[-1].message
-        await app.main.bench._show_message(str(first))
+        await app.main.bench.show_message(str(first))
         assert "eat fish!" not in screen_text(app)
 
 
