@@ -31,6 +31,9 @@ START_TIMEOUT_SECONDS = 30.0
 
 ANSWER_TIMEOUT_SECONDS = 5.0
 
+LOST_RACE = 3
+"""Exit code of a worker that found another one serving the session."""
+
 DEFAULT_SESSION = "default"
 
 _PATH_VARIABLES = (paths.RUNTIME_VARIABLE, "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE")
@@ -128,7 +131,9 @@ async def open_session(
                 )
             if child is None:
                 if start_lock.acquire() and lock_holder(files.worker_lock) is None:
-                    child = _spawn(files, options)
+                    child = _spawn(files, options, start_lock)
+            elif child.poll() == LOST_RACE:
+                child = None
             elif child.poll() is not None:
                 raise _start_failure(files, options, child.returncode)
             if time.monotonic() > deadline:
@@ -240,7 +245,7 @@ def import_dir() -> Path:
     return folder
 
 
-def _spawn(files: SessionFiles, options: SessionOptions) -> subprocess.Popen[bytes]:
+def _spawn(files: SessionFiles, options: SessionOptions, start_lock: FileLock) -> subprocess.Popen[bytes]:
     python = options.python or sys.executable
     try:
         folder = import_dir()
@@ -264,6 +269,8 @@ def _spawn(files: SessionFiles, options: SessionOptions) -> subprocess.Popen[byt
     settings = {
         "session": files.name,
         "python": python,
+        # Held by the worker too until it has its own lock, so that it is the only one even if this client dies now.
+        "start_lock": start_lock.descriptor,
         "keep_model_seconds": options.keep_model_seconds,
         "keep_worker_seconds": options.keep_worker_seconds,
     }
@@ -278,6 +285,7 @@ def _spawn(files: SessionFiles, options: SessionOptions) -> subprocess.Popen[byt
             env=environment,
             cwd=str(folder),
             start_new_session=True,
+            pass_fds=() if start_lock.descriptor is None else (start_lock.descriptor,),
         )
     except OSError as error:
         raise WorkbenchError(

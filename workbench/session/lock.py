@@ -120,6 +120,11 @@ class FileLock:
         self._descriptor = descriptor
         return True
 
+    @property
+    def descriptor(self) -> Optional[int]:
+        """The open file that holds the lock; a child that inherits it holds it too. None while it is not held."""
+        return self._descriptor
+
     def write(self, identity: WorkerIdentity) -> None:
         """Record who holds the lock."""
         assert self._descriptor is not None

@@ -19,6 +19,7 @@ import signal
 import time
 from typing import Any, Optional
 
+import workbench
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
 from workbench.session.changes import UpgradeWatch
@@ -37,6 +38,21 @@ FAREWELL_SECONDS = 2.0
 _MAY_BE_AN_UPGRADE = ("internal", "missing-package", "broken-package")
 
 
+class ImportLink:
+    """The link through which this process imports the workbench; cleaners of ``/tmp`` remove it in the long run."""
+
+    def __init__(self) -> None:
+        self._link = os.path.dirname(os.path.abspath(workbench.__file__))
+        self._target = os.readlink(self._link) if os.path.islink(self._link) else ""
+
+    def restore(self) -> None:
+        """Put it back if it is gone."""
+        if self._target and not os.path.lexists(self._link):
+            with contextlib.suppress(OSError):
+                os.makedirs(os.path.dirname(self._link), mode=0o700, exist_ok=True)
+                os.symlink(self._target, self._link)
+
+
 class Worker:
     """Accepts clients, routes requests to lanes, broadcasts status, leaves when idle."""
 
@@ -50,6 +66,7 @@ class Worker:
         self.lanes = {name: Lane(name, threads, self.status_changed) for name, threads in LANE_THREADS.items()}
         self.log = LogCapture(files.log, self._log_appended)
         self.upgrades = UpgradeWatch()
+        self._import_link = ImportLink()
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[str] = self._loop.create_future()
         self._status_due: Optional[asyncio.TimerHandle] = None
@@ -179,10 +196,13 @@ class Worker:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
+            self._import_link.restore()
             if any(lane.busy for lane in self.lanes.values()):
                 self._alone_since = now
                 continue
-            if self.runtime.slot is not None:
+            if not self.connections and not os.path.lexists(self.files.socket):
+                self.end("its socket was removed, so nobody can reach it")
+            elif self.runtime.slot is not None:
                 if now - self.runtime.model_used_at >= self.keep_model_seconds:
                     self.note(f"unloading after {self.keep_model_seconds:.0f} idle seconds")
                     self._unload_idle()
@@ -258,6 +278,9 @@ def main() -> int:
     pid = os.getpid()
     requested = settings.get("python", "")
     lock.write(WorkerIdentity(pid, process_start_ticks(pid), sys.executable, time.time(), requested))
+    if settings.get("start_lock") is not None:
+        with contextlib.suppress(OSError):  # a wrapper script may have closed it
+            os.close(settings["start_lock"])
     faulthandler.enable(all_threads=False)
     faulthandler.register(signal.SIGUSR1)
     _prepare_environment()
