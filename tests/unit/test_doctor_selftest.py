@@ -8,7 +8,9 @@ import pytest
 
 from workbench.doctor import selftest
 from workbench.doctor.child import Limits
-from workbench.doctor.selftest import STEPS, SelfTestStep, run_self_test
+from workbench.doctor.diagnose import Report, diagnose
+from workbench.doctor.facts import BitsandbytesFacts, Facts, PlatformFacts, ProbeStep, TorchFacts
+from workbench.doctor.selftest import FAILED, STEPS, SelfTestStep, explanation, run_self_test, with_self_test
 from workbench.errors import JobCancelled
 from workbench.job import Job
 
@@ -94,3 +96,57 @@ def test_without_bitsandbytes_the_other_steps_still_run(tmp_path: Path, monkeypa
 def test_child_speaks_json_only_on_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_stub(tmp_path, monkeypatch, "torch", "import os\nos.write(1, b'noise')\nraise ImportError('x')")
     assert run_self_test()[0].detail == "ImportError: x"
+
+
+def report_of(facts: Facts, *steps: SelfTestStep) -> Report:
+    return with_self_test(diagnose(facts), steps)
+
+
+def test_a_failed_step_is_never_healthy() -> None:
+    step = SelfTestStep("lora", "failed", "RuntimeError: something nobody knows", 0.1)
+    report = report_of(Facts(), step)
+    assert report.verdict == "broken"
+    assert report.findings[0].id == FAILED
+    assert "something nobody knows" in report.findings[0].title
+
+
+def test_a_failure_that_rules_know_is_told_by_them() -> None:
+    detail = "AssertionError: Torch not compiled with CUDA enabled"
+    facts = Facts(torch=TorchFacts(installed=True, version="2.8.0+cpu", build="cpu"))
+    step = SelfTestStep("gpu", "failed", detail, 0.1, explained_by="torch-cpu-only")
+    report = report_of(facts, step)
+    assert report.verdict == "broken"
+    assert [finding.id for finding in report.findings if finding.severity == "error"] == ["torch-cpu-only"]
+
+
+def test_what_explains_a_failure_is_new_with_it() -> None:
+    facts = Facts(packages={"peft": "0.21.2"}, platform=PlatformFacts(system="Linux", shm_total_bytes=64 * 2**20))
+    detail = "peft is installed, but does not import: ImportError: no such name"
+    found = explanation(facts, SelfTestStep("lora", "failed", detail, 0.1))
+    assert found is not None
+    assert found.id == "peft-import-broken"
+    unknown = explanation(facts, SelfTestStep("inference", "failed", "ValueError: what", 0.1))
+    assert unknown is None
+
+
+def test_four_bits_that_work_outrank_a_library_that_does_not_load() -> None:
+    facts = Facts(
+        torch=TorchFacts(installed=True, version="2.13.0+cpu", build="cpu"),
+        bitsandbytes=BitsandbytesFacts(installed=True, version="0.50.2"),
+        probes=(ProbeStep("bitsandbytes", "failed", detail="no native library was loaded"),),
+    )
+    assert report_of(facts).verdict == "broken"
+    report = report_of(facts, SelfTestStep("load-4bit", "passed", "28 layers in NF4 on cpu", 1.0))
+    assert report.verdict == "degraded"
+    assert "still work" in next(item.title for item in report.findings if item.id == "bitsandbytes-unusable")
+
+
+@pytest.mark.model
+def test_peft_that_is_there_and_broken_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with_stub(tmp_path, monkeypatch, "peft", "raise ImportError('cannot import name X')")
+    steps = {step.step: step for step in run_self_test()}
+    assert steps["lora"].status == "failed"
+    assert steps["lora"].detail.startswith("peft is installed, but does not import: ImportError")
+    assert steps["lora"].explained_by == "peft-import-broken"
+    assert steps["train-step"].status == "passed"

@@ -12,8 +12,8 @@ import click
 from workbench.cli.common import Common, ask, common_options, with_session
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.doctor.environment import carried_environment
-from workbench.doctor.report import to_markdown, to_text
-from workbench.doctor.source import is_report, read_report, refuse_what_is_no_python
+from workbench.doctor.report import headline, to_markdown, to_text
+from workbench.doctor.source import decode_report, is_report, read_report, refuse_what_is_no_python
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import (
@@ -46,14 +46,14 @@ def command(common: Common, source: str, compare: str, self_test: bool, markdown
         raise WorkbenchError("bad-usage", "A pasted report cannot be run.", "Leave out --from or --self-test.")
     report = _examine_report(common, source) if source else _examine_interpreter(common, light, self_test)
     if compare:
-        report["comparison"] = _compare(common, report, compare, light)
-        report["compared_with"] = compare
+        report["comparison"], other = _compare(common, report, compare, light)
+        report["compared_with"], report["compared_verdict"] = compare, headline(other)
     if common.as_json:
         print_json("doctor", report)
     else:
         print_text(sanitize(to_markdown(report) if markdown else to_text(report)))
         if compare and not markdown:
-            _print_comparison(report["comparison"], compare)
+            _print_comparison(report["comparison"], compare, report["compared_verdict"])
     return 1 if report["verdict"] == "broken" else 0
 
 
@@ -86,7 +86,8 @@ def _examine_interpreter(common: Common, light: bool, self_test: bool = False) -
     async def examine(session: SessionClient) -> Report:
         report = (await ask(session, request, Diagnosed)).report
         if self_test:
-            report["self_test"] = (await ask(session, RunSelfTest(environment), SelfTested)).steps
+            tested = await ask(session, RunSelfTest(environment, report), SelfTested)
+            report = tested.report or {**report, "self_test": tested.steps}
         return report
 
     return with_session(Common(common.as_json, sys.executable, "") if version else common, examine)
@@ -108,8 +109,8 @@ def _refuse_unrecognised(report: Report, source: str) -> None:
         )
 
 
-def _compare(common: Common, report: Report, other: str, light: bool) -> list[dict[str, Any]]:
-    """What differs from another interpreter, examined in a session of its own, or from a report in a file."""
+def _compare(common: Common, report: Report, other: str, light: bool) -> tuple[list[dict[str, Any]], Report]:
+    """What differs from another interpreter, examined in a session of its own, or from a report in a file; and it."""
     if is_report(Path(other).expanduser()):
         right = _examine_report(common, other)
     else:
@@ -119,10 +120,11 @@ def _compare(common: Common, report: Report, other: str, light: bool) -> list[di
     async def differences(session: SessionClient) -> list[dict[str, Any]]:
         return (await ask(session, CompareReports(report, right), ReportsCompared)).differences
 
-    return with_session(common, differences)
+    return with_session(common, differences), right
 
 
-def _print_comparison(differences: list[dict[str, Any]], other: str) -> None:
+def _print_comparison(differences: list[dict[str, Any]], other: str, verdict: str) -> None:
+    print_text(f"\ncompared with {sanitize(other)}, which is {sanitize(verdict)}")
     if not differences:
         print_text(f"Nothing differs from {sanitize(other)}.")
         return
@@ -134,5 +136,5 @@ def _print_comparison(differences: list[dict[str, Any]], other: str) -> None:
 
 def _read(source: str) -> str:
     if source == "-":
-        return sys.stdin.buffer.read().decode("utf-8", "replace")
+        return decode_report(sys.stdin.buffer.read())
     return read_report(Path(source).expanduser())

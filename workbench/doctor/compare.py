@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -72,11 +73,13 @@ def compare(left: Facts, right: Facts) -> list[Difference]:
     """
     a, b = derive(left), derive(right)
     faults = _one_sided(left, right)
-    differences = [
-        dataclasses.replace(item, explains=tuple(finding.id for finding in faults if _rests_on(finding, item.name)))
-        for item in _differences(a, b)
-    ]
-    order = {finding.id: rank for rank, finding in enumerate(faults)}
+    differences = list(_differences(a, b))
+    explaining: dict[str, list[str]] = {item.name: [] for item in differences}
+    for finding, here, there in faults:
+        for name in _explaining(finding, here, there, [item.name for item in differences]):
+            explaining[name].append(finding.id)
+    differences = [dataclasses.replace(item, explains=tuple(explaining[item.name])) for item in differences]
+    order = {finding.id: rank for rank, (finding, _, _) in enumerate(faults)}
     return sorted(
         _folded(differences),
         key=lambda item: (
@@ -104,12 +107,55 @@ def _folded(differences: list[Difference]) -> list[Difference]:
     return differences
 
 
-def _one_sided(left: Facts, right: Facts) -> list[Finding]:
-    """Findings that only one side has, the more serious first."""
+def _explaining(finding: Finding, here: Facts, there: Facts, names: list[str]) -> list[str]:
+    """Those differing facts that a fault of `here` rests on, and with which of `there` it would be gone.
+
+    Where none of them alone takes it away, as when it was seen in a message, all that it rests on are named.
+    """
+    resting = [name for name in names if _rests_on(finding, name)]
+    turned = [name for name in resting if not _still(finding, _with_fact(here, there, name))]
+    return turned or resting
+
+
+def _still(finding: Finding, facts: Facts) -> bool:
+    return any(item.id == finding.id for item in diagnose(facts).findings)
+
+
+def _with_fact(here: Facts, there: Facts, name: str) -> Facts:
+    """`here` with one fact of `there`, and with those that never differ apart from it."""
+    section, _, key = name.partition(".")
+    if section == "torch" or name in ("packages.torch", "packages.pytorch"):
+        packages = {**here.packages, **{key: there.packages[key] for key in ("torch",) if key in there.packages}}
+        seen = {name: getattr(there.torch, name) for name in _OF_TORCH}
+        return dataclasses.replace(here, torch=dataclasses.replace(here.torch, **seen), packages=packages)
+    if section == "gpus":
+        platform = dataclasses.replace(here.platform, gpu_vendors=there.platform.gpu_vendors)
+        return dataclasses.replace(here, gpus=there.gpus, platform=platform)
+    if section in ("driver", "bitsandbytes"):
+        return dataclasses.replace(here, **{section: getattr(there, section)})
+    if section in ("packages", "environment"):
+        values = {k: v for k, v in getattr(here, section).items() if k != key}
+        values.update({k: v for k, v in getattr(there, section).items() if k == key})
+        absent = tuple(name for name in here.absent if name != key) + ((key,) if key in there.absent else ())
+        mixed: Any = {section: values, "absent": absent if section == "packages" else here.absent}
+        return dataclasses.replace(here, **mixed)
+    own, other = getattr(here, section, None), getattr(there, section, None)
+    if not dataclasses.is_dataclass(own) or not hasattr(other, key):
+        return here
+    changed: Any = dataclasses.replace(typing.cast(Any, own), **{key: getattr(other, key)})
+    return dataclasses.replace(here, **{section: changed})
+
+
+_OF_TORCH = ("installed", "version", "build", "cuda", "hip", "arch_list", "cuda_available", "kernel_ok")
+
+
+def _one_sided(left: Facts, right: Facts) -> list[tuple[Finding, Facts, Facts]]:
+    """Findings that only one side has, the more serious first, each with the facts of its side and the other's."""
     reports = (diagnose(left), diagnose(right))
     ids = [{finding.id for finding in report.findings} for report in reports]
+    sides = (reports[0].facts, reports[1].facts)
     return [
-        finding
+        (finding, sides[side], sides[1 - side])
         for side, report in enumerate(reports)
         for finding in report.findings
         if finding.id not in ids[1 - side] and finding.severity != "info"

@@ -83,6 +83,7 @@ _BNB_ROOTS = (
     "bnb-too-old-for-triton",
     "bitsandbytes-missing",
 )
+_FAMILY = tuple(f"{name}-import-broken" for name in ("safetensors", "tokenizers", "accelerate", "peft", "trl"))
 _IMPORT_ROOTS = (
     "transformers-needs-newer-python",
     "duplicate-torch-installs",
@@ -141,7 +142,15 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "bnb-wheel-without-rocm": ("rocm-wheel-on-nvidia",),
     "accelerate-message-without-cuda": _TORCH_DOWN + _GPU_DOWN,
     "accelerate-missing": ("transformers-pin-conflict",),
-    "transformers-import-broken": (*_IMPORT_ROOTS, *_TORCH_DOWN, "import-hangs", "libstdcxx-too-old", "torch-shadowed"),
+    **{name: (*_IMPORT_ROOTS, *_FAMILY[: _FAMILY.index(name)], "import-hangs") for name in _FAMILY},
+    "transformers-import-broken": (
+        *_FAMILY[:3],
+        *_IMPORT_ROOTS,
+        *_TORCH_DOWN,
+        "import-hangs",
+        "libstdcxx-too-old",
+        "torch-shadowed",
+    ),
     "transformers-too-new-for-torch": ("duplicate-torch-installs",),
     "extension-built-for-other-cuda": (
         "bnb-missing-runtime-lib",

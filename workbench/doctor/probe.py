@@ -104,7 +104,9 @@ def probe_bitsandbytes() -> Data:
     # The loader's objects answer to every attribute name, so look at what they really hold.
     held = vars(native) if native is not None and hasattr(native, "__dict__") else {}
     handle = held.get("_lib", native if hasattr(native, "_name") else None)
-    library = os.path.basename(str(getattr(handle, "_name", "") or ""))
+    # Without a native library the handle is an object that answers any name with a function.
+    name = getattr(handle, "_name", "")
+    library = os.path.basename(name) if isinstance(name, str) else ""
     backend = next((name for name in ("cuda", "rocm", "xpu", "cpu") if name in library), "none")
     data: Data = {"version": version, "backend": backend, "library": library or None}
     if held.get("error_msg") is not None or handle is None:
@@ -188,6 +190,10 @@ STEPS: dict[str, Callable[[], Data]] = {
     "kernel": probe_kernel,
     "bitsandbytes": probe_bitsandbytes,
     "numpy": probe_numpy,
+    "safetensors": _importer("safetensors"),
+    "tokenizers": _importer("tokenizers"),
+    "accelerate": _importer("accelerate"),
+    "trl": _importer("trl"),
     "torchvision": _importer("torchvision"),
     "transformers": probe_transformers,
     "flash-attn": _importer("flash_attn"),

@@ -182,6 +182,7 @@ def to_markdown(report: Json) -> str:
         lines += [f"| {s['step']} | {s['status']} | {s['seconds']:.2f} | {_cell(s['detail'])} |" for s in steps]
     if report.get("comparison") is not None:
         lines += _comparison_markdown(report["comparison"], str(report.get("compared_with") or "another environment"))
+        lines += ["", f"There: {_cell(report['compared_verdict'])}"] if report.get("compared_verdict") else []
     lines += _details("Environment variables", [f"{k}={v}" for k, v in report["facts"]["environment"].items()])
     lines += _details("Packages", [f"{k}=={v}" for k, v in report["facts"]["packages"].items()])
     return "\n".join(lines) + "\n"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from workbench.doctor.child import Child, Limits, Stuck, Waiting
-from workbench.doctor.diagnose import diagnose
+from workbench.doctor.diagnose import Report, diagnose
 from workbench.doctor.environment import child_environment, mask_text
 from workbench.doctor.facts import Facts, ProbeStep
+from workbench.doctor.findings import SEVERITIES, Finding
 from workbench.doctor.gather import gather_light
 from workbench.doctor.inside_child import STDERR_OFFSET
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.paths import data_dir
+from workbench.text import one_line
 
 STEPS = ("gpu", "load-4bit", "inference", "lora", "train-step")
+FAILED = "self-test-failed"
+_MAX_SAID = 4000
 LIMITS = Limits(total_seconds=180.0, idle_seconds=30.0)
 """The first kernel on a GPU that torch has no code for is compiled for minutes; that keeps the processor busy."""
 
@@ -36,6 +41,8 @@ class SelfTestStep:
     """Peak so far: of GPU memory, or of the process where there is no GPU."""
     explained_by: Optional[str] = None
     """Id of the finding that explains a failure."""
+    said: str = ""
+    """Of a failed step: the end of what it wrote to standard error."""
 
 
 def run_self_test(
@@ -64,7 +71,9 @@ def run_self_test(
 
     def take(step: SelfTestStep, stderr: str) -> None:
         if step.status == "failed":
-            step = replace(step, explained_by=_explanation(facts or gather_light(environ=environ), step, stderr))
+            step = replace(step, said=mask_text(stderr[-_MAX_SAID:]))
+            cause = explanation(facts or gather_light(environ=environ), step)
+            step = replace(step, explained_by=cause.id if cause else FAILED)
         steps.append(step)
         job.progress("self-test", len(steps), len(STEPS), "steps", step.step)
         on_step(step)
@@ -122,16 +131,72 @@ def _step(event: dict[str, Any]) -> SelfTestStep:
     )
 
 
-def _explanation(facts: Facts, step: SelfTestStep, stderr: str) -> Optional[str]:
-    """The root cause that the rules name once this failure is among the facts."""
-    text = f"{step.detail}\n{stderr}"
-    # The rules know failures by what was tried; the library that the message names is what was tried here.
-    tried = next((name for name in ("bitsandbytes", "transformers") if name in text), "self-test")
-    seen = ProbeStep(tried, "failed", step.seconds, step.detail, stderr=stderr)
+def explanation(facts: Facts, step: SelfTestStep) -> Optional[Finding]:
+    """The root cause that the rules name once this failure is among the facts; None when they know none.
+
+    What they name only now comes before what was known already, and that only if it keeps models from running.
+    """
     try:
-        others = tuple(probe for probe in facts.probes if probe.step != tried)
-        findings = diagnose(replace(facts, probes=(*others, seen))).findings
+        before = {finding.id for finding in diagnose(facts).findings}
+        findings = diagnose(_with_probe(facts, _as_probe(step))).findings
     except WorkbenchError:
         return None
-    relevant = [finding for finding in findings if finding.severity == "error" or "chat" in finding.affects]
-    return relevant[0].id if relevant and relevant[0].severity != "info" else None
+    by_id = {finding.id: finding for finding in findings}
+    new = next((finding for finding in findings if finding.id not in before and finding.severity != "info"), None)
+    if new is None:
+        return next(
+            (finding for finding in findings if finding.severity == "error" and "chat" in finding.affects), None
+        )
+    while new.caused_by is not None and new.caused_by in by_id:
+        new = by_id[new.caused_by]
+    return new
+
+
+def with_self_test(report: Report, steps: Iterable[SelfTestStep]) -> Report:
+    """`report` with what the self-test has seen among its facts: what works, and what fails and why.
+
+    A failed step that no rule explains is a finding itself, so that no report with one is a healthy one.
+    """
+    done = list(steps)
+    facts = report.facts
+    for step in done:
+        if step.status == "failed" or (step.status, step.step) == ("passed", "load-4bit"):
+            facts = _with_probe(facts, _as_probe(step))
+    judged = diagnose(facts)
+    known = {finding.id: finding for finding in judged.findings}
+    failed = [step for step in done if step.status == "failed"]
+    unexplained = [
+        step for step in failed if step.explained_by not in known or known[step.explained_by].severity == "info"
+    ]
+    if not unexplained:
+        return judged
+    findings = (_failed(unexplained), *judged.findings)
+    order = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    return replace(judged, findings=tuple(order), verdict="broken")
+
+
+def _failed(steps: list[SelfTestStep]) -> Finding:
+    first = steps[0]
+    return Finding(
+        FAILED,
+        "error",
+        f"The self-test fails at {first.step}: {one_line(first.detail, 120)}",
+        "What the rules look at is in order, and still this step does not work; its own error is all that is known.",
+        {step.step: one_line(step.detail, 300) for step in steps}
+        | ({"standard error": one_line(first.said[-300:], 300)} if first.said else {}),
+        ("Search the message in the issues of the package that it names.",),
+        "https://github.com/search?type=issues",
+        affects=("chat", "vram"),
+        observed=True,
+    )
+
+
+def _with_probe(facts: Facts, seen: ProbeStep) -> Facts:
+    return replace(facts, probes=(*(probe for probe in facts.probes if probe.step != seen.step), seen))
+
+
+def _as_probe(step: SelfTestStep) -> ProbeStep:
+    # The rules know failures by what was tried; the library that the message names first is what was tried here.
+    named = re.search(r"\b(bitsandbytes|peft|accelerate|tokenizers|safetensors|transformers)\b", step.detail)
+    tried = named[1] if named and step.status == "failed" else f"self-test {step.step}"
+    return ProbeStep(tried, step.status, step.seconds, step.detail, stderr=step.said)

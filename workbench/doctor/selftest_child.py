@@ -5,6 +5,7 @@ Run as a child process of the interpreter under examination; see `workbench.doct
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -114,8 +115,12 @@ class Bench:
             self.model = self._load_quantized()
         try:
             import peft
-        except ImportError:
-            return self._plain_lora()
+        except Exception as error:
+            if importlib.util.find_spec("peft") is None:
+                return self._plain_lora()
+            # The training step is worth knowing all the same.
+            self._plain_lora()
+            raise Unproven(f"peft is installed, but does not import: {type(error).__name__}: {error}") from error
         model = self._loaded()
         if self.quantized:
             model = peft.prepare_model_for_kbit_training(model)

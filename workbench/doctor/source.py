@@ -39,7 +39,20 @@ def read_report(path: Path) -> str:
         raise WorkbenchError(
             "file-too-large", f"{path} is larger than {MAX_REPORT_BYTES // 2**20} MiB.", "Give the report alone."
         )
-    return data.decode("utf-8", "replace")
+    return decode_report(data)
+
+
+def decode_report(data: bytes) -> str:
+    """The text of a report, in UTF-8 or, as PowerShell's ``>`` writes it, in UTF-16."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    head = data[:4000]
+    # Letters of Latin scripts are every other byte of UTF-16, zeros the rest.
+    for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, others = head[offset::2].count(0), head[1 - offset :: 2].count(0)
+        if len(head) >= 4 and zeros > len(head) // 4 and others * 8 < zeros:
+            return data.decode(name, "replace")
+    return data.decode("utf-8-sig", "replace")
 
 
 def refuse_what_is_no_python(path: Path) -> None:

@@ -142,6 +142,9 @@ def _disk(purpose: str, path: Path) -> DiskFacts:
         owner = existing.stat().st_uid
     except OSError:
         return DiskFacts(purpose, str(path))
+    if not status.f_blocks:
+        # /proc, /sys and their like have no blocks at all: nothing is kept there, so nothing is full.
+        return DiskFacts(purpose, str(path), writable=os.access(existing, os.W_OK | os.X_OK), owner=str(owner))
     # Some file systems (btrfs, overlays) count no inodes and report zero of zero.
     inodes = status.f_favail if status.f_files else None
     return DiskFacts(

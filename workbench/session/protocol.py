@@ -1118,7 +1118,8 @@ class MemoryMeasured(Reply):
     """Fields of `workbench.vram.measured.Measurement` with ``measured_at`` (seconds since the epoch), or of
     `workbench.vram.measure_loaded.Standing`; the estimate's keys among them; None if none is kept."""
     errors: dict[str, dict[str, Optional[float]]] = field(default_factory=dict)
-    """``estimate`` and, where it was made, ``simulation``: how far each lies from what was measured, in per cent of the
+    """``estimate``, ``simulation`` where it was made, ``cpu_simulation`` of a run on the CPU (the same steps simulated
+    with its operators; ``allocated`` and ``total`` alone): how far each lies from what was measured, in per cent of the
     latter, by category, ``allocated`` (all tensors at the peak) and ``total``; null where that means nothing. On the
     CPU ``total`` is without overhead on both sides."""
 

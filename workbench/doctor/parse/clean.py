@@ -12,6 +12,7 @@ MAX_CHARACTERS = 2_000_000
 MAX_LINES = 40_000
 MAX_LINE = 4_000
 
+_BREAK = re.compile(r"\r{0,8}\n")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,40}[A-Za-z]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _QUOTES = re.compile(r"^[ \t]{0,3}(?:>[ \t]?){1,12}", re.MULTILINE)
@@ -32,13 +33,14 @@ _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IG
 
 
 def clean_lines(text: str) -> list[str]:
-    """The lines of a paste as the program printed them, as far as that can be told.
+    """The lines of a paste as the program printed them, as far as that can be told."""
+    return numbered_lines(text)[0]
 
-    Line numbers stay those of the paste, within the limits of this module.
-    """
-    if len(text) > MAX_CHARACTERS:
-        text = text[: MAX_CHARACTERS * 3 // 4] + "\n" + text[-MAX_CHARACTERS // 4 :]
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u2028", "\n")
+
+def numbered_lines(text: str) -> tuple[list[str], list[int]]:
+    """`clean_lines`, and for each of them the number of its line in the paste, from 1."""
+    text, numbers = _counted(text)
+    text = text.replace("\u00a0", " ")
     text = _INVISIBLE.sub("", _ESCAPES.sub("", text)).replace("\uff1a ", ": ").replace("\uff1a", ": ")
     quotes = _QUOTES_BEFORE_PROMPT if _PROMPT.search(text) else _QUOTES
     text = _COMPOSE.sub("", _TIMES.sub("", _FENCES.sub("", quotes.sub("", text))))
@@ -49,14 +51,37 @@ def clean_lines(text: str) -> list[str]:
     if "<" in text:
         text = _TAGS.sub("", text)
     lines: list[str] = []
-    for line in text.split("\n"):
+    origins: list[int] = []
+    for number, line in zip(numbers, text.split("\n")):
         if len(line) > MAX_LINE:
             lines += _split(line)
         else:
             lines.append(html.unescape(line) if "&" in line and ";" in line else line)
+        origins += [number] * (len(lines) - len(origins))
     if len(lines) > MAX_LINES:
-        return lines[: MAX_LINES * 3 // 4] + lines[-MAX_LINES // 4 :]
-    return lines
+        kept = [*range(MAX_LINES * 3 // 4), *range(len(lines) - MAX_LINES // 4, len(lines))]
+        return [lines[index] for index in kept], [origins[index] for index in kept]
+    return lines, origins
+
+
+def _counted(text: str) -> tuple[str, list[int]]:
+    """The text, cut to its limit, and the number of each of its lines; a progress bar is one line of many parts."""
+    head, tail, skipped = text, "", 0
+    if len(text) > MAX_CHARACTERS:
+        head, tail = text[: MAX_CHARACTERS * 3 // 4], text[-MAX_CHARACTERS // 4 :]
+        skipped = text.count("\n", len(head), len(text) - len(tail))
+    parts: list[str] = []
+    numbers: list[int] = []
+    number = 0
+    for piece in (head, tail) if tail else (head,):
+        number += skipped if piece is tail and tail else 0
+        for line in _BREAK.split(piece):
+            number += 1
+            within = line.replace("\u2028", "\r").split("\r")
+            parts += within
+            numbers += [number] * len(within)
+        number -= 1 if piece is head and tail else 0
+    return "\n".join(parts), numbers
 
 
 def _split(line: str) -> list[str]:

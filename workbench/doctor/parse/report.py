@@ -8,7 +8,7 @@ from dataclasses import replace
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact, Facts, Install
 from workbench.doctor.parse import fields, nvidia_smi, packages, shell, unsloth
-from workbench.doctor.parse.clean import clean_lines
+from workbench.doctor.parse.clean import numbered_lines
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.system import xids_in
@@ -30,7 +30,8 @@ def parse_report(text: str) -> Facts:
     Args:
         text: the paste; at most about two million characters of it are read.
     """
-    lines = broken_environment(clean_lines(text))
+    lines, numbers = numbered_lines(text)
+    lines = broken_environment(lines)
     draft = Draft()
     nvidia_smi.read(lines, draft)
     fields.read(lines, draft)
@@ -39,6 +40,7 @@ def parse_report(text: str) -> Facts:
     shell.read(lines, draft)
     draft.errors += find_messages(lines)
     _conclude(draft, lines)
+    draft.errors = [replace(error, line=numbers[error.line - 1] if error.line else 0) for error in draft.errors]
     facts = draft.facts()
     driver = replace(facts.driver, error=mask_text(facts.driver.error)) if facts.driver.error else facts.driver
     return replace(facts, driver=driver, duplicates=_copies(draft))

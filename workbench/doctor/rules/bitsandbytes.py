@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.facts import ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import (
     ISSUES,
@@ -496,6 +496,9 @@ def unusable(facts: Facts) -> Result:
         return PASSED
     if facts.bitsandbytes.works:
         return PASSED
+    loaded = facts.probe("self-test load-4bit")
+    if loaded is not None and loaded.status == "passed" and step is not None:
+        return [_works_without_library(facts, step, loaded)]
     detail = step.detail.strip().splitlines()[0][:200] if step and step.detail.strip() else None
     version = facts.bitsandbytes.version
     newer = " This release is newer than the tables." if newer_than_table("bitsandbytes", version) else ""
@@ -532,6 +535,25 @@ def unusable(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _works_without_library(facts: Facts, step: ProbeStep, loaded: ProbeStep) -> Finding:
+    return Finding(
+        "bitsandbytes-unusable",
+        "warning",
+        "bitsandbytes' native library does not load; 4 bits still work, by PyTorch's own operations",
+        "The self-test loaded a model in 4 bits and ran it, so quantization works here. Without the native library it "
+        "is slow, and 8-bit optimizers are not there.",
+        evidence(
+            bitsandbytes=facts.bitsandbytes.version,
+            detail=step.detail.strip()[:300],
+            self_test=loaded.detail[:200],
+        ),
+        (_upgrade(facts), f"{fixes.python_command(facts)} -m bitsandbytes   # its own diagnosis"),
+        BNB + "issues/631",
+        affects=QUANTIZED,
+        observed=True,
+    )
 
 
 RULES: tuple[Rule, ...] = (

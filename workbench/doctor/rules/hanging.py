@@ -211,7 +211,7 @@ def only_files_read(facts: Facts) -> Result:
             ),
             (
                 *(paste if torch else ()),
-                "python3.12 -m venv NEW-FOLDER   # a new environment; current transformers need Python 3.10 or newer",
+                "python3.12 -m venv NEW-FOLDER   # a new environment; current transformers needs Python 3.11 or newer",
             ),
             "https://devguide.python.org/versions/",
             observed=True,

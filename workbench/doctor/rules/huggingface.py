@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.facts import Conflict, DiskFacts, ErrorFact, Facts
+from workbench.doctor.facts import Conflict, DiskFacts, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import guessed_error
@@ -257,7 +257,7 @@ def _held_back(facts: Facts, package: str, error: ErrorFact) -> Optional[Finding
         "error",
         f"{holder.package} {holder.version or ''} is older than {' and '.join(users) or 'what stands beside it'}: the "
         f"two want different {package}",
-        f"'{name}' came with {package} {floor}; {holder.package} {holder.version or ''} refuses that version. Upgrading "
+        f"'{name}' came with {package} {floor}; {holder.package} {holder.version or ''} refuses that. Upgrading "
         f"{package} alone only moves the error.",
         {**evidence(requires=holder.requires, found=holder.found, name=name), **seen(error)},
         (
@@ -521,6 +521,46 @@ def transformers_import_broken(facts: Facts) -> Result:
     ]
 
 
+_FAMILY = ("safetensors", "tokenizers", "accelerate", "peft", "trl")
+
+
+def family_import_broken(facts: Facts) -> Result:
+    """A package beside transformers that is installed, but does not import."""
+    tried = [step for step in map(facts.probe, _FAMILY) if step is not None and step.status != "skipped"]
+    if not tried:
+        return None
+    return [_does_not_import(facts, step) for step in tried if step.status in ("failed", "crashed")]
+
+
+def _does_not_import(facts: Facts, step: ProbeStep) -> Finding:
+    detail = next((line.strip() for line in step.detail.splitlines() if line.strip()), step.status)[:200]
+    detail = detail.removeprefix(f"{step.step} is installed, but does not import: ")
+    basis = step.step in ("safetensors", "tokenizers")
+    return Finding(
+        f"{step.step}-import-broken",
+        "error",
+        f"{step.step} is installed, but does not import: {detail}",
+        "transformers itself needs it, so no model can be loaded."
+        if basis
+        else "Adapters and training go through it."
+        if step.step in ("peft", "trl")
+        else "transformers hands placing and quantized loading to it.",
+        evidence(**{step.step: facts.package(step.step), "transformers": facts.package("transformers")}, detail=detail),
+        (
+            f'{fixes.python_command(facts)} -c "import {step.step}"   # the whole traceback',
+            fixes.install(facts, step.step, options="--force-reinstall --no-deps"),
+            *(
+                ()
+                if basis
+                else ("or with its neighbours: " + fixes.install(facts, step.step, "transformers", upgrade=True),)
+            ),
+        ),
+        f"https://huggingface.co/docs/{step.step}",
+        affects=MODELS if basis else ("chat", "vram"),
+        observed=True,
+    )
+
+
 def unknown_architecture(facts: Facts) -> Result:
     """The model is newer than transformers."""
     return from_message(
@@ -753,6 +793,7 @@ RULES: tuple[Rule, ...] = (
     other_pin,
     accelerate,
     unknown_architecture,
+    family_import_broken,
     transformers_import_broken,
     disk_full,
     cache_unwritable,

@@ -640,7 +640,7 @@ def _glibc_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
         force = "FLASH_ATTENTION_FORCE_BUILD=TRUE " if package == "flash-attn" else ""
         options = f"--no-build-isolation --no-cache-dir --force-reinstall --no-deps --no-binary {package}"
         return (
-            f"{force}{fixes.install(facts, package, options=options)}   # compiles it here; needs nvcc and MAX_JOBS set low",
+            f"{force}{fixes.install(facts, package, options=options)}   # compiles it here; needs nvcc; MAX_JOBS=2",
             f"or take a wheel of {package} that was built for an older system",
             f"or: {newer[0].lower()}{newer[1:]}",
         )

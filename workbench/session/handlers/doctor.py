@@ -12,7 +12,7 @@ from workbench.doctor.facts import Facts, facts_from_dict
 from workbench.doctor.gather import gather_files, gather_light, gather_live
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.report import to_json
-from workbench.doctor.selftest import SelfTestStep, run_self_test
+from workbench.doctor.selftest import SelfTestStep, run_self_test, with_self_test
 from workbench.session.protocol import (
     CompareReports,
     Diagnose,
@@ -67,7 +67,10 @@ def _self_test(request: RunSelfTest, context: Context) -> SelfTested:
     def tell(step: SelfTestStep) -> None:
         context.emit(SelfTestStepped(asdict(step)))
 
-    return SelfTested([asdict(step) for step in run_self_test(context.job, tell, environ=request.environment)])
+    facts = facts_from_dict(request.report.get("facts")) if request.report else None
+    steps = run_self_test(context.job, tell, facts, environ=request.environment)
+    report = to_json(with_self_test(diagnose(facts), steps), steps) if facts is not None else None
+    return SelfTested([asdict(step) for step in steps], report)
 
 
 HANDLERS: dict[type[Request], Handler] = {

@@ -394,9 +394,13 @@ class DoctorBench(Bench):
         view.testing = subject
         self._fill(view.step_key())
         try:
-            request = subject.self_test()
+            request = subject.self_test(view.report if view.final else {})
             reply = await self._ask(subject, request, SelfTested, lambda event: self._step(subject, event))
             view.steps[subject] = reply.steps
+            if reply.report is not None:
+                self._reports[subject] = reply.report
+                if subject == view.subject and view.final:
+                    self.show_report(reply.report)
         except JobCancelled:
             self.post_message(self.Said("The self-test was stopped."))
         except WorkbenchError as error:

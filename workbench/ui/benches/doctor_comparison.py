@@ -25,6 +25,7 @@ class Comparison:
     differences: tuple[dict[str, Any], ...]
     findings: tuple[dict[str, Any], ...]
     """Of both sides, to tell what a difference explains."""
+    verdicts: tuple[str, str] = ("", "")
 
     @classmethod
     def of(
@@ -32,7 +33,8 @@ class Comparison:
     ) -> Comparison:
         """The comparison of two reports."""
         findings = [finding for report in reports for finding in report.get("findings") or ()]
-        return cls(left, right, tuple(differences), tuple(findings))
+        verdicts = (str(reports[0].get("verdict") or ""), str(reports[1].get("verdict") or ""))
+        return cls(left, right, tuple(differences), tuple(findings), verdicts)
 
     def headline(self) -> Content:
         """How much differs, how much of it matters, and between what."""
@@ -47,8 +49,10 @@ class Comparison:
             ("≠ compared", "bold $accent"),
             f"  {told}: ",
             one_line(self.left.name),
+            (f" ({self.verdicts[0]})" if self.verdicts[0] else "", "$muted"),
             (" and ", "$muted"),
             one_line(self.right.name),
+            (f" ({self.verdicts[1]})" if self.verdicts[1] else "", "$muted"),
             ("  escape goes back", "$muted"),
         )
 

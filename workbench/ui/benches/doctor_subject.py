@@ -70,9 +70,9 @@ class Subject:
             return Diagnose(False, _environment(), files_of=self.python)
         return Diagnose(environment=_environment())
 
-    def self_test(self) -> RunSelfTest:
-        """The request that tests it."""
-        return RunSelfTest(_environment())
+    def self_test(self, report: dict[str, Any]) -> RunSelfTest:
+        """The request that tests it; what the test shows is added to `report`."""
+        return RunSelfTest(_environment(), report or None)
 
 
 OWN = Subject()
