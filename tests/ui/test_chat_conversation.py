@@ -433,3 +433,17 @@ async def test_a_draft_outlives_the_app(loaded_session: ScriptedSession, make_ap
     async with third.run_test(size=(80, 24)) as pilot:
         await begun(pilot)
         assert third.query_one(Prompt).text == ""
+
+
+async def test_the_end_is_shown_before_the_first_word_of_an_answer(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    gate = loaded_session.hold(protocol.Generate, before=2)
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await begun(pilot)
+        app.query_one(Prompt).text = "\n".join(f"line {i}" for i in range(25))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "line 24" in screen_text(app))
+        gate.set()
+        await answered(pilot)

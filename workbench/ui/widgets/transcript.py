@@ -248,7 +248,7 @@ class Transcript(ScrollView, can_focus=True):
             if i >= len(new) or i >= len(old) or not new[i].is_same(old[i]):
                 self.refresh_line(start + i)
         if self._follow:
-            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)
+            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
 
     def _padded_height(self) -> int:
         height = len(self._lines)
