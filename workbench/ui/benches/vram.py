@@ -150,16 +150,21 @@ class VramBench(Bench):
             self._say("building the model on the meta device")
         try:
             reply = await self.link.ask(self._request(suggest=False), MemoryEstimated, self._on_event)
-            self._take_estimate(reply.result | {"suggestions": (self.estimate or {}).get("suggestions")})
-            await asyncio.sleep(ADVICE_AFTER_SECONDS)
-            reply = await self.link.ask(self._request(), MemoryEstimated)
-            self._take_estimate(reply.result)
-            await self._ask_kept(model)
-            await self._ask_curve(model)
         except JobCancelled:
             return
         except WorkbenchError as error:
             self._take_refusal(error)
+            return
+        self._take_estimate(reply.result | {"suggestions": (self.estimate or {}).get("suggestions")})
+        await asyncio.sleep(ADVICE_AFTER_SECONDS)
+        try:
+            reply = await self.link.ask(self._request(), MemoryEstimated)
+            self._take_estimate(reply.result)
+            await self._ask_kept(model)
+            await self._ask_curve(model)
+        except (JobCancelled, WorkbenchError) as error:
+            # The estimate stands, whatever becomes of the rest.
+            self._fail(error)
 
     def _request(self, suggest: bool = True, solve: str = "") -> EstimateMemory:
         draft = self.draft

@@ -168,4 +168,4 @@ def x_labels(values: Sequence[int], width: int) -> Content:
 
 def told(size: float) -> str:
     """Bytes with their unit, as plots and their lines say them."""
-    return f"{gib(size)} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+    return f"{gib(size)} GiB" if size >= 1000 * 2**20 else f"{size / 2**20:,.1f} MiB"
