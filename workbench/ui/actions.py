@@ -88,6 +88,7 @@ def _chat() -> Iterable[Action]:
         ("system", "p", "alt+p", "system", "System prompt", "Edit it; keep several by name.", ""),
         ("prompts", "t", "alt+t", "prompts", "Prompts kept by name", "Keep a prompt, or write one kept.", ""),
         ("raw", "m", "alt+m", "toggle_raw", "Complete without template", "The model goes on with the bare text.", ""),
+        ("server", "u", "alt+u", "server", "Chat with a server", "A model behind an OpenAI-compatible server.", ""),
         ("attach", "a", "alt+a", "attach", "Attach a text file", "It goes with the next message.", ""),
         ("detach-files", "A", "", "detach_files", "Take the files off again", "The message goes without them.", ""),
         ("find", "slash", "alt+f", "find", "Find in conversations", "In this one and in all.", ""),

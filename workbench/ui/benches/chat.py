@@ -208,6 +208,28 @@ class ChatBench(MessagesBench):
             field.move_cursor(field.document.end)
             self.action_write()
 
+    @work(group="chat-server", exclusive=True, exit_on_error=False)
+    async def action_server(self) -> None:
+        """Let a model of a server answer, or the loaded one again."""
+        from workbench.ui.screens.confirm import Confirm
+        from workbench.ui.screens.server_picker import ServerPicker
+
+        server = self.asking.server
+        if server is not None:
+            answers = (("l", "let the loaded model answer again"), ("o", "choose another server or model"))
+            picked = await self.app.push_screen_wait(Confirm(f"{server.name} answers.", answers))
+            if picked is None:
+                return
+            if picked == "l":
+                self.asking.server = None
+                self.show_status()
+                return
+        chosen = await self.app.push_screen_wait(ServerPicker(self.link, server.remote if server else None))
+        if chosen is not None:
+            self.asking.server = chosen
+            self.show_status()
+            self.action_write()
+
     @work(group="chat-attach", exclusive=True, exit_on_error=False)
     async def action_attach(self) -> None:
         """Attach a text file, and say what it takes."""

@@ -248,6 +248,8 @@ class ConversationBench(Bench):
             words.append("ctrl+o chooses a model; the samples are small and run on any CPU.")
         elif self.session.model is None:
             words.append(f"ctrl+l loads {self.session.chosen}; what is not on this box is fetched first.")
+        if self.session.model is None and self.asking.server is None:
+            words.append("alt+u lets a model of an OpenAI-compatible server answer instead.")
         if self.is_mounted and [turn.text for turn in self.transcript.turns] != words:
             self.transcript.set_turns([Turn("note", text) for text in words])
 
@@ -288,9 +290,10 @@ class ConversationBench(Bench):
             system=asking.system,
             raw=asking.raw,
             sampling=dict(asking.sampling),
-            load=self.session.standing_load,
+            load=self.session.standing_load if asking.server is None else None,
             alternatives=ALTERNATIVES,
             overflow=asking.overflow,
+            remote=asking.server.remote if asking.server is not None else None,
         )
         return replace(request, **options)
 
@@ -396,7 +399,7 @@ class ConversationBench(Bench):
         """Say what goes on; with `refused`, why a message was just not sent."""
         if self.is_mounted:
             self.doing.refused = refused
-            line = status_line(self.session, self.doing)
+            line = status_line(self.session, self.doing, self.asking.server)
             self.query_one(StatusLine).show_both(line, [] if refused else self.asking.words())
 
     def take_notice(self, text: str) -> bool:

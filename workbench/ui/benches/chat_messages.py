@@ -91,6 +91,8 @@ class MessagesBench(ConversationBench):
         """Whether an answer can be asked for now; says why not."""
         if self.answering:
             self.post_message(self.Said(STILL_ANSWERING))
+        elif self.asking.server is not None:
+            return True
         elif self.session.model is None or not self._may_answer(self.session.model):
             self.show_status(refused=True)
         else:
@@ -107,7 +109,7 @@ class MessagesBench(ConversationBench):
         asking, model = self.asking, self.session.model
         limit = model.context_length if model else None
         room = min(LEAST_ROOM, int(asking.sampling.get("max_new_tokens", LEAST_ROOM)))
-        if limit is None or asking.raw or asking.overflow_asked:
+        if limit is None or asking.raw or asking.overflow_asked or asking.server is not None:
             return True
         # A character is at most a few tokens, so most messages need no counting.
         if self.doing.used_tokens + 4 * len(prompt) + room <= limit:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
 from workbench.session.protocol import ModelStatus
-from workbench.text import format_bytes
+from workbench.text import format_bytes, one_line
 from workbench.ui.benches.chat_files import Attachment
 from workbench.ui.session_state import LOST, SessionState
 from workbench.ui.strip_text import job_text, short_name
@@ -16,6 +16,9 @@ from workbench.ui.widgets.one_line import OneLine
 
 KEY = "bold $accent"
 NEARLY_FULL, FULL = 0.8, 0.95
+
+if TYPE_CHECKING:
+    from workbench.ui.screens.server_picker import PickedServer
 
 
 @dataclass
@@ -29,6 +32,8 @@ class Asking:
     overflow: str = "refuse"
     overflow_asked: bool = False
     files: tuple[Attachment, ...] = ()
+    server: PickedServer | None = None
+    """A server that answers instead of the loaded model."""
 
     def words(self) -> list[str]:
         """What differs from the defaults, the most telling first."""
@@ -114,7 +119,7 @@ class Doing:
     """A loaded model other than the chosen one, once the user was asked whether it shall answer."""
 
 
-def status_line(state: SessionState, doing: Doing) -> Content:
+def status_line(state: SessionState, doing: Doing, server: PickedServer | None = None) -> Content:
     """One line on what goes on."""
     if doing.notice and not doing.refused:
         return Content.styled(doing.notice, "$warn")
@@ -130,14 +135,23 @@ def status_line(state: SessionState, doing: Doing) -> Content:
         return Content.assemble(lost, ("ctrl+r", KEY), (" starts it; what you write stays here.", "$muted"))
     if not state.attached:
         return Content.styled("Starting the session; what you write stays here.", "$muted")
+    if doing.editing and (server is not None or state.chosen_is_loaded):
+        words = (" sends it as a branch of its own   ", "$muted")
+        return Content.assemble(("enter", KEY), words, ("escape", KEY), (" leaves it as it is", "$muted"))
+    if server is not None:
+        return _server_line(server, doing)
     if state.model is None:
         return _no_model(state, doing)
     if not state.chosen_is_loaded and state.chosen:
         return _other_model(state, state.model, doing)
-    if doing.editing:
-        words = (" sends it as a branch of its own   ", "$muted")
-        return Content.assemble(("enter", KEY), words, ("escape", KEY), (" leaves it as it is", "$muted"))
     return context_line(state.model, doing)
+
+
+def _server_line(server: PickedServer, doing: Doing) -> Content:
+    limit = f" of {server.context_length:,}" if server.context_length else ""
+    counted = doing.used_tokens and doing.counted_by == server.remote.model
+    used = f" · {doing.used_tokens:,}{limit} tokens of context used" if counted else ""
+    return Content.styled(f"{one_line(server.name, 60)} answers{used}", "$muted")
 
 
 def _no_model(state: SessionState, doing: Doing) -> Content:
