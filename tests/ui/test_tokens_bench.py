@@ -9,6 +9,7 @@ from textual.containers import Vertical
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
+from tests.stubs import scripted_data as data
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.session import protocol
@@ -17,6 +18,7 @@ from workbench.ui.app import WorkbenchApp
 from workbench.ui.benches.tokens import PATIENCE_SECONDS
 from workbench.ui.benches.tokens_dataset import DatasetView
 from workbench.ui.benches.tokens_league import prices_of
+from workbench.ui.screens.error_details import ErrorDetails
 from workbench.ui.terminal_input import PASTE_END, PASTE_START, TerminalReader
 from workbench.ui.widgets.edited_text import EditedText
 from workbench.ui.widgets.fields import Fields
@@ -294,3 +296,89 @@ async def test_a_long_line_is_drawn_and_edited_as_any_text_area_does(
         shown = [area.render_line(y).text.rstrip() for y in range(area.size.height)]
         wanted = [section.rstrip() for section in documents[0].get_sections(0)[top : top + len(shown)]]
         assert [text.strip() for text in shown][: len(wanted)] == [text.strip() for text in wanted]
+
+
+async def test_enter_on_a_tokenizer_that_cannot_count_tells_all(session: ScriptedSession, make_app: MakeApp) -> None:
+    reason = "no tokenizer: " + "something long is wrong with it " * 8
+
+    def answer(request: protocol.RecountTokens) -> list[protocol.Message]:
+        (counted,) = data.recount_reply(request)
+        assert isinstance(counted, protocol.TokensRecounted)
+        results = [*counted.results[:1], {"model": "other-model", "error": reason}]
+        return [protocol.TokensRecounted(counted.figures, results, counted.pieces)]
+
+    session.script(protocol.RecountTokens, answer)
+    app = make_app(session, bench="tokens", model=MODEL, settings=TWO)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        app.query_one(TextArea).text = "hi"
+        await wait_until(pilot, lambda: "✖ no tokenizer" in screen_text(app))
+        await pilot.press("escape", "t", "end", "enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, ErrorDetails))
+        await wait_until(pilot, lambda: screen_text(app).count("something") >= 6)
+
+
+async def test_a_tokenizer_added_last_is_scrolled_to(session: ScriptedSession, make_app: MakeApp) -> None:
+    many = Settings(tokens=TokenSettings(models=tuple(f"model-{number}" for number in range(9))))
+    app = make_app(session, bench="tokens", model=MODEL, settings=many)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        await pilot.press(*"hello", "escape", "a")
+        await wait_until(pilot, lambda: "Add a tokenizer" in screen_text(app) and "Mistral" in screen_text(app))
+        await pilot.press(*"Mistral", "enter")
+        await wait_until(pilot, lambda: len(app.query_one("#tokens-league", RowList).rows) == 12)
+        await wait_until(pilot, lambda: "mistralai/Mistral" in screen_text(app))
+
+
+async def test_a_data_set_is_looked_at_under_each_tokenizer_and_again(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    def answer(request: protocol.MeasureDataset) -> list[protocol.Message]:
+        result = data.dataset_result(request.models[0], 10_000)
+        other = {**result["models"][0], "model": "other-model", "p95": 1234}
+        broken = {**other, "model": "broken", "rows": 0, "error": "It cannot be read.", "histogram": [], "lengths": []}
+        refused = {"refused_rows": 2, "refused_examples": [{"file": "train.jsonl", "row": 7, "reason": "no"}]}
+        models = [{**result["models"][0], **refused}, other, broken]
+        return [protocol.DatasetMeasured({**result, "models": models})]
+
+    session.script(protocol.MeasureDataset, answer)
+    app = make_app(session, bench="tokens", model=MODEL, settings=TWO)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await open_dataset(app, pilot)
+        await wait_until(pilot, lambda: f"▸ {MODEL}" in screen_text(app))
+        assert "✖ It cannot be read." in screen_text(app)
+        assert "next tokenizer" in screen_text(app)
+        await pilot.press("end")
+        await wait_until(pilot, lambda: "2 rows refused (train.jsonl:7" in screen_text(app))
+        await pilot.press("down")
+        await wait_until(pilot, lambda: "▸ other-model" in screen_text(app))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea))
+        await pilot.press("escape", "D")
+        await wait_until(pilot, lambda: "▸ other-model" in screen_text(app))
+        assert len(session.asked(protocol.MeasureDataset)) == 1
+        await pilot.press("v")
+        await wait_until(pilot, lambda: app.main.current == "vram" and session.asked(protocol.EstimateMemory))
+        await wait_until(
+            pilot, lambda: session.asked(protocol.EstimateMemory)[-1].plan["sequence_length"] == 1234, "the other's p95"
+        )
+
+
+async def test_progress_beside_figures_is_of_their_moment(session: ScriptedSession, make_app: MakeApp) -> None:
+    def answer(request: protocol.MeasureDataset) -> list[protocol.Message]:
+        return [
+            protocol.DatasetUpdated(data.dataset_result(request.models[0], 5_000, partial=True)),
+            protocol.JobProgressed("count", 17_000_000, 18_000_000, "bytes", "9,500 rows"),
+            protocol.DatasetMeasured(data.dataset_result(request.models[0], 10_000)),
+        ]
+
+    session.script(protocol.MeasureDataset, answer)
+    gate = session.hold(protocol.MeasureDataset, before=2)
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await open_dataset(app, pilot)
+        await wait_until(pilot, lambda: "50 % · 5,000 rows" in screen_text(app))
+        await pilot.pause(0.2)
+        assert "9,500 rows" not in screen_text(app)
+        gate.set()
+        await wait_until(pilot, lambda: "10,000 rows" in screen_text(app))

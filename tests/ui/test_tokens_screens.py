@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
+from tests.stubs import scripted_data as data
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.session import protocol
@@ -100,6 +102,26 @@ async def test_a_conversation_through_the_template(session: ScriptedSession, mak
         await wait_until(pilot, lambda: "does not open the assistant's turn" in screen_text(app))
         await pilot.press("ctrl+s")
         await wait_until(pilot, lambda: "{% for message in messages %}" in screen_text(app))
+
+
+async def test_many_findings_leave_room_for_the_rendering(session: ScriptedSession, make_app: MakeApp) -> None:
+    findings = [
+        {"id": str(i), "severity": "warning", "title": f"Warning {i}. " + "long words " * 9, "fix": "Do this " * 20}
+        for i in range(4)
+    ]
+
+    def answer(request: protocol.CheckPrompt) -> list[protocol.Message]:
+        (checked,) = data.SCRIPTS[protocol.CheckPrompt](request)
+        return [dataclasses.replace(checked, report={**checked.report, "findings": findings})]
+
+    session.script(protocol.CheckPrompt, answer)
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await typed(app, pilot, "the")
+        await pilot.press("m")
+        await wait_until(pilot, lambda: "Warning 1." in screen_text(app))
+        assert "and 2 more of these" in screen_text(app)
+        assert app.screen.query_one(PieceView).size.height >= 5
 
 
 async def test_the_tax_follows_its_fields(session: ScriptedSession, make_app: MakeApp) -> None:

@@ -196,6 +196,10 @@ def decode_utf8(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
+        if b"\0" in data:
+            raise WorkbenchError(
+                "binary-file", f"{name} is no text: byte {data.index(0):,} is NUL.", "Name a text file."
+            ) from None
         raise WorkbenchError(
             "bad-encoding",
             f"{name} is not UTF-8 at byte {error.start:,}.",

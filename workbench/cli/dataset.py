@@ -71,7 +71,7 @@ def _print(result: dict[str, Any]) -> None:
                 f"{model['model']}: has no token for {model['lost_share']:.1%} of the characters of the first rows; "
                 "its counts are not of the whole text"
             )
-        if model["refused_rows"]:
+        if model["refused_rows"] and model["rows"]:
             print_text(f"{model['model']}: {refused_words(model)}")
     for model in result["models"]:
         if model["rows"]:

@@ -156,6 +156,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("tokens-compare", "t", "compare", "Go to the tokenizers", "Then the arrow keys choose one.", "tokens"),
     Action("tokens-walk", "p", "walk", "Walk the tokens", "The arrow keys move over them.", "tokens", "tokens"),
     Action("tokens-dataset", "d", "dataset", "Measure a data set", "Counts every row.", "tokens", "data set"),
+    Action("tokens-last", "D", "last_dataset", "Last data set", "Back to its figures, as they were.", "tokens"),
     Action("tokens-vram", "v", "send_length", "Send p95 to VRAM", "As sequence length.", "tokens", "p95 to VRAM"),
     Action("tokens-vocabulary", "slash", "vocabulary", "Search the vocabulary", "By id, text or regex.", "tokens"),
     Action("tokens-languages", "l", "languages", "Compare languages", "Which tokenizer is fair to which.", "tokens"),

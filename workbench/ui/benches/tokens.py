@@ -36,7 +36,7 @@ from workbench.ui.screens.dataset_dialog import ChosenDataset, DatasetDialog
 from workbench.ui.session_state import SessionState
 from workbench.ui.widgets.edited_text import EditedText
 from workbench.ui.widgets.one_line import OneLine
-from workbench.ui.widgets.pieces import PieceView
+from workbench.ui.widgets.pieces import PieceLine, PieceView
 from workbench.ui.widgets.row_list import RowList
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class TokensBench(Bench):
         self._cursor_to: int | None = None
         self._dataset = ChosenDataset("")
         self._measuring: Call | None = None
+        self._reveal = ""
+        """The tokenizer added last, whose row is to be seen."""
         self._auto_lines: dict[str, str] = {}
         """What the installed AutoTokenizer does otherwise, by model; empty where it gives the same ids."""
         self._auto_told: list[tuple[str, str]] = []
@@ -91,7 +93,7 @@ class TokensBench(Bench):
                 yield RowList(id="tokens-league")
                 yield Static(id="tokens-auto")
         with Vertical(id="tokens-below"):
-            yield OneLine(id="tokens-piece")
+            yield PieceLine(id="tokens-piece")
             yield PieceView(id="tokens-pieces")
             yield Static(id="tokens-empty")
         yield DatasetView()
@@ -262,7 +264,13 @@ class TokensBench(Bench):
             self.query_one("#tokens-piece", OneLine).show("")
             self.query_one("#tokens-empty", Static).update(self._empty_words())
             return
-        league.set_rows(league_rows(counted.results, self._prices))
+        rows = league_rows(counted.results, self._prices)
+        added = f"model:{self._reveal}"
+        if any(row.key == added for row in rows):
+            self._reveal = ""
+            league.set_rows(rows, cursor_key=added)
+        else:
+            league.set_rows(rows)
 
     def _show_pieces(self) -> None:
         cursor_to, self._cursor_to = self._cursor_to, None
@@ -299,6 +307,17 @@ class TokensBench(Bench):
             self.count()
 
     @on(RowList.Chosen, "#tokens-league")
+    def choose_row(self, message: RowList.Chosen) -> None:
+        """Walk the tokens of a tokenizer; of one that cannot count, all of its error."""
+        result: dict[str, Any] = message.row.data or {}
+        if result.get("error"):
+            model, error = str(result["model"]), str(result["error"])
+            from workbench.ui.screens.error_details import ErrorDetails
+
+            self.app.push_screen(ErrorDetails(WorkbenchError("tokenizer-failed", f"{model}: {error}")))
+        else:
+            self.action_walk()
+
     def action_walk(self) -> None:
         if self._counted is not None:
             self.query_one(PieceView).focus()
@@ -405,6 +424,7 @@ class TokensBench(Bench):
         if picked.name in self.models:
             self.post_message(self.Said(f"{picked.name} is counted already."))
             return
+        self._reveal = picked.name
         self._keep_added([*self._added, picked.name])
 
     def action_remove(self) -> None:
@@ -423,6 +443,8 @@ class TokensBench(Bench):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         on_dataset = self.has_class("-dataset")
+        if action == "last_dataset":
+            return not on_dataset and self.query_one(DatasetView).result is not None
         if (action == "send_length" and not on_dataset) or (action in ("walk", "compare") and on_dataset):
             return False
         return super().check_action(action, parameters)
@@ -445,6 +467,11 @@ class TokensBench(Bench):
             self._show_dataset(True)
             self.query_one("#dataset-scroll").focus()
             self.measure()
+
+    def action_last_dataset(self) -> None:
+        """Show the data set measured last as it was left."""
+        self._show_dataset(True)
+        self.query_one("#dataset-scroll").focus()
 
     @work(group="dataset", exclusive=True, exit_on_error=False)
     async def measure(self) -> None:

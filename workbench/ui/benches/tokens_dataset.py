@@ -24,13 +24,26 @@ _LEVELS = " ▁▂▃▄▅▆▇█"
 PERCENTILES = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
+class FiguresScroll(VerticalScroll, inherit_bindings=False):
+    """Scrolls by pages, and to the ends: the arrow keys choose a tokenizer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("pageup", "page_up", "Page up", show=False),
+        Binding("pagedown,space", "page_down", "Page down", show=False),
+        Binding("home", "scroll_home", "Top", show=False),
+        Binding("end", "scroll_end", "End", show=False),
+        Binding("ctrl+up", "scroll_up", "Up", show=False),
+        Binding("ctrl+down", "scroll_down", "Down", show=False),
+    ]
+
+
 class DatasetView(Vertical):
     """What is known of a data set, also while it is counted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "stop, back"),
-        Binding("left", "step(-1)", "Tokenizer before", show=False),
-        Binding("right", "step(1)", "Next tokenizer", show=False),
+        Binding("down,right", "step(1)", "next tokenizer"),
+        Binding("up,left", "step(-1)", "Tokenizer before", show=False),
     ]
 
     class StopWanted(Message):
@@ -50,7 +63,7 @@ class DatasetView(Vertical):
     def compose(self) -> ComposeResult:
         yield OneLine(id="dataset-head", classes="title")
         yield OneLine(id="dataset-progress")
-        with VerticalScroll(id="dataset-scroll"):
+        with FiguresScroll(id="dataset-scroll"):
             yield Static(id="dataset-figures")
 
     @property
@@ -68,11 +81,13 @@ class DatasetView(Vertical):
 
     def take_event(self, event: Event) -> None:
         """Show how far the count is."""
-        if isinstance(event, JobProgressed):
-            self._progress(progress_words(event, time.monotonic() - self._started))
-        elif isinstance(event, DatasetUpdated):
+        if isinstance(event, DatasetUpdated):
             self.result = event.result
             self._draw()
+            self._progress(counted_words(self.result, time.monotonic() - self._started))
+        elif isinstance(event, JobProgressed) and self.result is None:
+            # Later on, what is beside the figures is of their moment and not of the latest.
+            self._progress(progress_words(event, time.monotonic() - self._started))
 
     def finish(self, reply: DatasetMeasured | None) -> None:
         """Show the final figures; None if it failed."""
@@ -98,8 +113,13 @@ class DatasetView(Vertical):
         self.call_after_refresh(self._draw)
 
     def action_step(self, step: int) -> None:
+        scroll = self.query_one("#dataset-scroll")
+        if self.result is None or len(self.result["models"]) < 2:
+            scroll.scroll_relative(y=step, animate=False)
+            return
         self._shown += step
         self._draw()
+        scroll.scroll_home(animate=False)
 
     def action_leave(self) -> None:
         self.post_message(self.StopWanted() if self.running else self.Left())
@@ -114,6 +134,13 @@ def progress_words(event: JobProgressed, seconds: float) -> str:
     rest = seconds * (event.total - event.done) / event.done if event.done and seconds > 0.5 else None
     time_left = f" · {format_seconds(rest)} left" if rest is not None else ""
     return f"{words} · {event.detail}{time_left}"
+
+
+def counted_words(result: dict[str, Any], seconds: float) -> str:
+    """How far a count under way was when its figures were made."""
+    rows = f"{result['rows']:,} rows"
+    event = JobProgressed("count", result["bytes_done"], result["bytes_total"], "bytes", rows)
+    return progress_words(event, seconds)
 
 
 def ended_words(result: dict[str, Any]) -> str:

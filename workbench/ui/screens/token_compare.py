@@ -16,7 +16,7 @@ from workbench.ui.benches.tokens_league import piece_line
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.token_screen import TokenScreen
 from workbench.ui.widgets.one_line import OneLine
-from workbench.ui.widgets.pieces import PieceView
+from workbench.ui.widgets.pieces import PieceLine, PieceView
 
 
 class CompareScreen(TokenScreen):
@@ -41,7 +41,7 @@ class CompareScreen(TokenScreen):
         yield PieceView(id="compare-first")
         yield Static(id="compare-second-name", classes="title")
         yield PieceView(id="compare-second")
-        yield OneLine(id="compare-piece")
+        yield PieceLine(id="compare-piece")
 
     def on_mount(self) -> None:
         self.query_one("#compare-first").focus()

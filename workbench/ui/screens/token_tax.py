@@ -223,7 +223,7 @@ def _gpu_lines(usage: Usage, values: dict[str, Value], gpu: dict[str, Any] | Non
     try:
         evens = [break_even(usage, OwnGpu(price, *rates)) for price in hourly]
     except WorkbenchError as error:
-        return [Content.styled(error.message, "$muted")]
+        return [Content.assemble(("✖ ", "bold $bad"), error.message, (f" {error.remedy}", "$muted"))]
     words = {(True,): ("cheaper", "$good"), (False,): ("dearer", ""), (True, False): ("at the low price", "")}
     cheaper = words[tuple(dict.fromkeys(even.owning_is_cheaper for even in evens))]
     users = list(dict.fromkeys("never" if even.users is None else f"{even.users:,.0f}" for even in evens))

@@ -21,6 +21,7 @@ from workbench.ui.widgets.pieces import PieceView
 
 QUIET_SECONDS = 0.15
 FINDINGS_SHOWN = 4
+SHORT_LINES = 30
 START = "system: You are a helpful assistant.\nuser: What is the capital of France?\n"
 _ROLE = re.compile(r"(?m)^(system|developer|user|assistant|tool): ?")
 SEVERITIES = {"error": ("✖ ", "$bad"), "warning": ("⚠ ", "$warn"), "info": ("· ", "$muted")}
@@ -33,6 +34,14 @@ def messages_of(written: str) -> list[dict[str, str]]:
     for role, content in zip(parts[1::2], parts[2::2], strict=True):
         messages.append({"role": role, "content": content.removesuffix("\n")})
     return messages
+
+
+def _finding_line(item: dict[str, str], width: int) -> Content:
+    """A finding with its remedy; cut at `width` cells, if one is given."""
+    line = Content.assemble(
+        SEVERITIES.get(item["severity"], ("· ", "$muted")), item["title"], (f" {item['fix']}", "$muted")
+    )
+    return line.truncate(width, ellipsis=True) if width else line
 
 
 class TemplateScreen(TokenScreen):
@@ -83,13 +92,12 @@ class TemplateScreen(TokenScreen):
             f"generation prompt {opened}"
         )
         self.query_one(PieceView).set_pieces(reply.pieces)
-        findings = [
-            Content.assemble(
-                SEVERITIES.get(item["severity"], ("· ", "$muted")), item["title"], (f" {item['fix']}", "$muted")
-            )
-            for item in report["findings"][:FINDINGS_SHOWN]
-        ]
-        rest = len(report["findings"]) - FINDINGS_SHOWN
+        # On a short screen the rendering needs the lines that the remedies would take.
+        short = self.size.height < SHORT_LINES
+        most = 2 if short else FINDINGS_SHOWN
+        width = self.query_one("#template-findings").size.width or self.size.width
+        findings = [_finding_line(item, width if short else 0) for item in report["findings"][:most]]
+        rest = len(report["findings"]) - most
         if rest > 0:
             findings.append(Content.styled(f"and {rest:,} more of these", "$muted"))
         self.query_one("#template-findings", Static).update(Content("\n").join(findings))

@@ -9,7 +9,7 @@ from textual.screen import Screen
 from workbench.ui.widgets.one_line import OneLine
 
 MOST_KEYS = 5
-SHOWN = {"question_mark": "?", "exclamation_mark": "!", "slash": "/"}
+SHOWN = {"question_mark": "?", "exclamation_mark": "!", "slash": "/", "minus": "-", "dollar_sign": "$"}
 
 
 def _shown(key: str) -> str:

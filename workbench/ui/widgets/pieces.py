@@ -15,6 +15,7 @@ from textual.style import Style
 
 from workbench.ui.widgets.bars import series_style
 from workbench.ui.widgets.cursor_view import CursorView
+from workbench.ui.widgets.one_line import OneLine
 
 SPECIAL = "bold $on-accent on $accent"
 PLATE = "$on-panel on $panel"
@@ -61,6 +62,13 @@ def _parts(text: str, width: int) -> list[str]:
         part += character
         used += length
     return [*parts, part]
+
+
+class PieceLine(OneLine):
+    """What is known of the token under the cursor; what does not fit is marked as cut."""
+
+    def line(self, width: int) -> Content:
+        return super().line(width).truncate(width, ellipsis=True)
 
 
 class PieceView(CursorView):
