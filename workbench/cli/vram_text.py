@@ -127,14 +127,16 @@ def _print_measurement(result: dict[str, Any]) -> None:
     steps = ", ".join(format_seconds(seconds) for seconds in measurement["step_seconds"])
     what = "steps" if result["plan"]["job"] != "inference" else "prefill and steps"
     weights = "the checkpoint's" if measurement["weights_from"] == "checkpoint" else "random"
+    held, where = format_bytes(measurement["allocated_bytes"]), measurement["device"]
     print_text(
-        f"Measured on {measurement['device']} with {weights} weights: {format_bytes(measurement['allocated_bytes'])} of tensors "
-        f"at the peak, in {measurement['peak_phase']}; {what} took {steps}."
+        f"Measured on {where} with {weights} weights: {held} of tensors at the peak, in "
+        f"{measurement['peak_phase']}; {what} took {steps}."
     )
     for rung, found in (result.get("errors") or {}).items():
+        name_of_rung = "simulation with the CPU's operators" if rung == "cpu_simulation" else rung
         named = [(name, found.get(name)) for name in ("allocated", "total", *FILLS)]
         told = [f"{LABELS.get(name, name)} {error:+.2f} %" for name, error in named if error]
-        print_text(f"  {rung} beside it: {', '.join(told) if told else 'equal'}")
+        print_text(f"  {name_of_rung} beside it: {', '.join(told) if told else 'equal'}")
     for note in measurement["notes"]:
         print_text(f"  {note}")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from workbench.errors import WorkbenchError
+from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import Job
 from workbench.models.load import LoadOptions, load_model
 from workbench.models.memory import own_tensors
@@ -25,6 +25,7 @@ from workbench.vram.measured import CATEGORIES, MeasuredPhase, Measurement
 from workbench.vram.plan import Plan, changed, plan_from_dict
 from workbench.vram.simulate import inference, training
 from workbench.vram.simulate.engine import head_of
+from workbench.vram.simulate.engine import run as simulate_steps
 from workbench.vram.simulate.loading import Built, build, groups_of, load
 from workbench.vram.simulate.result import category_of
 from workbench.vram.simulate.trace import NO_LAYER, Trace, live_after, phase_peaks
@@ -105,7 +106,7 @@ def run(request: dict[str, Any], job: Job) -> Measurement:
         return run_on_gpu(subject, int(request["total_bytes"]), job)
     check_room(cpu_needs(int(request["allocated_bytes"])), free_memory_bytes(), "RAM")
     _limit_memory()
-    return run_on_cpu(subject, job)
+    return replace(run_on_cpu(subject, job), cpu_simulated_bytes=_simulated(subject, job))
 
 
 def _device(torch: Any, wanted: str) -> str:
@@ -138,7 +139,8 @@ def run_on_cpu(subject: Subject, job: Job) -> Measurement:
     started = time.perf_counter()
     plan = subject.plan
     subject.notes += [
-        "A run on the CPU: its tensors, without a GPU's context, workspaces and allocator reserve.",
+        "A run on the CPU: its tensors, without a GPU's context, workspaces and allocator reserve; attention and "
+        "dropout keep other tensors there.",
         "Timed while every operator was watched; what loading makes for a moment is not.",
     ]
     if plan.attention in ("flash", "efficient"):
@@ -161,6 +163,19 @@ def run_on_cpu(subject: Subject, job: Job) -> Measurement:
         watch.end()
         watch.tracker.open = False
     return _of_cpu(subject, trace, watch, head_of(model), time.perf_counter() - started)
+
+
+def _simulated(subject: Subject, job: Job) -> Optional[int]:
+    """The peak of the same steps on tensors without data, as the CPU would run them; None if that fails."""
+    report(job, subject.plan, "compare", 0)
+    try:
+        made = simulate_steps(subject.config, subject.plan, job, label="cpu", moved=True)
+    except (JobCancelled, MemoryError):
+        raise
+    except Exception:
+        # The measurement stands without it.
+        return None
+    return max(phase.live_bytes for phase in phase_peaks(made.trace))
 
 
 def import_libraries(plan: Plan) -> None:

@@ -91,6 +91,8 @@ class Measurement:
     versions: dict[str, str]
     seconds: float
     """The whole of it, without importing libraries."""
+    cpu_simulated_bytes: Optional[int] = None
+    """Of a run on the CPU the same peak, simulated with the CPU's operators instead of a GPU's."""
     format_version: int = FORMAT_VERSION
 
 
@@ -161,6 +163,12 @@ def errors(predicted: Mapping[str, Any], allocated: int, measurement: Measuremen
     else:
         found["total"] = _error(int(predicted["total"]), measurement.total)
     return found
+
+
+def cpu_errors(measurement: Measurement) -> dict[str, Optional[float]]:
+    """As `errors`, of the steps simulated as a CPU runs them: what is left is the simulation's own."""
+    found = _error(measurement.cpu_simulated_bytes or 0, measurement.allocated_bytes)
+    return {"allocated": found, "total": found}
 
 
 def _error(predicted: int, measured: int) -> Optional[float]:

@@ -9,7 +9,7 @@ from typing import Any, Optional
 from workbench.errors import WorkbenchError
 from workbench.session.runtime import Runtime
 from workbench.vram.estimate import CATEGORIES, Estimate
-from workbench.vram.measured import MeasuredStore, Measurement, Point, errors
+from workbench.vram.measured import MeasuredStore, Measurement, Point, cpu_errors, errors
 from workbench.vram.plan import Plan
 from workbench.vram.simulate.run import cached_simulation
 
@@ -47,6 +47,8 @@ def compared(config: dict[str, Any], plan: Plan, budget: Estimate, point: Option
     measurement = point.measurement
     sizes = {name: getattr(budget, name) for name in (*CATEGORIES, "total")}
     found = {"estimate": errors(sizes, budget.allocated, measurement)}
+    if measurement.cpu_simulated_bytes is not None:
+        found["cpu_simulation"] = cpu_errors(measurement)
     simulation = cached_simulation(config, plan)
     if simulation is not None:
         found["simulation"] = errors(asdict(simulation), _allocated(simulation, measurement), measurement)
