@@ -247,6 +247,7 @@ def measure(request: protocol.MeasureMemory) -> list[protocol.Message]:
     found = sizes | {
         "total": sum(sizes[name] for name in NAMES),
         "device": "CPU",
+        "device_kind": "cpu",
         "weights_from": "random",
         "notes": [],
     }

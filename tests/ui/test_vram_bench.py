@@ -247,7 +247,7 @@ async def test_a_measurement_is_shown_with_the_errors_of_the_others(
         await wait_until(pilot, lambda: "measuring: load 2 of 32 layers" in screen_text(app))
         gate.set()
         await wait_until(pilot, lambda: "-1.0 %" in screen_text(app), "the estimate's error, as the session says")
-        assert "Measured on CPU; random weights" in screen_text(app)
+        assert "Measured on CPU; tensors alone" in screen_text(app)
         weights = stub.budget_of(Plan())["weights"]
         assert gib(1.01 * weights) in screen_text(app)
         await pilot.press("s")

@@ -99,7 +99,7 @@ async def test_time_and_money_and_the_break_even(session: ScriptedSession, make_
 
 async def test_two_plans_side_by_side(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, bench="vram", model=MODEL)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(120, 44)) as pilot:
         await opened(app, pilot, session)
         await pilot.press("c")
         await wait_until(pilot, lambda: "[full]" in screen_text(app))

@@ -482,7 +482,7 @@ class VramBench(Bench):
 
     def action_simulate(self) -> None:
         """Run the step on tensors without data; of a plan that was simulated, look closer."""
-        if self._rung_running or not self._ready():
+        if not self._ready() or self._is_busy():
             return
         if self.simulation is not None:
             self.action_timeline()
@@ -491,8 +491,13 @@ class VramBench(Bench):
 
     def action_measure(self) -> None:
         """Run two steps of the plan for real, on the GPU of this box or its CPU."""
-        if not self._rung_running and self._ready():
+        if self._ready() and not self._is_busy():
             self._run("measuring", MeasureMemory(self.session.chosen, plan_to_dict(self.draft.plan)), MemoryMeasured)
+
+    def _is_busy(self) -> bool:
+        if self._rung_running:
+            self.post_message(self.Said(f"Still {self._rung_running}: escape stops it."))
+        return bool(self._rung_running)
 
     @work(group="rung", exclusive=True, exit_on_error=False)
     async def _run(

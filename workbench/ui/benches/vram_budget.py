@@ -200,10 +200,11 @@ def _notes(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, widt
 
 
 def measured_words(measured: Mapping[str, Any]) -> str:
-    """Where it was measured, and what to know about it."""
-    random = "random weights" if measured.get("weights_from") == "random" else ""
-    parts = [f"Measured on {measured.get('device') or 'this box'}", random, *map(str, measured.get("notes") or ())]
-    return "; ".join(filter(None, parts))
+    """Where it was measured, and what was."""
+    parts = [f"Measured on {measured.get('device') or 'this box'}"]
+    parts += ["tensors alone, without a GPU's overhead"] if measured.get("device_kind") == "cpu" else []
+    parts += ["random weights"] if measured.get("weights_from") == "random" else []
+    return "; ".join(parts) + "."
 
 
 def peak_lines(result: Mapping[str, Any], width: int) -> list[Content]:

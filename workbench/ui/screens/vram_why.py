@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from workbench.ui.benches.vram_budget import KNOWN_WORDS, parts_of, tensors_words
+from workbench.ui.benches.vram_budget import KNOWN_WORDS, measured_words, parts_of, tensors_words
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.vram_screen import VramScreen
 from workbench.ui.widgets.bars import left, right
@@ -87,6 +87,10 @@ def why_lines(result: dict[str, Any], simulation: dict[str, Any] | None) -> Iter
     if simulation and (words := tensors_words(result, simulation)):
         yield Content("")
         yield Content(words)
+    measured = result.get("measurement")
+    if measured:
+        yield Content("")
+        yield Content(" ".join([measured_words(measured), *map(str, measured.get("notes") or ())]))
     stored = result.get("stored")
     if stored:
         yield Content("")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from textual import events
 from textual.content import Content
 from textual.message import Message
 
@@ -73,6 +74,15 @@ class PlanFields(Fields):
     def watch_cursor(self, old: int, new: int) -> None:
         super().watch_cursor(old, new)
         self.post_message(self.Told(self, "", ""))
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key == "enter" and self.field is not None and (self.field.typed or self._typing is not None):
+            # Here rather than as a binding, which would come after a digit that is typed quickly.
+            event.stop()
+            event.prevent_default()
+            self.action_commit()
+            return
+        super().on_key(event)
 
     def action_step(self, direction: int) -> None:
         field = self.field
