@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import re
 import sys
@@ -72,11 +73,14 @@ def own_tensors(module: Any) -> Iterator[tuple[str, Any]]:
 def memory_shortage(error: BaseException) -> Optional[str]:
     """What an exception says about memory: how much was asked for and what was free; None if it is another one.
 
-    CUDA's text is that of ``torch.OutOfMemoryError``, the CPU's that of torch's ``DefaultCPUAllocator``.
+    CUDA's text is that of ``torch.OutOfMemoryError``, the CPU's that of torch's ``DefaultCPUAllocator`` or of
+    mapping a file.
     """
     text = str(error)
     name = type(error).__name__
     cpu = re.search(r"tried to allocate (\d+) bytes", text)
+    if "Cannot allocate memory" in text:
+        cpu = cpu or re.search(r"unable to mmap (\d+) bytes", text)
     if "OutOfMemoryError" in name or "CUDA out of memory" in text:
         asked = re.search(r"[Tt]ried to allocate ([\d.]+ [KMGT]?i?B)", text)
         free = re.search(r"of which ([\d.]+ [KMGT]?i?B) is free", text)
@@ -85,7 +89,7 @@ def memory_shortage(error: BaseException) -> Optional[str]:
         if free:
             parts.append(f"{free.group(1)} were free")
         return ", ".join(parts) + (f" of {total.group(1)}." if total else ".")
-    if isinstance(error, MemoryError) or cpu:
+    if isinstance(error, MemoryError) or cpu or getattr(error, "errno", None) == errno.ENOMEM:
         asked_text = f"{format_bytes(int(cpu.group(1)))} more were needed" if cpu else "no memory was left"
         return f"{asked_text}; {_free_ram()}"
     return None

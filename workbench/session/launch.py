@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -340,6 +341,9 @@ async def describe_loss(session: SessionClient) -> SessionLost:
         return SessionLost(f"The model session (pid {holder.pid}) closed this connection.", tail)
     code = session.process.poll() if session.process is not None else None
     if code is None:
+        crash = re.search("Fatal Python error: (.+)", Spool(files.log).unread())
+        if crash:
+            return SessionLost(f"The model session crashed: {one_line(crash[1])}.", tail)
         return SessionLost("The model session died without a farewell: killed (dmesg knows), or crashed.", tail)
     hint = " (the kernel's out-of-memory killer sends this too: see dmesg)" if code == -signal.SIGKILL else ""
     return SessionLost(f"The model session died: {_ending(code)}{hint}.", tail)

@@ -6,6 +6,7 @@ when the process is gone. A thread reads the spool, folds repeats, masks secrets
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -136,7 +137,8 @@ class LogCapture:
 
     def tail(self, lines: int) -> list[str]:
         """The last lines of the log, what is printed up to now included."""
-        self.drain()
+        with contextlib.suppress(OSError):  # a log that cannot be written can perhaps be read
+            self.drain()
         return read_tail(self._log, lines)
 
     def _redirect(self) -> None:
