@@ -85,6 +85,13 @@ def test_a_lossy_count_is_neither_best_nor_fair(unknown_only):
     assert "loses text" in shown
 
 
+@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-t5", "tiny-bert", "tiny-mixtral"])
+def test_a_long_text_in_parts_has_the_ids_of_the_whole(name):
+    text = "It was, as they say, 12345 times ünlike 日本.\n" * 4000
+    counted = count_text(text, sample(name), ids=True)
+    assert counted.ids == sample(name).encode(text)
+
+
 def test_a_data_set_tells_of_lost_characters(tmp_path, unknown_only):
     (tmp_path / "rows.txt").write_text("hello you\nhello\n" * 50)
     models = [MeasuredModel("lossy", unknown_only), MeasuredModel("gpt2", sample("tiny-gpt2"))]

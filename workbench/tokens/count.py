@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from workbench.tokens.cuts import cut_rule
 from workbench.tokens.losses import loss_of
 from workbench.tokens.pieces import Piece, require_encodable
 from workbench.tokens.tokenizer import TextTokenizer
+
+PART_CHARACTERS = 65_536
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def count_text(
         token_ids = [piece.id for piece in found or []]
     else:
         found = None
-        token_ids = tokenizer.encode(text, special, not plain)
+        token_ids = _ids_in_parts(text, tokenizer, not plain) if not special else []
+        token_ids = token_ids or tokenizer.encode(text, special, not plain)
     tokens = len(token_ids)
     loss = loss_of(text, tokenizer, token_ids, not plain)
     return TokenCount(
@@ -97,3 +101,16 @@ def count_text(
         unknown_tokens=loss.unknown_tokens,
         lost_characters=loss.characters,
     )
+
+
+def _ids_in_parts(text: str, tokenizer: TextTokenizer, parse_special: bool) -> list[int]:
+    """The ids of a long text, cut where that changes none; empty for a short one, or where it cannot be cut.
+
+    The tokens of a whole book at once keep the interpreter busy for seconds, in which no other thread counts.
+    """
+    rule = cut_rule(tokenizer) if len(text) > PART_CHARACTERS else None
+    ids: list[int] = []
+    if rule is not None:
+        for index, part in enumerate(rule.parts(text, PART_CHARACTERS)):
+            ids += tokenizer.encode(rule.as_encoded(part, index == 0), False, parse_special)
+    return ids

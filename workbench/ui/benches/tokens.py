@@ -30,7 +30,7 @@ from workbench.session.protocol import (
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.benches.tokens_dataset import DatasetView
-from workbench.ui.benches.tokens_league import league_rows, league_text, loss_line, piece_line, prices_of
+from workbench.ui.benches.tokens_league import league_rows, league_text, loss_line, piece_line, prices_of, short_model
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.dataset_dialog import ChosenDataset, DatasetDialog
 from workbench.ui.session_state import SessionState
@@ -241,7 +241,9 @@ class TokensBench(Bench):
         note.display = bool(told) and self._counted is not None
         if told != self._auto_told:  # an update lays the whole screen out anew, and this is done at every key
             self._auto_told = told
-            lines = [Content.assemble(("⚠ ", "$warn"), (model, "bold"), f": {line}") for model, line in told]
+            lines = [
+                Content.assemble(("⚠ ", "$warn"), (short_model(model, 34), "bold"), f": {line}") for model, line in told
+            ]
             note.update(Content("\n").join(lines))
 
     def _lines_about(self, result: dict[str, Any]) -> Iterator[str]:

@@ -197,7 +197,7 @@ def _models_table(models: list[dict[str, Any]], shown: dict[str, Any] | None, wi
     for model in models:
         mark = ("▸ ", "bold $accent") if model is shown else "  "
         if model["error"] and not model["rows"]:
-            why = one_line(model["error"], max(10, width - name - 4))
+            why = one_line(model["error"], max(10, width - name - 7))
             shown_name = left(short_model(str(model["model"]), name - 1), name)
             lines.append(Content.assemble(mark, shown_name, ("✖ ", "bold $bad"), (why, "$bad")))
             continue

@@ -135,10 +135,8 @@ def league_text(results: Sequence[dict[str, Any]], prices: dict[str, float]) -> 
 
 def loss_line(result: dict[str, Any], characters: int) -> str:
     """What a tokenizer loses of a text of so many characters."""
-    lost, unknown = result["lost_characters"], result["unknown_tokens"]
-    share = lost / max(1, characters)
-    as_tokens = f" as {unknown:,} unknown tokens" if unknown else ""
-    return f"has no token for {lost:,} characters ({share:.0%}), lost{as_tokens}; left out of the comparison"
+    lost = result["lost_characters"]
+    return f"no token for {lost:,} characters ({lost / max(1, characters):.1%}): not compared"
 
 
 def piece_line(piece: dict[str, Any], vocab_size: int) -> Content:

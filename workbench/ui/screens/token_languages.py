@@ -68,7 +68,7 @@ def heat_rows(table: dict[str, Any]) -> Iterator[Row]:
             kind = sample["kind"]
             yield gap(kind)
         cells = [row["cells"][index] for row in rows]
-        yield Row(sample["name"], _line(sample["title"], "", partial(_cells, cells)))
+        yield Row(sample["name"], _line(sample["title"], "", partial(_cells, cells, kind)))
     yield gap("mean")
     means = ["loses text" if row["mean_premium"] is None else f"{row['mean_premium']:.2f}×" for row in rows]
     yield Row("mean", _line("mean", "bold", lambda room: [right(mean, room, "bold $accent") for mean in means]))
@@ -96,13 +96,16 @@ def _line(name: str, style: str, columns: Callable[[int], list[Content]]) -> Cal
     return line
 
 
-def _cells(cells: list[dict[str, Any]], room: int) -> list[Content]:
-    return [_cell(cell, room) for cell in cells]
+def _cells(cells: list[dict[str, Any]], kind: str, room: int) -> list[Content]:
+    return [_cell(cell, kind, room) for cell in cells]
 
 
-def _cell(cell: dict[str, Any], room: int) -> Content:
-    if cell.get("lost_share"):
-        return right(f"lost {cell['lost_share']:.0%}", room, "$bad")
+def _cell(cell: dict[str, Any], kind: str, room: int) -> Content:
+    lost = cell.get("lost_share", 0.0)
+    if lost:
+        return right("lost <1%" if lost < 0.01 else f"lost {lost:.0%}", room, "$bad")
+    if cell["premium"] is None and kind != "data":
+        return right("–", room, "$muted")  # what it would be a multiple of is lost in part
     if cell["premium"] is None:
         unit = " B/tok" if room >= COLUMN else " B/t"
         return right(f"{cell['bytes_per_token']:.2f}{unit}", room, "$muted")
