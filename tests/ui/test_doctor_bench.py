@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
@@ -534,3 +535,43 @@ def test_the_tree_opens_level_by_level_and_units_are_told() -> None:
     assert "facts:platform.disks.1" in rows
     assert "fact:platform.disks.1.path" not in rows
     assert "xformers" in rows["fact:absent"]
+
+
+def type_in_one_burst(app: WorkbenchApp, text: str) -> None:
+    """As a terminal hands over what was typed ahead: all keys before the first one is handled."""
+    for character in text:
+        app.post_message(events.Key("slash" if character == "/" else character, character))
+
+
+async def test_what_follows_the_slash_in_one_burst_is_searched_for(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await examined(pilot)
+        type_in_one_burst(app, "/torch")
+        await wait_until(pilot, lambda: app.query_one("#doctor-search", Input).value == "torch", "search")
+        assert len(app.screen_stack) == 1
+        assert not session.asked(protocol.RunSelfTest)
+
+
+async def test_search_keeps_the_finding_that_was_selected(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await examined(pilot)
+        await pilot.press("j")
+        selected = cursor_key(app)
+        assert selected != f"finding:{CAUSE}"
+        await pilot.press("slash", *"torch", "escape")
+        await pilot.pause()
+        assert cursor_key(app) == selected
+
+
+async def test_an_empty_paste_is_not_taken(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await examined(pilot)
+        await pilot.press("p")
+        await wait_until(pilot, lambda: len(app.screen_stack) == 2, "paste")
+        await pilot.press("ctrl+s")
+        await pilot.pause()
+        assert any("nothing here yet" in told.message for told in app._notifications)
+        assert len(app.screen_stack) == 2

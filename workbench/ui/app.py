@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.filter import LineFilter
@@ -41,6 +41,7 @@ from workbench.ui.session_state import (
 from workbench.ui.strip_text import quant_word, short_name
 from workbench.ui.terminal_keys import let_alt_digits_through
 from workbench.ui.theme import LoadedThemes, load_themes, theme_or_fallback
+from workbench.ui.typed_ahead import TypedAhead
 from workbench.ui.widgets.key_bar import SHOWN
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ SHUTDOWN_WAIT_SECONDS = 2.0
 LOG_LINES = 2000
 
 
-class WorkbenchApp(App[int], inherit_bindings=False):
+class WorkbenchApp(TypedAhead, inherit_bindings=False):
     """Five benches on one model session.
 
     Args:

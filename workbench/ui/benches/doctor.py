@@ -60,6 +60,10 @@ class DoctorBench(Bench):
         super().__init__(link)
         self.view = View()
         self._reports: dict[Subject, Report] = {}
+        self._sought_from: str | None = None
+        """Key of the row that the cursor stood on before the search."""
+        self._sought: str | None = None
+        """Key of the row that the search put it on."""
         self._placed: str | None = None
         """Key of the row on which the bench itself put the cursor; on any other one the reader did."""
         self._detail: DetailScreen | None = None
@@ -247,14 +251,21 @@ class DoctorBench(Bench):
 
     def action_search(self) -> None:
         field = self.query_one("#doctor-search", Input)
+        if not self.view.search:
+            row = self._list.row
+            self._sought_from, self._sought = row.key if row else None, None
         field.display = True
         field.focus()
 
     @on(Input.Changed, "#doctor-search")
     def search(self, message: Input.Changed) -> None:
         self.view.search = message.value.strip()
-        first = next((row for row in self.view.rows(self.gauges) if row.selectable), None)
-        self._fill(first.key if first and self.view.search else None)
+        row = self._list.row
+        if self._sought is not None and row is not None and row.key != self._sought:
+            self._sought_from = row.key  # the reader went there among what was found
+        keys = [row.key for row in self.view.rows(self.gauges) if row.selectable]
+        self._sought = self._sought_from if self._sought_from in keys else next(iter(keys), None)
+        self._fill(self._sought)
 
     @on(Input.Submitted, "#doctor-search")
     def keep_search(self) -> None:

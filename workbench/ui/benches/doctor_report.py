@@ -59,6 +59,8 @@ def verdict(report: Report, subject: Subject, complete: bool, under_way: str = "
     findings = findings_of(report)
     word_of = str(report.get("verdict") or "")
     mark, word, style, sentence = VERDICTS.get(word_of, ("·", word_of or "unknown", "$muted", ""))
+    if word_of == "healthy" and subject.text:
+        word, sentence = "nothing found", _little_known(report)
     if findings and word_of in ("broken", "degraded"):
         sentence = str(findings[0].get("title") or sentence)
     if not complete and word_of == "healthy":
@@ -67,6 +69,13 @@ def verdict(report: Report, subject: Subject, complete: bool, under_way: str = "
     if under_way:
         return Content.assemble(head, "\n", under_way, ("   escape stops", "$muted"))
     return head if complete else Content.assemble(head, ("  not everything was tried", "$muted"))
+
+
+def _little_known(report: Report) -> str:
+    """What silence is worth: a paste tells what it tells, and no more."""
+    passed, unknown = int(report.get("passed") or 0), int(report.get("unknown") or 0)
+    judged = f" {unknown} of {passed + unknown} checks had nothing to go by." if unknown else ""
+    return f"Nothing wrong was found in what was given.{judged}"
 
 
 def counts_of(findings: Sequence[Finding]) -> str:

@@ -56,6 +56,7 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
         self._title = title
         self._beside_own = beside_own
         self._environments: list[dict[str, Any]] = []
+        self._listed = False
         self._told = "Looking at this box …"
 
     def compose(self) -> ComposeResult:
@@ -84,7 +85,7 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
         except WorkbenchError as error:
             self._told = f"✖ {error.message} {error.remedy}"
         else:
-            self._environments = listed.environments
+            self._environments, self._listed = listed.environments, True
             self._told = "" if listed.environments else "No Python environment was found in the usual places."
         self.fill()
         if not self.query_one(Input).value:
@@ -122,6 +123,9 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
             yield Row("paste", line, PickedEnvironment(pasted=True))
             yield gap("paste")
         yield Row("head", _columns(("environment", "kind", "python", "torch", "CUDA", ""), "bold $muted"), None, False)
+        if not environments and self._listed:
+            told = f"No environment matches {typed}." if typed else "No Python environment was found here."
+            yield Row("none", Content.styled(one_line(told), "$muted"), None, False)
         for found in environments:
             yield Row(f"environment:{found.get('python')}", _line(found), found)
         if typed and os.sep in typed:

@@ -39,4 +39,7 @@ class PasteScreen(Dialog[str]):
 
     def action_take(self) -> None:
         text = self.query_one(TextArea).text
-        self.dismiss(text if text.strip() else None)
+        if text.strip():
+            self.dismiss(text)
+        else:
+            self.notify("There is nothing here yet: paste a report first.", severity="warning", markup=False)

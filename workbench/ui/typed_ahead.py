@@ -1,0 +1,43 @@
+"""Keys typed faster than the focus moves, such as ``/torch`` in one burst, reach the field that the first opened."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.app import App
+from textual.widget import Widget
+from textual.widgets import Input, TextArea
+
+
+class TypedAhead(App[int], inherit_bindings=False):
+    """Hands keys on that a widget was given before an earlier key moved the focus from it.
+
+    Textual gives a key to the widget that has the focus as the key comes in. What that widget does not use comes back
+    to the app, which runs the bindings; by then the key before it may have opened a field for it.
+    """
+
+    _handled = 0
+    """Keys that came back to the app so far."""
+
+    async def on_event(self, event: events.Event) -> None:
+        """Note where a key goes as it comes in; look again where it belongs as it comes back."""
+        if not isinstance(event, events.Key):
+            await super().on_event(event)
+        elif not event.is_forwarded:
+            event.__dict__.update(typed_at=self._handled, meant_for=self.focused)
+            await super().on_event(event)
+        elif event.__dict__.get("typed_at", self._handled) != self._handled:
+            # A key before it was acted on meanwhile, which may move the focus with the app's next message.
+            event.__dict__["typed_at"] = self._handled
+            self.call_later(self._look_again, event)
+        else:
+            self._handled += 1
+            await super().on_event(event)
+
+    async def _look_again(self, event: events.Key) -> None:
+        focused: Widget | None = self.focused
+        if focused is not event.__dict__.get("meant_for") and isinstance(focused, (Input, TextArea)):
+            self._handled += 1
+            focused._forward_event(events.Key(event.key, event.character))
+        else:
+            self._handled += 1
+            await super().on_event(event)
