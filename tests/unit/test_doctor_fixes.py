@@ -158,3 +158,26 @@ def test_two_environments_the_broken_one_counts() -> None:
         assert facts.driver.version == "550.54.14"
         assert first(text).id == "torch-cpu-only"
     assert diagnose(parse_report(good + shared)).verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    "told", ["I'm using Mac OSX with no CUDA support", "Since I don't have a GPU I don't need CUDA."]
+)
+def test_cuda_is_not_offered_to_a_machine_that_cannot_have_it(told: str) -> None:
+    finding = first(f"AssertionError: Torch not compiled with CUDA enabled\n{told}\n")
+    assert finding.id == "torch-cpu-only"
+    assert "no NVIDIA GPU" in finding.title
+    assert builds(finding) == []
+
+
+def test_a_name_that_a_program_of_ones_own_misses_is_no_reason_to_upgrade() -> None:
+    text = "ImportError: cannot import name 'PeftSavingCallback' from 'trl.trainer.utils' (/x/trl/trainer/utils.py)\n"
+    assert "was written for" in first(text).fix[0]
+    text = "cannot import name 'EncoderDecoderCache' from 'transformers' (/x/site-packages/transformers/__init__.py)\n"
+    assert "'peft<0.14'" in first(f"RuntimeError: Failed to import transformers.trainer\n{text}").fix[0]
+
+
+def test_a_driver_update_is_always_offered_beside_an_older_build() -> None:
+    finding = first("docker run -it --gpus=all gcr.io/someone/thing:latest\n" + TOO_OLD.format("11080"))
+    assert "update the NVIDIA driver of the host to 525.60.13 or newer" in finding.fix[-1]
+    assert "gcr.io/someone/thing:latest" in finding.fix[0]

@@ -66,6 +66,7 @@ LIVE_ONLY = {
     "torch_import_hangs",
     "cuda_hangs",
     "import_hangs",
+    "family_import_broken",
     "only_files_read",
     "nvidia_smi_hangs",
     "wsl_libcuda",

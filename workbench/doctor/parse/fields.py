@@ -119,7 +119,7 @@ def _known(value: str) -> Optional[str]:
 
 
 def _torch_version(draft: Draft, value: str) -> None:
-    word = (_known(value) or "").removeprefix("torch==").split()
+    word = (_known(value) or "").replace("`", " ").strip("'\" ").removeprefix("torch==").split()
     if word and re.match(r"\d{1,2}\.\d", word[0]):
         draft.put(draft.torch, version=word[0], installed=True)
         draft.package("torch", word[0], "import torch")

@@ -20,7 +20,7 @@ _ENVIRON = re.compile(
     r"environ\[['\"]([A-Z][A-Z0-9_]{2,60})['\"]\]\s{0,4}=\s{0,4}(f?)(['\"])((?:(?!\3)[^\n]){0,500})\3"
 )
 _DRIVER = re.compile(r"\b[Dd]river(?: [Vv]ersion)?(?: is|:|=)? {0,2}v?(\d{3}\.\d{2,3}(?:\.\d{2})?)\b")
-_IMAGE = re.compile(r"\b((?:nvcr|ghcr|quay|docker)\.io/[\w./-]{3,100}(?::[\w.-]{1,60})?)")
+_IMAGE = re.compile(r"\b((?:nvcr|ghcr|gcr|quay|docker)\.io/[\w./-]{3,100}(?::[\w.-]{1,60})?)")
 _IMAGE_NAME = re.compile(r"[a-z0-9][\w.-]{1,60}(?:/[\w.-]{1,60}){0,4}(?::[\w.-]{1,60})?")
 # Options of docker run that stand alone; every other one takes the next word.
 _LONE_OPTIONS = frozenset(
@@ -56,7 +56,11 @@ _MAC_HOME = re.compile(r"(?:^|[\s\"'(])/Users/[^/\s]{1,60}/\S{0,200}\.py\b")
 _WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|~)\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
 _REPL = re.compile(r"(?:>>>|In \[\d{1,5}\]:|print\()\s{0,2}.{0,80}torch\.cuda\.is_available\(\)")
 _BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac|WSL ?2)\b", re.IGNORECASE)
-_MAC = re.compile(r"\bApple M\d\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d")
+_MAC = re.compile(r"\bApple M\d\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d|\bMac ?OS ?X\b")
+_NO_GPU = re.compile(
+    r"\b(?:I|[Ww]e|my (?:machine|computer|laptop)) (?:do not|don't|does not|doesn't) have (?:a|any) "
+    r"(?:NVIDIA |Nvidia |nvidia )?(?:GPU|gpu)\b"
+)
 _WINDOWS = re.compile(r"\b[Ww]in(?:dows )?1[01]\b")
 _YES_NO = re.compile(
     r"(?:Out ?\[\d{1,5}\]: ?|(?:[Ii]t )?(?:returns?|returned|output|prints?|gives?)[: ]{0,3})?"
@@ -91,6 +95,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             draft.put(draft.driver, version=driver[1] if driver else None)
         if ".io/" in line or "docker" in line.lower():
             _image(line, draft)
+        if " have a" in line and _NO_GPU.search(line):
+            draft.no_gpus = True
+            draft.put(draft.platform, gpu_vendors=())
         _rest(line, draft)
     # Of two environments told of, one that works is no subject of a report.
     if available:

@@ -367,7 +367,10 @@ def _half_upgraded(facts: Facts, package: str, error: ErrorFact) -> Finding:
 
 def _import_fix(facts: Facts, package: str, importer: str, error: ErrorFact) -> tuple[str, ...]:
     bound = _bound(package, error.values.get("name"))
-    earlier = _without(package, error.values.get("name")).get(importer)
+    users = _without(package, error.values.get("name"))
+    # Where no traceback tells who asks, it is who the table knows to ask.
+    importer = importer or (next(iter(users)) if len(users) == 1 else "")
+    earlier = users.get(importer)
     if earlier and package == "transformers":
         # Projects that pin transformers stay as they are: the importer gives way.
         return (
@@ -390,6 +393,12 @@ def _import_fix(facts: Facts, package: str, importer: str, error: ErrorFact) -> 
     if importer in _UPGRADABLE:
         return (fixes.install(facts, importer, package, upgrade=True),)
     names = dict.fromkeys((package, *(name for name in ("transformers", "peft", "accelerate") if facts.package(name))))
+    if not importer:
+        return (
+            f"Install the {package} that the program was written for; its requirements.txt or README names it.",
+            f"{fixes.python_command(facts)} -m pip index versions {package}   # where neither does: one of its time",
+            "or, for a program written for the newest: " + fixes.install(facts, *names, upgrade=True),
+        )
     return (
         "Upgrade the package that the traceback comes from, and this with it: "
         + fixes.install(facts, *names, upgrade=True),
@@ -521,7 +530,13 @@ def transformers_import_broken(facts: Facts) -> Result:
     ]
 
 
-_FAMILY = ("safetensors", "tokenizers", "accelerate", "peft", "trl")
+_FAMILY = {
+    "safetensors": "safetensors-import-broken",
+    "tokenizers": "tokenizers-import-broken",
+    "accelerate": "accelerate-import-broken",
+    "peft": "peft-import-broken",
+    "trl": "trl-import-broken",
+}
 
 
 def family_import_broken(facts: Facts) -> Result:
@@ -537,7 +552,7 @@ def _does_not_import(facts: Facts, step: ProbeStep) -> Finding:
     detail = detail.removeprefix(f"{step.step} is installed, but does not import: ")
     basis = step.step in ("safetensors", "tokenizers")
     return Finding(
-        f"{step.step}-import-broken",
+        _FAMILY[step.step],
         "error",
         f"{step.step} is installed, but does not import: {detail}",
         "transformers itself needs it, so no model can be loaded."

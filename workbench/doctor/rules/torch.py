@@ -169,7 +169,34 @@ def torch_cpu_only(facts: Facts) -> Result:
         has_gpu = True  # the paste names no GPU, but nobody installs nvcc without one
     if error is None and not has_gpu:
         return None if has_gpu is None else PASSED
+    if error is not None and (facts.platform.system == "Darwin" or has_gpu is False):
+        return [_wants_what_is_not_there(facts, error)]
     return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
+
+
+def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
+    mac = facts.platform.system == "Darwin"
+    return Finding(
+        "torch-cpu-only",
+        "error",
+        "The program asks for CUDA, and this machine has no NVIDIA GPU",
+        "No build of torch brings CUDA to it; the program has to be told to use another device.",
+        {**evidence(torch__version=facts.torch.version, system=facts.platform.system), **seen(error)},
+        (
+            f"Choose the device in the program: device='{'mps' if mac else 'cpu'}' in place of 'cuda' or .cuda()",
+            "torch.load(..., map_location='cpu') for weights that were saved on a GPU",
+            *(
+                ("What has no version for this device, such as 8-bit optimizers, has to be switched off.",)
+                if mac
+                else ()
+            ),
+        ),
+        "https://pytorch.org/docs/stable/notes/device.html"
+        if not mac
+        else "https://pytorch.org/docs/stable/notes/mps.html",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
 
 
 def _wants_cuda(facts: Facts) -> Optional[ErrorFact]:
@@ -251,9 +278,11 @@ def driver_too_old(facts: Facts) -> Result:
         return PASSED
     windows = facts.platform.system == "Windows"
     minimum = minimum_driver(major, windows)[0] if major else None
+    wheel = fixes.choose_wheel(facts)
+    if minimum is None and offered is not None and wheel is not None:
+        minimum = minimum_driver(offered + 1, windows)[0]
     host = " of the host" if facts.platform.container else ""
     fix = [f"Update the NVIDIA driver{host} to {minimum} or newer, then reboot."] if minimum else []
-    wheel = fixes.choose_wheel(facts)
     if wheel is not None:
         fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
     elif not fix:
