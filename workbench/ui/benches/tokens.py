@@ -447,7 +447,7 @@ class TokensBench(Bench):
         on_dataset = self.has_class("-dataset")
         if action == "last_dataset":
             return not on_dataset and self.query_one(DatasetView).result is not None
-        if (action == "send_length" and not on_dataset) or (action in ("walk", "compare") and on_dataset):
+        if (action == "send_length" and not on_dataset) or (action in ("walk", "compare", "edit") and on_dataset):
             return False
         return super().check_action(action, parameters)
 
