@@ -99,6 +99,7 @@ class VramBench(Bench):
         """What is running: ``simulating`` or ``measuring``."""
 
     def compose(self) -> ComposeResult:
+        yield ErrorLine()
         with Container(id="vram-body"):
             with Vertical(id="vram-left"):
                 yield Static("PLAN", classes="title", id="vram-title")
@@ -107,7 +108,6 @@ class VramBench(Bench):
                 yield Static("WHAT TO CHANGE", classes="title", id="vram-changes-title")
                 yield RowList(id="vram-changes")
             with VerticalScroll(id="vram-right"):
-                yield ErrorLine()
                 yield Static(id="vram-progress")
                 yield Static(id="vram-budget")
 
@@ -189,7 +189,9 @@ class VramBench(Bench):
         return self.draft.dataset_tokens
 
     def _take_estimate(self, result: dict[str, Any]) -> None:
-        self.show_error(None)
+        if self.estimate is None:
+            # What failed before was the estimate; a failure to load, say, stays until the plan is edited.
+            self.show_error(None)
         if self._wrong:
             self._wrong = ""
             self._hint_field()
