@@ -173,7 +173,7 @@ def count_adapter(skeleton: Skeleton, plan: LoraPlan) -> AdapterCount:
     """Count what `plan` trains in the model of `skeleton`.
 
     Raises:
-        WorkbenchError: ``bad-lora`` where nothing matches, or where peft refuses what matches.
+        WorkbenchError: ``bad-lora`` where nothing matches, or where peft refuses what matches; ``pattern-timeout``.
     """
     plan = with_preset(skeleton, plan)
     check_plan(plan)
@@ -353,7 +353,7 @@ class _Count:
 
     def _rank(self, name: str) -> int:
         for pattern, rank in {**self.plan.rank_pattern, **self.targets.ranks}.items():
-            if re.match(rf"(.*\.)?({pattern})$", name):
+            if self.targets.matcher.match(rf"(.*\.)?({pattern})$", name, pattern):
                 return rank
         return self.plan.r
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Optional, Union
 
 from workbench.architecture.count import Classifier
+from workbench.architecture.patterns import Matcher
 from workbench.architecture.skeleton import ParameterEntry, Skeleton
 from workbench.errors import WorkbenchError
 
@@ -40,6 +41,8 @@ class Targets:
     ranks: dict[str, int] = field(default_factory=dict)
     """Ranks of fused tensors by regular expression."""
     notes: tuple[str, ...] = ()
+    matcher: Matcher = field(default_factory=Matcher, compare=False)
+    """For all expressions of one count, so that they share one bound of time."""
 
 
 def resolve_targets(skeleton: Skeleton, plan: LoraPlan) -> Targets:
@@ -59,13 +62,17 @@ def resolve_targets(skeleton: Skeleton, plan: LoraPlan) -> Targets:
 
 
 def matches(targets: Targets, plan: LoraPlan, name: str) -> bool:
-    """Whether the module `name` gets an adapter."""
+    """Whether the module `name` gets an adapter.
+
+    Raises:
+        WorkbenchError: ``pattern-timeout``.
+    """
     if any(name == left_out or name.endswith(f".{left_out}") for left_out in plan.exclude):
         return False
-    if any(re.match(rf"(^|.*\.){saved}($|\..*)", name) for saved in plan.modules_to_save):
+    if any(targets.matcher.match(rf"(^|.*\.){saved}($|\..*)", name, saved) for saved in plan.modules_to_save):
         return False
     if isinstance(targets.modules, str):
-        return re.fullmatch(targets.modules, name) is not None
+        return targets.matcher.fullmatch(targets.modules, name)
     if name in targets.modules:
         return True
     last = name.rpartition(".")[2]
