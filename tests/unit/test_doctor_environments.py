@@ -114,7 +114,9 @@ def test_difference_that_explains_the_fault_comes_first() -> None:
     )
     differences = compare(works, fails)
     explaining = {item.name for item in differences if "driver-too-old-for-wheel-cuda" in item.explains}
-    assert {"torch.cuda", "driver.version"} <= explaining
+    # CUDA 13 would not run on the other side's driver either, so the driver is not what makes the difference.
+    assert {"torch.cuda", "torch.version"} <= explaining
+    assert "driver.version" not in explaining
     assert "packages.numpy" not in explaining
     names = [item.name for item in differences]
     assert names.index("driver.version") < names.index("packages.numpy")
