@@ -127,7 +127,6 @@ def test_merges_in_a_disorderly_file_are_followed_or_refused(tmp_path, seed, ign
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model": {"dropout": 0.5}},
         {"normalizer": {"type": "Lowercase"}},
         {"pre_tokenizer": {**LEVEL, "use_regex": True, "add_prefix_space": True}},
         {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [isolated(r"\p{N}{1,3}"), isolated(GPT2), LEVEL]}},
