@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-from workbench.architecture.config import experts_per_token, text_config
+from workbench.architecture.config import experts_per_token, num_experts, text_config
 from workbench.architecture.skeleton import ParameterEntry, Skeleton
 
 COMPONENTS = ("embedding", "attention", "state_space", "mlp", "experts", "router", "norm", "lm_head", "other")
@@ -101,6 +101,7 @@ class Classifier:
         }
         self._by_module: dict[str, str] = {}
         self._separate_experts = self._count_separate_experts()
+        self._stated_experts = num_experts(text_config(skeleton.config))
 
     def component(self, entry: ParameterEntry) -> str:
         """One of `COMPONENTS`."""
@@ -115,6 +116,10 @@ class Classifier:
         """Experts that share the tensor's list (one module each) or the tensor itself (fused, first axis)."""
         prefix = _experts_prefix(entry.name)
         separate = self._separate_experts.get(prefix, 0) if prefix else 0
+        stated = self._stated_experts
+        if not separate and stated and len(entry.shape) == 2 and entry.shape[0] % stated == 0:
+            # DBRX stacks the rows of its experts in one matrix.
+            return stated
         return separate or (entry.shape[0] if entry.shape else 1)
 
     def layer(self, module: str) -> Optional[str]:
