@@ -77,7 +77,7 @@ def _chat() -> Iterable[Action]:
         ("write", "w", "", "write", "Write a message", "Move into the message field.", ""),
         ("stop", "escape", "", "stop", "Stop the answer", "Keeps what was written.", "stop"),
         ("new", "ctrl+n", "", "new", "New conversation", "The old one is kept.", ""),
-        ("conversations", "o", "alt+c", "conversations", "Conversations", "Open, rename, export, delete.", "old"),
+        ("conversations", "o", "alt+c", "conversations", "Conversations", "Open, rename, export, delete.", "chats"),
         ("sampling", "s", "alt+s", "sampling", "Sampling", "Each knob, and what it does to a token.", "sampling"),
         ("change", "e", "", "change", "Edit a message", "Sends it in other words, as a branch of its own.", ""),
         ("again", "r", "", "again", "Answer again", "Another answer beside this one.", ""),
