@@ -143,6 +143,8 @@ async def test_history(box: Box) -> None:
     db.close()
     damaged = (b"\x00noise" * 2000, other.read_bytes()[:5000], other.read_bytes())
     for number, content in enumerate(damaged, 1):
+        for journal in ("-wal", "-shm"):
+            Path(f"{path}{journal}").unlink(missing_ok=True)
         path.write_bytes(content)
         client = await box.open()
         listed = await client.ask(protocol.ListConversations(), protocol.ConversationsListed)
