@@ -11,6 +11,7 @@ import pytest
 from workbench.architecture.build import build_skeleton
 from workbench.architecture.cache import load_skeleton
 from workbench.architecture.checkpoint import compare_checkpoint
+from workbench.architecture.compute import compute_figures
 from workbench.architecture.count import COMPONENTS, count_parameters
 from workbench.architecture.describe import describe
 from workbench.architecture.skeleton import skeleton_from_dict
@@ -80,6 +81,13 @@ def test_routing_bias_buffers_complete_the_published_count(built):
     assert counts.persistent_buffers == 14_848
     assert counts.total + counts.persistent_buffers == entry.published_parameters
     assert counts.active_without_input_embedding == 36_625_603_584
+
+
+def test_experts_stacked_in_one_matrix_are_told_apart():
+    skeleton = build_skeleton(catalogue.find("dbrx").config)
+    counts = count_parameters(skeleton)
+    assert (counts.total, counts.active) == (131_596_523_520, 36_469_708_800)
+    assert 2 * counts.active < compute_figures(skeleton, counts).prefill_flops_per_token * 1.02
 
 
 @pytest.mark.parametrize("name", FACTS)
