@@ -141,6 +141,15 @@ def test_four_bits_that_work_outrank_a_library_that_does_not_load() -> None:
     assert "still work" in next(item.title for item in report.findings if item.id == "bitsandbytes-unusable")
 
 
+def test_a_missing_native_library_is_a_warning_where_four_bits_were_seen_to_work() -> None:
+    found = BitsandbytesFacts(installed=True, version="0.50.2", libraries=(), location="/x/bitsandbytes")
+    facts = Facts(torch=TorchFacts(installed=True, version="2.13.0+cpu", build="cpu"), bitsandbytes=found)
+    assert report_of(facts).verdict == "broken"
+    report = report_of(facts, SelfTestStep("load-4bit", "passed", "28 layers in NF4 on cpu", 1.0))
+    assert report.verdict == "degraded"
+    assert "all the same" in report.findings[0].why
+
+
 @pytest.mark.model
 def test_peft_that_is_there_and_broken_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

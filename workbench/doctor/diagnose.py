@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -230,10 +231,11 @@ def diagnose(facts: Facts) -> Report:
         for finding in result or ():
             found.setdefault(finding.id, replace(finding, fix=in_environment(known, finding.fix)))
     findings = _ordered(_linked(list(found.values())))
-    return Report(known, tuple(findings), _verdict(findings), passed, unknown)
+    return Report(known, tuple(findings), verdict_of(findings), passed, unknown)
 
 
-def _verdict(findings: list[Finding]) -> str:
+def verdict_of(findings: Sequence[Finding]) -> str:
+    """``broken`` where something is an error, ``degraded`` where something is a warning, else ``healthy``."""
     severities = {finding.severity for finding in findings}
     return "broken" if "error" in severities else "degraded" if "warning" in severities else "healthy"
 

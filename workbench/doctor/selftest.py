@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from workbench.doctor.child import Child, Limits, Stuck, Waiting
-from workbench.doctor.diagnose import Report, diagnose
+from workbench.doctor.diagnose import Report, diagnose, verdict_of
 from workbench.doctor.environment import child_environment, mask_text
 from workbench.doctor.facts import Facts, ProbeStep
 from workbench.doctor.findings import SEVERITIES, Finding
@@ -163,6 +163,9 @@ def with_self_test(report: Report, steps: Iterable[SelfTestStep]) -> Report:
         if step.status == "failed" or (step.status, step.step) == ("passed", "load-4bit"):
             facts = _with_probe(facts, _as_probe(step))
     judged = diagnose(facts)
+    if any((step.step, step.status) == ("load-4bit", "passed") for step in done):
+        findings = tuple(sorted(map(_worked_all_the_same, judged.findings), key=_rank))
+        judged = replace(judged, findings=findings, verdict=verdict_of(findings))
     known = {finding.id: finding for finding in judged.findings}
     failed = [step for step in done if step.status == "failed"]
     unexplained = [
@@ -171,8 +174,19 @@ def with_self_test(report: Report, steps: Iterable[SelfTestStep]) -> Report:
     if not unexplained:
         return judged
     findings = (_failed(unexplained), *judged.findings)
-    order = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
-    return replace(judged, findings=tuple(order), verdict="broken")
+    return replace(judged, findings=tuple(sorted(findings, key=_rank)), verdict="broken")
+
+
+def _rank(finding: Finding) -> int:
+    return SEVERITIES.index(finding.severity)
+
+
+def _worked_all_the_same(finding: Finding) -> Finding:
+    """What was seen working outranks what should not work."""
+    if finding.severity != "error" or not finding.id.startswith(("bnb-", "bitsandbytes-")):
+        return finding
+    seen = " The self-test loaded a model in 4 bits and ran it all the same; without the native library that is slow."
+    return replace(finding, severity="warning", why=finding.why + seen)
 
 
 def _failed(steps: list[SelfTestStep]) -> Finding:
