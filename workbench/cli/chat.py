@@ -26,7 +26,7 @@ from workbench.cli.common import (
     model_name,
     with_session,
 )
-from workbench.cli.output import print_json, print_text
+from workbench.cli.output import print_exact, print_json, print_text
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import (
@@ -196,7 +196,7 @@ async def _answer(
 
     def show(event: Event) -> None:
         if isinstance(event, TokensGenerated) and not quiet:
-            print_text(event.text, end="")
+            print_exact(event.text, end="")
         elif isinstance(event, AnswerStarted) and event.note:
             print(f"workbench: {one_line(event.note)}", file=sys.stderr)
 
@@ -242,7 +242,7 @@ async def _lines(prompt: str) -> AsyncIterator[str]:
 
     threading.Thread(target=read, name="stdin", daemon=True).start()
     while True:
-        print_text(prompt, end="")
+        print_exact(prompt, end="")
         wanted.release()
         line = await queue.get()
         if not line:

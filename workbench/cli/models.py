@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from workbench.cli.common import Common, ask, common_options, model_name, read_settings, with_session
-from workbench.cli.output import console, print_json, print_text, table
+from workbench.cli.output import console, print_exact, print_json, table
 from workbench.paths import absolute_model
 from workbench.session.client import SessionClient
 from workbench.session.protocol import FetchModel, ListModels, ModelFetched, ModelResolved, ModelsListed, ResolveModel
@@ -65,7 +65,7 @@ def get(common: Common, name: str) -> int:
     if common.as_json:
         print_json("models get", {"model": model})
     else:
-        print_text(str(model["path"]))
+        print_exact(str(model["path"]))
     return 0
 
 
@@ -82,7 +82,7 @@ def where(common: Common, name: str) -> int:
     if common.as_json:
         print_json("models where", {"model": model})
     elif model["path"]:
-        print_text(str(model["path"]))
+        print_exact(str(model["path"]))
     else:
         hint = f"workbench models get {name} fetches it." if model.get("fetchable") else "Only its config is known."
         print(f"workbench: {name} is not on this box. {hint}", file=sys.stderr)

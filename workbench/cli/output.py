@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
 from workbench.session.protocol import JobProgressed
-from workbench.text import format_bytes, format_count, one_line
+from workbench.text import format_bytes, format_count, one_line, sanitize
 
 if TYPE_CHECKING:
     import click
@@ -25,16 +26,30 @@ def print_json(command: str, result: dict[str, Any]) -> None:
 
 
 def print_text(text: str = "", end: str = "\n") -> None:
-    """Plain text as it is."""
-    print(text, end=end, flush=True)
+    """Plain text for people: control characters are made visible, also into a pipe, which often ends in a pager."""
+    print(sanitize(text), end=end, flush=True)
+
+
+def print_exact(text: str, end: str = "\n") -> None:
+    """What is the command's product, for a file or another command: an answer, a path, code."""
+    print(sanitize(text) if sys.stdout.isatty() else text, end=end, flush=True)
 
 
 def console() -> Console:
-    """A rich console on standard output: no colour into a pipe or under NO_COLOR."""
+    """A rich console on standard output: no colour into a pipe or under NO_COLOR, no control character of the text."""
     from rich.console import Console
+    from rich.segment import Segment
+
+    class SafeConsole(Console):
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                if segment.control is None:
+                    yield Segment(sanitize(segment.text), segment.style)
+                else:
+                    yield segment
 
     width = None if sys.stdout.isatty() else 120
-    return Console(highlight=False, markup=False, emoji=False, width=width)
+    return SafeConsole(highlight=False, markup=False, emoji=False, width=width)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -89,6 +104,4 @@ def print_error(error: WorkbenchError, command: str, as_json: bool) -> None:
         print_json(command, {"error": {"kind": error.kind, "message": error.message, "remedy": error.remedy}})
     print(f"workbench: {one_line(str(error), 1000)}", file=sys.stderr)
     if error.details and os.environ.get("WORKBENCH_DETAILS"):
-        from workbench.text import sanitize
-
         print(sanitize(error.details), file=sys.stderr)

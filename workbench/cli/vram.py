@@ -9,7 +9,7 @@ import click
 
 from workbench.cli import vram_text
 from workbench.cli.common import DTYPES, Common, ask, common_options, long_dtype, model_name, with_session
-from workbench.cli.output import print_json, print_text
+from workbench.cli.output import print_exact, print_json
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import (
@@ -156,7 +156,7 @@ class _Asked:
         if common.as_json:
             print_json("vram", {"model": self.model, "plan": self.plan, form: text})
         else:
-            print_text(text, end="")
+            print_exact(text, end="")
         return 0
 
     async def print_survey(self, session: SessionClient, common: Common) -> int:
