@@ -14,7 +14,7 @@ import pytest
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.models import catalogue, hub_cache, samples
+from workbench.models import catalogue, hub_cache, samples, weights
 from workbench.models.listing import list_models
 from workbench.models.resolve import resolve
 from workbench.paths import data_dir
@@ -270,3 +270,21 @@ def test_directories_of_the_settings_are_listed_with_the_models_in_them(tmp_path
     assert found["mine"].formats == ("safetensors",)
     assert found["broken.gguf"].problem
     assert found["absent"].problem
+
+
+def test_what_could_be_read_for_ever_is_no_model(tmp_path: Path) -> None:
+    pipe, folder = tmp_path / "pipe.gguf", tmp_path / "model"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    for name in (str(pipe), "/dev/zero"):
+        with pytest.raises(WorkbenchError, match="is a pipe, a device or a socket"):
+            resolve(name)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    os.mkfifo(folder / "model.safetensors")
+    assert not resolve(str(folder)).has_weights
+    with pytest.raises(WorkbenchError, match="holds no weights"):
+        weights.check_weights(folder)
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(pipe)
+    with pytest.raises(WorkbenchError, match="is no file"):
+        resolve(str(folder))

@@ -90,6 +90,8 @@ def resolve_path(path: Path) -> ResolvedModel:
         )
     if path.is_dir():
         return _resolve_directory(path)
+    if not path.is_file():
+        raise _no_model(path, "is a pipe, a device or a socket, not a file")
     if path.suffix.lower() == ".gguf" or _begins_with_gguf(path):
         return resolve_gguf(path)
     if path.name == "config.json" or path.suffix == ".safetensors":
@@ -131,6 +133,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     weights.check_readable(path)
     try:
+        if path.exists() and not path.is_file():
+            raise _bad_config(path, "is no file")
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise _bad_config(path, "is larger than any config")
         value = json.loads(path.read_text(encoding="utf-8"))

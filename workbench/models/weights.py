@@ -32,11 +32,11 @@ class WeightFiles:
 def find_weights(directory: Union[str, Path]) -> WeightFiles:
     """What weights `directory` holds; `formats` is empty if none. `files` are those of the preferred format.
 
-    Links to nothing, as an interrupted or cleaned-up download leaves them, do not count.
+    Links to nothing, as an interrupted or cleaned-up download leaves them, do not count, nor pipes and devices.
     """
     by_format: dict[str, list[str]] = {SAFETENSORS: [], PICKLE: [], GGUF: []}
     for name, kind in _weight_names(directory).items():
-        if (Path(directory) / name).exists():
+        if (Path(directory) / name).is_file():
             by_format[kind].append(name)
     formats = tuple(kind for kind, files in by_format.items() if files)
     files = tuple(by_format[formats[0]]) if formats else ()
