@@ -5,7 +5,6 @@ from __future__ import annotations
 from textual import events
 from textual.app import App
 from textual.widget import Widget
-from textual.widgets import Input, TextArea
 
 
 class TypedAhead(App[int], inherit_bindings=False):
@@ -34,6 +33,9 @@ class TypedAhead(App[int], inherit_bindings=False):
             await super().on_event(event)
 
     async def _look_again(self, event: events.Key) -> None:
+        # Not at the top: the first frame has no text area.
+        from textual.widgets import Input, TextArea
+
         focused: Widget | None = self.focused
         if focused is not event.__dict__.get("meant_for") and isinstance(focused, (Input, TextArea)):
             self._handled += 1
