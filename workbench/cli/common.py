@@ -26,6 +26,8 @@ from workbench.tokens.encodings import suspected_utf16, utf16_error
 R = TypeVar("R", bound=Reply)
 T = TypeVar("T")
 
+RESTART_HINT = "workbench session stop --force, then start again, to use what is there now."
+
 INTERRUPTED = 130
 BAD_INPUT = 2
 
@@ -112,6 +114,8 @@ def with_session(common: Common, work: Callable[[SessionClient], Awaitable[T]], 
         options = common.session_options()
         sanitize = not common.as_json and sys.stdout.isatty()
         session = await open_session(options, "cli", watch=False, sanitize=sanitize, start=start)
+        if session.welcome is not None and session.welcome.outdated:
+            print(f"workbench: {session.welcome.outdated}; {RESTART_HINT}", file=sys.stderr)
         try:
             return await work(session)
         except SessionLost:

@@ -218,6 +218,8 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
             return
         assert client.welcome is not None
         self.apply(Attached(client.welcome.status))
+        if client.welcome.outdated:
+            self.say(f"{client.welcome.outdated}: quit with q and open again to use what is there now.")
         if not self.session.chosen and self._last_model:
             self.apply(ModelChosen(self._last_model))
         self.resolve_chosen()
