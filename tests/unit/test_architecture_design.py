@@ -77,7 +77,7 @@ def test_each_family_builds_and_what_is_saved_is_the_same_model_to_transformers(
         ("llama", {"hidden_size": 513}, "hidden_size", "multiple", (512, 528)),
         ("llama", {"hidden_size": "512"}, "hidden_size", "whole number", (512,)),
         ("llama", {"num_hidden_layers": 10_000}, "num_hidden_layers", "2,000", (2000,)),
-        ("llama", {"num_hidden_layers": -8}, "num_hidden_layers", "positive", (8,)),
+        ("llama", {"num_hidden_layers": -8}, "num_hidden_layers", "positive", (1,)),
         ("llama", {"num_hidden_layers": 8.4}, "num_hidden_layers", "whole", (8,)),
         ("llama", {"tie_word_embeddings": "yes"}, "tie_word_embeddings", "true or false", (False, True)),
         ("llama", {"hidden_act": "gelo"}, "hidden_act", "activation", ("gelu",)),
@@ -86,6 +86,13 @@ def test_each_family_builds_and_what_is_saved_is_the_same_model_to_transformers(
         ("llama", {"rms_norm_eps": 0.0}, "rms_norm_eps", "positive", ()),
         ("llama", {"pad_token_id": 32000}, "pad_token_id", "tokens", (31999, None)),
         ("llama", {"vocab_size": 10**18}, "vocab_size", "at most", ()),
+        ("llama", {"hidden_size": float("nan")}, "hidden_size", "finite", None),
+        ("llama", {"hidden_size": float("inf")}, "hidden_size", "finite", None),
+        ("llama", {"hidden_size": 4096.0}, "hidden_size", "whole number", (4096,)),
+        ("llama", {"hidden_size": 10**400}, "hidden_size", "at most", ()),
+        ("llama", {"rope_scaling.factor": 16}, "rope_scaling.factor", "rope_scaling.rope_type", ()),
+        ("llama", {"rope_scaling.facto": 16}, "rope_scaling.facto", "no value", ("rope_scaling.factor",)),
+        ("llama", {"rope_scalling.factor": 16}, "rope_scalling.factor", "no value", ("rope_scaling.factor",)),
         ("mixtral", {"num_experts_per_tok": 9}, "num_experts_per_tok", "8 experts", (8,)),
         ("deepseek_v3", {"n_group": 3}, "n_group", "divisor", (2, 4)),
         ("deepseek_v3", {"qk_rope_head_dim": 31}, "qk_rope_head_dim", "even", (32, 30)),
@@ -136,6 +143,33 @@ def test_what_is_not_refused_builds_and_gives_a_forward_pass_its_shapes(original
         logits = model(torch.arange(5)[None]).logits
     assert logits.shape == (1, 5, 64)
     assert sum(p.numel() for p in model.parameters()) == count_parameters(build_skeleton(config)).total
+
+
+@pytest.mark.parametrize("section", ["rope_scaling", "rope_parameters"])
+def test_rope_is_changed_under_either_name(originals, section):
+    base, original = originals("family:llama")
+    changes = {f"{section}.factor": 4.0, f"{section}.rope_type": "yarn"}
+    assert design_problems(base, changes, original) == []
+    for spelt in ("rope_scaling", "rope_parameters"):
+        stretched = {**base, spelt: {"rope_type": "yarn", "factor": 2.0, "rope_theta": 5000.0}}
+        made = build_skeleton(apply_changes(stretched, changes, original)).config["rope_parameters"]
+        assert (made["factor"], made["rope_type"], made["rope_theta"]) == (4.0, "yarn", 5000.0)
+
+
+@pytest.mark.parametrize("stated", ["dtype", "torch_dtype"])
+def test_a_bad_dtype_is_mended_under_either_name(originals, stated):
+    base, original = originals("family:llama")
+    bad = {**{key: value for key, value in base.items() if "dtype" not in key}, stated: "bf17"}
+    for key in ("dtype", "torch_dtype"):
+        assert design_problems(bad, {key: "float16"}, original) == []
+        assert build_skeleton(apply_changes(bad, {key: "float16"})).dtype == "float16"
+
+
+def test_a_value_of_another_kind_is_named_with_what_it_must_be(originals):
+    base, _ = originals("family:llama")
+    with pytest.raises(WorkbenchError, match="rms_norm_eps is null; transformers takes a number") as caught:
+        build_skeleton({**base, "rms_norm_eps": None})
+    assert "missing" not in str(caught.value)
 
 
 def test_a_list_of_layers_follows_their_number():

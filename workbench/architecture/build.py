@@ -215,6 +215,11 @@ def _auto_classes(parsed: Any) -> list[str]:
     return ["AutoModelForMaskedLM", *causal]
 
 
+# As transformers 5 checks the kinds of a config's values.
+_FIELD = re.compile(r"Field '(\w+)' expected ([\w\[\], .|]+), got [^(]* \(value: (.*)\)")
+_KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
+
+
 @contextlib.contextmanager
 def _one_line_errors(config: dict[str, Any]) -> Iterator[None]:
     """Whatever a library raises on a config, as one line: its last line says what is wrong."""
@@ -231,6 +236,15 @@ def _one_line_errors(config: dict[str, Any]) -> Iterator[None]:
 
 
 def _one_line_error(error: Exception, model_type: str) -> WorkbenchError:
+    field = _FIELD.search(str(error))
+    if field is not None:
+        key, wanted, given = field[1], _KINDS.get(field[2], field[2]), "null" if field[3] == "None" else field[3]
+        return WorkbenchError(
+            "bad-config",
+            f"{key} is {one_line(given, 60)}; transformers takes {wanted} there in a {model_type} config.",
+            "Correct that value.",
+            details=f"{type(error).__name__}: {error}"[:4000],
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = f"{lines[-1]} is missing" if isinstance(error, KeyError) else lines[-1]
     missing_value = "NoneType" in str(error) or isinstance(error, (AttributeError, KeyError, TypeError))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,14 @@ from workbench.models.reference import nearest
 from workbench.text import one_line
 
 FAMILY_PREFIX = "family:"
+# The first wins where a config has both (transformers 5.23, ``modeling_rope_utils.py``).
+_ROPE_SECTIONS = ("rope_scaling", "rope_parameters")
+_ROPE_KEYS = (
+    *("rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "attention_factor"),
+    *("beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor", "mscale"),
+    *("mscale_all_dim", "partial_rotary_factor", "truncate", "mrope_section", "mrope_interleaved"),
+)
+_DTYPE_KEYS = ("dtype", "torch_dtype")
 _LISTS_OF_LAYERS = ("layer_types", "mlp_layer_types", "layers_block_type")
 # Values of a checkpoint that a design has not got, and code that a saved config must not ask for.
 _DROPPED_WHEN_SAVED = ("_name_or_path", "quantization_config", "auto_map", "transformers_version")
@@ -104,19 +113,44 @@ def apply_changes(base: dict[str, Any], changes: dict[str, Any], original: Optio
     aliases = dict(original.aliases) if original else {}
     replaced = {aliases.get(key, key): value for key, value in changes.items()}
     for key, value in replaced.items():
-        *parents, last = key.split(".")
-        target = config
+        *parents, last = _as_spelt(config, key).split(".")
+        target, full = config, original.config if original else {}
         for parent in parents:
-            inner = target.get(parent)
-            if inner is None and original is not None and isinstance(original.config.get(parent), dict):
-                # A section that the file leaves to its defaults.
-                inner = target[parent] = {}
+            inner, default = target.get(parent), _section(full, parent)
+            if inner is None and (default or parent in _ROPE_SECTIONS):
+                # A section that the file leaves to its defaults; one for rope is never a mix of both.
+                inner = target[parent] = copy.deepcopy(default) if parent in _ROPE_SECTIONS else {}
             if not isinstance(inner, dict):
                 raise WorkbenchError("bad-option", f"The config has no object {one_line(parent, 60)}.", "")
-            target = inner
+            target, full = inner, default
+        if last in _DTYPE_KEYS:
+            for other in _DTYPE_KEYS:
+                target.pop(other, None)
         target[last] = copy.deepcopy(value)
     _follow_layers(config, replaced)
     return config
+
+
+def _as_spelt(config: dict[str, Any], key: str) -> str:
+    """`key` with the section for rope, or the load dtype, under the name that `config` has it by."""
+    parts = key.split(".")
+    section: Any = config
+    for place, part in enumerate(parts):
+        if not isinstance(section, dict):
+            break
+        names = _ROPE_SECTIONS if place < len(parts) - 1 else _DTYPE_KEYS
+        if part in names:
+            wanted = dict if names is _ROPE_SECTIONS else object
+            present = (name for name in names if section.get(name) is not None and isinstance(section[name], wanted))
+            parts[place] = next(present, part)
+        section = section.get(parts[place])
+    return ".".join(parts)
+
+
+def _section(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object under `key`; transformers 5 keeps what files call rope_scaling under rope_parameters."""
+    names = (key, *reversed(_ROPE_SECTIONS)) if key in _ROPE_SECTIONS else (key,)
+    return next((config[name] for name in names if isinstance(config.get(name), dict)), {})
 
 
 def _follow_layers(config: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -148,6 +182,7 @@ def design_problems(base: dict[str, Any], changes: dict[str, Any], original: Opt
         config = apply_changes(base, changes, original)
     except WorkbenchError as error:
         return [Problem(next(iter(changes)), None, error.message)]
+    problems += _idle_factors(config, changes)
     named = {problem.key for problem in problems}
     return problems + [problem for problem in find_problems(config) if problem.key not in named]
 
@@ -155,36 +190,56 @@ def design_problems(base: dict[str, Any], changes: dict[str, Any], original: Opt
 def _unknown_keys(changes: dict[str, Any], original: Skeleton) -> Iterator[Problem]:
     """A misspelt key would change nothing, in silence."""
     for key, value in changes.items():
-        found, known = _look_up(original.config, key)
+        found, prefix, wrong, known = _look_up(original.config, key)
         if not found:
-            close = tuple(nearest(key.rpartition(".")[2], known))
-            prefix = key.rpartition(".")[0]
+            rest = key[len(prefix) + len(wrong) :]
             yield Problem(
                 key,
                 value,
                 f"A {original.model_type} config has no value {one_line(key, 60)}.",
-                tuple(f"{prefix}.{name}" if prefix else name for name in close),
+                tuple(f"{prefix}{name}{rest}" for name in nearest(wrong, known)),
             )
 
 
-def _look_up(config: dict[str, Any], key: str) -> tuple[bool, dict[str, Any]]:
-    """Whether the dotted key is there, and the keys beside it."""
+def _look_up(config: dict[str, Any], key: str) -> tuple[bool, str, str, list[str]]:
+    """Whether the dotted key may be there; where not, what comes before the wrong part, that part, and those known."""
     *parents, last = key.split(".")
-    section: Any = config
+    section, prefix = config, ""
     for parent in parents:
-        section = section.get(parent) if isinstance(section, dict) else None
-    if not isinstance(section, dict):
-        return False, {**config}
-    # Rope parameters and the like are free-form, and old names of keys are read too.
+        inner = _section(section, parent)
+        if not inner and parent not in _ROPE_SECTIONS:
+            objects = [name for name, value in section.items() if isinstance(value, dict)]
+            return False, prefix, parent, [*objects, *_ROPE_SECTIONS]
+        section, prefix = inner, f"{prefix}{parent}."
+    if any(parent in _ROPE_SECTIONS for parent in parents):
+        known = [*section, *_ROPE_KEYS]
+        return last in known, prefix, last, known
+    # Other objects but configs are free-form, and old names of keys are read too.
     free = bool(parents) and not parents[-1].endswith("config")
-    return last in section or free or last in ("rope_theta", "rope_scaling", "torch_dtype", "dtype"), section
+    old = last in ("rope_theta", "rope_scaling", *_DTYPE_KEYS)
+    return last in section or free or old, prefix, last, list(section)
+
+
+def _idle_factors(config: dict[str, Any], changes: dict[str, Any]) -> Iterator[Problem]:
+    """A factor that no kind of stretching reads."""
+    for key, value in changes.items():
+        *parents, last = _as_spelt(config, key).split(".")
+        section = config
+        for parent in parents:
+            section = _section(section, parent)
+        kind = section.get("rope_type", section.get("type", "default"))
+        if last == "factor" and kind == "default" and any(parent in _ROPE_SECTIONS for parent in parents):
+            said = f"{one_line(key, 80)} stretches nothing while rope_type is default"
+            yield Problem(key, value, f"{said}: set {key.rpartition('.')[0]}.rope_type too, to yarn or linear.")
 
 
 def _wrong_kinds(changes: dict[str, Any], original: Skeleton) -> Iterator[Problem]:
     for key, value in changes.items():
         was: Any = original.config
-        for part in key.split("."):
-            was = was.get(part) if isinstance(was, dict) else None
+        *parents, last = key.split(".")
+        for parent in parents:
+            was = _section(was, parent)
+        was = was.get(last)
         wanted, close = _wanted_kind(was, value)
         if wanted:
             shown = one_line(json.dumps(value, default=str), 60)
@@ -196,9 +251,11 @@ def _wanted_kind(was: Any, value: Any) -> tuple[str, tuple[Any, ...]]:
     if value is None or was is None:
         return "", ()
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, float) and not math.isfinite(value):
+        return ("a finite number", (was,)) if not isinstance(was, float) or math.isfinite(was) else ("", ())
     if isinstance(was, bool):
         return ("", ()) if isinstance(value, bool) else ("true or false", (not was, was))
-    if isinstance(was, int) and not (number and float(value).is_integer()):
+    if isinstance(was, int) and (isinstance(value, bool) or not isinstance(value, int)):
         # Some sizes may be given layer by layer.
         return ("", ()) if isinstance(value, list) else ("a whole number", (round(value),) if number else (was,))
     if isinstance(was, float) and not number:

@@ -177,7 +177,7 @@ def _size_problem(path: str, key: str, size: Any) -> Optional[Problem]:
         return _refused(path + key, size, "a whole number", _whole(size))
     least = 0 if key in _MAY_BE_ZERO else 1
     if size < least:
-        return _refused(path + key, size, "a positive whole number", (-size,) if 0 < -size <= MAX_LAYERS else (1,))
+        return _refused(path + key, size, "a positive whole number", (least,) if least else (1,))
     if key in LAYER_KEYS and size > MAX_LAYERS:
         return _refused(path + key, size, f"at most {MAX_LAYERS:,}", (MAX_LAYERS,))
     if size > MAX_PARAMETERS:

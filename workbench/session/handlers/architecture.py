@@ -83,17 +83,35 @@ def _subject(name: str, changes: dict[str, Any], job: Job) -> _Subject:
     """
     resolved = _resolve(name, job)
     base = config_of(resolved, {})
-    assumed = _assumed_dtype(resolved, base)
-    notes = [f"The catalogue states no dtype: sizes are at {assumed}."] if assumed else []
     if not changes:
-        return _as_it_is(resolved, base, assumed, notes, job)
-    original = load_skeleton(base, job, assumed)
+        assumed = _assumed_dtype(resolved, base)
+        return _as_it_is(resolved, base, assumed, _assumed_note(assumed), job)
+    original = _original(resolved, base, changes, job)
     for problem in design.design_problems(base, changes, original):
         raise WorkbenchError("bad-config", problem.reason, problem.remedy)
     config = design.apply_changes(base, changes, original)
-    notes += _followed(base, config, changes)
     assumed = _assumed_dtype(resolved, config)
+    notes = [*_assumed_note(assumed), *_followed(base, config, changes)]
     return _Subject(resolved, config, load_skeleton(config, job, assumed), notes)
+
+
+def _original(resolved: ResolvedModel, base: dict[str, Any], changes: dict[str, Any], job: Job) -> Skeleton:
+    """The model before any change; where its config is refused for a value that the changes mend, after them.
+
+    Raises:
+        WorkbenchError: as `load_skeleton`.
+    """
+    try:
+        return load_skeleton(base, job, _assumed_dtype(resolved, base))
+    except WorkbenchError as error:
+        if error.kind != "bad-config" or not changes:
+            raise
+        mended = design.apply_changes(base, changes)
+        return load_skeleton(mended, job, _assumed_dtype(resolved, mended))
+
+
+def _assumed_note(assumed: Optional[str]) -> list[str]:
+    return [f"The catalogue states no dtype: sizes are at {assumed}."] if assumed else []
 
 
 def _followed(base: dict[str, Any], config: dict[str, Any], changes: dict[str, Any]) -> list[str]:
@@ -220,7 +238,7 @@ def _preset(skeleton: Skeleton, plan: lora.LoraPlan, preset: lora_targets.Preset
 def _check_design(request: CheckDesign, context: Context) -> DesignChecked:
     resolved = _resolve(request.model, context.job)
     base = config_of(resolved, {})
-    original = load_skeleton(base, context.job, _assumed_dtype(resolved, base))
+    original = _original(resolved, base, request.changes, context.job)
     problems = design.design_problems(base, request.changes, original)
     try:
         config = design.apply_changes(base, request.changes, original)
