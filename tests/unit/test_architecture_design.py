@@ -165,6 +165,43 @@ def test_a_bad_dtype_is_mended_under_either_name(originals, stated):
         assert build_skeleton(apply_changes(bad, {key: "float16"})).dtype == "float16"
 
 
+@pytest.mark.parametrize(
+    ("config", "key", "nearest"),
+    [
+        ({"model_type": "llama", "vocab_size": 0}, "vocab_size", 1),
+        ({"model_type": "llama", "rope_scaling": {"rope_type": "yarn", "factor": 0.5}}, "rope_scaling.factor", 1.0),
+        ({"model_type": "llama", "rope_scaling": {"rope_type": "linear", "factor": -3}}, "rope_scaling.factor", 1.0),
+        ({"model_type": "llama", "bos_token_id": -1}, "bos_token_id", 0),
+        ({"model_type": "llama", "head_dim": 0, "hidden_size": 64, "num_attention_heads": 4}, "head_dim", 16),
+        ({"model_type": "mixtral", "num_experts_per_tok": 0, "num_local_experts": 8}, "num_experts_per_tok", 1),
+        ({"model_type": "mixtral", "num_local_experts": 0}, "num_local_experts", 1),
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window", 1),
+        ({"model_type": "mamba", "expand": 0}, "expand", 1),
+        ({"model_type": "deepseek_v3", "first_k_dense_replace": -1}, "first_k_dense_replace", 0),
+        (
+            {"model_type": "deepseek_v3", "first_k_dense_replace": 99, "num_hidden_layers": 61},
+            "first_k_dense_replace",
+            61,
+        ),
+        ({"model_type": "t5", "relative_attention_num_buckets": 0}, "relative_attention_num_buckets", 1),
+        ({"model_type": "bert", "type_vocab_size": 0}, "type_vocab_size", 1),
+    ],
+)
+def test_a_number_too_small_for_any_code_is_refused(config, key, nearest):
+    problem = next(iter(find_problems(config)))
+    assert (problem.key, problem.nearest[0]) == (key, nearest)
+
+
+def test_numbers_that_switch_something_off_are_taken():
+    for config in (
+        {"model_type": "granitemoehybrid", "num_local_experts": 0, "num_experts_per_tok": 0},
+        {"model_type": "qwen2", "sliding_window": 0, "use_sliding_window": False},
+        {"model_type": "deberta-v2", "type_vocab_size": 0},
+        {"model_type": "deepseek_v3", "first_k_dense_replace": 0, "num_hidden_layers": 4},
+    ):
+        assert list(find_problems(config)) == []
+
+
 def test_a_value_of_another_kind_is_named_with_what_it_must_be(originals):
     base, _ = originals("family:llama")
     with pytest.raises(WorkbenchError, match="rms_norm_eps is null; transformers takes a number") as caught:

@@ -70,6 +70,12 @@ _DERIVED_HEADS = (
     *("olmo3", "olmoe", "gpt_neox", "falcon", "granite", "granitemoe", "smollm3", "cohere", "gptj"),
 )
 
+# Families whose code cannot do without experts; others read 0 as a dense model.
+_ALWAYS_EXPERTS = (
+    *("mixtral", "gpt_oss", "dbrx", "olmoe", "llama4_text", "deepseek_v2", "deepseek_v3", "phimoe", "minimax"),
+    *("granitemoe", "qwen2_moe"),
+)
+
 _ROPE = (
     *("llama", "qwen", "gemma", "mistral", "mixtral", "deepseek", "gpt_oss", "glm", "olmo", "phi", "granite", "smollm"),
     *("exaone", "cohere", "starcoder2", "stablelm"),
@@ -126,6 +132,8 @@ def find_problems(config: Any) -> Iterator[Problem]:
         yield from _size_problems(path, section)
         yield from _ratio_problems(path, section, str(section.get("model_type") or model_type))
         yield from _kind_problems(path, section)
+        yield from _least_problems(path, section, str(section.get("model_type") or model_type))
+        yield from _rope_problems(path, section)
 
 
 def _sections(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -268,7 +276,7 @@ def _head_dim_problems(
 def _kind_problems(path: str, section: dict[str, Any]) -> Iterator[Problem]:
     """Values of a kind that the libraries take in and fail on later."""
     window = section.get("sliding_window")
-    if isinstance(window, (str, dict, float, bool)) or (isinstance(window, int) and window < 0):
+    if isinstance(window, (str, dict, float, bool)) or (isinstance(window, int) and window < _least_window(section)):
         yield _refused(path + "sliding_window", window, "a whole number or null", (*_whole(window), None)[-2:])
     for key in ("dtype", "torch_dtype"):
         stated = section.get(key)
@@ -290,6 +298,53 @@ def _kind_problems(path: str, section: dict[str, Any]) -> Iterator[Problem]:
     codes = "num_codebooks" in section or "codebook_size" in section
     if type(padding) is int and type(vocab) is int and padding >= vocab > 0 and not codes:
         yield _refused(path + "pad_token_id", padding, f"one of the {vocab:,} tokens, or null", (vocab - 1, None))
+
+
+def _least_window(section: dict[str, Any]) -> int:
+    # Qwen writes 0 where the window is switched off.
+    return 0 if section.get("use_sliding_window") is False or section.get("model_type") == "qwen2_moe" else 1
+
+
+def _least_problems(path: str, section: dict[str, Any], model_type: str) -> Iterator[Problem]:
+    """Numbers below what any code can work with; with these the libraries build nonsense or fail far from the cause."""
+    least = dict.fromkeys(("expand", "mamba_expand", "relative_attention_num_buckets"), 1)
+    if path in ("", "text_config."):
+        least["vocab_size"] = 1
+    if not model_type.startswith("deberta"):
+        least["type_vocab_size"] = 1
+    if model_type in _ALWAYS_EXPERTS:
+        least.update(dict.fromkeys(EXPERT_KEYS, 1))
+    if not any(section.get(key) == 0 for key in EXPERT_KEYS):
+        least.update(dict.fromkeys(EXPERTS_PER_TOKEN_KEYS, 1))
+    for key, smallest in least.items():
+        value = _number(section.get(key))
+        if value is not None and value < smallest:
+            yield _refused(path + key, value, f"at least {smallest}", (smallest,))
+    for key in ("bos_token_id", "eos_token_id"):
+        if type(section.get(key)) is int and section[key] < 0:
+            yield _refused(path + key, section[key], "the number of a token, or null", (0, None))
+    dense, layers = section.get("first_k_dense_replace"), _first(section, LAYER_KEYS)[1]
+    if type(dense) is int and (dense < 0 or (layers is not None and dense > layers)):
+        wanted = f"from 0 to the {layers} layers" if layers else "0 or more"
+        yield _refused(path + "first_k_dense_replace", dense, wanted, (0 if dense < 0 else layers,))
+    if section.get("head_dim") == 0 and model_type.startswith(_ROPE) and "qk_rope_head_dim" not in section:
+        width, heads = _first(section, WIDTH_KEYS)[1], _first(section, HEAD_KEYS)[1]
+        close = (width // heads,) if width and heads and width >= heads else ()
+        yield _refused(path + "head_dim", 0, "a positive whole number, or null", (*close, None))
+
+
+def _rope_problems(path: str, section: dict[str, Any]) -> Iterator[Problem]:
+    for name in ("rope_scaling", "rope_parameters"):
+        stated = section.get(name)
+        if not isinstance(stated, dict):
+            continue
+        inner = [(f"{key}.", value) for key, value in stated.items() if isinstance(value, dict)]
+        for prefix, one in [("", stated), *inner]:
+            factor, theta = _number(one.get("factor")), _number(one.get("rope_theta"))
+            if factor is not None and not 1 <= factor < math.inf:
+                yield _refused(f"{path}{name}.{prefix}factor", factor, "at least 1, as it stretches", (1.0,))
+            if theta is not None and not 0 < theta < math.inf:
+                yield _refused(f"{path}{name}.{prefix}rope_theta", theta, "a positive number", (10_000.0,))
 
 
 def _layer_list_problems(
@@ -314,6 +369,10 @@ def continued(listed: list[Any], length: int) -> list[Any]:
         if all(value == listed[place % size] for place, value in enumerate(listed))
     )
     return [listed[place % period] for place in range(length)]
+
+
+def _number(value: Any) -> Optional[float]:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _first(section: dict[str, Any], keys: tuple[str, ...]) -> tuple[str, Optional[int]]:
