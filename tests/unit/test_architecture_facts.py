@@ -290,3 +290,24 @@ def test_a_gguf_file_is_compared_under_transformers_names(tmp_path):
     assert compared.extra == ("blk.0.odd.weight",)
     assert not compared.shapes
     assert [(share.type, share.tensors, share.bits_per_weight) for share in stored.types] == [("F32", 11, 32.0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "words"),
+    [
+        ("gpt-j-6b", "position", "only 25% of each head turns"),
+        ("mamba-130m", "norm", "before each layer's mixing"),
+        ("qwen1.5-moe-a2.7b", "experts", "and 1 that always works"),
+        ("dbrx", "feed_forward", "6,144 → 10,752"),
+        ("dbrx", "position", "the config states 500,000"),
+        ("bloom-560m", "feed_forward", "1,024 → 4,096"),
+        ("mpt-7b", "feed_forward", "4,096 → 16,384"),
+        ("falcon-7b", "feed_forward", "4,544 → 18,176"),
+    ],
+)
+def test_facts_that_a_family_states_in_its_own_way(name, key, words):
+    skeleton = build_skeleton(catalogue.find(name).config)
+    counts = count_parameters(skeleton)
+    figures = compute_figures(skeleton, counts)
+    subject = Subject(skeleton, counts, describe(skeleton), figures, tuple(diagram(skeleton)))
+    assert words in next(fact.line for fact in explain(subject) if fact.key == key)

@@ -84,7 +84,7 @@ def describe(skeleton: Skeleton) -> ArchitectureFacts:
         kind=_kind(skeleton),
         num_hidden_layers=reading.num_hidden_layers(config),
         hidden_size=reading.hidden_size(config),
-        intermediate_size=_intermediate_size(config),
+        intermediate_size=_intermediate_size(skeleton.model_type, config),
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         head_dim=reading.head_dim(config),
@@ -100,7 +100,7 @@ def describe(skeleton: Skeleton) -> ArchitectureFacts:
         context_length=reading.context_length(config),
         experts=reading.num_experts(config),
         experts_per_token=reading.experts_per_token(config),
-        shared_experts=reading.first_int(config, ("n_shared_experts", "num_shared_experts")),
+        shared_experts=_shared_experts(config),
         cross_attention=_kind(skeleton) == "encoder-decoder" or bool(config.get("add_cross_attention")),
         dtype=skeleton.dtype,
     )
@@ -135,9 +135,25 @@ def _unlisted_window(skeleton: Skeleton, config: dict[str, Any]) -> Optional[int
     return reading.first_int(config, ("sliding_window", "local_attention"))
 
 
-def _intermediate_size(config: dict[str, Any]) -> Optional[int]:
-    stated = reading.first_int(config, ("intermediate_size", "n_inner", "ffn_dim", "decoder_ffn_dim", "d_ff"))
+def _shared_experts(config: dict[str, Any]) -> Optional[int]:
+    stated = reading.first_int(config, ("n_shared_experts", "num_shared_experts"))
+    if stated is None and reading.num_experts(config):
+        # Qwen states the width of its one shared expert, Llama 4 always has one.
+        one = (
+            reading.first_int(config, ("shared_expert_intermediate_size",)) or config.get("model_type") == "llama4_text"
+        )
+        return 1 if one else None
+    return stated
+
+
+def _intermediate_size(model_type: str, config: dict[str, Any]) -> Optional[int]:
+    keys = ("intermediate_size", "n_inner", "ffn_dim", "decoder_ffn_dim", "d_ff", "ffn_hidden_size")
+    inner = config.get("ffn_config")
+    stated = reading.first_int({**inner, **config} if isinstance(inner, dict) else config, keys)
     width = reading.hidden_size(config)
+    ratio = 4 if model_type == "bloom" else config.get("expansion_ratio") if model_type == "mpt" else None
+    if stated is None and width and isinstance(ratio, int):
+        return ratio * width
     # GPT-2 leaves it open and its code then takes four times the width.
     return 4 * width if stated is None and width and "n_inner" in config else stated
 
@@ -191,10 +207,19 @@ def _rope_one(config: dict[str, Any], parameters: dict[str, Any]) -> str:
     if kind != "default":
         factor = parameters.get("factor")
         parts.append(f"{kind} ×{factor:g}" if isinstance(factor, (int, float)) else str(kind))
-    partial = parameters.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    if isinstance(partial, (int, float)) and 0 < partial < 1:
+    partial = rotary_share(config, parameters)
+    if partial is not None:
         parts.append(f"{partial:.0%} of each head")
     return " ".join(parts)
+
+
+def rotary_share(config: dict[str, Any], parameters: dict[str, Any]) -> Optional[float]:
+    """The part of each head that turns with position, or None where all of it does."""
+    stated = parameters.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    turned, size = config.get("rotary_dim"), reading.head_dim(config)
+    if stated is None and isinstance(turned, int) and size:
+        stated = turned / size
+    return stated if isinstance(stated, (int, float)) and 0 < stated < 1 else None
 
 
 def _norm(skeleton: Skeleton) -> str:

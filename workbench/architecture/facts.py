@@ -16,7 +16,7 @@ from workbench import toml
 from workbench.architecture import config as reading
 from workbench.architecture.compute import ComputeFigures
 from workbench.architecture.count import COMPONENTS, ParameterCounts
-from workbench.architecture.describe import ArchitectureFacts
+from workbench.architecture.describe import ArchitectureFacts, rotary_share
 from workbench.architecture.diagram import PARALLEL, POST, POST_INSIDE, PRE, SANDWICH, Stage
 from workbench.architecture.files import ModelFiles
 from workbench.architecture.kv_widths import ATTENDING_KINDS, cache_layers
@@ -258,6 +258,8 @@ def _norm(subject: Subject) -> _Found:
     # The language model's layers are the last stack.
     place = max(layers, key=lambda stage: stage.repeat).norm_place if layers else ""
     short, long = _PLACES.get(place, ("", ""))
+    if place == PRE and subject.facts.attention_kind == "none":
+        long = "before each layer's mixing; the residual stream itself is never normed"
     value = {"kind": subject.facts.norm, "place": place or None}
     yield value, f"{subject.facts.norm} {short}".strip(), f"{subject.facts.norm} {long}.".replace(" .", ".")
 
@@ -295,8 +297,12 @@ def _rope_line(config: dict[str, Any], context: Optional[int]) -> str:
         line += f"; stretched by {kind}" + (f" ×{factor:g}" if isinstance(factor, (int, float)) else "")
         if isinstance(original, int) and context:
             line += f" from {original:,} to {context:,} positions"
-    partial = parameters.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    if isinstance(partial, (int, float)) and 0 < partial < 1:
+    section = config.get("attn_config")
+    stated = section.get("rope_theta") if isinstance(section, dict) else None
+    if isinstance(stated, (int, float)) and stated != parameters.get("rope_theta", stated):
+        line += f"; the config states {stated:,.0f} under attn_config, which transformers does not use"
+    partial = rotary_share(config, parameters)
+    if partial is not None:
         line += f"; only {partial:.0%} of each head turns"
     return line + "."
 

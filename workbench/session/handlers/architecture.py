@@ -172,7 +172,7 @@ def _inspect(request: InspectModel, context: Context) -> ModelInspected:
             "model": resolved.name,
             "architecture": skeleton.architecture,
             "config_source": resolved.config_source,
-            "notes": subject.notes,
+            "notes": [*subject.notes, *_rope_note(resolved, described)],
             "transformers_version": skeleton.transformers_version,
             "parameters": parameters,
             "facts": asdict(described),
@@ -188,6 +188,16 @@ def _inspect(request: InspectModel, context: Context) -> ModelInspected:
             "tree": _node(tree),
         }
     )
+
+
+def _rope_note(resolved: ResolvedModel, described: ArchitectureFacts) -> list[str]:
+    """The catalogue keeps what sizes depend on; a base or a stretching that it leaves out is not claimed."""
+    config = resolved.config or {}
+    sections = (config, config.get("text_config") or {}, config.get("attn_config") or {})
+    stated = any(key.startswith(("rope_", "rotary_")) for section in sections for key in section)
+    if resolved.kind != "catalogue" or stated or "RoPE" not in described.position:
+        return []
+    return ["The catalogue's config states no rope values: θ and stretching are transformers' defaults."]
 
 
 def _context(request: InspectModel, described: ArchitectureFacts) -> int:
