@@ -202,6 +202,13 @@ def test_numbers_that_switch_something_off_are_taken():
         assert list(find_problems(config)) == []
 
 
+def test_saving_makes_one_folder_and_no_more(tmp_path):
+    assert save_design({"model_type": "llama"}, "M", str(tmp_path / "new")) == str(tmp_path / "new" / "config.json")
+    with pytest.raises(WorkbenchError, match="does not exist"):
+        save_design({"model_type": "llama"}, "M", str(tmp_path / "typo" / "deep" / "config.json"))
+    assert not (tmp_path / "typo").exists()
+
+
 def test_a_value_of_another_kind_is_named_with_what_it_must_be(originals):
     base, _ = originals("family:llama")
     with pytest.raises(WorkbenchError, match="rms_norm_eps is null; transformers takes a number") as caught:

@@ -331,7 +331,7 @@ def save_design(config: dict[str, Any], architecture: str, path: str, overwrite:
 
     Args:
         architecture: the class to name under ``architectures``.
-        path: a folder, made if need be, or a .json file.
+        path: a folder, made if need be inside one that is there, or a .json file.
 
     Raises:
         WorkbenchError: ``exists`` where a file would be lost or weights would no longer fit, ``cannot-write``.
@@ -341,6 +341,12 @@ def save_design(config: dict[str, Any], architecture: str, path: str, overwrite:
         target = target / "config.json"
     if target.is_dir():
         raise WorkbenchError("exists", f"{one_line(str(target))} is a folder.", "Choose another name.")
+    if not target.parent.parent.is_dir():
+        raise WorkbenchError(
+            "cannot-write",
+            f"The folder {one_line(str(target.parent.parent))} does not exist.",
+            "Make it first, or choose another.",
+        )
     if weights.find_weights(target.parent).formats:
         raise WorkbenchError(
             "exists", f"{one_line(str(target.parent))} holds weights of another config.", "Choose an empty folder."

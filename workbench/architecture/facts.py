@@ -380,8 +380,11 @@ def _files(subject: Subject) -> _Found:
     if subject.files is None:
         return
     kinds = Counter(file.kind for file in subject.files.files)
-    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no weights"
-    line = f"{listed} ({format_bytes(subject.files.size_bytes)})." + "".join(f" {note}" for note in subject.files.notes)
+    code = kinds["code"]
+    weights = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if kind != "code")
+    listed = f"{weights} ({format_bytes(subject.files.size_bytes)})" if weights else "No weights"
+    beside = f", {code} file{'s' if code > 1 else ''} of code" if code else ""
+    line = f"{listed}{beside}." + "".join(f" {note}" for note in subject.files.notes)
     chip = "pickle" if subject.files.pickle else next((kind for kind in kinds if kind != "code"), "no weights")
     yield dict(kinds), chip, line
 
