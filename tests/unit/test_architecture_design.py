@@ -175,6 +175,7 @@ def test_a_bad_dtype_is_mended_under_either_name(originals, stated):
         ({"model_type": "llama", "head_dim": 0, "hidden_size": 64, "num_attention_heads": 4}, "head_dim", 16),
         ({"model_type": "mixtral", "num_experts_per_tok": 0, "num_local_experts": 8}, "num_experts_per_tok", 1),
         ({"model_type": "mixtral", "num_local_experts": 0}, "num_local_experts", 1),
+        ({"model_type": "jamba", "num_experts": 5000, "num_hidden_layers": 32}, "num_experts", 1562),
         ({"model_type": "mistral", "sliding_window": 0}, "sliding_window", 1),
         ({"model_type": "mamba", "expand": 0}, "expand", 1),
         ({"model_type": "deepseek_v3", "first_k_dense_replace": -1}, "first_k_dense_replace", 0),

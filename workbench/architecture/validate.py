@@ -18,6 +18,8 @@ from workbench.text import one_line
 
 MAX_LAYERS = 2_000
 MAX_PARAMETERS = 10**15
+MAX_EXPERTS = 50_000
+"""Of all layers together; the largest published models have half as many, and each may be several modules to build."""
 MAX_DEPTH = 8
 MAX_VALUES = 200_000
 
@@ -231,7 +233,13 @@ def _ratio_problems(path: str, section: dict[str, Any], model_type: str) -> Iter
 
 
 def _expert_problems(path: str, section: dict[str, Any]) -> Iterator[Problem]:
-    _, experts = _first(section, EXPERT_KEYS)
+    experts_key, experts = _first(section, EXPERT_KEYS)
+    layers = _first(section, LAYER_KEYS)[1] or 1
+    # Doge's experts are rows of an embedding.
+    separate = section.get("model_type") != "doge"
+    if experts and separate and layers <= MAX_LAYERS and experts * layers > MAX_EXPERTS:
+        most = MAX_EXPERTS // layers
+        yield _refused(path + experts_key, experts, f"at most {most:,} with {layers:,} layers", (most,))
     key, chosen = _first(section, EXPERTS_PER_TOKEN_KEYS)
     if experts and chosen and chosen > experts:
         yield _refused(path + key, chosen, f"at most the {experts} experts", (experts,))
