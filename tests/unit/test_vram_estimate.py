@@ -295,7 +295,7 @@ def test_estimate_adds_up_and_travels_as_json():
     sizes = dataclasses.asdict(budget)
     assert sum(sizes[name] for name in CATEGORIES) == budget.total
     assert tuple(category.name for category in budget.categories) == CATEGORIES
-    assert {category.known for category in budget.categories} == {"exact", "rule"}
+    assert {category.known for category in budget.categories} == {"exact", "rule", "table"}
     assert budget.weights == 111_692_152
     held = {phase.name: phase.kv_cache for phase in budget.phases}
     per_token = 2 * 30 * 2 * 3 * 64 * 2
