@@ -311,3 +311,10 @@ def test_facts_that_a_family_states_in_its_own_way(name, key, words):
     figures = compute_figures(skeleton, counts)
     subject = Subject(skeleton, counts, describe(skeleton), figures, tuple(diagram(skeleton)))
     assert words in next(fact.line for fact in explain(subject) if fact.key == key)
+
+
+def test_a_norm_of_the_embedding_stands_before_the_layers(built):
+    labels = [[block.kind for block in stage.blocks] for stage in diagram(built("bart-base"))]
+    assert labels[0] == ["embedding", "position", "norm"]
+    assert labels[2] == ["position", "norm"]
+    assert labels[-1] == ["head"]

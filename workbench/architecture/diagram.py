@@ -6,7 +6,7 @@ Where a layer's norms stand is told by their names and places: transformers has 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -98,7 +98,7 @@ class _Drawing:
         runs = [child for child in node.children if _is_run(child)]
         # A first layer may lack a norm (ModernBERT): the longest run tells how the family does it.
         place = self._norm_place(max(runs, key=lambda run: run.repeat)) if runs else NONE
-        for child in node.children:
+        for child in _embedding_norms_first(node.children):
             child_path = f"{path}.{child.name}" if path else child.name
             if not child.class_name or "Rotary" in child.class_name:
                 continue
@@ -305,6 +305,16 @@ def _arranged(place: str, norms: list[Block], mixers: list[Block], mlps: list[Bl
         if place == POST:
             yield from norm()
     yield from waiting
+
+
+def _embedding_norms_first(children: Iterable[TreeNode]) -> list[TreeNode]:
+    """A norm of the embedding stands before the layers, wherever its class defines it: BART after them."""
+    found = list(children)
+    layers = (index for index, child in enumerate(found) if _is_run(child) or _has_layers(child))
+    first_run = next(layers, len(found))
+    moved = [child for child in found[first_run:] if "Norm" in child.class_name and "embed" in child.name]
+    rest = [child for child in found[first_run:] if child not in moved]
+    return found[:first_run] + moved + rest
 
 
 def _order(name: str) -> int:
