@@ -340,3 +340,7 @@ def test_an_error_is_json_too() -> None:
 def test_offline_and_not_here_is_said(private_home: Path) -> None:
     line = refused("models", "get", "org/never-heard-of")
     assert "org/never-heard-of" in line
+
+
+def test_the_app_refuses_where_it_has_no_terminal() -> None:
+    assert "The app cannot open here: standard input and standard error are not both a terminal" in refused()

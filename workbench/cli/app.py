@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError
@@ -30,6 +32,7 @@ def open_app(
     from workbench.ui.run import run_app
 
     try:
+        _require_terminal()
         return run_app(
             options, bench=bench or "", model=absolute_model(model), theme=theme, mouse=not no_mouse, settings=settings
         )
@@ -38,3 +41,19 @@ def open_app(
 
         print_error(error, "", False)
         return 2
+
+
+def _require_terminal() -> None:
+    """Raise WorkbenchError ``no-terminal`` where nothing can be drawn or typed."""
+    # Textual reads keys from standard input and draws on standard error.
+    if os.environ.get("TERM") == "dumb":
+        reason = "TERM=dumb cannot place anything on the screen"
+    elif not sys.stdin.isatty() or sys.__stderr__ is None or not sys.__stderr__.isatty():
+        reason = "standard input and standard error are not both a terminal"
+    else:
+        return
+    raise WorkbenchError(
+        "no-terminal",
+        f"The app cannot open here: {reason}.",
+        "The commands work without: workbench doctor, workbench --help.",
+    )
