@@ -339,11 +339,8 @@ async def test_killed_loading(shared_box: Box) -> None:
             break
     os.kill(pid_of(client), signal.SIGKILL)
     await refused(call.reply())
-    assert (
-        "killed" in one_clear_line(await describe_loss(client)).message
-        or "crashed" in one_clear_line(await describe_loss(client)).message
-        or client.process is not None
-    )
+    told = one_clear_line(await describe_loss(client)).message
+    assert "killed" in told or "crashed" in told or client.process is not None
     assert (await (await loaded(shared_box)).ask(protocol.UnloadModel(), protocol.ModelUnloaded)).name == "tiny-llama"
 
 
