@@ -56,8 +56,9 @@ class Terminal:
         return self._tmux("capture-pane", "-p")
 
     def wait_for(self, *texts: str, seconds: float = 30.0) -> str:
-        """Wait until all `texts` are on the screen; returns it."""
-        return self.wait_until(lambda screen: all(text in screen for text in texts), seconds, f"never showed {texts}")
+        """Wait until all `texts` are on the screen, in one line or wrapped; returns it."""
+        shown = lambda screen: all(text in screen or text in unwrapped(screen) for text in texts)  # noqa: E731
+        return self.wait_until(shown, seconds, f"never showed {texts}")
 
     def wait_until(self, condition: Callable[[str], bool], seconds: float, complaint: str) -> str:
         """Wait until the screen meets a condition; returns it."""
@@ -70,3 +71,8 @@ class Terminal:
     def kill(self) -> None:
         """The terminal is closed under the program, as when a connection drops (SIGHUP)."""
         subprocess.run(["tmux", "-L", self._socket, "kill-server"], check=False, capture_output=True)
+
+
+def unwrapped(screen: str) -> str:
+    """The words of a screen without its frame, so that a wrapped sentence is found whole."""
+    return " ".join(word for word in screen.split() if word not in ("│", "▏", "▕", "┃"))

@@ -54,6 +54,7 @@ async def opened(app: Any, pilot: Any, session: ScriptedSession) -> None:
 async def settled(app: Any, pilot: Any, session: ScriptedSession) -> None:
     await wait_until(pilot, lambda: bench_of(app).estimate and last(session).suggest)
     await wait_until(pilot, lambda: (bench_of(app).estimate or {}).get("plan") == last(session).plan)
+    await wait_until(pilot, lambda: (bench_of(app).estimate or {}).get("suggestions") is not None)
 
 
 async def test_the_budget_follows_every_key_and_advice_comes_after(session: ScriptedSession, make_app: MakeApp) -> None:

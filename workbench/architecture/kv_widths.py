@@ -43,7 +43,10 @@ def key_value_widths(skeleton: Skeleton) -> list[int]:
 
 
 def _projected(skeleton: Skeleton) -> dict[int, int]:
-    """By layer, from the projections' own shapes where they are separate: layers may differ (Gemma 4)."""
+    """By layer, from the projections' own shapes where they are separate.
+
+    Layers may differ in it (Gemma 4), which no single number of the config says.
+    """
     shapes = {entry.name: entry.shape for entry in skeleton.parameters}
     widths: dict[int, int] = {}
     for name, shape in shapes.items():

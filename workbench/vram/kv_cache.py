@@ -9,16 +9,15 @@ has one scale for each tensor. State-space and linear-attention layers keep a st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from workbench.architecture import config as reading
+from workbench.architecture.kv_widths import ATTENDING_KINDS, SLIDING_KINDS, cache_layers, key_value_widths
 from workbench.architecture.skeleton import DTYPE_BYTES, CacheLayer, Skeleton
 from workbench.errors import WorkbenchError
 from workbench.vram.plan import QUANTIZED_KV_DTYPES, Plan
 
-_SLIDING_KINDS = ("sliding_attention", "chunked_attention")
 _STATE_KINDS = ("linear_attention", "conv")
-_HYBRID_KINDS = ("hybrid",)
 _POSITION_TENSOR_BYTES = 8
 _GROUP = 64
 _RESIDUAL_TOKENS = 128
@@ -62,10 +61,7 @@ def kv_cache_bytes(skeleton: Skeleton, plan: Plan) -> KvCacheBytes:
             f"A KV cache in {plan.kv_dtype} for {skeleton.architecture}, whose layers are not all full attention.",
             "transformers quantizes the cache of full attention only: choose kv_dtype auto.",
         )
-    widths = [
-        plan.batch * width if _is_covered(layer) and layer.kind not in ("dummy", *_STATE_KINDS) else 0
-        for layer, width in zip(layers, key_value_widths(skeleton, len(layers)))
-    ]
+    widths = [plan.batch * width for width in key_value_widths(skeleton)]
     crossing = 0
     prompt, steps = plan.sequence_length, max(plan.new_tokens - 1, 0)
     if skeleton.config.get("is_encoder_decoder"):
@@ -85,33 +81,6 @@ def kv_cache_bytes(skeleton: Skeleton, plan: Plan) -> KvCacheBytes:
         step=step,
         uncovered_kinds=tuple(sorted({layer.kind for layer in layers if not _is_covered(layer)})),
     )
-
-
-def cache_layers(skeleton: Skeleton) -> tuple[CacheLayer, ...]:
-    """The layers that keep a cache; none for an encoder."""
-    if not _generates(skeleton):
-        return ()
-    if skeleton.config.get("is_encoder_decoder"):
-        # Encoder and decoder may differ in depth, and the config's own count is the encoder's.
-        return (CacheLayer("full_attention"),) * (reading.num_hidden_layers(skeleton.config) or 0)
-    if skeleton.cache_layers:
-        return skeleton.cache_layers
-    config = reading.text_config(skeleton.config)
-    window = reading.sliding_window(config)
-    return tuple(
-        CacheLayer(kind, window if kind in _SLIDING_KINDS else None) for kind in reading.layer_types(config) or ()
-    )
-
-
-def key_value_widths(skeleton: Skeleton, layers: int) -> list[int]:
-    """Elements that each layer keeps for one token of one sequence, key and value together."""
-    config = reading.text_config(skeleton.config)
-    if reading.is_mla(config):
-        rank = reading.first_int(config, ("kv_lora_rank",)) or 0
-        return [rank + (reading.first_int(config, ("qk_rope_head_dim",)) or 0)] * layers
-    stated = 2 * (reading.num_key_value_heads(config) or 0) * (reading.head_dim(config) or 0)
-    projected = _projection_widths(skeleton, config)
-    return [projected.get(layer, stated) for layer in range(layers)]
 
 
 def _held(layers: tuple[CacheLayer, ...], widths: list[int], plan: Plan, prompt: int, steps: int) -> list[int]:
@@ -134,7 +103,7 @@ def _held_by_layer(layer: CacheLayer, width: int, plan: Plan, prompt: int, steps
     if plan.cache == "static":
         longest = plan.sequence_length + max(plan.new_tokens - 1, 0)
         return size * min(longest, layer.window or longest) + _POSITION_TENSOR_BYTES
-    if layer.kind in _SLIDING_KINDS:
+    if layer.kind in SLIDING_KINDS:
         return size * (min(tokens, layer.window or tokens) if steps else tokens) + _POSITION_TENSOR_BYTES
     return size * tokens
 
@@ -148,7 +117,7 @@ def _states(skeleton: Skeleton, layers: tuple[CacheLayer, ...], plan: Plan) -> i
 
     The convolution's own weight has the state's shape; the recurrent one follows from the decay parameter.
     """
-    if not any(layer.kind in (*_STATE_KINDS, *_HYBRID_KINDS) for layer in layers):
+    if not any(layer.kind in (*_STATE_KINDS, "hybrid") for layer in layers):
         return 0
     config = reading.text_config(skeleton.config)
     shapes = {entry.name: entry.shape for entry in skeleton.parameters}
@@ -174,34 +143,5 @@ def _recurrent_elements(
     return inner * (reading.first_int(config, _STATE_SIZE_KEYS) or 0)
 
 
-def _projection_widths(skeleton: Skeleton, config: dict[str, Any]) -> dict[int, int]:
-    """Layer number to key plus value width, where the model has separate projections for them.
-
-    Layers may differ in it (Gemma 4), which no single number of the config says.
-    """
-    shapes = {entry.name: entry.shape for entry in skeleton.parameters}
-    widths: dict[int, int] = {}
-    for name, shape in shapes.items():
-        if not name.endswith("self_attn.k_proj.weight") or _is_outside_decoder(name):
-            continue
-        number = _layer_number(name)
-        value_shape = shapes.get(name.replace("k_proj", "v_proj"), shape)
-        if number is not None:
-            widths[number] = shape[0] + value_shape[0]
-    return widths
-
-
-def _is_outside_decoder(name: str) -> bool:
-    return any(part in name for part in ("vision", "audio", "encoder.layers", "encoder.block"))
-
-
-def _layer_number(name: str) -> Optional[int]:
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
-
-
 def _is_covered(layer: CacheLayer) -> bool:
-    return layer.kind in ("full_attention", "dummy", *_SLIDING_KINDS, *_STATE_KINDS, *_HYBRID_KINDS)
-
-
-def _generates(skeleton: Skeleton) -> bool:
-    return skeleton.architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
+    return layer.kind in ("dummy", *ATTENDING_KINDS, *_STATE_KINDS)

@@ -45,5 +45,7 @@ def explained(item: dict[str, Any] | None) -> Content:
     """What a suggestion costs and leaves."""
     if item is None:
         return Content("")
-    parts = ((str(item["title"]), "bold"), f": {item['costs']}. ", (f"Then {told(item['total_bytes'])}. ", "$muted"))
-    return Content.assemble(*parts, ("enter", "bold $accent"), (" applies", "$muted"))
+    # The key first: on a narrow screen the end is cut.
+    title, costs, left_bytes = str(item["title"]), item["costs"], told(item["total_bytes"])
+    key = (("enter", "bold $accent"), (" applies ", "$muted"))
+    return Content.assemble(*key, (title, "bold"), f": {costs}. ", (f"Then {left_bytes}.", "$muted"))
