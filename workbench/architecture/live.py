@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Optional
 
+from workbench.architecture.tree import fold_repeats
 from workbench.errors import WorkbenchError
 from workbench.models.load import LoadedModel
 from workbench.models.memory import own_tensors
@@ -103,7 +104,7 @@ class _Reader:
         """A module with all below it."""
         children = self._tensors(module, path)
         below = [self.node(child, key, f"{path}.{key}" if path else key) for key, child in module.named_children()]
-        children += _fold(below)
+        children += fold_repeats(below, _signature)
         return LiveNode(
             name=name,
             path=path,
@@ -195,34 +196,6 @@ def _allocated(device: str) -> Optional[int]:
     import torch
 
     return int(torch.cuda.memory_allocated(device))
-
-
-def _fold(nodes: list[LiveNode]) -> list[LiveNode]:
-    """Neighbouring numbered modules that are equal become one, as in the tree of a config."""
-    folded: list[LiveNode] = []
-    run: list[LiveNode] = []
-    for node in nodes:
-        if run and node.name.isdigit() and _signature(node) == _signature(run[0]):
-            run.append(node)
-            continue
-        folded += _folded_run(run)
-        run = [node]
-    return folded + _folded_run(run)
-
-
-def _folded_run(run: list[LiveNode]) -> list[LiveNode]:
-    if len(run) < 2:
-        return run
-    first = run[0]
-    return [
-        replace(
-            first,
-            name=f"{first.name}-{run[-1].name}",
-            parameters=first.parameters * len(run),
-            bytes=first.bytes * len(run),
-            repeat=len(run),
-        )
-    ]
 
 
 def _signature(node: LiveNode) -> tuple[object, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Optional
+from typing import Any, Optional, Protocol, TypeVar
 
 from workbench.architecture.skeleton import DTYPE_BYTES, ParameterEntry, Skeleton
 
@@ -29,6 +29,14 @@ class TreeNode:
     """How many modules the node stands for."""
     children: tuple[TreeNode, ...] = ()
     """Of a run the children of one of its modules."""
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Node = TypeVar("Node", bound=_Named)
 
 
 @dataclass
@@ -68,6 +76,34 @@ def flatten(node: TreeNode, depth: Optional[int] = None) -> list[TreeNode]:
     return listed
 
 
+def fold_repeats(nodes: Iterable[Node], signature: Callable[[Node], object]) -> list[Node]:
+    """Make runs of neighbouring numbered nodes with equal signatures into one node each.
+
+    Args:
+        nodes: dataclasses with ``name``, ``parameters``, ``bytes`` and ``repeat``, such as `TreeNode`.
+        signature: what must be equal; a number as own name must count as any other.
+    """
+    runs: list[list[Node]] = []
+    for node in nodes:
+        if runs and node.name.isdigit() and signature(node) == signature(runs[-1][0]):
+            runs[-1].append(node)
+        else:
+            runs.append([node])
+    return [run[0] if len(run) == 1 else _folded(run) for run in runs]
+
+
+def _folded(run: list[Node]) -> Node:
+    first: Any = run[0]
+    folded: Node = replace(
+        first,
+        name=f"{first.name}-{run[-1].name}",
+        parameters=first.parameters * len(run),
+        bytes=first.bytes * len(run),
+        repeat=len(run),
+    )
+    return folded
+
+
 def _flatten_into(listed: list[TreeNode], children: Iterable[TreeNode], prefix: str, depth: Optional[int]) -> None:
     if depth is not None and depth <= 0:
         return
@@ -79,7 +115,7 @@ def _flatten_into(listed: list[TreeNode], children: Iterable[TreeNode], prefix: 
 
 def _node(module: _Module) -> TreeNode:
     children = [_parameter_node(entry) for entry in module.parameters]
-    children += _fold([_node(child) for child in module.children.values()])
+    children += fold_repeats([_node(child) for child in module.children.values()], _signature)
     return TreeNode(
         name=module.name,
         path=module.path,
@@ -102,33 +138,6 @@ def _parameter_node(entry: ParameterEntry) -> TreeNode:
         dtype=entry.dtype,
         tied_to=entry.tied_to,
     )
-
-
-def _fold(nodes: list[TreeNode]) -> list[TreeNode]:
-    folded: list[TreeNode] = []
-    run: list[TreeNode] = []
-    for node in nodes:
-        if run and node.name.isdigit() and _signature(node) == _signature(run[0]):
-            run.append(node)
-            continue
-        folded += _folded_run(run)
-        run = [node]
-    return folded + _folded_run(run)
-
-
-def _folded_run(run: list[TreeNode]) -> list[TreeNode]:
-    if len(run) < 2:
-        return run
-    first = run[0]
-    return [
-        replace(
-            first,
-            name=f"{first.name}-{run[-1].name}",
-            parameters=first.parameters * len(run),
-            bytes=first.bytes * len(run),
-            repeat=len(run),
-        )
-    ]
 
 
 def _signature(node: TreeNode) -> tuple[object, ...]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from workbench.chat.conversations import Conversation, Found, Message, Preset
-from workbench.chat.database import LIST, MESSAGE, move_aside, open_database
+from workbench.chat.database import LIST, MESSAGE, open_conversations
 from workbench.errors import WorkbenchError
 from workbench.paths import ensure_private_dir, state_dir
+from workbench.sqlite_file import move_aside
 
 FLUSH_SECONDS = 0.3
 NOTHING = 0
@@ -55,12 +56,15 @@ class ConversationStore:
             ensure_private_dir(self.path.parent)
         try:
             try:
-                self._db = open_database(self.path)
+                self._db = open_conversations(self.path)
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError:
-                self.notice = move_aside(self.path)
-                self._db = open_database(self.path)
+                kept = move_aside(self.path)
+                self.notice = (
+                    f"The conversations in {self.path} were damaged; they are kept as {kept} and a new file was begun."
+                )
+                self._db = open_conversations(self.path)
         except (OSError, sqlite3.Error) as error:
             raise _unusable(self.path, error) from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -16,11 +15,11 @@ from typing import Any, Optional
 
 from workbench import paths
 from workbench.errors import WorkbenchError
+from workbench.sqlite_file import move_aside, open_database
 from workbench.vram.plan import FOUR_BIT, Plan, plan_to_dict
 
 FORMAT_VERSION = 1
 """Of a measurement's numbers; points of another format are passed over."""
-SCHEMA_VERSION = 1
 _STEPS = (
     """
 CREATE TABLE point (
@@ -260,52 +259,19 @@ class MeasuredStore:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return _open_database(self.path)
+            return open_database(self.path, _STEPS)
         except sqlite3.OperationalError:
             # Locked, or no space: nothing is wrong with the file.
             raise
         except sqlite3.DatabaseError:
-            self.note = _move_aside(self.path)
-            return _open_database(self.path)
+            kept = move_aside(self.path)
+            self.note = (
+                f"The measured points in {self.path} were damaged; they are kept as {kept} and a new file was begun."
+            )
+            return open_database(self.path, _STEPS)
 
 
 _COLUMNS = "id, measured_at, model, plan, body"
-
-
-def _open_database(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The file must be the user's alone before SQLite writes into it and beside it.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-    try:
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise WorkbenchError(
-                "store-newer",
-                f"{path} was written by a newer version of the workbench (schema {version}, known is "
-                f"{SCHEMA_VERSION}).",
-                "Update the workbench, or set XDG_STATE_HOME elsewhere; the file was not touched.",
-            )
-        if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise sqlite3.DatabaseError("another program's database")
-        if version < SCHEMA_VERSION:
-            steps = " ".join(_STEPS[version:])
-            db.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check found damage")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _move_aside(path: Path) -> str:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    target = path.with_name(f"{path.name}.damaged-{stamp}-{os.getpid()}")
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{target}{suffix}")
-    return f"The measured points in {path} were damaged; they are kept as {target.name} and a new file was begun."
 
 
 def _point(row: Sequence[Any]) -> Optional[Point]:
