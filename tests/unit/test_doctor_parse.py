@@ -224,7 +224,8 @@ def test_prose_names_no_packages(text: str) -> None:
         ("- [X] WSL 2\n", "Linux", True),
         ("I run it on my MacBook\n", "Darwin", None),
         ("win10, python3.9\n", "Windows", None),
-        ("Windows 11 with WSL2\n", None, None),
+        ("Windows 11 with WSL2\n", "Linux", True),
+        ("I run it without WSL on Windows 11\n", "Windows", None),
         ("works on macOS, Linux and Windows\n", None, None),
     ],
 )

@@ -547,7 +547,6 @@ def test_a_minor_beyond_the_range_of_torch_still_runs(cc: str, low: str, high: s
 
 
 PLAIN = {
-    "build-isolation-hides-torch": "Getting requirements to build wheel\nModuleNotFoundError: No module named 'torch'",
     "libstdcxx-too-old": "ImportError: /c/lib/libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by x.so)",
     "protobuf-too-new": "TypeError: Descriptors cannot be created directly.",
     "tokenizer-backend-missing": "ValueError: Couldn't instantiate the backend tokenizer from one of:",
@@ -568,12 +567,23 @@ PLAIN = {
     "libuv-missing": "RuntimeError: use_libuv was requested but PyTorch was build without libuv support",
     "numpy-mixed": "ImportError: numpy.core.multiarray failed to import",
     "static-tls": "ImportError: /x/libgomp.so.1: cannot allocate memory in static TLS block",
+    "rust-missing": "error: can't find Rust compiler",
+    "rust-too-new-for-package": "error: casting `&T` to `&mut T` is undefined behavior",
+    "msvc-missing": "error: Microsoft Visual C++ 14.0 or greater is required. Get it with Build Tools",
+    "cmake-missing": "CMake Error: No CMAKE_CXX_COMPILER could be found.",
+    "build-out-of-memory": "c++: fatal error: Killed signal terminated program cc1plus",
+    "package-too-old-for-python": "AttributeError: module 'pkgutil' has no attribute 'ImpImporter'",
+    "git-missing": "ERROR: Cannot find command 'git' - do you have 'git' installed and in your PATH?",
+    "toolkit-too-old-for-package": "RuntimeError: FlashAttention is only supported on CUDA 11.7 and above.",
+    "package-metadata-invalid": "WARNING: Ignoring version 0.6.1 of textract since it has invalid metadata:",
     "flashinfer-mismatch": "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
 }
 HARMLESS = (
     "ModuleNotFoundError: No module named 'torchsummary'\n"
     "the worker was killed and started anew\nlearning rate 1e-9\nnumpy is fine: from 'numpy'\n"
     "Requirement already satisfied: ninja in /x\nimport torch; print(torch.nn)\n"
+    "It requires CUDA 12.4 and above, CMake, git and a Rust compiler to build from source\n"
+    "Building wheel for deepspeed (setup.py) ... done\nSuccessfully built deepspeed\n"
 )
 
 

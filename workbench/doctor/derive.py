@@ -20,6 +20,10 @@ def derive(facts: Facts) -> Facts:
     facts = replace(facts, gpus=_gpus(facts), errors=(*facts.errors, *_probe_errors(facts)))
     if facts.platform.machine is None and any(_SOLDERED.search(gpu.name or "") for gpu in facts.gpus or ()):
         facts = replace(facts, platform=replace(facts.platform, machine="aarch64"))
+    if facts.platform.wsl and facts.platform.wsl_version is None and facts.platform.kernel:
+        # WSL 1 says 4.4.0-19041-Microsoft; WSL 2 has a kernel of its own, 5.15.146.1-microsoft-standard-WSL2.
+        version = 1 if re.match(r"4\.4\.0-\d+-Microsoft", facts.platform.kernel) else 2
+        facts = replace(facts, platform=replace(facts.platform, wsl_version=version))
     facts = replace(facts, torch=_torch(facts))
     driver = facts.driver
     found = found_cuda(facts)

@@ -10,12 +10,23 @@ from workbench.doctor.derive import derive
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import SEVERITIES, Finding
 from workbench.doctor.fixes import in_environment
-from workbench.doctor.rules import bitsandbytes, driver, extensions, hanging, huggingface, plain, runtime, torch
+from workbench.doctor.rules import (
+    bitsandbytes,
+    building,
+    driver,
+    extensions,
+    hanging,
+    huggingface,
+    plain,
+    runtime,
+    torch,
+)
 
 RULES = (
     *driver.RULES,
     *torch.RULES,
     *extensions.RULES,
+    *building.RULES,
     *bitsandbytes.RULES,
     *huggingface.RULES,
     *runtime.RULES,
@@ -84,7 +95,7 @@ _BNB_ROOTS = (
     "bnb-too-old-for-triton",
     "bitsandbytes-missing",
 )
-_FAMILY = tuple(f"{name}-import-broken" for name in ("safetensors", "tokenizers", "accelerate", "peft", "trl"))
+_FAMILY = tuple(f"{name}-import-broken" for name in ("safetensors", "tokenizers", "accelerate", "peft"))
 _IMPORT_ROOTS = (
     "transformers-needs-newer-python",
     "duplicate-torch-installs",
@@ -100,6 +111,33 @@ _IMPORT_ROOTS = (
     "torchvision-torch-mismatch",
     "flash-attn-built-for-other-torch",
     "extension-built-for-other-cuda",
+)
+
+# What a build fails for.
+_BUILD_ROOTS = (
+    "build-isolation-hides-torch",
+    "python-32-bit",
+    "musl-alpine",
+    "package-too-old-for-python",
+    "nvcc-torch-cuda-mismatch",
+    "host-compiler-too-new-for-nvcc",
+    "nvcc-too-old-for-gpu",
+    "toolkit-too-old-for-package",
+    "cuda-home-unset",
+    "msvc-missing",
+    "missing-compiler-or-python-headers",
+    "rust-too-new-for-package",
+    "rust-missing",
+    "build-out-of-memory",
+    "cmake-missing",
+    "ninja-missing",
+    "setuptools-mismatch",
+    "git-missing",
+    "windows-long-paths",
+    "hf-cache-disk-full",
+    "tls-interception",
+    "host-memory-exhausted",
+    "triton-missing-or-wrong",
 )
 
 # What may follow from what: a finding that stands here is a consequence of the first of its causes that is there too.
@@ -141,7 +179,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "bnb-cuda-version-override": ("bnb-source-install-not-compiled",),
     "bnb-source-install-not-compiled": ("bnb-too-old-for-windows",),
     "bnb-wheel-without-rocm": ("rocm-wheel-on-nvidia",),
-    "accelerate-message-without-cuda": _TORCH_DOWN + _GPU_DOWN,
+    "accelerate-message-without-cuda": (*_TORCH_DOWN, *_GPU_DOWN, "bnb-unsupported-on-macos"),
     "accelerate-missing": ("transformers-pin-conflict",),
     **{name: (*_IMPORT_ROOTS, *_FAMILY[: _FAMILY.index(name)], "import-hangs") for name in _FAMILY},
     "transformers-import-broken": (
@@ -187,6 +225,8 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "torch-missing": ("build-isolation-hides-torch",),
     "torch-shadowed": ("duplicate-torch-installs",),
     "numpy-mixed": ("numpy2-with-old-torch",),
+    "build-failed": _BUILD_ROOTS,
+    "cmake-missing": ("cuda-home-unset", "msvc-missing"),
     "no-cuda-gpus-available": ("cuda-visible-devices-wrong", "cuda-does-not-start"),
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
     "no-nvidia-driver": ("kernel-module-not-loaded", "container-without-gpu-runtime", "nouveau-loaded"),

@@ -41,6 +41,8 @@ class PlatformFacts:
     image: Optional[str] = None
     """Container image that a report names."""
     wsl: Optional[bool] = None
+    wsl_version: Optional[int] = None
+    """1 or 2; only the second has a GPU."""
     service: Optional[str] = None
     """``colab``, ``kaggle``, ``slurm``; ``""`` when it was looked for and is none."""
     memory_total_bytes: Optional[int] = None

@@ -193,7 +193,6 @@ STEPS: dict[str, Callable[[], Data]] = {
     "safetensors": _importer("safetensors"),
     "tokenizers": _importer("tokenizers"),
     "accelerate": _importer("accelerate"),
-    "trl": _importer("trl"),
     "torchvision": _importer("torchvision"),
     "transformers": probe_transformers,
     "flash-attn": _importer("flash_attn"),

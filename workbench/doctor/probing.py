@@ -25,7 +25,6 @@ _STEPS = (
     ("tokenizers", "tokenizers"),
     ("accelerate", "accelerate"),
     ("transformers", "transformers"),
-    ("trl", "trl"),
     ("torchvision", "torchvision"),
     ("flash-attn", "flash-attn"),
     ("xformers", "xformers"),

@@ -65,7 +65,7 @@ class Draft:
 
     def package(self, name: str, version: str, source: str = "") -> None:
         """A package and its version; a second, different version from another source is remembered as a copy."""
-        key = normalize(name)
+        key, version = normalize(name), version.rstrip(".,;:")
         if len(self.packages) < MAX_PACKAGES or key in self.packages:
             self.packages.setdefault(key, version)
             copies = self.copies.setdefault(key, [])

@@ -65,6 +65,7 @@ def find_messages(lines: Sequence[str]) -> list[ErrorFact]:
 
 def _first(message: Message, text: str, starts: list[int], lines: Sequence[str]) -> Optional[ErrorFact]:
     hits = sorted({index for mark in message.contains for index in _lines_with(mark, text, starts)})
+    plain: Optional[ErrorFact] = None
     for index in hits:
         window = _windows(lines, index)
         match = _search(message.match, window)
@@ -75,9 +76,17 @@ def _first(message: Message, text: str, starts: list[int], lines: Sequence[str])
             continue
         detail = _search(message.detail, window)
         values = {name: value for item in (match, detail, before) if item for name, value in item.groupdict().items()}
-        kept = {name: value.strip()[:200] for name, value in values.items() if value}
-        return ErrorFact(message.id, mask_text(" ".join(lines[index].split())[:MAX_SHOWN]), index + 1, kept)
-    return None
+        kept = {name: value.strip().rstrip(".,;:")[:200] for name, value in values.items() if value}
+        found = ErrorFact(message.id, mask_text(" ".join(lines[index].split())[:MAX_SHOWN]), index + 1, kept)
+        # A heading often repeats a message without its numbers, or without the traceback above it.
+        if (detail or message.detail is None) and (_says_where(before) or message.after is None):
+            return found
+        plain = plain or found
+    return plain
+
+
+def _says_where(before: Optional[re.Match[str]]) -> bool:
+    return before is not None and any(before.groupdict().values())
 
 
 def _lines_with(mark: str, text: str, starts: list[int]) -> Iterator[int]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact, Facts, Install
-from workbench.doctor.parse import fields, nvidia_smi, packages, shell, unsloth
+from workbench.doctor.parse import builds, fields, nvidia_smi, packages, prose, shell, unsloth
 from workbench.doctor.parse.clean import numbered_lines
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.messages import find_messages
@@ -39,6 +39,8 @@ def parse_report(text: str) -> Facts:
     unsloth.read(lines, draft)
     shell.read(lines, draft)
     draft.errors += find_messages(lines)
+    builds.read(lines, draft)
+    prose.read(lines, draft)
     _conclude(draft, lines)
     draft.errors = [replace(error, line=numbers[error.line - 1] if error.line else 0) for error in draft.errors]
     facts = draft.facts()
@@ -89,12 +91,23 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     xids = [line for line in lines if "NVRM: Xid" in line]
     if xids:
         draft.put(draft.platform, xids=xids_in("\n".join(xids)))
+    draft.errors = [_with_folder(error, lines) for error in draft.errors]
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     if not draft.errors:
         draft.errors += _unknown_errors(lines)
     if draft.errors:
         draft.saw("messages")
+
+
+def _with_folder(error: ErrorFact, lines: list[str]) -> ErrorFact:
+    """A library that a program does not find, with the folder where the paste shows it after all."""
+    library = error.values.get("library") or error.values.get("missing") or error.values.get("other")
+    if error.id != "cudnn-library-missing" or not library or error.values.get("folder"):
+        return error
+    path = re.compile(rf"(/[^\s:'\"]{{2,200}})/{re.escape(library)}(?:\.[\d.]{{1,8}})?(?![\w.])")
+    found = next(filter(None, (path.search(line[:600]) for line in lines if library in line)), None)
+    return replace(error, values={**error.values, "folder": found[1]}) if found else error
 
 
 def _unknown_errors(lines: list[str]) -> list[ErrorFact]:

@@ -67,6 +67,8 @@ _YES_NO = re.compile(
     r"[`'*]{0,3}(True|False)[`'*.]{0,3}"
 )
 _PROMPT = re.compile(r"\s{0,4}(?:>>>|In \[\d{1,5}\]:|\S{0,60}[$#] )")
+_BARE_VERSION = re.compile(r"[012]\.\d{1,2}\.\d{1,2}[\w.+]{0,20}")
+_BARE_CUDA = re.compile(r"(?:9|1[0-3])\.\d{1,2}")
 _ANSWER = re.compile(r"[\s:=>-]{0,6}(?:Out\[\d{1,5}\]:\s{0,2})?['\"]?(\d{1,2}\.\d{1,3}[\w.+]{0,30})['\"]?,?")
 _PYTHON_BANNER = re.compile(r"^\s{0,4}(?:[-*•] )?Python v?['\"]?(\d\.\d{1,2}\.\d{1,2}(?:(?:rc|a|b)\d{1,2})?)\b")
 _MSC = re.compile(r"(\d\.\d{1,2}\.\d{1,2}) \(.{0,80}\[MSC v\.\d{4} (32|64) bit")
@@ -102,6 +104,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     # Of two environments told of, one that works is no subject of a report.
     if available:
         draft.put(draft.torch, cuda_available=all(available))
+    _printed_versions(lines, draft)
     _user_site(lines, draft)
 
 
@@ -242,6 +245,18 @@ def _torch_version(lines: Sequence[str], index: int, draft: Draft) -> None:
         draft.package("torch", answer[1], "import torch")
     elif re.match(r"\d", answer[1]):
         draft.put(draft.torch, cuda=answer[1])
+
+
+def _printed_versions(lines: Sequence[str], draft: Draft) -> None:
+    """torch's version and its CUDA, printed one below the other by a script that the paste shows."""
+    if not any("torch.version.cuda" in line for line in lines) or draft.torch.get("version"):
+        return
+    for line, following in zip(lines, lines[1:]):
+        version, cuda = _BARE_VERSION.fullmatch(line.strip()), _BARE_CUDA.fullmatch(following.strip())
+        if version and cuda:
+            draft.put(draft.torch, version=version[0], cuda=cuda[0], installed=True)
+            draft.package("torch", version[0], "import torch")
+            return
 
 
 def _path(line: str, draft: Draft) -> None:

@@ -371,18 +371,23 @@ def macos(facts: Facts) -> Result:
             "bnb-unsupported-on-macos",
             "error",
             f"bitsandbytes {version} does not run on macOS" if version else "This bitsandbytes does not run on macOS",
-            "Wheels for Apple silicon exist from 0.49 on; older ones carry Linux libraries only.",
+            "Wheels for Apple silicon exist from 0.49 on; older ones carry Linux libraries only. transformers "
+            "before 4.43 takes bitsandbytes with CUDA only.",
             {
                 **evidence(bitsandbytes=facts.bitsandbytes.version, os=facts.platform.os),
                 **seen(refused or facts.error("bnb-no-gpu-support")),
             },
             (
-                _upgrade_both(facts) if refused else fixes.install(facts, "bitsandbytes>=0.49"),
+                fixes.install(facts, "bitsandbytes>=0.49")
+                if refused is None and at_least(facts.package("transformers"), "4.43")
+                else _upgrade_both(facts),
                 "or use MLX or llama.cpp for quantized models on a Mac",
             ),
             BNB + "pull/1818",
             affects=QUANTIZED,
-            observed=refused is not None or facts.bitsandbytes.works is False,
+            observed=refused is not None
+            or facts.bitsandbytes.works is False
+            or facts.error("accelerate-required", "bnb-no-gpu-support") is not None,
         )
     ]
 

@@ -7,7 +7,7 @@ from typing import Callable, Optional
 from workbench.doctor.facts import ErrorFact, Facts, GpuFacts
 from workbench.doctor.findings import Finding
 from workbench.doctor.tables import Kernels, arch_numbers, covers, torch_kernels, variant_of
-from workbench.doctor.versions import release_of
+from workbench.doctor.versions import at_least, older, release_of
 
 Result = Optional[list[Finding]]
 Rule = Callable[[Facts], Result]
@@ -53,6 +53,9 @@ def torch_code(facts: Facts) -> Optional[Kernels]:
 def uncovered(facts: Facts) -> Optional[list[tuple[GpuFacts, str]]]:
     """GPUs for which the installed torch has no code; None when either side is unknown."""
     code, gpus = torch_code(facts), capabilities(facts)
+    if code is None and gpus and older(facts.torch.version, "2.7") and facts.torch.build in (None, "cuda"):
+        # Whatever it was built with: Blackwell came to torch with 2.7, and nothing before runs on it.
+        return [(gpu, capability) for gpu, capability in gpus if at_least(capability, "10.0")] or None
     if code is None or not gpus:
         return None
     highest_ptx = arch_numbers(facts.torch.arch_list or ())[1] if facts.torch.arch_list else None

@@ -96,7 +96,9 @@ def kernel_module_not_loaded(facts: Facts) -> Result:
                 **evidence(kernel=machine.kernel, modules=machine.modules, secure_boot=machine.secure_boot),
                 **seen(error),
             },
-            fix
+            wsl_steps(facts)
+            if machine.wsl
+            else fix
             if installed
             else ("sudo ubuntu-drivers install   # or your distribution's driver package", "sudo reboot"),
             ISSUES + "GoogleCloudPlatform/compute-gpu-installation/pull/18",
@@ -295,6 +297,17 @@ def kaslr_hmm_uvm(facts: Facts) -> Result:
     )
 
 
+# From https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html: the distributions do
+# not have the package in their own repositories.
+_TOOLKIT_REPOSITORY = (
+    "On the host (Debian, Ubuntu): curl -fsSL https://nvidia.github.io/libnvidia-container/gpgkey | sudo gpg --dearmor "
+    "-o /usr/share/keyrings/nvidia-container-toolkit-keyring.gpg",
+    "curl -s -L https://nvidia.github.io/libnvidia-container/stable/deb/nvidia-container-toolkit.list | sed 's#deb "
+    "https://#deb [signed-by=/usr/share/keyrings/nvidia-container-toolkit-keyring.gpg] https://#g' | sudo tee "
+    "/etc/apt/sources.list.d/nvidia-container-toolkit.list",
+)
+
+
 def container_without_gpu_runtime(facts: Facts) -> Result:
     """The container was started without access to the GPU."""
     error = facts.error("container-no-gpu-driver")
@@ -323,7 +336,8 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
                 **seen(error),
             },
             (
-                "On the host: sudo apt install nvidia-container-toolkit",
+                *_TOOLKIT_REPOSITORY,
+                "sudo apt update && sudo apt install -y nvidia-container-toolkit",
                 "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
                 "docker run --gpus all …   # docker from snap is a known trap: use the distribution's or docker.com's",
             ),
@@ -347,10 +361,12 @@ def no_nvidia_driver(facts: Facts) -> Result:
         Finding(
             "no-nvidia-driver",
             "error" if error or facts.has_nvidia() else "warning",
-            "torch finds no NVIDIA driver",
-            "libcuda did not answer: the driver is not installed, its module is not loaded, or the container was "
-            "started "
-            "without GPU access.",
+            _no_driver_title(facts),
+            "WSL has the GPU of Windows through the driver of Windows; WSL 1 has none, and a Linux driver must not be "
+            "installed inside."
+            if facts.platform.wsl
+            else "libcuda did not answer: the driver is not installed, its module is not loaded, or the container was "
+            "started without GPU access.",
             {
                 **evidence(
                     torch__version=facts.torch.version,
@@ -359,15 +375,46 @@ def no_nvidia_driver(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            (
-                "nvidia-smi   # if this fails on the host: sudo ubuntu-drivers install, then reboot",
-                "In a container: docker run --gpus all …",
-            ),
-            "https://docs.nvidia.com/cuda/cuda-installation-guide-linux/",
+            _driver_steps(facts),
+            _WSL_GUIDE if facts.platform.wsl else "https://docs.nvidia.com/cuda/cuda-installation-guide-linux/",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
+
+
+_WSL_GUIDE = "https://docs.nvidia.com/cuda/wsl-user-guide/"
+
+
+def _no_driver_title(facts: Facts) -> str:
+    if facts.platform.wsl_version == 1:
+        return "WSL 1 has no GPU"
+    return "torch finds no NVIDIA driver" + (" under WSL" if facts.platform.wsl else "")
+
+
+def _driver_steps(facts: Facts) -> tuple[str, ...]:
+    """How this machine gets a driver."""
+    if facts.platform.wsl:
+        return wsl_steps(facts)
+    if fixes.on_windows(facts):
+        return ("nvidia-smi   # if this fails: install the driver from https://www.nvidia.com/drivers, then reboot",)
+    return (
+        "nvidia-smi   # if this fails on the host: sudo ubuntu-drivers install, then reboot",
+        "In a container: docker run --gpus all …",
+    )
+
+
+def wsl_steps(facts: Facts) -> tuple[str, ...]:
+    """Under WSL the driver is the one of Windows, and only WSL 2 reaches it."""
+    first = facts.platform.wsl_version == 1
+    return (
+        "wsl --set-version <distribution> 2   # in PowerShell: WSL 1 has no GPU"
+        if first
+        else "wsl -l -v   # in PowerShell; WSL 1 has no GPU: wsl --set-version <distribution> 2",
+        "Install the NVIDIA driver in Windows, none inside WSL: https://www.nvidia.com/drivers",
+        "wsl --update; wsl --shutdown   # in PowerShell, then open the distribution again",
+        "export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH && /usr/lib/wsl/lib/nvidia-smi   # must list the GPU",
+    )
 
 
 def cuda_visible_devices_wrong(facts: Facts) -> Result:

@@ -136,7 +136,7 @@ def _flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
             None,
             (
                 f"torch{torch}" if torch else "your torch",
-                f"cu{cuda_major(facts)}" if cuda_major(facts) else "your CUDA major",
+                _flash_attn_cuda(facts) or "your CUDA major",
                 _python_tag(facts) or "your Python",
                 "" if facts.torch.cxx11_abi is None else f"cxx11abi{str(facts.torch.cxx11_abi).upper()}",
             ),
@@ -147,6 +147,12 @@ def _flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
         "or compile it (needs nvcc): "
         + fixes.install(facts, "flash-attn", options="--no-build-isolation --no-cache-dir"),
     )
+
+
+def _flash_attn_cuda(facts: Facts) -> Optional[str]:
+    """The CUDA in the name of a release's wheel: cu118 as a whole, from 12 on the major alone."""
+    major = cuda_major(facts)
+    return None if major is None else "cu118" if major == 11 else f"cu{major}"
 
 
 def _python_tag(facts: Facts) -> Optional[str]:
@@ -265,7 +271,7 @@ def extension_for_other_cuda(facts: Facts) -> Result:
         return PASSED
     importer = error.values.get("importer", "") if error else ""
     vllm = importer == "vllm" or bool(error and "vllm" in error.text) or (not importer and facts.package("vllm"))
-    who = "vLLM" if vllm else importer or "An extension"
+    who = "vLLM" if vllm else importer.replace("_", "-") or "An extension"
     return [
         Finding(
             "extension-built-for-other-cuda",
@@ -278,7 +284,7 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             "A compiled package looks for the CUDA runtime or the torch symbols that it was built with, and this "
             "environment has others.",
             {**evidence(library=library, torch__cuda=facts.torch.cuda, vllm=facts.package("vllm")), **seen(error)},
-            _rebuilt(facts, who == "vLLM", own),
+            _rebuilt(facts, who, own),
             ISSUES + "vllm-project/vllm/issues/52300",
             affects=MODELS,
             observed=error is not None,
@@ -292,22 +298,44 @@ def _same(told: ErrorFact, error: ErrorFact) -> bool:
     return told.line == error.line or (library is not None and library in told.text)
 
 
-def _rebuilt(facts: Facts, vllm: bool, cuda: Optional[int]) -> tuple[str, ...]:
+def _rebuilt(facts: Facts, who: str, cuda: Optional[int]) -> tuple[str, ...]:
     torch = minor_name(facts.torch.version)
-    if vllm:
+    if who == "flash-attn":
+        return (
+            fixes.uninstall(facts, who),
+            *_flash_attn_wheel(facts, torch),
+            "or do without: attn_implementation='sdpa'",
+        )
+    if who == "vLLM":
         error = facts.error("vllm-symbol", "cudart-missing")
         if error is not None and "undefined symbol" in error.text and "-packages" not in error.text:
             return (
                 "python use_existing_torch.py   # in the checkout",
                 "python -m pip install --no-build-isolation -e .",
             )
-        return ("In a fresh environment: uv pip install vllm --torch-backend=auto",)
+        return _vllm_anew(facts)
     match = " and ".join(filter(None, (f"torch {torch}" if torch else "", f"CUDA {cuda}" if cuda else "")))
     steps = [f"Install the build of that package that was made for {match}."] if match else []
     if not match:
         steps.append(f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__, torch.version.cuda)"')
         steps.append("Install the build of that package that was made for exactly these two versions.")
     return (*steps, "Do not mix packages made for CUDA 12 and CUDA 13 in one environment.")
+
+
+def _vllm_anew(facts: Facts) -> tuple[str, ...]:
+    """The vLLM that is installed with the torch that it was compiled for; where torch must stay, another vLLM."""
+    version = facts.package("vllm")
+    pair = companion("vllm", version)
+    fresh = "In a fresh environment: uv pip install vllm --torch-backend=auto"
+    if pair is None:
+        return (fresh,)
+    release = torch_release(pair[0])
+    pins = [
+        f"vllm=={version}",
+        f"torch=={pair[0]}",
+        *([f"torchvision=={release.torchvision}"] if release and release.latest == pair[0] else []),
+    ]
+    return (fixes.install(facts, *pins), f"or {fresh[0].lower()}{fresh[1:]}")
 
 
 def _mixed_majors(facts: Facts) -> bool:
@@ -329,7 +357,7 @@ def vllm_pin(facts: Facts) -> Result:
             f"vLLM {version} belongs to torch {pair[0]}, not {torch}",
             "Its kernels are compiled against exactly that torch.",
             evidence(vllm=version, torch__version=torch, needs=f"torch=={pair[0]}"),
-            ("In a fresh environment: uv pip install vllm --torch-backend=auto",),
+            _vllm_anew(facts),
             pair[1],
         )
     ]
@@ -424,7 +452,7 @@ def cuda_home_unset(facts: Facts) -> Result:
             {**evidence(nvcc=facts.toolkit.nvcc), **seen(error)},
             (
                 "Prefer a prebuilt wheel of that package.",
-                *_toolkit(facts),
+                *toolkit_steps(facts),
             ),
             ISSUES + "facebookresearch/votenet/issues/2",
             observed=True,
@@ -432,7 +460,8 @@ def cuda_home_unset(facts: Facts) -> Result:
     )
 
 
-def _toolkit(facts: Facts) -> tuple[str, ...]:
+def toolkit_steps(facts: Facts) -> tuple[str, ...]:
+    """What brings the compiler of torch's CUDA, and points CUDA_HOME at it."""
     cuda = facts.torch.cuda
     if fixes.on_windows(facts):
         return (f"or install the CUDA toolkit {cuda or 'of torch.version.cuda'} from developer.nvidia.com",)
@@ -443,7 +472,12 @@ def _toolkit(facts: Facts) -> tuple[str, ...]:
             f"or: sudo apt install cuda-toolkit-{cuda.replace('.', '-')}   # from NVIDIA's package repository",
             f"export CUDA_HOME=/usr/local/cuda-{cuda}",
         )
-    return ("or install the CUDA toolkit of the version that torch.version.cuda names, and set CUDA_HOME to it",)
+    return (
+        "nvcc --version || ls -d /usr/local/cuda*   # is there a toolkit already?",
+        "export CUDA_HOME=/usr/local/cuda   # where there is one",
+        "else: conda install -y -c nvidia cuda-nvcc && export CUDA_HOME=$CONDA_PREFIX, or the toolkit of the version "
+        "that torch.version.cuda names from https://developer.nvidia.com/cuda-downloads",
+    )
 
 
 def compiler_missing(facts: Facts) -> Result:
@@ -656,6 +690,8 @@ def _cudnn_fix(facts: Facts, major: str, folder: Optional[str]) -> tuple[str, ..
     )
     newer = f"or: {newer}" if present else newer
     first = (*present, newer) if major in ("", "8") else present
+    if present:
+        return first
     if fixes.on_windows(facts):
         return (*first, "or put the folder torch\\lib of this environment on PATH")
     path = "python -c \"import nvidia.cudnn as c; print(list(c.__path__)[0] + '/lib')\""

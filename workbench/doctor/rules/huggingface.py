@@ -535,7 +535,6 @@ _FAMILY = {
     "tokenizers": "tokenizers-import-broken",
     "accelerate": "accelerate-import-broken",
     "peft": "peft-import-broken",
-    "trl": "trl-import-broken",
 }
 
 
@@ -558,7 +557,7 @@ def _does_not_import(facts: Facts, step: ProbeStep) -> Finding:
         "transformers itself needs it, so no model can be loaded."
         if basis
         else "Adapters and training go through it."
-        if step.step in ("peft", "trl")
+        if step.step == "peft"
         else "transformers hands placing and quantized loading to it.",
         evidence(**{step.step: facts.package(step.step), "transformers": facts.package("transformers")}, detail=detail),
         (

@@ -439,6 +439,8 @@ def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
     target = f"compute capability {capability}" if capability else "the GPU's compute capability"
     image = facts.platform.image
     old = older(capability, "7.0") or (capability is None and "vllm" in error.text.lower())
+    newest = at_least(capability, "10.0") and facts.torch.version is None and not image
+    fresh = fixes.fresh_torch(facts, "torchvision", upgrade=True) if newest else ""
     build = (
         "See in the traceback which package launched the kernel; install its build for this GPU or build it with "
         f"TORCH_CUDA_ARCH_LIST={capability or 'the capability that nvidia-smi --query-gpu=compute_cap gives'}."
@@ -449,7 +451,8 @@ def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
             if image
             else ()
         ),
-        *((build,) if not image else ()),
+        *((f"{fresh}   # Blackwell needs torch 2.7 or newer with CUDA 12.8 or newer",) if newest else ()),
+        *((("If torch is new enough: " if newest else "") + build,) if not image else ()),
         *(("For cards below 7.0 use llama.cpp in place of vLLM.",) if old else ()),
         *((f"Where there is none, the program does not run on a card of {target}.",) if image else ()),
     )

@@ -1,0 +1,112 @@
+"""Builds of packages that failed, in the words of pip, old pip, uv and setuptools. Stdlib only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from workbench.doctor.environment import mask_text
+from workbench.doctor.facts import ErrorFact
+from workbench.doctor.parse.draft import Draft
+from workbench.doctor.versions import normalize
+
+_MARKS = (
+    "subprocess-exited-with-error",
+    "failed building wheel for",
+    "metadata-generation-failed",
+    "could not build wheels for",
+    "failed to build installable wheels",
+    "failed-wheel-build-for-install",
+    "build backend returned an error",
+    "build backend failed to",
+    "failed to fetch wheel",
+    "failed to build `",
+    "failed to build: `",
+    "failed to download and build",
+    "did not run successfully",
+    'setup.py egg_info" failed',
+    "command errored out with exit status",
+    "... error",
+)
+_NAME = r"[`'\"]?(?P<package>[A-Za-z][\w.-]{1,60}?)[`'\"]?(?:==?(?P<version>\d[\w.+]{0,30}?))?"
+# What names the package most surely comes first.
+_NAMED = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"Failed building wheel for {_NAME}(?:\s|$)",
+        rf"Could not build wheels for {_NAME}[\s,]",
+        rf"installable wheels for some pyproject\.toml based projects \({_NAME}[),]",
+        rf"Failed to (?:download and )?build:? {_NAME}[`'\"]?(?:\s|$|\))",
+        rf"Failed to fetch wheel:? {_NAME}(?:\s|$)",
+        rf"Building wheel for {_NAME} \([\w. 0-9]{{2,20}}\) ?(?:\.\.\.|did not)",
+        rf"^\s{{0,6}}╰─> {_NAME}\s*$",
+        r"pip-(?:install|req-build|wheel)-\w{6,10}[/\\](?P<package>[A-Za-z][\w.-]{1,60}?)(?:_[0-9a-f]{32})?[/\\]",
+        r"/(?P<package>[A-Za-z][\w.-]{1,60}?)-(?P<version>\d[\w.]{1,30})\.tar\.gz",
+        rf"Collecting {_NAME}(?:[<>=!~\s(]|$)",
+        r"pip3? install (?:-\S+ ){0,6}(?P<package>[A-Za-z][\w-]{1,60}?)"
+        r"(?:[=<>~!]=?(?P<version>\d[\w.]{0,30}))?(?:\s|$)",
+    )
+)
+_EXCEPTION = re.compile(r"^[\s│|]{0,20}(?P<error>[A-Za-z_][\w.]{0,60}(?:Error|Exception): \S.{0,300})")
+_LAST = re.compile(r"^[\s│|]{0,20}(?P<error>(?:(?:fatal )?error|FAILED|CMake Error)(?:\[\w{1,8}\])?:? .{3,300})")
+_MISSING = re.compile(r"No module named '?(?P<module>\w{1,60})")
+_NO_REASON = re.compile(
+    r"subprocess|metadata-generation|failed-wheel|Failed building|Could not build|CalledProcess|Failed to"
+)
+
+
+def read(lines: Sequence[str], draft: Draft) -> None:
+    """Take the first build that failed, unless the install came to a good end after all."""
+    marked = [number for number, line in enumerate(lines) if _is_mark(line)]
+    if not marked:
+        return
+    if any(line.lstrip().startswith("Successfully installed") for line in lines[marked[-1] :]):
+        return
+    package, version = _package(lines, marked)
+    values = {"package": package, "version": version, **_reason(lines, marked)}
+    first = marked[0]
+    text = mask_text(" ".join(lines[first].split())[:400])
+    draft.errors.append(ErrorFact("build-failed", text, first + 1, {k: v for k, v in values.items() if v}))
+    draft.saw("build log")
+    told = {error.id for error in draft.errors}
+    if values.get("module") == "torch" and "build-without-torch" not in told:
+        error = next((error for error in draft.errors if error.id == "no-module-torch"), None)
+        draft.errors.append(ErrorFact("build-without-torch", error.text if error else text, first + 1))
+
+
+def _is_mark(line: str) -> bool:
+    if len(line) > 1000:
+        return False
+    lower = line.lower()
+    if lower.rstrip().endswith("... error"):
+        return "wheel" in lower or "metadata" in lower or "install for" in lower or "editable" in lower
+    return any(mark in lower for mark in _MARKS[:-1])
+
+
+def _package(lines: Sequence[str], marked: Sequence[int]) -> tuple[str, str]:
+    """The package whose build failed; where only an earlier line names one, the nearest such line above."""
+    near = [line[:1000] for line in lines[max(0, marked[0] - 40) : marked[-1] + 60]]
+    for pattern in _NAMED:
+        above = "Collecting" in pattern.pattern or "pip3?" in pattern.pattern
+        pool = reversed([line[:1000] for line in lines[: marked[0] + 1]]) if above else near
+        found = next(filter(None, (pattern.search(line) for line in pool)), None)
+        if found:
+            return normalize(found["package"]), found.groupdict().get("version") or ""
+    return "", ""
+
+
+def _reason(lines: Sequence[str], marked: Sequence[int]) -> dict[str, str]:
+    """The last error inside the build's output: what the build itself complained of."""
+    output = [line[:600] for line in lines[max(0, marked[0] - 60) : marked[-1] + 200]]
+    missing = _first(_MISSING, output)
+    said = [
+        match["error"] for match in map(_EXCEPTION.match, output) if match and not _NO_REASON.search(match["error"])
+    ]
+    said = said or [m["error"] for m in map(_LAST.match, output) if m and not _NO_REASON.search(m["error"])]
+    reason = mask_text(" ".join(said[-1].split()))[:200] if said else ""
+    return {"reason": reason, "module": missing["module"] if missing else ""}
+
+
+def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> Optional[re.Match[str]]:
+    return next(filter(None, map(pattern.search, lines)), None)

@@ -1,0 +1,143 @@
+"""What people say in their own words, and what programs print when they start: the GPU, torch, WSL. Needs the tables.
+
+Read after everything else, and only for what nothing else has told. Of several answers none is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from workbench.doctor.parse.draft import Draft
+from workbench.doctor.parse.fields import gpu_vendor, name_gpu
+from workbench.doctor.tables import gpu_capability
+from workbench.doctor.versions import parse_version
+
+_MAX_LINE = 600
+# InvokeAI, SD.Next and kohya_ss, ComfyUI, each as it names the device that it runs on.
+_DEVICES = (
+    re.compile(
+        r"Torch detected GPU: (?P<name>.{3,60}?)(?: VRAM|$)(?:.{0,30}Arch \((?P<major>\d{1,2}), (?P<minor>\d)\))?"
+    ),
+    re.compile(r"device=(?P<name>[A-Z][\w .-]{3,60}?) n=\d.{0,60}capability=\((?P<major>\d{1,2}), (?P<minor>\d)\)"),
+    re.compile(r"^Device: cuda(?::\d{1,2})? (?P<name>.{3,60}?)(?: : \w+)?\s*$"),
+    re.compile(r"Using torch device: (?P<name>NVIDIA .{3,60}?)\s*$"),
+)
+_GEFORCE = re.compile(
+    r"(?<![a-z])(?P<line>RTX|GTX)[ -]?(?P<number>\d{3,4})(?!\d)[ -]?(?P<kind>Ti\b|Super\b|D\b)?", re.I
+)
+_PROFESSIONAL = re.compile(
+    r"\bRTX (?:PRO \d{4}|A\d{4}|\d{4} Ada)\b"
+    r"|\b(?:A40|A100|A800|A6000|H100|H200|H800|B200|L40S|V100|P100|P40|K80|GB10|GH200)"
+    r"(?![\w-]*\.\w)(?=\b|[sS]\b|-)|\b(?:Tesla|NVIDIA|GPU:?) (?:T4|L4|A10G?)\b|\b(?:T4|L4|A10G?) GPUs?\b|\bDGX Spark\b",
+    re.I,
+)
+# A bare number is a card only beside a word that says so.
+_BARE = re.compile(
+    r"(?:\b(?:my|an?|the|on|with|have|GPU|card|\d ?[x*×])[ :]{0,2})(?P<number>[2345]0[5-9]0)(?:[ -]?(?P<kind>ti)\b|\b)"
+    r"|\b(?P<number2>[2345]0[5-9]0)(?:[ -]?(?P<kind2>ti))? (?:GPUs?|cards?|graphics)\b",
+    re.I,
+)
+_TORCH = re.compile(
+    r"(?P<before>.{0,30})\b(?:py)?torch(?:[ -]version)?(?: is|:|=|==| v|-)? {0,2}v?"
+    r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2})?(?:\+\w{3,12})?)(?![\w.]*[-.]\w)",
+    re.I,
+)
+# Words before a version that say that another one is meant than what is installed.
+_OF_ANOTHER = re.compile(
+    r"\b(?:requires?|required|needs?|for|built|compiled|against|than|before|since|until|upgrad\w*|updat\w*|"
+    r"downgrad\w*|to|install|or|support\w*|tried|try|recommend\w*|expect\w*|want\w*|instead|http\S*)\b[\s\S]{0,24}$|[<>~!]",
+    re.I,
+)
+_ABOUT_ANOTHER = re.compile(
+    r"\brequires\b|pip3? install|conda install|\(you have|\bwith CUDA \d{4}\b|[\w-]+==\S+ .*torch==", re.I
+)
+_WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\bWindows Subsystem for Linux\b", re.I)
+_NOT_WSL = re.compile(
+    r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
+)
+_OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b")
+_WINDOWS = re.compile(r"(?<![a-z])win(?:dows)? ?(?:10|11)\b", re.I)
+
+
+def read(lines: Sequence[str], draft: Draft) -> None:
+    """Take what nothing else has told."""
+    short = [line for line in lines if 4 < len(line) <= _MAX_LINE]
+    _started(short, draft)
+    _wsl(short, draft)
+    if not draft.gpus and not draft.no_gpus:
+        _gpu(short, draft)
+    if draft.torch.get("version") is None and "torch" not in draft.packages and draft.torch.get("installed") is None:
+        _torch(short, draft)
+    if draft.platform.get("system") is None and any(_WINDOWS.search(line) for line in short):
+        draft.put(draft.platform, system="Windows")
+
+
+def _started(lines: Sequence[str], draft: Draft) -> None:
+    """The device that a program says it found when it started."""
+    for line in lines:
+        if "evice" not in line and "detected GPU" not in line:
+            continue
+        found = next(filter(None, (pattern.search(line) for pattern in _DEVICES)), None)
+        if found is None or gpu_vendor(found["name"]) is None:
+            continue
+        groups = found.groupdict()
+        if not draft.gpus:
+            name_gpu(draft, 0, found["name"].strip())
+            if groups.get("major"):
+                draft.put(draft.gpu(0), compute_capability=f"{groups['major']}.{groups['minor']}")
+        return
+
+
+def _wsl(lines: Sequence[str], draft: Draft) -> None:
+    if draft.platform.get("system") in ("Windows", "Darwin") or draft.platform.get("wsl") is False:
+        return
+    for line in lines:
+        found = _WSL.search(line) if "wsl" in line.lower() or "Subsystem" in line else None
+        old = _OLD_WSL_KERNEL.search(line) if "Microsoft" in line else None
+        if old or (found and not _NOT_WSL.search(line)):
+            version = 1 if old else int(found["version"] or 0) if found else 0
+            draft.put(draft.platform, wsl=True, system="Linux")
+            draft.put(draft.platform, wsl_version=version or None)
+
+
+def _gpu(lines: Sequence[str], draft: Draft) -> None:
+    names = {name for line in lines for name in _gpu_names(line)}
+    capabilities = {gpu_capability(name) for name in names}
+    if len(capabilities) == 1 and None not in capabilities:
+        name_gpu(draft, 0, min(names, key=lambda name: (-len(name), name)))
+
+
+def _gpu_names(line: str) -> list[str]:
+    names = [_geforce(match["line"], match["number"], match["kind"]) for match in _GEFORCE.finditer(line)]
+    names += [_professional(match[0]) for match in _PROFESSIONAL.finditer(line)]
+    for match in _BARE.finditer(line):
+        names.append(_geforce("RTX", match["number"] or match["number2"], match["kind"] or match["kind2"]))
+    return [name for name in names if gpu_capability(name) is not None]
+
+
+def _geforce(line: str, number: str, kind: Optional[str]) -> str:
+    kinds = {"ti": " Ti", "super": " SUPER", "d": " D"}
+    return f"NVIDIA GeForce {line.upper()} {number}{kinds.get((kind or '').lower(), '')}"
+
+
+def _professional(name: str) -> str:
+    core = re.sub(r"^(?:NVIDIA|GPU:?|Tesla)\s|\sGPUs?$", "", name, flags=re.I)
+    if re.fullmatch(r"A6000", core, re.I):
+        core = "RTX A6000"
+    return f"NVIDIA {core if ' ' in core else core.upper()}"
+
+
+def _torch(lines: Sequence[str], draft: Draft) -> None:
+    found = {
+        match["version"]
+        for line in lines
+        if "orch" in line.lower() and not _ABOUT_ANOTHER.search(line)
+        for match in _TORCH.finditer(line)
+        if not _OF_ANOTHER.search(match["before"])
+    }
+    if len({parse_version(version) for version in found}) == 1:
+        version = max(found, key=len)
+        draft.put(draft.torch, version=version, installed=True)
+        draft.package("torch", version, "named")

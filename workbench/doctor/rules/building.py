@@ -1,0 +1,139 @@
+"""Rules about a package that pip or uv could not build. Needs the tables."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.extensions import toolkit_steps
+from workbench.doctor.tables import table
+from workbench.doctor.versions import minor_name, release_of
+
+_PIP = "https://pip.pypa.io/en/stable/reference/build-system/"
+_BUILD_TOOLS = frozenset(
+    ("wheel", "setuptools", "packaging", "ninja", "psutil", "numpy", "cython", "pybind11", "cmake")
+)
+
+
+def build_isolation(facts: Facts) -> Result:
+    """A build that imports torch, in pip's empty environment for builds."""
+
+    def make(error: ErrorFact) -> Finding:
+        failed = facts.error("build-failed")
+        package = (failed.values.get("package") if failed else None) or "<package>"
+        package = "<package>" if package in ("torch", "pip") else package
+        row = _row(package)
+        return Finding(
+            "build-isolation-hides-torch",
+            "error",
+            f"The build of {package} wants torch, and pip hides it"
+            if failed and package != "<package>"
+            else "A package's build wants torch and pip hides it",
+            "pip builds in an empty environment of its own; a package that imports torch in its setup without "
+            "declaring it fails there, although torch may well be installed.",
+            {**evidence(package=package if row or package != "<package>" else None), **seen(error)},
+            (
+                fixes.install(facts, "setuptools", "wheel", "ninja", "packaging")
+                if facts.torch.installed
+                else fixes.install(facts, "torch", "setuptools", "wheel", "ninja", "packaging"),
+                fixes.install(facts, package, options="--no-build-isolation").replace("'<package>'", "<package>"),
+                *((f"or a ready-made wheel: {row['wheels']}",) if row and row.get("wheels") else ()),
+            ),
+            "https://github.com/Dao-AILab/flash-attention/issues/246",
+            affects=("chat",),
+            observed=True,
+        )
+
+    return from_message(facts, ("build-without-torch",), make)
+
+
+def build_failed(facts: Facts) -> Result:
+    """A package that could not be built, with what compiling it takes."""
+    error = facts.error("build-failed")
+    if error is None:
+        return PASSED
+    package, version = error.values.get("package", ""), error.values.get("version", "")
+    reason, module = error.values.get("reason", ""), error.values.get("module", "")
+    named = f"{package} {version}".strip() or "a package"
+    row = _row(package)
+    return [
+        Finding(
+            "build-failed",
+            "error",
+            f"The build of {named} failed" + (f": {reason[:120]}" if reason else ""),
+            _why(facts, named, row),
+            {**evidence(package=package, version=version, python=facts.python.version, reason=reason), **seen(error)},
+            _steps(facts, package or "<package>", row, module),
+            str(row["source"]) if row and row.get("source") else _PIP,
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def _row(package: str) -> Optional[dict[str, Any]]:
+    return next((row for row in table("builds")["package"] if package in row["names"]), None)
+
+
+def _why(facts: Facts, named: str, row: Optional[dict[str, Any]]) -> str:
+    wheels = "its releases come as wheels for the Pythons of their time."
+    wants = {
+        "cuda": "Compiling it takes nvcc of torch's CUDA version and a C++ compiler that this nvcc knows.",
+        "rust": f"Compiling it takes Rust; {wheels}",
+        "cmake": f"Compiling it takes CMake and a C++ compiler; {wheels}",
+        "c": f"Compiling it takes a C compiler; {wheels}",
+    }
+    python = minor_name(facts.python.version)
+    general = f"pip found no ready wheel of {named} for " + (f"Python {python}" if python else "this Python")
+    return f"{general} and system and built it from source. {wants[row['needs']] if row else ''}".strip()
+
+
+def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: str) -> tuple[str, ...]:
+    steps = []
+    if module and module.replace("_", "-") in _BUILD_TOOLS:
+        steps.append(fixes.install(facts, module.replace("_", "-")))
+        steps.append("Then the same command with --no-build-isolation.")
+    elif module:
+        steps.append(f"{fixes.install(facts, module)}   # then the same command with --no-build-isolation")
+    if row and row["needs"] == "cuda":
+        if row.get("wheels"):
+            steps.append(f"Take a ready-made wheel for this torch, CUDA and Python: {row['wheels']}")
+        steps += [
+            *toolkit_steps(facts),
+            fixes.export(facts, "MAX_JOBS", "4", "each compiler takes some gigabytes of memory"),
+            fixes.install(facts, package, options="--no-build-isolation"),
+        ]
+        steps += [f"or: {row['without']}"] if row.get("without") else []
+        return tuple(steps)
+    steps.append("python -m pip install -U pip setuptools wheel   # an old pip does not know newer wheels")
+    known = package != "<package>"
+    if known:
+        steps.append(fixes.install(facts, package, options="--only-binary :all:", upgrade=True) + "   # a ready wheel")
+    numbers = release_of(facts.python.version)
+    steps.append(
+        "or make an environment with a Python that this release has wheels for: uv venv --python "
+        + ("3.10" if numbers and numbers >= (3, 12) else "3.12")
+        + " .venv"
+    )
+    steps += _compiler(facts, row)
+    return tuple(steps)
+
+
+def _compiler(facts: Facts, row: Optional[dict[str, Any]]) -> list[str]:
+    needs = row["needs"] if row else "c"
+    if needs == "rust":
+        return ["or install Rust to compile it: https://rustup.rs"]
+    if fixes.on_windows(facts):
+        return ["or, to compile it: the Visual Studio Build Tools with the C++ workload"]
+    if facts.platform.system == "Darwin":
+        return ["or, to compile it: xcode-select --install" + (" && brew install cmake" if needs == "cmake" else "")]
+    more = " cmake pkg-config" if needs == "cmake" else ""
+    return [
+        f"or, to compile it: sudo apt install build-essential python{minor_name(facts.python.version) or '3'}-dev{more}"
+    ]
+
+
+RULES: tuple[Rule, ...] = (build_isolation, build_failed)
