@@ -8,6 +8,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 SECOND_PRESS_SECONDS = 5.0
 SHUTDOWN_WAIT_SECONDS = 2.0
+SIZE_SETTLED_SECONDS = 0.15
 LOG_LINES = 2000
 
 
@@ -116,6 +118,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self._make_gauges = make_gauges
         self._gauge_thread: GaugeThread | None = None
         self._interrupted_at = -SECOND_PRESS_SECONDS
+        self._sizes_seen = 0
         self._clashes_told: set[str] = set()
         self.set_reactive(WorkbenchApp.session, SessionState(chosen=model))
         let_alt_digits_through()
@@ -124,6 +127,20 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self.theme = self._first_theme.name
 
     # --- Look ----------------------------------------------------------------------------------------------
+
+    def on_resize(self) -> None:
+        """Paint everything once the size has settled.
+
+        Textual paints what its layout has changed. A terminal that was small for a moment has lost what stood there,
+        and if it has its old size again before the next layout nothing has changed for Textual.
+        """
+        self._sizes_seen += 1
+        if self._sizes_seen > 1:
+            self.set_timer(SIZE_SETTLED_SECONDS, partial(self._paint_all, self._sizes_seen))
+
+    def _paint_all(self, sizes_seen: int) -> None:
+        if sizes_seen == self._sizes_seen:
+            self.refresh()
 
     def _load_other_themes(self) -> None:
         self._themes = load_themes()

@@ -1,23 +1,29 @@
 """What arrives from the terminal: pastes whole and harmless, bytes that are no UTF-8 shown, an end that is noticed.
 
 Textual 8.2's parser takes an escape character inside a bracketed paste for the start of a key sequence, so that a
-pasted log could press keys; and its reader ends the app at the first byte that is not UTF-8.
+pasted log could press keys; and its reader ends the app at the first byte that is not UTF-8. Its widgets raise when
+they are laid out with no column of their own, and it asks ``COLUMNS``, which stays as it is when the terminal does not.
 """
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import select
 from collections.abc import Generator, Iterator
+from typing import Any, TextIO
 
 from textual import events
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
+from textual.geometry import Size
 from textual.message import Message
 
 PASTE_START, PASTE_END = "\x1b[200~", "\x1b[201~"
 READ_BYTES = 4096
+SMALLEST_COLUMNS, SMALLEST_ROWS = 20, 5
+"""What is laid out in a terminal that is smaller still; it shows as much of it as it holds."""
 MAX_PASTE_CHARACTERS = 64 * 2**20
 
 # C0 without tab and newline, DEL and C1 as symbols: a paste is shown, never obeyed.
@@ -108,8 +114,57 @@ def _split_beginning(text: str, marker: str, shortest: int) -> tuple[str, str]:
     return text, ""
 
 
+def laid_out(columns: int, rows: int) -> tuple[int, int]:
+    """The size to lay out for a terminal's size; 0 where it does not know its own."""
+    return max(columns or 80, SMALLEST_COLUMNS), max(rows or 24, SMALLEST_ROWS)
+
+
+class TerminalOutput:
+    """The terminal as a file that drops what is written once the terminal is gone.
+
+    Textual's writer thread would end at the first error, and whatever writes next wait for it without end.
+
+    Args:
+        file: the terminal.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        """Write, or drop it."""
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what is left."""
+        with contextlib.suppress(OSError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class TerminalDriver(LinuxDriver):
-    """Textual's driver with a reader of our own."""
+    """Textual's driver with a reader of our own, and a size that benches can be laid out in."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._file: Any = TerminalOutput(self._file)
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        try:
+            columns, rows = os.get_terminal_size(self.fileno)
+        except OSError:
+            columns, rows = super()._get_terminal_size()
+        return laid_out(columns, rows)
+
+    def process_message(self, message: Message) -> None:
+        """Hand a message on; a size that the terminal itself reports is treated as one that was asked for."""
+        if isinstance(message, events.Resize):
+            size = Size(*laid_out(*message.size))
+            message = events.Resize(size, size, None, message.pixel_size)
+        super().process_message(message)
 
     def run_input_thread(self) -> None:
         """Read the terminal until the app ends."""
