@@ -369,6 +369,7 @@ async def test_a_session_that_does_not_answer_is_told_and_can_be_replaced(
 
     async def end() -> str:
         ended.append(True)
+        gate.set()
         session.kill()
         return "ended"
 
@@ -380,11 +381,11 @@ async def test_a_session_that_does_not_answer_is_told_and_can_be_replaced(
         await wait_until(pilot, lambda: "has not answered for 1 s" in screen_text(app))
         gate.set()
         await wait_until(pilot, lambda: "has not answered" not in screen_text(app))
-        session.hold(protocol.GetStatus)
+        gate = session.hold(protocol.GetStatus)
         await wait_until(pilot, lambda: "has not answered" in screen_text(app))
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: ended and session.opened == 2 and app.session.attached)
-        assert "has not answered" not in screen_text(app)
+        await wait_until(pilot, lambda: "has not answered" not in screen_text(app))
 
 
 async def test_chat_says_what_to_do_without_a_session(loaded_session: ScriptedSession, make_app: MakeApp) -> None:

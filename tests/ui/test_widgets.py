@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from textual import events
 from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.geometry import Region
@@ -16,7 +17,7 @@ from workbench.ui.gauges import Gauges, GaugeThread, GpuGauge
 from workbench.ui.session_state import Attached, Attaching, Lost, ModelChosen, SessionState, reduce
 from workbench.ui.strip_text import progress_text, strip_line
 from workbench.ui.widgets.bars import bar, stacked_bar
-from workbench.ui.widgets.fields import Field
+from workbench.ui.widgets.fields import Field, Fields
 from workbench.ui.widgets.markdown_lines import markdown_lines, stable_length
 from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.row_list import Row, RowList, gap, heading
@@ -157,6 +158,36 @@ async def test_ten_thousand_rows_are_one_widget() -> None:
         await pilot.pause()
         assert len(asked) < 100
         assert len(app.query("*")) < 15
+
+
+class FieldsApp(App[None]):
+    BINDINGS = [("1,2,3", "switch", "a bench")]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.switched = 0
+
+    def compose(self) -> ComposeResult:
+        yield Fields([Field("n", "number", (1, 2, 4), typed=True)], {"n": 1})
+
+    def action_switch(self) -> None:
+        self.switched += 1
+
+
+async def test_digits_typed_in_one_burst_with_enter_are_the_value() -> None:
+    app = FieldsApp()
+    async with app.run_test(size=(40, 6)) as pilot:
+        fields = app.query_one(Fields)
+        fields.focus()
+        await pilot.pause()
+        burst = ["enter", "3", "1", "backspace", "2", "enter"]
+        for key in burst:
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await pilot.pause()
+        assert fields.values["n"] == 32
+        assert app.switched == 0
+        await pilot.press("1")
+        assert app.switched == 1, "with nothing being typed a digit is the app's"
 
 
 def test_a_typed_number_steps_to_its_neighbours() -> None:

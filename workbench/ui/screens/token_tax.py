@@ -65,11 +65,12 @@ class TaxFields(Fields):
         self.fields = tuple(fields)
         self.set_rows(Row(field.id, self._line_of(field), field) for field in self.fields)
 
-    def _take(self, field: Field, typed: str) -> None:
+    def take(self, typed: str) -> None:
+        field = self.field
         if not isinstance(field, Decimal):
-            super()._take(field, typed)
+            super().take(typed)
             return
-        number = typed.strip().removeprefix(field.unit).replace(",", ".")
+        number = typed.removeprefix(field.unit).replace(",", ".")
         if _DECIMAL.fullmatch(number) and float(number) < MOST:
             self._assign(field, number)
         else:

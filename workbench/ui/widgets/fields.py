@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Union
+from typing import Union
 
-from textual import events
-from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 
 from workbench.ui.widgets.bars import left
-from workbench.ui.widgets.row_list import Row, RowList
+from workbench.ui.widgets.row_list import Row
+from workbench.ui.widgets.typed_list import TypedList
 
 Value = Union[str, int, bool]
 LARGEST = 10**9
-LONGEST_TYPED = 60
 
 
 @dataclass(frozen=True)
@@ -73,16 +71,10 @@ class Field:
         return smaller[-1] if smaller else self.choices[0]
 
 
-class Fields(RowList):
+class Fields(TypedList):
     """Fields, one a row."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right,space", "step(1)", "Next", show=False),
-        Binding("left", "step(-1)", "Previous", show=False),
-        Binding("enter", "commit", "Take", show=False),
-        Binding("escape", "revert", "Undo typing", show=False),
-        Binding("backspace", "backspace", "Delete digit", show=False),
-    ]
+    LONGEST_TYPED = 60
     LABEL_WIDTH = 15
 
     @dataclass
@@ -103,10 +95,6 @@ class Fields(RowList):
         super().__init__(id=id)
         self.fields = tuple(fields)
         self.values = dict(values)
-        self._typing: str | None = None
-        """What was typed so far; None while nothing is being typed."""
-        self._refusal = ""
-        """Why what was typed last was not taken."""
 
     def on_mount(self) -> None:
         self.set_rows(Row(field.id, self._line_of(field), field) for field in self.fields)
@@ -139,60 +127,32 @@ class Fields(RowList):
         """The field under the cursor."""
         return self.row.data if self.row else None
 
-    def watch_cursor(self, old: int, new: int) -> None:
-        self._typing, self._refusal = None, ""
-        super().watch_cursor(old, new)
+    def can_type(self) -> bool:
+        return self.field is not None and self.field.typed
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("revert", "backspace"):
-            return self._typing is not None
-        return True
+    def takes(self, character: str) -> bool:
+        return character.isdecimal() or (self.field is not None and self.field.takes_text)
 
-    def on_key(self, event: events.Key) -> None:
-        character = event.character or ""
-        text = self.field is not None and self.field.takes_text
-        if self._typing is not None and (character.isprintable() if text else character.isdecimal()) and character:
-            # Before the bindings see it: while a value is typed, digits do not switch benches.
-            event.stop()
-            event.prevent_default()
-            self._typing = (self._typing + character)[:LONGEST_TYPED]
-            self.refresh_line(self.cursor)
-
-    def action_backspace(self) -> None:
-        self._typing = (self._typing or "")[:-1]
-        self.refresh_line(self.cursor)
-
-    def action_revert(self) -> None:
-        self._typing = None
-        self.refresh_line(self.cursor)
-
-    def action_commit(self) -> None:
+    def take(self, typed: str) -> None:
         field = self.field
-        if self._typing is None:
-            if field and field.typed:
-                self._typing, self._refusal = "", ""
-                self.refresh_line(self.cursor)
-            else:
-                self.post_message(self.Submitted(self))
+        if field is None:
             return
-        typed, self._typing = self._typing, None
-        if field and typed.strip():
-            self._take(field, typed.strip())
-        self.refresh_line(self.cursor)
-
-    def _take(self, field: Field, typed: str) -> None:
         if field.takes_text:
             self._assign(field, typed)
         elif typed.isascii() and field.least <= int(typed) <= field.most:
             self._assign(field, int(typed))
         else:
-            self._refusal = f"only {field.least:,} to {field.most:,}"
+            self._refuse(field, typed)
 
-    def action_step(self, direction: int) -> None:
-        if self._typing is not None:
-            self.action_commit()
-        elif self.field and self._means_something(self.field):
+    def submit(self) -> None:
+        self.post_message(self.Submitted(self))
+
+    def step(self, direction: int) -> None:
+        if self.field and self._means_something(self.field):
             self._assign(self.field, self.field.step(self.values[self.field.id], direction))
+
+    def _refuse(self, field: Field, typed: str) -> None:
+        self._refusal = f"only {field.least:,} to {field.most:,}"
 
     def _assign(self, field: Field, value: Value) -> None:
         self._refusal = ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from textual import events
 from textual.content import Content
 from textual.message import Message
 
@@ -48,9 +47,7 @@ class PlanFields(Fields):
             wrong: the field that something speaks against.
         """
         self.fields, self.values, self.notes, self.wrong = tuple(fields), dict(values), notes, wrong
-        typing = self._typing
         self.set_rows(Row(field.id, self._line_of(field), field) for field in self.fields)
-        self._typing = typing
 
     def _line_of(self, field: Field) -> Callable[[int], Content]:
         def line(width: int) -> Content:
@@ -75,20 +72,8 @@ class PlanFields(Fields):
         super().watch_cursor(old, new)
         self.post_message(self.Told(self, "", ""))
 
-    def on_key(self, event: events.Key) -> None:
-        if event.key == "enter" and self.field is not None and (self.field.typed or self._typing is not None):
-            # Here rather than as a binding, which would come after a digit that is typed quickly.
-            event.stop()
-            event.prevent_default()
-            self.action_commit()
-            return
-        super().on_key(event)
-
-    def action_step(self, direction: int) -> None:
+    def step(self, direction: int) -> None:
         field = self.field
-        if self._typing is not None:
-            self.action_commit()
-            return
         if field is None:
             return
         value, reason = self.values[field.id], ""
@@ -105,11 +90,8 @@ class PlanFields(Fields):
             reason = reason or refused
         self._tell(field, reason, bool(reason))
 
-    def _take(self, field: Field, typed: str) -> None:
-        if not field.takes_text and not (typed.isascii() and field.least <= int(typed) <= field.most):
-            self._tell(field, f"{typed} is out of range: {field.least:,} to {field.most:,}.", True)
-            return
-        self._assign(field, typed if field.takes_text else int(typed))
+    def _refuse(self, field: Field, typed: str) -> None:
+        self._tell(field, f"{typed} is out of range: {field.least:,} to {field.most:,}.", True)
 
     def _assign(self, field: Field, value: Value) -> None:
         reason = self.attempt(field.id, value) if value != self.values[field.id] else ""

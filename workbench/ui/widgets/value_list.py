@@ -6,31 +6,21 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from textual import events
-from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 
 from workbench.ui.widgets.bars import left
-from workbench.ui.widgets.row_list import Row, RowList, heading
+from workbench.ui.widgets.row_list import Row, heading
+from workbench.ui.widgets.typed_list import TypedList
 
 LABEL_WIDTH = 17
-LONGEST_TYPED = 200
 NOTHING = ("none", "null", "")
 
 
-class ValueList(RowList):
+class ValueList(TypedList):
     """One value a row, in groups. Fields are dictionaries of `workbench.architecture.design.Field`."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right,space", "step(1)", "Larger, or the next choice", show=False),
-        Binding("left", "step(-1)", "Smaller, or the choice before", show=False),
-        Binding("enter", "commit", "Type a value, take it", show=False),
-        Binding("escape", "revert", "Leave what was typed", show=False),
-        Binding("backspace", "backspace", "Delete a character", show=False),
-    ]
 
     @dataclass
     class Edited(Message):
@@ -42,18 +32,13 @@ class ValueList(RowList):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._typing: str | None = None
-        self._refusal = ""
         self.wrong: set[str] = set()
         """Keys that something speaks against."""
 
     def set_fields(self, fields: Sequence[dict[str, Any]], wrong: set[str]) -> None:
         """Show these values; the cursor and what is being typed stay."""
         self.wrong = wrong
-        typing = self._typing
         self.set_rows(self._grouped(fields))
-        self._typing = typing
-        self.refresh()
 
     def _grouped(self, fields: Sequence[dict[str, Any]]) -> Iterator[Row]:
         group = ""
@@ -84,63 +69,25 @@ class ValueList(RowList):
         return line
 
     @property
-    def typing(self) -> bool:
-        """Whether a value is being typed."""
-        return self._typing is not None
-
-    @property
     def field(self) -> dict[str, Any] | None:
         """The field under the cursor."""
         return self.row.data if self.row else None
 
-    def watch_cursor(self, old: int, new: int) -> None:
-        self._typing, self._refusal = None, ""
-        super().watch_cursor(old, new)
+    def can_type(self) -> bool:
+        return self.field is not None
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("revert", "backspace"):
-            return self._typing is not None
-        return True
-
-    def on_key(self, event: events.Key) -> None:
-        character = event.character or ""
-        if self._typing is not None and character and character.isprintable():
-            # Before the bindings see it.
-            event.stop()
-            event.prevent_default()
-            self._typing = (self._typing + character)[:LONGEST_TYPED]
-            self.refresh_line(self.cursor)
-
-    def action_backspace(self) -> None:
-        self._typing = (self._typing or "")[:-1]
-        self.refresh_line(self.cursor)
-
-    def action_revert(self) -> None:
-        self._typing = None
-        self.refresh_line(self.cursor)
-
-    def action_commit(self) -> None:
+    def take(self, typed: str) -> None:
         field = self.field
         if field is None:
             return
-        if self._typing is None:
-            self._typing, self._refusal = "", ""
-            self.refresh_line(self.cursor)
-            return
-        typed, self._typing = self._typing.strip(), None
-        if typed:
-            try:
-                self._edit(field, parsed(typed, str(field["kind"])))
-            except ValueError as error:
-                self._refusal = str(error)
-        self.refresh_line(self.cursor)
+        try:
+            self._edit(field, parsed(typed, str(field["kind"])))
+        except ValueError as error:
+            self._refusal = str(error)
 
-    def action_step(self, direction: int) -> None:
-        field = self.field
-        if self._typing is not None:
-            self.action_commit()
-        elif field is not None:
-            self._edit(field, stepped(field, direction))
+    def step(self, direction: int) -> None:
+        if self.field is not None:
+            self._edit(self.field, stepped(self.field, direction))
 
     def _edit(self, field: dict[str, Any], value: Any) -> None:
         self._refusal = ""
