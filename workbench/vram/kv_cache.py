@@ -19,8 +19,8 @@ from workbench.vram.plan import QUANTIZED_KV_DTYPES, Plan
 
 _STATE_KINDS = ("linear_attention", "conv")
 _POSITION_TENSOR_BYTES = 8
-_GROUP = 64
-_RESIDUAL_TOKENS = 128
+GROUP = 64
+RESIDUAL_TOKENS = 128
 _SCALE_BYTES = 4
 _STATE_SIZE_KEYS = ("mamba_d_state", "ssm_state_size", "state_size")
 
@@ -70,8 +70,7 @@ def kv_cache_bytes(skeleton: Skeleton, plan: Plan) -> KvCacheBytes:
     states = _states(skeleton, layers, plan)
     after_prefill = _held(layers, widths, plan, prompt, 0)
     at_end = _held(layers, widths, plan, prompt, steps)
-    # A key and its value are written one after the other, and both tensors are alike or nearly so.
-    step = max(at_end, default=0) // 2 if steps and plan.cache == "dynamic" else 0
+    step = _step(plan, max(widths, default=0) * (prompt + steps), max(at_end, default=0)) if steps else 0
     bits = 8 * _dtype_bytes(plan) if not quantized else {"fp8": 8, "int8": 8, "int4": 4, "int2": 2}[plan.kv_dtype]
     return KvCacheBytes(
         after_prefill=crossing + sum(after_prefill) + states,
@@ -81,6 +80,20 @@ def kv_cache_bytes(skeleton: Skeleton, plan: Plan) -> KvCacheBytes:
         step=step,
         uncovered_kinds=tuple(sorted({layer.kind for layer in layers if not _is_covered(layer)})),
     )
+
+
+def _step(plan: Plan, elements: int, held: int) -> int:
+    """What a step holds beside the cache of one layer, of so many elements and bytes.
+
+    In fp8 the old keys and values, the keys in the model's dtype, and two float32 copies of the values; otherwise
+    quantized, both unpacked and both joined with the new token; plain, the new keys beside the old.
+    """
+    size = DTYPE_BYTES[plan.dtype]
+    if plan.kv_dtype == "fp8":
+        return elements + elements // 2 * (size + 8)
+    if plan.kv_dtype in QUANTIZED_KV_DTYPES:
+        return 2 * elements * size
+    return held // 2 if plan.cache == "dynamic" else 0
 
 
 def _held(layers: tuple[CacheLayer, ...], widths: list[int], plan: Plan, prompt: int, steps: int) -> list[int]:
@@ -95,9 +108,9 @@ def _held_by_layer(layer: CacheLayer, width: int, plan: Plan, prompt: int, steps
     if plan.kv_dtype == "fp8":
         return width * tokens + 2 * _SCALE_BYTES
     if plan.kv_dtype in QUANTIZED_KV_DTYPES:
-        loose = steps % _RESIDUAL_TOKENS
+        loose = steps % RESIDUAL_TOKENS
         packed = width * (tokens - loose)
-        groups = -(-packed // _GROUP)
+        groups = -(-packed // GROUP)
         return packed * int(plan.kv_dtype[3:]) // 8 + groups * _SCALE_BYTES + width * loose * DTYPE_BYTES[plan.dtype]
     size = width * _dtype_bytes(plan)
     if plan.cache == "static":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any, Callable
 
 from workbench.errors import WorkbenchError
 from workbench.vram.plan import QUANTIZED_KV_DTYPES, Plan
+from workbench.vram.simulate import quantized_cache
 from workbench.vram.simulate.training import label_weights
 
 
@@ -26,14 +28,15 @@ def run_steps(
         progress: told phase and step before each.
 
     Raises:
-        WorkbenchError: ``unsupported-plan`` for a quantized cache.
+        WorkbenchError: ``unsupported-plan`` for a cache in another dtype than the model's, which transformers has not.
     """
     import torch
 
-    if plan.kv_dtype in QUANTIZED_KV_DTYPES or plan.kv_dtype not in ("auto", plan.dtype):
+    if plan.kv_dtype not in ("auto", plan.dtype, *QUANTIZED_KV_DTYPES):
         raise WorkbenchError(
             "unsupported-plan",
-            f"A KV cache in {plan.kv_dtype} is not simulated.",
+            f"A KV cache in {plan.kv_dtype} beside a model in {plan.dtype} is not simulated: transformers keeps the "
+            "model's dtype.",
             "The estimate covers it; or simulate with kv_dtype auto.",
         )
     label_weights(model, plan, tracker)
@@ -77,11 +80,9 @@ def _generate(
         inputs["encoder_outputs"] = model.get_encoder()(inputs.pop("input_ids"))
         inputs[key] = torch.ones((plan.batch, 1), dtype=torch.int64, device=device)
     elif plan.cache == "static":
-        from transformers import StaticCache
-
-        options["past_key_values"] = StaticCache(
-            config=model.config, max_cache_len=plan.sequence_length + max(plan.new_tokens - 1, 0)
-        )
+        options["past_key_values"] = _static_cache(model, plan)
+    elif plan.kv_dtype in QUANTIZED_KV_DTYPES:
+        options["past_key_values"] = quantized_cache.make(model, plan)
     cache = _forward(model, inputs, options, tracker)
     steps = max(plan.new_tokens - 1, 0)
     name = "cache_params" if cache is not None and not hasattr(cache, "get_seq_length") else "past_key_values"
@@ -93,10 +94,27 @@ def _generate(
         progress("decode", step)
         tracker.begin("decode", step)
         inputs[key] = torch.ones((plan.batch, 1), dtype=torch.int64, device=device)
+        _tell_length(cache, plan.sequence_length + step - 1)
         if "attention_mask" in inputs:
             length = plan.sequence_length + step
             inputs["attention_mask"] = torch.ones((plan.batch, length), dtype=torch.int64, device=device)
         _forward(model, inputs, options, tracker)
+
+
+def _static_cache(model: Any, plan: Plan) -> Any:
+    from transformers import StaticCache
+
+    longest = plan.sequence_length + max(plan.new_tokens - 1, 0)
+    cache = StaticCache(config=model.config, max_cache_len=longest)
+    _tell_length(cache, 0)
+    return cache
+
+
+def _tell_length(cache: Any, tokens: int) -> None:
+    """Static layers keep their length in a tensor, which some models read: one without data has none to tell."""
+    for layer in getattr(cache, "layers", ()):
+        if type(layer).__name__.startswith("Static"):
+            layer.get_seq_length = functools.partial(int, tokens)
 
 
 def _forward(model: Any, inputs: dict[str, Any], options: dict[str, Any], tracker: Any) -> Any:
@@ -142,9 +160,11 @@ def _grow(torch: Any, cache: Any, tokens: int, stack: str, tracker: Any) -> None
     """Give every layer that grows with the text `tokens` more."""
     for index, layer in enumerate(getattr(getattr(cache, "self_attention_cache", cache), "layers", ())):
         keys = getattr(layer, "keys", None)
-        if keys is None or keys.dim() != 4 or not type(layer).__name__.startswith("Dynamic"):
-            continue
         with tracker.working_on(f"{stack}.{index}" if stack else "cache"):
+            if quantized_cache.grow(layer, tokens, tracker):
+                continue
+            if keys is None or keys.dim() != 4 or not type(layer).__name__.startswith("Dynamic"):
+                continue
             window = getattr(layer, "sliding_window", None)
             if window is None:
                 for name in ("keys", "values"):

@@ -82,7 +82,10 @@ def _with_adapters(torch: Any, model: Any, plan: Plan, tracker: Any) -> Any:
             return create(*arguments, **named)
 
     try:
-        with replaced(peft.LoraModel, "_create_and_replace", create_at):
+        with (
+            replaced(peft.LoraModel, "_create_and_replace", create_at),
+            replaced(torch.Tensor, "__deepcopy__", _cloned),
+        ):
             adapted = peft.get_peft_model(model, settings, autocast_adapter_dtype=lora.dtype == "float32")
     except ValueError as error:
         raise WorkbenchError(
@@ -90,12 +93,32 @@ def _with_adapters(torch: Any, model: Any, plan: Plan, tracker: Any) -> Any:
             f"peft cannot add adapters to {', '.join(lora.targets)}: {str(error).splitlines()[0][:200]}",
             "Name modules that this model has, such as q_proj and v_proj, or all-linear.",
         ) from None
-    wanted = getattr(torch, lora.dtype)
-    for module in adapted.modules():
-        for key, parameter in list(module._parameters.items()):
-            if parameter is not None and parameter.requires_grad and parameter.dtype != wanted:
-                module._parameters[key] = torch.nn.Parameter(parameter.detach().to(wanted))
+    _cast_adapters(torch, adapted, getattr(torch, lora.dtype))
     return adapted
+
+
+def _cloned(tensor: Any, memo: dict[int, Any]) -> Any:
+    """A copy that is made by an operator: torch copies the storage of a tensor without data behind its back."""
+    import torch
+
+    if id(tensor) not in memo:
+        copy = tensor.detach().clone()
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        memo[id(tensor)] = torch.nn.Parameter(copy, tensor.requires_grad) if is_parameter else copy
+    return memo[id(tensor)]
+
+
+def _cast_adapters(torch: Any, adapted: Any, dtype: Any) -> None:
+    """Adapters to `dtype`; whole modules trained beside them keep the model's."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in adapted.modules():
+        if not isinstance(layer, BaseTunerLayer):
+            continue
+        for module in layer.modules():
+            for key, parameter in list(module._parameters.items()):
+                if parameter is not None and parameter.requires_grad and parameter.dtype != dtype:
+                    module._parameters[key] = torch.nn.Parameter(parameter.detach().to(dtype))
 
 
 def dequantized(module: Any) -> Any:
@@ -132,7 +155,7 @@ def run_steps(model: Any, plan: Plan, device: str, tracker: Any, progress: Calla
 
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     label_weights(model, plan, tracker)
-    optimizer = make_optimizer(torch, trainable, plan)
+    optimizer = make_optimizer(torch, model, trainable, plan)
     for step in range(1, STEPS + 1):
         for _part in range(min(plan.accumulation, 2)):
             progress("forward", step)
@@ -206,8 +229,8 @@ def make_batch(torch: Any, model: Any, plan: Plan, device: str) -> dict[str, Any
     return batch
 
 
-def make_optimizer(torch: Any, trainable: list[Any], plan: Plan) -> Any:
-    """The optimizer of `plan`, as transformers' Trainer makes it."""
+def make_optimizer(torch: Any, model: Any, trainable: list[Any], plan: Plan) -> Any:
+    """The optimizer of `plan` for the parameters `trainable` of `model`, as transformers' Trainer makes it."""
     if plan.optimizer in ("adamw", "sgd"):
         made = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[plan.optimizer]
         return made(trainable, lr=1e-4, fused=plan.fused, foreach=not plan.fused)
@@ -216,10 +239,17 @@ def make_optimizer(torch: Any, trainable: list[Any], plan: Plan) -> Any:
 
         return Adafactor(trainable, lr=1e-4, scale_parameter=False, relative_step=False)
     bitsandbytes = need("bitsandbytes", f"The optimizer {plan.optimizer}")
-    if plan.optimizer.startswith("paged") and trainable[0].is_cuda:
-        return bitsandbytes.optim.PagedAdamW8bit(trainable, lr=1e-4)
     # Simulated, paged states are the same bytes in managed memory, which stays on the GPU as long as there is room.
-    return bitsandbytes.optim.AdamW8bit(trainable, lr=1e-4)
+    paged = plan.optimizer.startswith("paged") and trainable[0].is_cuda
+    optimizer = bitsandbytes.optim.AdamW(trainable, lr=1e-4, optim_bits=8, is_paged=paged)
+    # Trainer asks for 32-bit states of embeddings (``create_optimizer``). bitsandbytes' own list of such exceptions is
+    # one for the whole process and would keep the model alive: this optimizer gets another.
+    optimizer.mng = exceptions = object.__new__(bitsandbytes.optim.GlobalOptimManager)
+    exceptions.initialize()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            exceptions.register_module_override(module, "weight", {"optim_bits": 32})
+    return optimizer
 
 
 def label_weights(model: Any, plan: Plan, tracker: Any) -> None:
