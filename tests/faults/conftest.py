@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.box import Box, end_processes, processes_of
+from tests.faults.box import Box, end_processes, processes_of, until
 from workbench.session.launch import stop_session
 
 
@@ -33,9 +33,10 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             for variable, value in environment.items():
                 patch.setenv(variable, value)
             asyncio.run(stop_session("shared", force=True))
-        left = processes_of(runtime)
-        end_processes(left)
-        assert not left
+        try:
+            asyncio.run(until(lambda: not processes_of(runtime), "processes are left behind"))
+        finally:
+            end_processes(processes_of(runtime))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,6 +26,16 @@ def fault(name: str, injected: str, promise: str) -> Callable[[Test], Test]:
 
     def enter(test: Test) -> Test:
         TABLE.append(Fault(name, injected, promise))
+        return test
+
+    return enter
+
+
+def faults(name: str, cases: Iterable[str], injected: str, promise: str) -> Callable[[Test], Test]:
+    """Enter a parametrized test into the table, one row for each of its cases, which `name` has a place for."""
+
+    def enter(test: Test) -> Test:
+        TABLE.extend(Fault(name.format(case), injected, promise) for case in cases)
         return test
 
     return enter

@@ -85,8 +85,8 @@ def test_settings_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @fault(
-    "power cut while a file is saved",
-    "SIGKILL at 20 moments of a stream of saves",
+    "process killed while it saves a file",
+    "SIGKILL at eight moments of a stream of saves",
     "the old or the new one, never a mixture",
 )
 def test_killed_while_saving(tmp_path: Path) -> None:

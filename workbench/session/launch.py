@@ -328,8 +328,8 @@ async def describe_loss(session: SessionClient) -> SessionLost:
     files = session.files
     if files is None:
         return session.lost or SessionLost()
-    # The socket closes a moment before the process is gone and its lock is free.
-    for _ in range(50):
+    # The socket closes a moment before the process is gone and its lock is free; longer on a busy machine.
+    for _ in range(250):
         if lock_holder(files.worker_lock) is None and (session.process is None or session.process.poll() is not None):
             break
         await asyncio.sleep(0.02)

@@ -127,6 +127,9 @@ class LogCapture:
         self._source = os.open(self._spool.path, os.O_RDONLY | os.O_CLOEXEC)
         self._offset = self._spool.consumed()
         os.lseek(self._source, self._offset, os.SEEK_SET)
+        with contextlib.suppress(OSError):
+            # The last words of the worker before this one must not be taken for this one's.
+            self.drain()
         self._thread.start()
 
     def drain(self) -> None:
