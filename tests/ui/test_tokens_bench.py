@@ -122,12 +122,13 @@ async def test_only_a_window_of_a_long_text_is_asked_for(session: ScriptedSessio
         app.query_one(TextArea).text = "word " * 20_000
         view = app.query_one(PieceView)
         await wait_until(pilot, lambda: view.pieces)
-        assert view.pieces[-1]["end"] < 20_000
+        last = view.pieces[-1]
+        assert last["end"] < 20_000
         view.focus()
         await pilot.press("end", "right")
         await wait_until(pilot, lambda: view.pieces[0]["start"] > 0)
         assert view.piece is not None
-        assert view.piece["start"] > 1000
+        assert view.piece["start"] >= last["start"]
 
 
 async def test_shorter_tokens_come_while_there_is_no_width() -> None:
