@@ -96,7 +96,7 @@ async def wait_until(pilot: Pilot[int], predicate: Callable[[], object], what: s
             await pilot.pause()
             return
         await pilot.pause(0.01)
-    raise AssertionError(f"did not come: {what or predicate}")
+    raise AssertionError(f"did not come: {what or predicate}\n{screen_text(pilot.app)}")
 
 
 def screen_text(app: WorkbenchApp) -> str:
