@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.conftest import SAMPLE, Opener
@@ -49,3 +51,18 @@ async def test_a_model_stays_usable_after_it_ran_out_of_memory(session_opener: O
         torch.cuda.empty_cache()
     short = protocol.Generate("Once", raw=True, sampling={"max_new_tokens": 4}, save=False)
     assert await client.ask(short, protocol.Generated)
+
+
+async def test_the_fastest_way_to_decode_is_taken_and_told(session_opener: Opener) -> None:
+    """A graph answers as the growing cache does: a guessing answer, which keeps to the latter, has the same tokens."""
+    client = await session_opener()
+    loaded = await client.ask(protocol.LoadModel(SAMPLE, dtype="float32", device="cuda"), protocol.ModelLoaded)
+    assert "ms a token pass by pass" in loaded.model.decoding
+    sampling = {"greedy": True, "max_new_tokens": 200}
+    ask = protocol.Generate("Once upon a time", raw=True, sampling=sampling, save=False)
+    fast = (await client.ask(ask, protocol.Generated)).result
+    assert fast["method"] == ("graph" if "as a CUDA graph, " in loaded.model.decoding else "own")
+    guessing = dataclasses.replace(ask, sampling={**sampling, "prompt_lookup": 4})
+    plain = (await client.ask(guessing, protocol.Generated)).result
+    assert plain["method"] == "own"
+    assert plain["ids"] == fast["ids"]

@@ -77,7 +77,8 @@ class GenerationResult:
         decode_seconds: from the first to the last token.
         seed: the random seed used; meaningless if `greedy`.
         greedy: whether no chance was involved.
-        method: ``own`` for this loop, ``generate`` for the fallback, ``server`` where a server answered.
+        method: ``own`` for this loop, ``graph`` where it replayed a CUDA graph, ``generate`` for the fallback,
+            ``server`` where a server answered.
         guessed_tokens: tokens that prompt lookup guessed rightly, each a forward pass saved.
         note: why the fallback was used, what a server left undone, or empty.
         memory: see `MemoryUse`.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Callable, Optional
 
 from workbench.chat.answer_text import AnswerText, token_text
 from workbench.chat.answers import Alternative, GenerationFailed, GenerationResult, MemoryUse, TokenStep
+from workbench.chat.fixed_steps import GRAPH, GROWING, ROOM, Decoding, FixedSteps
 from workbench.chat.kv_cache import cache_bytes, cached_length, common_prefix, crop
 from workbench.chat.library_loop import generate_by_library
 from workbench.chat.lookup import PromptLookup
@@ -59,6 +61,7 @@ class _Run:
     last_at: float = 0.0
     stopped_by: str = ""
     note: str = ""
+    way: str = GROWING
 
     @property
     def known_ids(self) -> list[int]:
@@ -78,9 +81,17 @@ class Generator:
         loaded: the model; after `unload` of it the generator is of no more use.
         tokenizer: turns the answer's ids into text.
         prefill_chunk: prompt tokens per forward pass; 0 chooses by device.
+        decoding: how tokens after the first are decoded, as `workbench.chat.decode_trial.settle` found; by default
+            pass by pass.
     """
 
-    def __init__(self, loaded: LoadedModel, tokenizer: TextTokenizer, prefill_chunk: int = 0) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        tokenizer: TextTokenizer,
+        prefill_chunk: int = 0,
+        decoding: Optional[Decoding] = None,
+    ) -> None:
         if not loaded.supports_generation:
             raise WorkbenchError(
                 "unsupported",
@@ -93,6 +104,8 @@ class Generator:
         self._chunk = prefill_chunk or (_CHUNK_CPU if on_cpu else _CHUNK_ACCELERATOR)
         self._cache: Any = None
         self._cached_ids: list[int] = []
+        self._steps: Optional[FixedSteps] = None
+        self.decoding = decoding or Decoding()
         self._misfit = misfit(loaded)
         self._logits_keyword = logits_keyword(loaded.model)
         self.end_ids = end_ids(loaded.model)
@@ -114,7 +127,7 @@ class Generator:
 
     def reset(self) -> None:
         """Drop the KV cache, so that the next prompt is prefilled anew."""
-        self._cache = None
+        self._cache = self._steps = None
         self._cached_ids = []
 
     def close(self) -> None:
@@ -265,6 +278,7 @@ class Generator:
             limit=limit,
             stopped_at_limit=stopped_at_limit,
             started=time.perf_counter(),
+            way=self._way_of(options, limit),
         )
         run.lookup.extend(known)
         for token_id in given_ids:
@@ -273,6 +287,11 @@ class Generator:
             if on_token is not None:
                 on_token(TokenStep(token_id, text, None, given=True))
         return run
+
+    def _way_of(self, options: SamplingOptions, limit: int) -> str:
+        """How this answer is decoded: guesses need passes of several tokens, a short answer no preparation."""
+        short = limit <= self.decoding.worth_after
+        return GROWING if options.prompt_lookup or short else self.decoding.way
 
     def _check_prompt(self, ids: list[int]) -> None:
         if not ids:
@@ -378,7 +397,8 @@ class Generator:
         """
         guess: list[int] = []
         rows, right = logits[None], 0
-        with optimized_for_decode(model):
+        with optimized_for_decode(model), contextlib.ExitStack() as ending:
+            ending.callback(self._end_steps)
             while True:
                 job.check()
                 choice = run.sampler.choose(rows[right])
@@ -405,9 +425,31 @@ class Generator:
             run.lookup = PromptLookup(0)
             return self._prefill(model, run.prompt_ids + run.ids, SILENT)[0][None]
         ids = [run.ids[-1], *guess]
-        rows = self._forward(model, torch.tensor([ids], device=self._loaded.facts.device), len(ids))
+        steps = self._fixed_steps(model, run)
+        if steps is not None:
+            rows = steps.step(ids[0])
+        else:
+            rows = self._forward(model, torch.tensor([ids], device=self._loaded.facts.device), len(ids))
         self._cached_ids += ids
         return rows
+
+    def _fixed_steps(self, model: Any, run: _Run) -> Optional[FixedSteps]:
+        """Where the next token is decoded in a cache of fixed size; None where that is not wanted or cannot be had."""
+        if self._steps is not None and self._steps.full:
+            self._end_steps()
+        if self._steps is None and run.way != GROWING:
+            try:
+                self._steps = FixedSteps(model, self._cache, min(ROOM, run.tokens_left), run.way == GRAPH)
+            except Exception as error:  # memory is short, or the capture failed: the growing cache is untouched
+                traceback.clear_frames(error.__traceback__)
+                run.way = GROWING
+        return self._steps
+
+    def _end_steps(self) -> None:
+        """Bring what was decoded in a cache of fixed size back into the growing one."""
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.finish()
 
     def _step(self, run: _Run, choice: Choice) -> bool:
         """Book one chosen token and tell about it; returns whether the answer ends with it."""
@@ -463,7 +505,7 @@ class Generator:
             decode_seconds=decode_seconds,
             seed=run.sampler.seed,
             greedy=run.options.is_greedy,
-            method="generate" if run.note else "own",
+            method="generate" if run.note else run.way if run.way == GRAPH else "own",
             guessed_tokens=run.lookup.right,
             note=run.note,
             memory=self._memory(),

@@ -61,6 +61,7 @@ def _rows(status: SessionStatus) -> list[tuple[str, str]]:
         quant = "" if model.quant == "none" else f"{model.quant}{' + double quant' if model.double_quant else ''} · "
         rows.append(("model", f"{model.name} · {quant}{model.dtype} · {model.device}"))
         rows.append(("weights", format_bytes(model.weights_bytes)))
+        rows += [("decoding", model.decoding)] if model.decoding else []
     memory = f"{format_bytes(status.resident_bytes)} resident"
     if status.device_bytes is not None:
         memory += f" · {format_bytes(status.device_bytes)} on the GPU"

@@ -71,6 +71,8 @@ class ModelStatus:
     load_seconds: float = 0.0
     note: str = ""
     """What a user should know about this load, such as "pickle checkpoint"."""
+    decoding: str = ""
+    """Which way of decoding was measured to be the fastest, with the figures; empty where there was no choice."""
 
 
 @dataclass(frozen=True)
@@ -989,6 +991,24 @@ class CurveDrawn(Reply):
     """One for each value: ``value``, ``total``, and the bytes of every category."""
     overtakes: list[dict[str, Any]]
     """Where the largest category changes: ``value``, ``category``, ``before``."""
+
+
+@dataclass(frozen=True)
+class EstimateModules(Request):
+    """What some modules take of a plan's budget. Reply: `ModulesEstimated`."""
+
+    model: str
+    modules: list[str]
+    """Dotted names of modules or tensors; the empty name is the model."""
+    plan: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModulesEstimated(Reply):
+    part: dict[str, int]
+    """`workbench.vram.module_bytes.ModuleBytes` of these modules, as a dictionary."""
+    whole: dict[str, int]
+    """The same of the model."""
 
 
 @dataclass(frozen=True)

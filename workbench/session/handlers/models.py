@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Optional
 
+from workbench.chat.decode_trial import settle
 from workbench.chat.generate import Generator
 from workbench.errors import WorkbenchError
 from workbench.models.fetch import fetch
@@ -78,7 +79,8 @@ def load_slot(request: LoadModel, context: Context) -> LoadedSlot:
     loaded = load_model(directory, options, job, make_room=lambda: unload_slot(runtime))
     try:
         tokenizer = load_tokenizer(str(directory))
-        slot = LoadedSlot(_status(request, loaded), loaded, tokenizer, Generator(loaded, tokenizer), request)
+        generator = Generator(loaded, tokenizer, decoding=settle(loaded, job=job))
+        slot = LoadedSlot(_status(request, loaded, generator), loaded, tokenizer, generator, request)
     except BaseException:
         unload(loaded)
         raise
@@ -93,7 +95,7 @@ def _already_loaded(request: LoadModel, runtime: Runtime) -> Optional[LoadedSlot
     return slot if slot is not None and slot.request == request else None
 
 
-def _status(request: LoadModel, loaded: LoadedModel) -> ModelStatus:
+def _status(request: LoadModel, loaded: LoadedModel, generator: Generator) -> ModelStatus:
     facts = loaded.facts
     return ModelStatus(
         name=request.model,
@@ -107,6 +109,7 @@ def _status(request: LoadModel, loaded: LoadedModel) -> ModelStatus:
         context_length=facts.context_length,
         load_seconds=facts.load_seconds,
         note="; ".join(part for part in (_pickle_note(facts), conversion_note(Path(facts.directory))) if part),
+        decoding=generator.decoding.told,
     )
 
 

@@ -71,8 +71,8 @@ def figures_line(result: dict[str, Any], variant: str = "") -> str:
     given = result.get("given_tokens") or 0
     known: list[tuple[Any, Callable[[], str]]] = [
         (variant, lambda: variant),
-        (result.get("prompt_tokens"), lambda: f"{result['prompt_tokens']:,} in{reused}"),
-        (given, lambda: f"{given:,} kept"),
+        (result.get("prompt_tokens"), lambda: f"{result['prompt_tokens']:,} in{'' if given else reused}"),
+        (given, lambda: f"{given:,} kept{reused}"),
         (result.get("new_tokens"), lambda: f"{result['new_tokens']:,} out"),
         (result.get("time_to_first_token_seconds"), lambda: f"first {result['time_to_first_token_seconds']:.2f} s"),
         (result.get("tokens_per_second"), lambda: f"{result['tokens_per_second']:.1f} tok/s"),

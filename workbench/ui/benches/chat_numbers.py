@@ -64,6 +64,8 @@ def numbers_lines(
         return Content.styled(EMPTY, "$muted").wrap(width)
     lines = [_heading("ANSWER", variant_words(settings_of(message)))]
     lines += _speed(figures)
+    if model is not None and model.decoding and model.name == settings_of(message).get("model"):
+        lines += _row("measured", model.decoding).wrap(width)
     lines += [Content(""), _heading("CONTEXT", ""), *_context(figures, model, width)]
     lines += [Content(""), *_memory(figures, estimate, width)]
     return lines
@@ -81,8 +83,10 @@ def _row(label: str, *parts: str) -> Content:
 def _speed(figures: dict[str, Any]) -> Iterator[Content]:
     prompt, reused = int(figures["prompt_tokens"]), int(figures.get("reused_tokens") or 0)
     given, new = int(figures.get("given_tokens") or 0), int(figures.get("new_tokens") or 0)
-    read = max(0, prompt + given - reused)
-    yield _row("prompt", f"{prompt:,} tokens", f"{reused:,} of them still in the KV cache" if reused else "")
+    known = prompt + given
+    read = max(0, known - reused)
+    kept = f"{given:,} kept of the answer" if given else ""
+    yield _row("prompt", f"{prompt:,} tokens", kept, f"{reused:,} of {known:,} still in the KV cache" if reused else "")
     if figures.get("prefill_seconds"):
         seconds = float(figures["prefill_seconds"])
         yield _row(
@@ -94,7 +98,8 @@ def _speed(figures: dict[str, Any]) -> Iterator[Content]:
         yield _row("first token", f"{format_seconds(float(figures['time_to_first_token_seconds']))}")
     speed = float(figures.get("tokens_per_second") or 0)
     took = f" in {format_seconds(float(figures['decode_seconds']))}" if figures.get("decode_seconds") else ""
-    yield _row("decode", f"{speed:.1f} tok/s" if speed else "–", f"{new:,} tokens{took}")
+    graph = "CUDA graph" if figures.get("method") == "graph" else ""
+    yield _row("decode", f"{speed:.1f} tok/s" if speed else "–", f"{new:,} tokens{took}", graph)
     if figures.get("guessed_tokens"):
         yield _row("lookup", f"{int(figures['guessed_tokens']):,} tokens guessed", "each saved a pass")
     ended = ENDED.get(str(figures.get("stopped_by")))
