@@ -576,6 +576,49 @@ PLAIN = {
     "git-missing": "ERROR: Cannot find command 'git' - do you have 'git' installed and in your PATH?",
     "toolkit-too-old-for-package": "RuntimeError: FlashAttention is only supported on CUDA 11.7 and above.",
     "package-metadata-invalid": "WARNING: Ignoring version 0.6.1 of textract since it has invalid metadata:",
+    "mps-has-no-float64": "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.",
+    "mps-lacks-operation": "NotImplementedError: 'aten::x' is not currently implemented for the MPS device.",
+    "no-wheel-for-this-platform": "error: `torch==2.5.1 @ registry+https://x` can't be installed because it "
+    "doesn't have a source distribution or wheel for the current platform",
+    "requirements-contradict": "  × No solution found when resolving dependencies:",
+    "container-lost-gpu": "Failed to initialize NVML: Unknown Error",
+    "driver-too-old-for-image": "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.4, "
+    "please update your driver",
+    "invalid-device-index": "RuntimeError: CUDA error: invalid device ordinal",
+    "cuda-in-forked-process": "RuntimeError: Cannot re-initialize CUDA in forked subprocess.",
+    "half-precision-on-cpu": "RuntimeError: \"addmm_impl_cpu_\" not implemented for 'Half'",
+    "program-index-out-of-range": "RuntimeError: CUDA error: device-side assert triggered",
+    "cublas-does-not-start": "RuntimeError: CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling "
+    "`cublasCreate(handle)`",
+    "checkpoint-refused-by-weights-only": "_pickle.UnpicklingError: Weights only load failed.",
+    "flash-attn-missing": "ImportError: FlashAttention2 has been toggled on, but it cannot be used: the "
+    "package flash_attn seems to be not installed.",
+    "fp8-needs-newer-gpu": "ValueError: type fp8e4nv not supported in this architecture.",
+    "gpu-too-new-for-compiler": "nvrtc: error: invalid value for --gpu-architecture (-arch)",
+    "two-openmp-runtimes": "OMP: Error #15: Initializing libiomp5md.dll, but found libiomp5md.dll already initialized.",
+    "executable-stack-refused": "ImportError: libtorch_cpu.so: cannot enable executable stack as shared object "
+    "requires: Invalid argument",
+    "numpy-too-new-for-package": "AttributeError: module 'numpy' has no attribute 'float'.",
+    "pillow-too-new-for-package": "AttributeError: module 'PIL.Image' has no attribute 'ANTIALIAS'",
+    "python-too-old-for-package": "ERROR: Package 'x' requires a different Python: 3.7.9 not in '>=3.8'",
+    "wheel-for-another-platform": "ERROR: flash_attn-2.5.9-cp310-cp310-linux_x86_64.whl is not a supported wheel "
+    "on this platform.",
+    "hub-not-reachable": "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='huggingface.co', "
+    "port=443): Max retries exceeded",
+    "model-files-missing": "OSError: x/y does not appear to have a file named config.json.",
+    "port-in-use": "RuntimeError: The server socket has failed to listen on any local network address: EADDRINUSE",
+    "collective-timed-out": "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=3)",
+    "system-library-missing": "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
+    "attention-kernel-missing": "NotImplementedError: No operator found for `memory_efficient_attention_forward` "
+    "with inputs:",
+    "no-gpu-for-triton": "RuntimeError: 0 active drivers ([]). There should only be one.",
+    "windows-needs-developer-mode": "OSError: [WinError 1314] A required privilege is not held by the client",
+    "windows-text-encoding": "UnicodeDecodeError: 'charmap' codec can't decode byte 0x8f in position 4",
+    "pip-may-not-write": "ERROR: Could not install packages due to an OSError: [Errno 13] Permission "
+    "denied: '/usr/lib/python3/dist-packages/x'",
+    "download-damaged": "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
+    "model-code-too-old": "AttributeError: 'DynamicCache' object has no attribute 'seen_tokens'",
+    "mps-out-of-memory": "RuntimeError: MPS backend out of memory (MPS allocated: 17 GB)",
     "flashinfer-mismatch": "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
 }
 HARMLESS = (

@@ -50,6 +50,7 @@ _NAMED = tuple(
 )
 _EXCEPTION = re.compile(r"^[\s│|]{0,20}(?P<error>[A-Za-z_][\w.]{0,60}(?:Error|Exception): \S.{0,300})")
 _LAST = re.compile(r"^[\s│|]{0,20}(?P<error>(?:(?:fatal )?error|FAILED|CMake Error)(?:\[\w{1,8}\])?:? .{3,300})")
+_PYTHON_TAG = re.compile(r"[-_.](?:cpython-|cp)3(\d{1,2})(?![\d.])")
 _MISSING = re.compile(r"No module named '?(?P<module>\w{1,60})")
 _NO_REASON = re.compile(
     r"subprocess|metadata-generation|failed-wheel|Failed building|Could not build|CalledProcess|Failed to"
@@ -69,6 +70,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     text = mask_text(" ".join(lines[first].split())[:400])
     draft.errors.append(ErrorFact("build-failed", text, first + 1, {k: v for k, v in values.items() if v}))
     draft.saw("build log")
+    version_tag = next(filter(None, map(_PYTHON_TAG.search, lines)), None)
+    if version_tag:
+        draft.put(draft.python, version=f"3.{version_tag[1]}")
     told = {error.id for error in draft.errors}
     if values.get("module") == "torch" and "build-without-torch" not in told:
         error = next((error for error in draft.errors if error.id == "no-module-torch"), None)
@@ -105,7 +109,9 @@ def _reason(lines: Sequence[str], marked: Sequence[int]) -> dict[str, str]:
     ]
     said = said or [m["error"] for m in map(_LAST.match, output) if m and not _NO_REASON.search(m["error"])]
     reason = mask_text(" ".join(said[-1].split()))[:200] if said else ""
-    return {"reason": reason, "module": missing["module"] if missing else ""}
+    # Only the step before the build proper asks for requirements; what compiles CUDA code imports torch there.
+    early = any("getting requirements to build" in line.lower() for line in output)
+    return {"reason": reason, "module": missing["module"] if missing else "", "stage": "requirements" if early else ""}
 
 
 def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> Optional[re.Match[str]]:

@@ -33,6 +33,11 @@ _PROFESSIONAL = re.compile(
     r"(?![\w-]*\.\w)(?=\b|[sS]\b|-)|\b(?:Tesla|NVIDIA|GPU:?) (?:T4|L4|A10G?)\b|\b(?:T4|L4|A10G?) GPUs?\b|\bDGX Spark\b",
     re.I,
 )
+_RADEON = re.compile(
+    r"(?<![a-z])(?:Radeon ?)?(?:RX[ -]?(?P<number>\d{3,4})|(?P<bare>[5679]\d00)(?= ?XT))[ -]?(?P<kind>XTX|XT|GRE|M)?\b",
+    re.I,
+)
+_AMD = re.compile(r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b", re.I)
 # A bare number is a card only beside a word that says so.
 _BARE = re.compile(
     r"(?:\b(?:my|an?|the|on|with|have|GPU|card|\d ?[x*×])[ :]{0,2})(?P<number>[2345]0[5-9]0)(?:[ -]?(?P<kind>ti)\b|\b)"
@@ -104,14 +109,18 @@ def _wsl(lines: Sequence[str], draft: Draft) -> None:
 
 def _gpu(lines: Sequence[str], draft: Draft) -> None:
     names = {name for line in lines for name in _gpu_names(line)}
-    capabilities = {gpu_capability(name) for name in names}
-    if len(capabilities) == 1 and None not in capabilities:
+    vendors = {gpu_vendor(name) for name in names} | {"amd" for line in lines if _AMD.search(line)}
+    if len(vendors) == 1:
+        draft.put(draft.platform, gpu_vendors=tuple(vendor for vendor in vendors if vendor))
+    if len(vendors) == 1 and len({gpu_capability(name) for name in names}) == 1:
         name_gpu(draft, 0, min(names, key=lambda name: (-len(name), name)))
 
 
 def _gpu_names(line: str) -> list[str]:
     names = [_geforce(match["line"], match["number"], match["kind"]) for match in _GEFORCE.finditer(line)]
     names += [_professional(match[0]) for match in _PROFESSIONAL.finditer(line)]
+    for match in _RADEON.finditer(line):
+        names.append(f"AMD Radeon RX {match['number'] or match['bare']} {(match['kind'] or '').upper()}".strip())
     for match in _BARE.finditer(line):
         names.append(_geforce("RTX", match["number"] or match["number2"], match["kind"] or match["kind2"]))
     return [name for name in names if gpu_capability(name) is not None]

@@ -82,6 +82,9 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     torch = draft.torch
     if torch.pop("no_cuda", False) and torch.get("version") and not torch.get("cuda") and not torch.get("hip"):
         draft.put(torch, build="cpu")
+    if any(error.id == "conda-took-cpu" for error in draft.errors):
+        draft.put(torch, build="cpu", installed=True)
+        draft.put(draft.python, kind="conda")
     built = next((error for error in draft.errors if error.id == "xformers-extensions"), None)
     if built and built.values.get("have") and torch.get("version") is None:
         draft.put(torch, version=built.values["have"], installed=True)
@@ -119,7 +122,15 @@ def _unknown_errors(lines: list[str]) -> list[ErrorFact]:
                 text += " " + "".join(lines[number + 1 : number + 2]).strip()[:300]
             text = mask_text(text)
             return [ErrorFact("unknown-error", text, number + 1, _raised(lines, number))]
-    return []
+    said = next((number for number, line in enumerate(lines) if _COMPLAINT.match(line[:400])), None)
+    return [] if said is None else [ErrorFact("unknown-error", mask_text(lines[said].strip()[:400]), said + 1)]
+
+
+# A complaint that is no Python exception; only where nothing else is known.
+_COMPLAINT = re.compile(
+    r"\s{0,20}(?:error|ERROR|fatal|FATAL|Error|docker: Error response[^:]{0,30}): ?\S"
+    r"|.{0,60}\b[Ff]ailed to initialize\b"
+)
 
 
 def _raised(lines: list[str], number: int) -> dict[str, str]:

@@ -84,7 +84,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _variable(line, draft)
         if "echo" in line and "$" in line:
             _echo(lines, index, draft)
-        if "is_available()" in line:
+        if "cuda.is_available" in line:
             available += _availability(lines, index)
         if "torch.__version__" in line or "torch.version.cuda" in line:
             _torch_version(lines, index, draft)
@@ -209,8 +209,8 @@ def _image_run(line: str) -> Optional[str]:
 
 
 def _availability(lines: Sequence[str], index: int) -> list[bool]:
-    rest = lines[index].split("is_available()", 1)[1]
-    same = re.match(r"[)\s:=>\"'`-]{0,12}(True|False)\b", rest)
+    rest = lines[index].split("cuda.is_available", 1)[1].removeprefix("()")
+    same = re.match(r"[)\s:=>\"'`-]{0,12}(?:is |returns? )?[\s\"'`]{0,3}(True|False)\b", rest)
     answer = same[1] if same else ""
     if not answer and _REPL.search(lines[index]):
         answer = _later_answer(lines[index + 1 : index + 9])

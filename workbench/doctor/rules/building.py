@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
@@ -47,7 +47,17 @@ def build_isolation(facts: Facts) -> Result:
             observed=True,
         )
 
-    return from_message(facts, ("build-without-torch",), make)
+    return from_message(facts, ("build-without-torch",), make) or _before_the_build(facts, make)
+
+
+def _before_the_build(facts: Facts, make: Callable[[ErrorFact], Finding]) -> Result:
+    """Without a reason in the paste: what compiles CUDA code and fails before it compiles has not found torch."""
+    error = facts.error("build-failed")
+    if error is None or error.values.get("stage") != "requirements":
+        return PASSED
+    row = _row(error.values.get("package", ""))
+    told = error.values.get("module") or error.values.get("reason")
+    return [make(error)] if row and row["needs"] == "cuda" and not told else PASSED
 
 
 def build_failed(facts: Facts) -> Result:
@@ -98,11 +108,13 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
         steps.append("Then the same command with --no-build-isolation.")
     elif module:
         steps.append(f"{fixes.install(facts, module)}   # then the same command with --no-build-isolation")
+    if steps:
+        return tuple(steps)
     if row and row["needs"] == "cuda":
         if row.get("wheels"):
             steps.append(f"Take a ready-made wheel for this torch, CUDA and Python: {row['wheels']}")
         steps += [
-            *toolkit_steps(facts),
+            *_as_alternative(toolkit_steps(facts)),
             fixes.export(facts, "MAX_JOBS", "4", "each compiler takes some gigabytes of memory"),
             fixes.install(facts, package, options="--no-build-isolation"),
         ]
@@ -120,6 +132,11 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
     )
     steps += _compiler(facts, row)
     return tuple(steps)
+
+
+def _as_alternative(steps: tuple[str, ...]) -> tuple[str, ...]:
+    first = steps[0] if steps[0].startswith("or") else f"or compile it: {steps[0]}"
+    return (first, *steps[1:])
 
 
 def _compiler(facts: Facts, row: Optional[dict[str, Any]]) -> list[str]:

@@ -539,7 +539,7 @@ def triton_cannot_link(facts: Facts) -> Result:
 
 def triton_missing(facts: Facts) -> Result:
     """triton is missing or not the one that torch pins."""
-    error = facts.error("no-triton")
+    error = facts.error("no-triton", "libtriton")
     release, found = torch_release(facts.torch.version), facts.package("triton")
     pinned = release.triton if release else None
     differs = bool(
@@ -578,8 +578,13 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
     )
     if caller and caller not in ("torch", "triton"):
         return (fixes.install(facts, caller, upgrade=True),)
-    if fixes.on_windows(facts):
-        return (fixes.install(facts, "triton-windows"),)
+    if fixes.on_windows(facts) or (error is not None and error.id == "libtriton"):
+        wanted = f"triton-windows=={minor_name(pinned)}.*" if pinned else "triton-windows"
+        return (
+            fixes.install(facts, wanted, upgrade=True),
+            "Install the newest Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe; "
+            "delete vcruntime140.dll and msvcp140.dll beside python.exe where older ones lie there",
+        )
     if pinned:
         return (fixes.install(facts, f"triton=={pinned}"),)
     return (
@@ -590,6 +595,8 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
 
 def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> str:
     found = facts.package("triton")
+    if error is not None and error.id == "libtriton":
+        return "triton's library does not load"
     if differs:
         return f"triton {found} is not the one that torch {facts.torch.version} pins"
     values = error.values if error else {}
@@ -609,7 +616,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
     if error.id == "extension-absent" and facts.torch.build == "cpu":
         return PASSED
     module = error.values.get("module") or error.values.get("dll") or "it"
-    if module.startswith("flash_attn") or "vllm" in error.text or _OF_TORCH.fullmatch(module):
+    if module.startswith(("flash_attn", "libtriton")) or "vllm" in error.text or _OF_TORCH.fullmatch(module):
         return PASSED
     if facts.error("torchvision-symbol", "torchaudio-symbol", "bnb-required-cpu"):
         return PASSED
@@ -617,7 +624,9 @@ def extension_for_other_torch(facts: Facts) -> Result:
         module.startswith("_") and not error.values.get("symbol")
     ):
         return PASSED
-    name = re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", module)
+    folder = re.search(r"(?:site|dist)-packages[/\\](?P<package>[A-Za-z]\w{1,40})[/\\]", error.text)
+    package = folder["package"] if folder and not folder["package"].startswith("torch") else module
+    name = re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", package)
     return [
         Finding(
             "extension-built-for-other-torch",

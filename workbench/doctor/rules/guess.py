@@ -42,13 +42,47 @@ def guessed_error(facts: Facts, error: ErrorFact) -> Optional[list[Finding]]:
         return [_missing(facts, error, missing[1])]
     mismatch = _MISMATCH.search(error.text)
     if mismatch is None:
-        return None
+        return _raised_inside(facts, error)
     package = mismatch["package"] or mismatch["package2"] or mismatch["package3"]
     installed = package in _PACKAGES or package == "torch" or re.search(rf"-packages[/\\]{package}\b", error.text)
     if not installed:
         return None
     return [
         _mismatch(facts, error, package, mismatch["name"] or (mismatch["module"] or "")[1:] or mismatch["attribute"])
+    ]
+
+
+# Names and arguments that do not exist, met inside an installed package: it was written for another one.
+_INSIDE = re.compile(
+    r"NameError: name '(?P<name>\w{1,80})' is not defined|(?P<call>[\w.]{1,80})\(\) got an unexpected keyword argument "
+    r"'(?P<argument>\w{1,80})'|object has no attribute '(?P<attribute>\w{1,80})'"
+)
+
+
+def _raised_inside(facts: Facts, error: ErrorFact) -> Optional[list[Finding]]:
+    importer = error.values.get("importer", "")
+    inside = _INSIDE.search(error.text)
+    if inside is None or importer not in _PACKAGES or importer in ("numpy", "pandas", "scipy"):
+        return None
+    what = inside["name"] or inside["argument"] or inside["attribute"]
+    name = _PACKAGES[importer]
+    return [
+        Finding(
+            "package-versions-do-not-fit",
+            "error",
+            f"{name} uses {what}, which the package that it calls does not have",
+            "It was written for another version of a package beside it, most often transformers.",
+            {**evidence(importer=name, **{name.replace("-", "_"): facts.package(name)}), **seen(error)},
+            (
+                fixes.install(facts, name, *(() if name == "transformers" else ("transformers",)), upgrade=True),
+                "If that does not mend it, take the release of transformers that this one names in its requirements: "
+                f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('{name}'))\"",
+                "Restart the notebook kernel or the program, in case it was upgraded while running.",
+            ),
+            "https://pip.pypa.io/en/stable/cli/pip_check/",
+            affects=("chat",),
+            observed=True,
+        )
     ]
 
 

@@ -167,11 +167,17 @@ def torch_cpu_only(facts: Facts) -> Result:
     has_gpu = facts.has_nvidia()
     if has_gpu is None and facts.toolkit.nvcc and facts.origin == "report":
         has_gpu = True  # the paste names no GPU, but nobody installs nvcc without one
+    if has_gpu is None and facts.torch.cuda_available is False and not set(facts.formats) & _LISTS_EVERYTHING:
+        has_gpu = facts.platform.system != "Darwin" or None  # told of by itself, it is what the person complains of
     if error is None and not has_gpu:
         return None if has_gpu is None else PASSED
     if error is not None and (facts.platform.system == "Darwin" or has_gpu is False):
         return [_wants_what_is_not_there(facts, error)]
     return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
+
+
+# Reports in which "CUDA available: False" is one line of many that nobody asked about.
+_LISTS_EVERYTHING = frozenset(("collect_env", "transformers env", "bitsandbytes"))
 
 
 def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
@@ -206,7 +212,7 @@ def _wants_cuda(facts: Facts) -> Optional[ErrorFact]:
     built = facts.error("xformers-extensions")
     if built is not None and "+cu" in built.values.get("built", ""):
         return built
-    return facts.error("needs-gpu", "vllm-no-device", "bnb-no-device")
+    return facts.error("conda-took-cpu", "needs-gpu", "vllm-no-device", "bnb-no-device")
 
 
 def _cpu_only(facts: Facts) -> Finding:
@@ -690,7 +696,7 @@ def wrong_vendor(facts: Facts) -> Result:
     """A ROCm build on an NVIDIA box, or a CUDA build on a box that has only AMD."""
     nvidia, amd, build = facts.has_nvidia(), facts.has_amd(), facts.torch.build
     if build is None:
-        return None
+        return [_asks_amd_for_cuda(facts)] if amd and not nvidia and _ASKS_CUDA & _messages(facts) else None
     if cuda_works(facts):
         return PASSED
     if build == "rocm" and nvidia and not amd:
@@ -707,13 +713,40 @@ def wrong_vendor(facts: Facts) -> Result:
     ):
         if not _discrete_amd(facts):
             return PASSED
-        fix = (
-            fixes.uninstall(facts, "torch", *[n for n in ("torchvision", "torchaudio") if facts.package(n)]),
-            fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts)}"),
-            "sudo usermod -aG render,video $USER   # then log in anew: /dev/kfd must be readable",
-        )
-        return [_vendor(facts, "cuda-wheel-on-amd", "torch has no ROCm in it, but the GPU is AMD's", fix)]
+        return [_vendor(facts, "cuda-wheel-on-amd", "torch has no ROCm in it, but the GPU is AMD's", _to_rocm(facts))]
     return PASSED if nvidia is not None or amd is not None else None
+
+
+_ASKS_CUDA = frozenset(("needs-gpu", "torch-not-compiled-with-cuda", "no-nvidia-driver", "no-cuda-gpus", "no-nvml"))
+
+
+def _messages(facts: Facts) -> frozenset[str]:
+    return frozenset(error.id for error in facts.errors)
+
+
+def _asks_amd_for_cuda(facts: Facts) -> Finding:
+    return _vendor(
+        facts,
+        "cuda-wheel-on-amd",
+        "The program asks for CUDA, and the GPU is AMD's: torch must be a ROCm build",
+        _to_rocm(facts),
+    )
+
+
+def _to_rocm(facts: Facts) -> tuple[str, ...]:
+    remove = fixes.uninstall(facts, "torch", *[n for n in ("torchvision", "torchaudio") if facts.package(n)])
+    if fixes.on_windows(facts):
+        return (
+            remove,
+            "Take AMD's own wheels for Windows (RX 7000 and newer): "
+            "https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/",
+            "or the program's version for DirectML or ZLUDA, or Linux with a ROCm build of torch",
+        )
+    return (
+        remove,
+        fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts)}"),
+        "sudo usermod -aG render,video $USER   # then log in anew: /dev/kfd must be readable",
+    )
 
 
 def _discrete_amd(facts: Facts) -> bool:
@@ -723,7 +756,7 @@ def _discrete_amd(facts: Facts) -> bool:
 
 
 def _vendor(facts: Facts, id: str, title: str, fix: tuple[str, ...]) -> Finding:
-    error = facts.error("hip-no-gpus", "torch-not-compiled-with-cuda")
+    error = facts.error("hip-no-gpus", *sorted(_ASKS_CUDA))
     return Finding(
         id,
         "error",
