@@ -91,6 +91,15 @@ def suggestions_of(plan: Plan, capacity: int | None) -> list[dict[str, Any]]:
     return found
 
 
+def modules(request: protocol.EstimateModules) -> list[protocol.Message]:
+    """A tenth of the model for each module."""
+    sizes = budget_of(_checked(request.plan))
+    names = ("weights", "adapters", "gradients", "optimizer", "kv_cache")
+    whole = {"parameters": PARAMETERS, **{name: sizes[name] for name in names}}
+    part = {name: size * len(request.modules) // 10 for name, size in whole.items()}
+    return [protocol.ModulesEstimated(part, whole)]
+
+
 def estimate(request: protocol.EstimateMemory) -> list[protocol.Message]:
     """A budget as the contract of ``workbench vram --json`` says."""
     try:
@@ -308,6 +317,7 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     protocol.SurveyGpus: survey,
     protocol.FitPlan: fit,
     protocol.DrawCurve: draw,
+    protocol.EstimateModules: modules,
     protocol.SimulateMemory: simulate,
     protocol.MeasureMemory: measure,
     protocol.WritePlan: write,

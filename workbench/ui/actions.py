@@ -184,6 +184,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("architecture-lora", "l", "lora", "LoRA targets", "What an adapter trains and weighs.", "architecture"),
     Action("architecture-embeddings", "e", "embeddings", "Embeddings", "Neighbours, norms, a map.", "architecture"),
     Action("architecture-compare", "c", "compare", "Compare", "With another model, side by side.", "architecture"),
+    Action("architecture-memory", "m", "memory", "Memory in VRAM", "What it takes of the plan.", "architecture"),
     Action("architecture-files", "w", "files", "Weights on disk", "Files, types, differences.", "architecture"),
     Action("architecture-fold", "left", "fold", "Fold or go up", "To the module that holds it.", "architecture"),
     Action("architecture-all", "a", "toggle_all", "Open or fold all", "The whole tree.", "architecture"),

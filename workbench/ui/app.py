@@ -351,6 +351,9 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
             self.show_failure(error)
         else:
             self.apply(LoadedHere(request, loaded.model))
+            if plan is not None:
+                await self.action_show_bench("chat")
+                self.say(f"{short_name(loaded.model.name)} stands as planned.")
         finally:
             self._own_loads -= 1
 
@@ -423,6 +426,22 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         if isinstance(self.main.bench, VramBench):
             self.main.bench.take_sequence_length(message.tokens, message.tokens_per_epoch)
             self.say(f"Sequence length {message.tokens:,}: the p95 of the data set.")
+
+    @on(Bench.TextSent)
+    async def show_tokens_of(self, message: Bench.TextSent) -> None:
+        from workbench.ui.benches.tokens import TokensBench
+
+        await self.action_show_bench("tokens")
+        if isinstance(self.main.bench, TokensBench):
+            self.main.bench.take_text(message.text, message.place)
+
+    @on(Bench.ModulesSent)
+    async def show_memory_of(self, message: Bench.ModulesSent) -> None:
+        from workbench.ui.benches.vram import VramBench
+
+        await self.action_show_bench("vram")
+        if isinstance(self.main.bench, VramBench):
+            self.main.bench.show_modules(message.title, message.modules)
 
     @on(Bench.LoadRequested)
     def load_for_bench(self, message: Bench.LoadRequested) -> None:

@@ -110,8 +110,29 @@ class Bench(Vertical, can_focus=True):
             self.tokens = tokens
             self.tokens_per_epoch = tokens_per_epoch
 
+    class TextSent(Message):
+        """A text to show in the Tokens bench, and the character whose token is meant."""
+
+        def __init__(self, text: str, place: int) -> None:
+            super().__init__()
+            self.text = text
+            self.place = place
+
+    class ModulesSent(Message):
+        """Modules of the chosen model whose memory the VRAM bench is to tell.
+
+        Args:
+            title: what they are together, such as ``model.layers.0-29.mlp``.
+            modules: their dotted names.
+        """
+
+        def __init__(self, title: str, modules: list[str]) -> None:
+            super().__init__()
+            self.title = title
+            self.modules = modules
+
     class LoadRequested(Message):
-        """Load the chosen model, asking how, or as `plan` says."""
+        """Load the chosen model, asking how, starting from `plan`; with one, Chat is shown once it stands."""
 
         def __init__(self, plan: dict[str, object] | None = None) -> None:
             super().__init__()

@@ -82,6 +82,14 @@ def kv_cache_bytes(skeleton: Skeleton, plan: Plan) -> KvCacheBytes:
     )
 
 
+def kv_cache_by_layer(skeleton: Skeleton, plan: Plan) -> tuple[int, ...]:
+    """Keys and values of each layer of a decoder when they are largest, without states of constant size."""
+    layers = cache_layers(skeleton)
+    widths = [plan.batch * width for width in key_value_widths(skeleton)]
+    moments = [_held(layers, widths, plan, plan.sequence_length, s) for s in (0, max(plan.new_tokens - 1, 0))]
+    return tuple(max(moments, key=sum))
+
+
 def _step(plan: Plan, elements: int, held: int) -> int:
     """What a step holds beside the cache of one layer, of so many elements and bytes.
 

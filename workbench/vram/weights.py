@@ -7,7 +7,7 @@ Rules as transformers and bitsandbytes have them (transformers 5.23 ``quantizers
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Union
 
@@ -48,12 +48,20 @@ class WeightBytes:
         return self.unquantized + self.quantized + self.quant_state + self.buffers
 
 
-def weight_bytes(skeleton: Skeleton, plan: Plan) -> WeightBytes:
-    """What `skeleton` takes when loaded as `plan` says, and prepared for k-bit training if it does."""
+def weight_bytes(skeleton: Skeleton, plan: Plan, inside: Callable[[str], bool] = lambda name: True) -> WeightBytes:
+    """What `skeleton` takes when loaded as `plan` says, and prepared for k-bit training if it does.
+
+    Args:
+        skeleton: the whole model, which decides on what is quantized.
+        plan: how it is loaded.
+        inside: picks the parameters and buffers to count by their names; all of them when not given.
+    """
     converted = quantized_modules(skeleton) if plan.quant != "none" else frozenset()
     fp32 = fp32_patterns(skeleton, plan.dtype)
     unquantized = quantized = state = quantized_parameters = experts = total = prepared = 0
     for entry in skeleton.unique_parameters:
+        if not inside(entry.name):
+            continue
         total += entry.numel
         if entry.module in converted and entry.name.endswith(".weight"):
             packed, extra = quantized_bytes(entry.numel, entry.shape, _is_conv1d(skeleton, entry), plan)
@@ -67,7 +75,8 @@ def weight_bytes(skeleton: Skeleton, plan: Plan) -> WeightBytes:
         unquantized += size
         if plan.quant != "none" and ".experts." in entry.name:
             experts += size
-    buffers = sum(buffer.numel * DTYPE_BYTES[loaded_dtype(buffer, plan.dtype, fp32)] for buffer in skeleton.buffers)
+    held = [buffer for buffer in skeleton.buffers if inside(buffer.name)]
+    buffers = sum(buffer.numel * DTYPE_BYTES[loaded_dtype(buffer, plan.dtype, fp32)] for buffer in held)
     return WeightBytes(unquantized, quantized, state, buffers, quantized_parameters, total, experts, prepared)
 
 

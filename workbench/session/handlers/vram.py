@@ -23,10 +23,12 @@ from workbench.session.protocol import (
     CurveDrawn,
     DrawCurve,
     EstimateMemory,
+    EstimateModules,
     FitPlan,
     GpusSurveyed,
     ListRulesOfThumb,
     MemoryEstimated,
+    ModulesEstimated,
     OpenPlan,
     PlanFitted,
     PlanOpened,
@@ -44,6 +46,7 @@ from workbench.vram.curves import curve, overtakes
 from workbench.vram.estimate import CATEGORIES, Estimate, Estimator, fits
 from workbench.vram.gpus import Gpu, catalogue, parse_gpu
 from workbench.vram.markdown import to_markdown
+from workbench.vram.module_bytes import module_bytes
 from workbench.vram.parallel import check_parallel, launch_commands
 from workbench.vram.plan import Plan, check_plan, plan_from_dict, plan_to_dict
 from workbench.vram.plan_file import PlanFile, open_plan, save_plan, to_toml
@@ -199,6 +202,19 @@ def _draw(request: DrawCurve, context: Context) -> CurveDrawn:
     )
 
 
+def _estimate_modules(request: EstimateModules, context: Context) -> ModulesEstimated:
+    _resolved, estimator = estimator_of(request.model, context)
+    plan = checked_plan(request.plan, estimator.skeleton)
+    if estimator.stored is not None and estimator.stored.stays_packed:
+        raise WorkbenchError(
+            "not-covered",
+            "This checkpoint is quantized already: what its modules take is not told one by one.",
+            "The plan's total is exact.",
+        )
+    part, whole = (asdict(module_bytes(estimator.skeleton, plan, names)) for names in (request.modules, [""]))
+    return ModulesEstimated(part, whole)
+
+
 def _write(request: WritePlan, context: Context) -> PlanWritten:
     resolved, estimator = estimator_of(request.model, context)
     plan = checked_plan(request.plan, estimator.skeleton)
@@ -277,6 +293,7 @@ HANDLERS: dict[type[Request], Handler] = {
     SurveyGpus: quick(_survey),
     FitPlan: quick(_fit),
     DrawCurve: quick(_draw),
+    EstimateModules: quick(_estimate_modules),
     WritePlan: quick(_write),
     OpenPlan: quick(_open),
     ListRulesOfThumb: quick(_rules_of_thumb),

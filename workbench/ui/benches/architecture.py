@@ -394,6 +394,12 @@ class ArchitectureBench(Bench):
 
             self.app.push_screen(FactsScreen(self.link, self._model, facts, key))
 
+    def action_memory(self) -> None:
+        """Show in VRAM what the module under the cursor takes of the plan."""
+        node = self._node
+        if node is not None:
+            self.post_message(self.ModulesSent(node.key or node.name, real_names(node)))
+
     def action_files(self) -> None:
         """Show what lies on disk and whether it agrees with the config."""
         if self.inspection:

@@ -47,6 +47,8 @@ class ChatBench(MessagesBench):
         model = self.session.model.name if self.session.model else ""
         screen = InsideScreen(self.link, self.conversation_id, str(turn.message["id"]), model)
         await self.app.push_screen_wait(screen)
+        if screen.sent is not None:
+            self.post_message(self.TextSent(*screen.sent))
         fork = screen.chosen
         if fork is None or not self.may_ask():
             return

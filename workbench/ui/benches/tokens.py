@@ -276,7 +276,10 @@ class TokensBench(Bench):
 
     def _show_pieces(self) -> None:
         cursor_to, self._cursor_to = self._cursor_to, None
-        self.query_one(PieceView).set_pieces(self._pieces, at=cursor_to)
+        view = self.query_one(PieceView)
+        view.set_pieces(self._pieces, at=cursor_to)
+        if cursor_to is not None:
+            view.focus()
 
     def _empty_words(self) -> Content:
         if not self.models:
@@ -403,6 +406,15 @@ class TokensBench(Bench):
 
     def action_compare(self) -> None:
         self.query_one(RowList).focus()
+
+    def take_text(self, text: str, place: int) -> None:
+        """Count a text of another bench with the cursor on the token at `place`; undo brings back what stood here."""
+        self._show_dataset(False)
+        area = self.query_one(TextArea)
+        if area.text != text:
+            area.replace(text, (0, 0), area.document.end)
+        area.move_cursor(area.document.get_location_from_index(place))
+        self._move_window(place, place)
 
     def action_clear(self) -> None:
         self.query_one(TextArea).text = ""

@@ -599,6 +599,13 @@ class VramBench(Bench):
 
             self.app.push_screen(WhyScreen(self.link, self.session.chosen, self.result, self.simulation))
 
+    def show_modules(self, title: str, modules: list[str]) -> None:
+        """What some modules of the model take of this plan."""
+        if self._ready():
+            from workbench.ui.screens.vram_modules import ModulesScreen
+
+            self.app.push_screen(ModulesScreen(self.link, self.session.chosen, self.draft, title, modules))
+
     def action_out(self) -> None:
         """Code, plan file, Markdown."""
         if self._ready():

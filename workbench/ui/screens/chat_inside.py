@@ -68,9 +68,10 @@ class InsideScreen(ArchitectureScreen):
         Binding("s", "score", "Run the answer through the loaded model", show=False),
         Binding("u", "unsure(1)", "Next unlikely token", show=False),
         Binding("U", "unsure(-1)", "Unlikely token before", show=False),
+        Binding("o", "tokens", "Open the token in Tokens", show=False),
         Binding("y", "copy", "Copy what is shown", show=False),
     ]
-    KEYS = (("enter", "alternatives"), ("u", "next unlikely"), ("n", "numbers"), ("p", "prompt"))
+    KEYS = (("enter", "alternatives"), ("u", "next unlikely"), ("o", "in Tokens"), ("p", "prompt"))
 
     def __init__(self, link: SessionLink, conversation: str, answer: str, model: str) -> None:
         super().__init__(link, "chat-inside", "Inside the answer")
@@ -82,6 +83,8 @@ class InsideScreen(ArchitectureScreen):
         self._may_fork = False
         self.chosen: Fork | None = None
         """The fork that the screen was left with."""
+        self.sent: tuple[str, int] | None = None
+        """The text that the screen was left with for Tokens, and the character of the token meant."""
         self._prompt: PromptRead | None = None
 
     def parts(self) -> Iterable[Widget]:
@@ -216,6 +219,16 @@ class InsideScreen(ArchitectureScreen):
                 view.focus()
                 return
             index += step
+
+    def action_tokens(self) -> None:
+        """Leave for Tokens with the answer or the prompt, on the token under the cursor."""
+        prompt = self.query_one("#inside-prompt-body").display
+        view = self.query_one("#inside-prompt" if prompt else "#inside-tokens", PieceView)
+        tokens = self._prompt.pieces if prompt and self._prompt is not None else self._tokens
+        texts = [str(token["text"]) for token in tokens]
+        if any(texts):
+            self.sent = "".join(texts), len("".join(texts[: view.cursor]))
+            self.dismiss(None)
 
     def action_numbers(self) -> None:
         self.query_one(ProbabilityView).toggle_numbers()
