@@ -13,6 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Vertical
 from textual.content import Content
+from textual.document._document import Document
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 from textual.worker import Worker
@@ -413,6 +414,7 @@ class TokensBench(Bench):
         area = self.query_one(TextArea)
         if area.text != text:
             area.replace(text, (0, 0), area.document.end)
+        assert isinstance(area.document, Document)
         area.move_cursor(area.document.get_location_from_index(place))
         self._move_window(place, place)
 
