@@ -19,15 +19,10 @@ import json
 import re
 import traceback
 import typing
-from dataclasses import field
-from typing import TYPE_CHECKING, Any, Optional, Union
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
 
 from workbench.errors import JobCancelled, WorkbenchError
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from workbench.session.records import dataclass
 
 PROTOCOL_VERSION = 1
 
