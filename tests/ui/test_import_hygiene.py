@@ -23,7 +23,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_app_imports_nothing_heavy() -> None:
-    loaded = modules_after("import workbench.ui.app, workbench.ui.run")
+    loaded = modules_after("import workbench.cli.commands, workbench.cli.app, workbench.ui.app, workbench.ui.run")
     assert not loaded.intersection(HEAVY)
     assert not loaded.intersection(AFTER_THE_FIRST_FRAME)
 

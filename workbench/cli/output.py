@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
-from workbench.session.protocol import JobProgressed
 from workbench.text import format_bytes, format_count, one_line, sanitize
 
 if TYPE_CHECKING:
     import click
     from rich.console import Console
     from rich.table import Table
+
+    from workbench.session.protocol import JobProgressed
 
 SCHEMA = 1
 
