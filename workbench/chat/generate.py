@@ -173,7 +173,7 @@ class Generator:
         if fresh:
             self.reset()
         failure: Optional[WorkbenchError] = None
-        _reset_peak(self._loaded.facts.device)
+        _reset_peak(_devices(self._loaded))
         try:
             self._answer(model, run, job)
         except JobCancelled:
@@ -512,8 +512,7 @@ class Generator:
         )
 
     def _memory(self) -> MemoryUse:
-        device = self._loaded.facts.device
-        peak_bytes, peak_of = _peak(device)
+        peak_bytes, peak_of = _peak(_devices(self._loaded))
         return MemoryUse(self._loaded.weights_bytes, cache_bytes(self._cache), peak_bytes, peak_of)
 
     def _explain(self, error: Exception, run: _Run) -> WorkbenchError:
@@ -537,18 +536,23 @@ class Generator:
         )
 
 
-def _reset_peak(device: str) -> None:
-    if device.startswith("cuda"):
+def _devices(loaded: LoadedModel) -> tuple[str, ...]:
+    return loaded.facts.devices or (loaded.facts.device,)
+
+
+def _reset_peak(devices: Sequence[str]) -> None:
+    for device in devices:
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak(devices: Sequence[str]) -> tuple[int, str]:
+    if devices[0].startswith("cuda"):
         import torch
 
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak(device: str) -> tuple[int, str]:
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.max_memory_allocated(device)), "device"
+        return sum(int(torch.cuda.max_memory_allocated(device)) for device in devices), "device"
     try:
         text = Path("/proc/self/status").read_text("ascii")
         return int(text.split("VmHWM:")[1].split()[0]) * 1024, "process"

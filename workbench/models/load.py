@@ -11,13 +11,14 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.models.memory import memory_shortage, release_memory, storages
+from workbench.models.placement import Placement, place
 from workbench.packages import need
 from workbench.text import one_line
 
@@ -83,6 +84,8 @@ class LoadedFacts:
     supports_generation: bool
     is_encoder_decoder: bool
     context_length: Optional[int]
+    devices: tuple[str, ...] = ()
+    """All that hold some of it, where that is more than `device`, which takes the input."""
 
 
 class LoadedModel:
@@ -115,7 +118,11 @@ class LoadedModel:
 
 
 def load_model(
-    directory: Path, options: LoadOptions, job: Job = SILENT, make_room: Callable[[], object] = lambda: None
+    directory: Path,
+    options: LoadOptions,
+    job: Job = SILENT,
+    make_room: Callable[[], object] = lambda: None,
+    needed_bytes: Callable[[LoadOptions], int] = lambda _options: 0,
 ) -> LoadedModel:
     """Load the model in `directory`; nothing is looked up on a network and no code of the model is run.
 
@@ -127,6 +134,8 @@ def load_model(
         options: quantization, dtype, device, attention.
         job: progress in tensors (in shards before transformers 5); cancelled between two of them.
         make_room: called once everything but the weights has been found good, before the first of them is read.
+        needed_bytes: asked for what a load takes on one GPU, where the device is ``auto`` and there are several: a
+            model too large for one is spread over them.
 
     Raises:
         WorkbenchError: ``bad-option``, ``missing-package``, ``no-device``, ``not-a-model``, ``bad-config``,
@@ -138,7 +147,9 @@ def load_model(
     directory = Path(directory)
     torch = need("torch", "Loading a model")
     need("transformers", "Loading a model")
+    chosen_here = options.device == "auto"
     options = resolve_options(options, torch)
+    several = chosen_here and options.device.startswith("cuda") and torch.cuda.device_count() > 1
     if options.quant != "none" or options.device != "cpu":
         need("accelerate", "Loading a model")
     if options.quant != "none":
@@ -148,7 +159,7 @@ def load_model(
     job.check()
     failure: Optional[BaseException] = None
     try:
-        return _load(directory, options, pickle, job, make_room)
+        return _load(directory, options, pickle, job, make_room, needed_bytes if several else None)
     except JobCancelled:
         failure = JobCancelled()
     except WorkbenchError as error:
@@ -302,7 +313,12 @@ def _check_index(index: Path) -> None:
 
 
 def _load(
-    directory: Path, options: LoadOptions, pickle: bool, job: Job, make_room: Callable[[], object]
+    directory: Path,
+    options: LoadOptions,
+    pickle: bool,
+    job: Job,
+    make_room: Callable[[], object],
+    needed_bytes: Optional[Callable[[LoadOptions], int]],
 ) -> LoadedModel:
     started = time.perf_counter()
     import torch
@@ -312,6 +328,11 @@ def _load(
     auto_class = _auto_class(config, directory, transformers)
     make_room()
     arguments = _arguments(config, options, auto_class, torch, transformers)
+    if needed_bytes is not None:
+        free = [int(torch.cuda.mem_get_info(index)[0]) for index in range(torch.cuda.device_count())]
+        placement = place(needed_bytes(options), free)
+        options = replace(options, device=f"cuda:{placement.index}")
+        arguments.update(_placed(placement))
     with _progress_hook(job), _single_warnings(options):
         model, report = auto_class.from_pretrained(
             str(directory),
@@ -417,6 +438,13 @@ def _arguments(config: Any, options: LoadOptions, auto_class: Any, torch: Any, t
     if options.quant != "none":
         arguments["quantization_config"] = _quantization_config(options, dtype, transformers)
     return arguments
+
+
+def _placed(placement: Placement) -> dict[str, Any]:
+    """accelerate puts whole layers on one GPU after the other (``infer_auto_device_map``), none on CPU or disk."""
+    if not placement.max_memory:
+        return {"device_map": {"": f"cuda:{placement.index}"}}
+    return {"device_map": "auto", "max_memory": dict(placement.max_memory)}
 
 
 def _quantization_config(options: LoadOptions, dtype: Any, transformers: Any) -> Any:
@@ -541,7 +569,15 @@ def _facts(model: Any, directory: Path, options: LoadOptions, pickle: bool, star
         supports_generation=bool(model.can_generate()),
         is_encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
         context_length=length if isinstance(length, int) and length > 0 else None,
+        devices=_devices(model),
     )
+
+
+def _devices(model: Any) -> tuple[str, ...]:
+    """The devices that accelerate spread a model over; empty for one."""
+    places = {str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()}
+    names = sorted(f"cuda:{name}" if name.isdecimal() else name for name in places)
+    return tuple(names) if len(names) > 1 else ()
 
 
 def _explain(error: Exception, directory: Path, options: LoadOptions) -> WorkbenchError:

@@ -34,6 +34,9 @@ from workbench.session.protocol import (
 from workbench.session.runtime import Context, Handler, LoadedSlot, Runtime, Stage, quick
 from workbench.tokens.tokenizer import load_tokenizer
 
+CONVERSATION_TOKENS = 4096
+"""Of context that a model shall have room for where it is decided on how many GPUs it goes."""
+
 
 def _warm(request: Warm, context: Context) -> Warmed:
     # A missing or broken torch is a finding of the doctor, not a failure of the session.
@@ -76,7 +79,13 @@ def load_slot(request: LoadModel, context: Context) -> LoadedSlot:
     directory = context.carried or ensure_directory(resolve(request.model, job), job)
     runtime.import_torch(job)
     options = LoadOptions(request.quant, request.double_quant, request.dtype, request.device, request.attention)
-    loaded = load_model(directory, options, job, make_room=lambda: unload_slot(runtime))
+    loaded = load_model(
+        directory,
+        options,
+        job,
+        make_room=lambda: unload_slot(runtime),
+        needed_bytes=lambda settled: _needed_bytes(request.model, settled, context),
+    )
     try:
         tokenizer = load_tokenizer(str(directory))
         generator = Generator(loaded, tokenizer, decoding=settle(loaded, job=job))
@@ -88,6 +97,18 @@ def load_slot(request: LoadModel, context: Context) -> LoadedSlot:
     runtime.touch_model()
     runtime.changed()
     return slot
+
+
+def _needed_bytes(model: str, options: LoadOptions, context: Context) -> int:
+    """What VRAM estimates for a load and a conversation of some length; 0 where it cannot tell."""
+    from workbench.session.handlers.vram import estimator_of
+    from workbench.vram.measure_loaded import corresponding_plan
+
+    try:
+        _, estimator = estimator_of(model, context)
+        return estimator.estimate(corresponding_plan(options, CONVERSATION_TOKENS)).total
+    except WorkbenchError:
+        return 0
 
 
 def _already_loaded(request: LoadModel, runtime: Runtime) -> Optional[LoadedSlot]:
@@ -108,9 +129,15 @@ def _status(request: LoadModel, loaded: LoadedModel, generator: Generator) -> Mo
         weights_bytes=facts.weights_bytes,
         context_length=facts.context_length,
         load_seconds=facts.load_seconds,
-        note="; ".join(part for part in (_pickle_note(facts), conversion_note(Path(facts.directory))) if part),
+        note="; ".join(
+            part for part in (_spread_note(facts), _pickle_note(facts), conversion_note(Path(facts.directory))) if part
+        ),
         decoding=generator.decoding.told,
     )
+
+
+def _spread_note(facts: LoadedFacts) -> str:
+    return f"spread over {', '.join(facts.devices)}" if facts.devices else ""
 
 
 def _pickle_note(facts: LoadedFacts) -> str:
