@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect
 from typing import Any
 
+from tests.stubs import scripted_data
 from workbench.errors import WorkbenchError
 from workbench.models.gpus import Gpu, parse_gpu
 from workbench.session import protocol
@@ -265,6 +266,17 @@ def measure(request: protocol.MeasureMemory) -> list[protocol.Message]:
     return [*steps, protocol.MemoryMeasured(request.model, request.plan, found, errors)]
 
 
+STANDING_PLAN = Plan(quant="nf4", sequence_length=812, new_tokens=1)
+
+
+def standing(_request: protocol.MeasureLoaded) -> list[protocol.Message]:
+    """What a model that was loaded in NF4 holds on the CPU after its last answer."""
+    sizes = {**dict.fromkeys(NAMES, 0), "weights": GIB, "kv_cache": 64 * MIB}
+    found = {**sizes, "total": GIB + 64 * MIB, "device": "CPU", "device_kind": "cpu", "notes": []}
+    errors = {"estimate": {"weights": 0.0, "kv_cache": 0.0}}
+    return [protocol.MemoryMeasured(scripted_data.MODEL.name, plan_to_dict(STANDING_PLAN), found, errors)]
+
+
 def write(request: protocol.WritePlan) -> list[protocol.Message]:
     plan = _checked(request.plan)
     if request.path.endswith("there.py") and not request.overwrite:
@@ -320,6 +332,7 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     protocol.EstimateModules: modules,
     protocol.SimulateMemory: simulate,
     protocol.MeasureMemory: measure,
+    protocol.MeasureLoaded: standing,
     protocol.WritePlan: write,
     protocol.OpenPlan: open_plan,
     protocol.ListRulesOfThumb: lambda request: [RULES],

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from textual.widgets import TextArea
 
-from tests.stubs import scripted_chat
+from tests.stubs import scripted_chat, scripted_vram
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from tests.ui.test_chat_conversation import begun
 from workbench.session import protocol
 from workbench.ui.benches.tokens import TokensBench
+from workbench.ui.benches.vram import VramBench
+from workbench.ui.screens.chat_numbers import NumbersScreen
 from workbench.ui.screens.load_dialog import LoadDialog
 from workbench.ui.screens.vram_modules import ModulesScreen
 from workbench.ui.widgets.pieces import PieceView
@@ -78,3 +80,24 @@ async def test_a_plan_is_loaded_as_it_stands_and_chat_follows(session: ScriptedS
         (request,) = session.asked(protocol.LoadModel)
         assert (request.model, request.quant, request.double_quant) == (MODEL, "nf4", True)
         assert request.dtype == "bfloat16"
+
+
+async def test_what_chat_measured_stands_beside_the_estimate(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(loaded_session, bench="chat", model=MODEL)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: app.focused is not None and app.session.attached)
+        await begun(pilot, "Capital of France?")
+        await pilot.press("escape", "n")
+        await wait_until(pilot, lambda: isinstance(app.screen, NumbersScreen) and "ANSWER" in screen_text(app))
+        await pilot.press("m")
+        await wait_until(pilot, lambda: isinstance(app.main.bench, VramBench))
+        bench = app.main.bench
+        assert isinstance(bench, VramBench)
+        await wait_until(pilot, lambda: bench.draft.plan == scripted_vram.STANDING_PLAN and bench.estimate is not None)
+        assert len(loaded_session.asked(protocol.MeasureLoaded)) == 1
+        await wait_until(pilot, lambda: "Measured on CPU" in screen_text(app))
+        assert bench.result["measurement"]["kv_cache"] == 64 * 2**20
+        await pilot.press("u")
+        await wait_until(pilot, lambda: "Measured on CPU" not in screen_text(app))

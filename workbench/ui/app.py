@@ -443,6 +443,14 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         if isinstance(self.main.bench, VramBench):
             self.main.bench.show_modules(message.title, message.modules)
 
+    @on(Bench.StandingSent)
+    async def show_standing(self) -> None:
+        from workbench.ui.benches.vram import VramBench
+
+        await self.action_show_bench("vram")
+        if isinstance(self.main.bench, VramBench):
+            self.main.bench.take_standing()
+
     @on(Bench.LoadRequested)
     def load_for_bench(self, message: Bench.LoadRequested) -> None:
         self.load_model(message.plan)

@@ -131,6 +131,9 @@ class Bench(Vertical, can_focus=True):
             self.title = title
             self.modules = modules
 
+    class StandingSent(Message):
+        """The VRAM bench is to show what the loaded model holds after its last answer, beside the estimate."""
+
     class LoadRequested(Message):
         """Load the chosen model, asking how, starting from `plan`; with one, Chat is shown once it stands."""
 

@@ -63,7 +63,10 @@ class ChatBench(MessagesBench):
 
         found = self.answer_here()
         message = found[0].message if found is not None else {}
-        await self.app.push_screen_wait(NumbersScreen(self.link, message, self.session.model))
+        screen = NumbersScreen(self.link, message, self.session.model)
+        await self.app.push_screen_wait(screen)
+        if screen.to_vram:
+            self.post_message(self.StandingSent())
 
     @work(group="chat-variants", exclusive=True, exit_on_error=False)
     async def action_variants(self) -> None:

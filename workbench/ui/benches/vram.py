@@ -23,6 +23,7 @@ from workbench.session.protocol import (
     Event,
     FitPlan,
     JobProgressed,
+    MeasureLoaded,
     MeasureMemory,
     MemoryEstimated,
     MemoryMeasured,
@@ -358,6 +359,22 @@ class VramBench(Bench):
         if dataset_tokens:
             after = edited(after, "dataset_tokens", dataset_tokens)
         self.change(after)
+
+    @work(group="standing", exclusive=True, exit_on_error=False)
+    async def take_standing(self) -> None:
+        """Plan what Chat did last, with what the loaded model holds since as its measurement."""
+        try:
+            reply = await self.link.ask(MeasureLoaded(), MemoryMeasured)
+            plan = plan_from_dict(reply.plan)
+        except (JobCancelled, WorkbenchError) as error:
+            self._fail(error)
+            return
+        if reply.model != self.session.chosen:
+            self.post_message(self.Said(f"{reply.model} is loaded: ctrl+o chooses it."))
+            return
+        self.change(Draft(plan, self.draft.gpu, self.draft.dataset_tokens, self.draft.epochs))
+        self._keep(self._plan_key, reply)
+        self.post_message(self.Said("Measured: what the loaded model holds after its last answer. u undoes."))
 
     @on(RowList.Chosen, "#vram-changes")
     def apply_change(self, message: RowList.Chosen) -> None:

@@ -26,14 +26,19 @@ class NumbersScreen(ArchitectureScreen):
         model: the loaded model.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "Copy the figures", show=False)]
-    KEYS = (("y", "copy"),)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "copy", "Copy the figures", show=False),
+        Binding("m", "memory", "What the model holds now, in VRAM", show=False),
+    ]
+    KEYS = (("m", "memory in VRAM"), ("y", "copy"))
 
     def __init__(self, link: SessionLink, message: dict[str, Any], model: ModelStatus | None) -> None:
         super().__init__(link, "chat-numbers", "Numbers of the answer")
         self._message = message
         self._model = model
         self._estimate: dict[str, Any] = {}
+        self.to_vram = False
+        """Whether the screen was left for VRAM."""
 
     def parts(self) -> Iterable[Widget]:
         yield VerticalScroll(Static(id="numbers-text"), id="numbers-scroll")
@@ -58,6 +63,13 @@ class NumbersScreen(ArchitectureScreen):
 
     def _show(self) -> None:
         self.query_one("#numbers-text", Static).update(self._lines())
+
+    def action_memory(self) -> None:
+        if self._model is None:
+            self.app.bell()
+            return
+        self.to_vram = True
+        self.dismiss(None)
 
     def action_copy(self) -> None:
         self.copy(self._lines().plain, "the figures")
