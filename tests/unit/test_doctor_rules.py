@@ -619,6 +619,10 @@ PLAIN = {
     "download-damaged": "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
     "model-code-too-old": "AttributeError: 'DynamicCache' object has no attribute 'seen_tokens'",
     "mps-out-of-memory": "RuntimeError: MPS backend out of memory (MPS allocated: 17 GB)",
+    "mac-architectures-mixed": "ImportError: dlopen(x.so): (mach-o file, but is an incompatible architecture "
+    "(have 'x86_64', need 'arm64'))",
+    "intel-python-on-mac": "torch==2.11.0 has no wheels with a matching platform tag (e.g., `macosx_26_0_x86_64`)",
+    "jetson-container-runtime": "invoking the NVIDIA Container Runtime Hook directly is not supported.",
     "flashinfer-mismatch": "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
 }
 HARMLESS = (

@@ -116,6 +116,7 @@ _IMPORT_ROOTS = (
 # What a build fails for.
 _BUILD_ROOTS = (
     "build-isolation-hides-torch",
+    "mac-architectures-mixed",
     "python-32-bit",
     "musl-alpine",
     "package-too-old-for-python",
@@ -226,6 +227,8 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "torch-shadowed": ("duplicate-torch-installs",),
     "numpy-mixed": ("numpy2-with-old-torch",),
     "build-failed": _BUILD_ROOTS,
+    "no-wheel-for-this-platform": ("intel-python-on-mac",),
+    "requirements-contradict": ("no-wheel-for-this-platform", "intel-python-on-mac"),
     "cmake-missing": ("cuda-home-unset", "msvc-missing"),
     "no-cuda-gpus-available": ("cuda-visible-devices-wrong", "cuda-does-not-start"),
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],

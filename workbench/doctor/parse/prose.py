@@ -33,6 +33,9 @@ _PROFESSIONAL = re.compile(
     r"(?![\w-]*\.\w)(?=\b|[sS]\b|-)|\b(?:Tesla|NVIDIA|GPU:?) (?:T4|L4|A10G?)\b|\b(?:T4|L4|A10G?) GPUs?\b|\bDGX Spark\b",
     re.I,
 )
+_JETSON = re.compile(
+    r"\bJetson\b.{0,30}?\b(?P<kind>AGX Orin|Orin(?: Nano| NX)?|AGX Xavier|Xavier|Thor|TX2|Nano)\b", re.I
+)
 _RADEON = re.compile(
     r"(?<![a-z])(?:Radeon ?)?(?:RX[ -]?(?P<number>\d{3,4})|(?P<bare>[5679]\d00)(?= ?XT))[ -]?(?P<kind>XTX|XT|GRE|M)?\b",
     re.I,
@@ -63,7 +66,7 @@ _NOT_WSL = re.compile(
     r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
 )
 _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b")
-_WINDOWS = re.compile(r"(?<![a-z])win(?:dows)? ?(?:10|11)\b", re.I)
+_WINDOWS = re.compile(r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<![\w/])[A-Z]:\\\\?\w", re.I)
 
 
 def read(lines: Sequence[str], draft: Draft) -> None:
@@ -119,6 +122,7 @@ def _gpu(lines: Sequence[str], draft: Draft) -> None:
 def _gpu_names(line: str) -> list[str]:
     names = [_geforce(match["line"], match["number"], match["kind"]) for match in _GEFORCE.finditer(line)]
     names += [_professional(match[0]) for match in _PROFESSIONAL.finditer(line)]
+    names += [f"NVIDIA Jetson {match['kind']}" for match in _JETSON.finditer(line)]
     for match in _RADEON.finditer(line):
         names.append(f"AMD Radeon RX {match['number'] or match['bare']} {(match['kind'] or '').upper()}".strip())
     for match in _BARE.finditer(line):

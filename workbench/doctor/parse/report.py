@@ -14,7 +14,10 @@ from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.system import xids_in
 from workbench.doctor.versions import parse_version
 
-_EXCEPTION = re.compile(r"\s{0,20}(?:E\s{1,8})?[A-Za-z_][\w.]{0,80}(?:Error|Exception): \S")
+_EXCEPTION = re.compile(
+    r"\s{0,20}(?:E\s{1,8})?[`'\"]{0,3}[A-Za-z_][\w.]{0,80}(?:Error|Exception): \S"
+    r"|\s{0,20}cannot import name '\w{1,80}' from '"
+)
 
 
 _PACKAGE = re.compile(r"(?:site|dist)-packages[/\\](\w{2,40})[/\\]")

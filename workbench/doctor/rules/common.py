@@ -24,6 +24,16 @@ def cuda_works(facts: Facts) -> Optional[bool]:
     return facts.torch.cuda_available
 
 
+# Reports in which "CUDA available: False" is one line of many that nobody asked about.
+_LISTS_EVERYTHING = frozenset(("collect_env", "transformers env", "bitsandbytes"))
+
+
+def no_gpu_told(facts: Facts) -> bool:
+    """Whether a paste tells, as a complaint of its own, that torch has no CUDA."""
+    told = facts.torch.cuda_available is False and facts.origin == "report"
+    return told and not set(facts.formats) & _LISTS_EVERYTHING
+
+
 def cuda_major(facts: Facts) -> Optional[int]:
     """CUDA major version of the torch build."""
     numbers = release_of(facts.torch.cuda)

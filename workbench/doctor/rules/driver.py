@@ -18,6 +18,7 @@ from workbench.doctor.rules.common import (
     evidence,
     from_message,
     gpu_names,
+    no_gpu_told,
     seen,
 )
 from workbench.doctor.tables import is_datacenter
@@ -472,28 +473,49 @@ def _visible_fault(value: str, count: Optional[int]) -> Optional[str]:
 
 def no_cuda_gpus(facts: Facts) -> Result:
     """torch sees no device, and nothing more precise is known."""
-    return from_message(
-        facts,
-        ("no-cuda-gpus", "needs-gpu"),
-        lambda error: Finding(
+    error = facts.error("no-cuda-gpus", "needs-gpu")
+    if error is None and not no_gpu_told(facts):
+        return PASSED
+    if error is None and (facts.torch.build in ("cpu", "mps") or facts.platform.system == "Darwin"):
+        return PASSED
+    answered = error is not None and error.id == "no-cuda-gpus"
+    return [
+        Finding(
             "no-cuda-gpus-available",
             "error",
             "torch sees no GPU",
             "The driver answered, but offered no device to this process: CUDA_VISIBLE_DEVICES, a job scheduler, or a "
-            "container limited to other devices.",
-            {**evidence(gpus=gpu_names(facts)), **seen(error)},
-            (
-                *(
-                    (fixes.unset(facts, "CUDA_VISIBLE_DEVICES"),)
-                    if "CUDA_VISIBLE_DEVICES" in facts.environment
-                    else ("Look for CUDA_VISIBLE_DEVICES where the program is started, and in its code.",)
-                ),
-                "nvidia-smi -L",
-            ),
-            ISSUES + "KeYang8/WITT/issues/34",
+            "container limited to other devices."
+            if answered
+            else "Most often torch is a build without CUDA, which is what pip brings on Windows; else the driver is "
+            "missing or too old, or CUDA_VISIBLE_DEVICES hides the GPU.",
+            {
+                **evidence(gpus=gpu_names(facts), driver=facts.driver.version, torch__version=facts.torch.version),
+                **evidence(cuda_available=facts.torch.cuda_available),
+                **seen(error),
+            },
+            _look_for_gpu(facts, answered),
+            ISSUES + ("KeYang8/WITT/issues/34" if answered else "pytorch/pytorch/issues/30664"),
             affects=ALL_GPU_BENCHES,
             observed=True,
-        ),
+        )
+    ]
+
+
+def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
+    hidden = (
+        fixes.unset(facts, "CUDA_VISIBLE_DEVICES")
+        if "CUDA_VISIBLE_DEVICES" in facts.environment
+        else "Look for CUDA_VISIBLE_DEVICES where the program is started, and in its code."
+    )
+    if answered:
+        return (hidden, "nvidia-smi -L")
+    look = "import torch; print(torch.__version__, torch.version.cuda)"
+    return (
+        f'{fixes.python_command(facts)} -c "{look}"   # +cpu or None: a build without CUDA',
+        f"then: {fixes.fresh_torch(facts, upgrade=True)} --force-reinstall",
+        "nvidia-smi   # must list the GPU; if not, install the driver and reboot",
+        hidden,
     )
 
 

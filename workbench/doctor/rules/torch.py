@@ -20,6 +20,7 @@ from workbench.doctor.rules.common import (
     cuda_works,
     evidence,
     gpu_names,
+    no_gpu_told,
     seen,
     torch_code,
     uncovered,
@@ -158,26 +159,24 @@ def torch_cpu_only(facts: Facts) -> Result:
     """A CPU build of torch in a machine with an NVIDIA GPU."""
     error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
     build = facts.torch.build
-    if error is None and build is None:
+    if error is None and build is None and not _is_jetson(facts):
         return None
     if (build is not None and build != "cpu") or cuda_works(facts):
         return PASSED
+    if build is None and _is_jetson(facts) and (error or facts.torch.cuda_available is False):
+        return [_aarch64_cpu(facts)]
     if build is None and error is not None and error.id != "torch-not-compiled-with-cuda":
         return None
     has_gpu = facts.has_nvidia()
     if has_gpu is None and facts.toolkit.nvcc and facts.origin == "report":
         has_gpu = True  # the paste names no GPU, but nobody installs nvcc without one
-    if has_gpu is None and facts.torch.cuda_available is False and not set(facts.formats) & _LISTS_EVERYTHING:
-        has_gpu = facts.platform.system != "Darwin" or None  # told of by itself, it is what the person complains of
+    if has_gpu is None and no_gpu_told(facts) and facts.platform.system != "Darwin":
+        has_gpu = True
     if error is None and not has_gpu:
         return None if has_gpu is None else PASSED
     if error is not None and (facts.platform.system == "Darwin" or has_gpu is False):
         return [_wants_what_is_not_there(facts, error)]
     return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
-
-
-# Reports in which "CUDA available: False" is one line of many that nobody asked about.
-_LISTS_EVERYTHING = frozenset(("collect_env", "transformers env", "bitsandbytes"))
 
 
 def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
@@ -248,8 +247,12 @@ def _is_aarch64_default(facts: Facts) -> bool:
     )
 
 
+def _is_jetson(facts: Facts) -> bool:
+    return any(re.search(r"jetson|\borin|xavier", (gpu.name or "").lower()) for gpu in facts.gpus or ())
+
+
 def _aarch64_cpu(facts: Facts) -> Finding:
-    jetson = any("orin" in (gpu.name or "").lower() or "xavier" in (gpu.name or "").lower() for gpu in facts.gpus or ())
+    jetson = _is_jetson(facts)
     fix = (
         (
             "Install NVIDIA's own build for your JetPack: "
@@ -261,8 +264,13 @@ def _aarch64_cpu(facts: Facts) -> Finding:
     return Finding(
         "aarch64-cpu-only-wheel",
         "error",
-        "torch is the CPU wheel that the package index has for aarch64",
-        "Up to torch 2.10 the default index offers only CPU wheels for Linux on aarch64 (GH200, GB10); CUDA came "
+        "A Jetson needs NVIDIA's own build of torch"
+        if jetson
+        else "torch is the CPU wheel that the package index has for aarch64",
+        "Wheels from the package index are made for servers, or for the CPU alone; a Jetson's GPU wants the build for "
+        "its JetPack."
+        if jetson
+        else "Up to torch 2.10 the default index offers only CPU wheels for Linux on aarch64 (GH200, GB10); CUDA came "
         "with 2.11.",
         evidence(torch__version=facts.torch.version, machine=facts.platform.machine, gpus=gpu_names(facts)),
         fix,
@@ -328,7 +336,8 @@ def _driver_major(facts: Facts) -> Optional[int]:
 
 def _older_than(facts: Facts, major: Optional[int], offered: Optional[int]) -> Optional[bool]:
     if major is None:
-        return None
+        before_all = older(facts.driver.version, "440.33") and facts.torch.cuda_available is False
+        return True if before_all and not facts.platform.wsl else None
     if offered is not None:
         return offered < major
     if facts.driver.version and not facts.platform.wsl:
