@@ -623,6 +623,12 @@ PLAIN = {
     "(have 'x86_64', need 'arm64'))",
     "intel-python-on-mac": "torch==2.11.0 has no wheels with a matching platform tag (e.g., `macosx_26_0_x86_64`)",
     "jetson-container-runtime": "invoking the NVIDIA Container Runtime Hook directly is not supported.",
+    "extension-did-not-compile": "RuntimeError: Error building extension 'fused_adam'",
+    "tensorflow-in-the-way": "ImportError: DLL load failed while importing _pywrap_tensorflow_internal: x",
+    "cublas-library-missing": "RuntimeError: Library cublas64_12.dll is not found or cannot be loaded",
+    "mig-without-instances": "|  No MIG devices found  |",
+    "host-driver-does-not-start": "nvidia-container-cli: initialization error: cuda error: unknown error",
+    "no-gradient-reaches-adapter": "element 0 of tensors does not require grad and does not have a grad_fn",
     "flashinfer-mismatch": "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
 }
 HARMLESS = (

@@ -61,6 +61,13 @@ _OF_ANOTHER = re.compile(
 _ABOUT_ANOTHER = re.compile(
     r"\brequires\b|pip3? install|conda install|\(you have|\bwith CUDA \d{4}\b|[\w-]+==\S+ .*torch==", re.I
 )
+_NO_CUDA = re.compile(
+    r"\bcuda(?: is)? (?:available )?(?:as |is |: ?)?(?:false|not available|unavailable)\b"
+    r"|\b(?:GPU|cuda) (?:is |was )?not (?:being )?(?:detected|recogni[sz]ed|found)\b"
+    r"|\b(?:doesn't|does not|can't|cannot) (?:see|detect|find) (?:my |the )?GPU\b",
+    re.I,
+)
+_CONDITION = re.compile(r"\b(?:if|when|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\bWindows Subsystem for Linux\b", re.I)
 _NOT_WSL = re.compile(
     r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
@@ -78,6 +85,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         _gpu(short, draft)
     if draft.torch.get("version") is None and "torch" not in draft.packages and draft.torch.get("installed") is None:
         _torch(short, draft)
+    told = any(_NO_CUDA.search(line) and not _CONDITION.search(line) for line in short)
+    draft.put(draft.torch, cuda_available=False if told else None)
     if draft.platform.get("system") is None and any(_WINDOWS.search(line) for line in short):
         draft.put(draft.platform, system="Windows")
 

@@ -102,6 +102,8 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
         draft.put(draft.platform, container="docker")
     if not draft.errors:
         draft.errors += _unknown_errors(lines)
+    else:
+        draft.errors += _missing_module(lines, {error.line for error in draft.errors})
     if draft.errors:
         draft.saw("messages")
 
@@ -125,8 +127,24 @@ def _unknown_errors(lines: list[str]) -> list[ErrorFact]:
                 text += " " + "".join(lines[number + 1 : number + 2]).strip()[:300]
             text = mask_text(text)
             return [ErrorFact("unknown-error", text, number + 1, _raised(lines, number))]
-    said = next((number for number, line in enumerate(lines) if _COMPLAINT.match(line[:400])), None)
+    good = max((number for number, line in enumerate(lines) if "Successfully installed" in line), default=-1)
+    said = next((number for number in range(good + 1, len(lines)) if _COMPLAINT.match(lines[number][:400])), None)
     return [] if said is None else [ErrorFact("unknown-error", mask_text(lines[said].strip()[:400]), said + 1)]
+
+
+_LAST_WORD = re.compile(
+    r"\s{0,20}(?:ModuleNotFoundError|ImportError): No module named '?(?P<module>[\w.]{1,80})'?\s{0,4}$"
+)
+
+
+def _missing_module(lines: list[str], told: set[int]) -> list[ErrorFact]:
+    """A module that ends a traceback for want of it, where what else is known are warnings above."""
+    for number in range(len(lines) - 1, -1, -1):
+        if _EXCEPTION.match(lines[number][:400]):
+            if number + 1 in told or not _LAST_WORD.match(lines[number][:400]):
+                return []
+            return [ErrorFact("unknown-error", mask_text(lines[number].strip()), number + 1, _raised(lines, number))]
+    return []
 
 
 # A complaint that is no Python exception; only where nothing else is known.

@@ -513,7 +513,8 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
     look = "import torch; print(torch.__version__, torch.version.cuda)"
     return (
         f'{fixes.python_command(facts)} -c "{look}"   # +cpu or None: a build without CUDA',
-        f"then: {fixes.fresh_torch(facts, upgrade=True)} --force-reinstall",
+        f"if so: {fixes.uninstall(facts, 'torch')}",
+        fixes.fresh_torch(facts),
         "nvidia-smi   # must list the GPU; if not, install the driver and reboot",
         hidden,
     )
@@ -586,7 +587,7 @@ def mig(facts: Facts) -> Result:
     several = value.count("MIG-") > 1
     enabled = [gpu for gpu in facts.nvidia_gpus() if gpu.mig]
     if error is None and not several:
-        if enabled:
+        if enabled and not facts.error("mig-no-devices"):
             return [_mig_note(facts)]
         return None if not any(gpu.mig is not None for gpu in facts.gpus or ()) else PASSED
     return [

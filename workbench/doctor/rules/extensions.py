@@ -630,7 +630,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
     return [
         Finding(
             "extension-built-for-other-torch",
-            "error",
+            "warning" if error.id == "extension-absent" and "Error" not in error.text else "error",
             f"{name} was compiled for another torch or another CUDA"
             if error.id == "extension-symbol"
             else f"{name if name != 'it' else 'A package'} is installed without kernels for this torch and CUDA",
@@ -641,15 +641,21 @@ def extension_for_other_torch(facts: Facts) -> Result:
                 **seen(error),
             },
             (
-                *_its_build(facts, name),
-                "or, with a compiler and nvcc: "
-                + fixes.install(facts, name, options="--no-build-isolation --no-cache-dir --force-reinstall --no-deps"),
+                *_its_build(facts, name.replace("_", "-") if name != "it" else "that package"),
+                *_compiled_here(facts, name),
             ),
             ISSUES + "turboderp-org/exllamav2/issues/434",
             affects=MODELS,
             observed=True,
         )
     ]
+
+
+def _compiled_here(facts: Facts, name: str) -> tuple[str, ...]:
+    if name == "it":
+        return ()
+    options = "--no-build-isolation --no-cache-dir --force-reinstall --no-deps"
+    return ("or, with a compiler and nvcc: " + fixes.install(facts, name.replace("_", "-"), options=options),)
 
 
 def _its_build(facts: Facts, name: str) -> tuple[str, ...]:
