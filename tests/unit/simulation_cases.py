@@ -157,10 +157,33 @@ def operators() -> dict[str, Any]:
     return found
 
 
+def broken() -> dict[str, Any]:
+    """What becomes of a run where torch's private interface is gone, and where it works no longer."""
+    import torch
+    from torch.utils import backend_registration
+
+    found: dict[str, Any] = {}
+    gone = (backend_registration, "_setup_privateuseone_for_python_backend")
+    changed = (torch._C, "_set_only_lift_cpu_tensors")
+    for owner, name in (gone, changed):
+        kept = getattr(owner, name)
+        delattr(owner, name)
+        try:
+            run = engine.run(LLAMA, Plan(job="full", **FEW))
+        finally:
+            setattr(owner, name, kept)
+        found[name] = [run.label, engine.warnings(Plan(job="full"), run), numbers(run)["allocated"]]
+    return found
+
+
 def main(wanted: Optional[list[str]] = None) -> None:
     """Print what was asked for, or everything."""
+    # First, as a device that was once registered stays.
+    found: dict[str, Any] = {}
+    if not wanted or "broken" in wanted:
+        found["broken"] = broken()
+    found["device"] = open_device()
     parts = {"shortened": shortened, "real": real, "static": static, "operators": operators}
-    found: dict[str, Any] = {"device": open_device()}
     for name, part in parts.items():
         if not wanted or name in wanted:
             found[name] = part()

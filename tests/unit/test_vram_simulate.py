@@ -51,6 +51,14 @@ def test_this_torch_can_have_the_simulated_device(found: dict[str, Any]) -> None
     assert found["device"] == "simgpu"
 
 
+def test_a_torch_without_the_interface_falls_back_and_says_so(found: dict[str, Any]) -> None:
+    assert len(found["broken"]) == 2
+    for label, warnings, allocated in found["broken"].values():
+        assert label == "cpu"
+        assert "simulated as CPU" in warnings[0]
+        assert allocated > 0
+
+
 def test_few_layers_stand_for_all_to_the_byte(found: dict[str, Any]) -> None:
     for name, (few, every) in found["shortened"].items():
         assert few["peaks"] == every["peaks"], name
@@ -167,7 +175,7 @@ def test_what_cannot_be_simulated_is_refused_in_words() -> None:
     for plan, kind in (
         (Plan(gpus=2, parallel="tp"), "unsupported-plan"),
         (Plan(job="full", offload="optimizer"), "unsupported-plan"),
-        (Plan(kv_dtype="int4"), "unsupported-plan"),
+        (Plan(kv_dtype="float16"), "unsupported-plan"),
         (Plan(job="lora", lora=Lora(targets=("nothing",))), "bad-plan"),
         (Plan(batch=0), "bad-plan"),
     ):

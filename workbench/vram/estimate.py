@@ -16,6 +16,7 @@ from workbench.vram.notes import gpu_notes, plan_warnings
 from workbench.vram.optimizer import OptimizerBytes, optimizer_bytes
 from workbench.vram.parallel import Parts, check_parallel, on_each_gpu
 from workbench.vram.plan import Plan, check_plan
+from workbench.vram.saved import Structure
 from workbench.vram.stored import StoredWeights
 from workbench.vram.weights import WeightBytes, weight_bytes
 
@@ -150,6 +151,7 @@ class Estimator:
         """Estimate plans on `skeleton`; with a checkpoint that is quantized already, by the bytes of its header."""
         self.skeleton = skeleton
         self.stored = stored
+        self._structure = Structure(skeleton)
         self._weights: dict[Plan, WeightBytes] = {}
         self._trained: dict[Plan, _Training] = {}
 
@@ -159,7 +161,7 @@ class Estimator:
         training = self._trained_of(plan)
         optimizer = training.optimizer
         cache = kv_cache_bytes(self.skeleton, plan) if not plan.trains else _NO_CACHE
-        found = moments(self.skeleton, plan)
+        found = moments(self.skeleton, plan, self._structure)
         whole = Parts(weights.total, training.adapters, training.gradients, optimizer.state, optimizer.step, cache.peak)
         parts, candidates = on_each_gpu(plan, self.skeleton, weights, whole, found.moments)
         phases = _phases(plan, parts, candidates, cache, whole, kept_logits_bytes(self.skeleton, plan))

@@ -58,12 +58,13 @@ def scaled_dot_product_attention(
 def _kernel(torch: Any, attention: str, query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool) -> str:
     half = query.dtype in (torch.float16, torch.bfloat16)
     same_width = query.shape[-1] == value.shape[-1]
-    wants_flash = attention in ("sdpa", "flash")
+    as_many_keys = query.shape[-3] == key.shape[-3]
+    # Of the fused kernels flash alone takes fewer key than query heads, and only where it is told so (torch to 2.13).
+    takes_heads = as_many_keys or enable_gqa or attention == "flash"
+    wants_flash = attention in ("sdpa", "flash") and takes_heads
     if wants_flash and half and mask is None and same_width and query.shape[-1] <= MAX_FLASH_HEAD_DIM:
         return "flash"
-    if attention == "efficient" or not enable_gqa or query.shape[-3] == key.shape[-3]:
-        return "efficient"
-    return "math"
+    return "efficient" if attention == "efficient" or as_many_keys else "math"
 
 
 def _bias(torch: Any, mask: Any, query: Any, key: Any) -> Any:

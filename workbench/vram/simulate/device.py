@@ -22,31 +22,60 @@ FALLBACK = "cpu"
 _UNDECOMPOSED = ("silu_backward", "mish_backward")
 
 _kept_alive: list[Any] = []
+_was_tried: list[bool] = []
 
 
 def open_device() -> str:
-    """Register the simulated device for this process, before its first backward pass.
+    """Register the simulated device for this process, before its first backward pass, and try it.
 
     Returns:
-        `SIMULATED`, or `FALLBACK` if this torch does not offer the interface any more.
+        `SIMULATED`, or `FALLBACK` if this torch does not offer the interface any more, or not as it did.
     """
-    import torch
-
-    if _kept_alive:
-        return SIMULATED
     try:
-        from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-
-        _setup_privateuseone_for_python_backend(rename=SIMULATED, backend_module=_backend(torch))
-        library = torch.library.Library("aten", "IMPL")
-        for name in _UNDECOMPOSED:
-            library.impl(name, _never_called, "PrivateUse1")
-        # Works in place and has no kernel for tensors without data.
-        library.impl("_fused_sgd_", _nothing, "Meta")
-    except (ImportError, AttributeError, RuntimeError, TypeError):
+        if not _kept_alive:
+            _kept_alive.append(_register())
+        if not _was_tried:
+            _try_it()
+            _was_tried.append(True)
+    except Exception:
+        # A private interface may change in any way.
         return FALLBACK
-    _kept_alive.append(library)
     return SIMULATED
+
+
+def _register() -> Any:
+    import torch
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+    _setup_privateuseone_for_python_backend(rename=SIMULATED, backend_module=_backend(torch))
+    library = torch.library.Library("aten", "IMPL")
+    for name in _UNDECOMPOSED:
+        library.impl(name, _never_called, "PrivateUse1")
+    # Works in place and has no kernel for tensors without data.
+    library.impl("_fused_sgd_", _nothing, "Meta")
+    return library
+
+
+def _try_it() -> None:
+    """A small step that needs all that is replaced or registered: whatever it raises tells that something changed."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.checkpoint import checkpoint
+
+    functional = torch.nn.functional
+
+    def layer(states: Any) -> Any:
+        attended = functional.scaled_dot_product_attention(states, states, states, is_causal=True)
+        return functional.dropout(functional.silu(attended), 0.1)
+
+    threads = torch.autograd.set_multithreading_enabled(False)
+    with FakeTensorMode(allow_non_fake_inputs=True), cuda_choices(SIMULATED, "sdpa", set()), threads:
+        weight = torch.nn.Parameter(torch.ones((1, 2, 8, 16), dtype=torch.bfloat16, device=SIMULATED))
+        checkpoint(layer, weight, use_reentrant=False).float().sum().backward()
+        torch.tensor([1, 2], device=SIMULATED)
+        torch.optim.SGD([weight], fused=True).step()
+        if weight.grad is None or weight.grad.device.type != SIMULATED:
+            raise RuntimeError("the simulated device keeps no gradients")
 
 
 def _never_called(*arguments: Any) -> Any:

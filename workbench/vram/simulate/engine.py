@@ -151,8 +151,8 @@ def warnings(plan: Plan, run: Run) -> list[str]:
         found.append(f"This model knows eager attention only: {plan.attention} changes nothing.")
     if "math" in run.kernels and plan.attention == "sdpa":
         found.append(
-            "torch has no fused attention kernel for these inputs (float32 or unequal widths, with fewer key than "
-            "query heads), so all scores are held: choose flash or efficient, or leave out k-bit preparation."
+            "torch (to 2.13) has no fused attention kernel for these inputs (fewer key than query heads, in float32 or "
+            "without saying so), so all scores are held: choose flash, or leave out k-bit preparation."
         )
     if plan.quant == "int8":
         found.append("int8 is simulated without outlier columns, which depend on the data: a little more is needed.")
