@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Opener
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
-from workbench.session.client import SessionClient
+from workbench.session.client import Call, SessionClient
 
 pytestmark = pytest.mark.model
 
@@ -22,6 +22,14 @@ GREEDY = {"greedy": True, "max_new_tokens": 12}
 async def say(client: SessionClient, prompt: str = "", **options: Any) -> protocol.Generated:
     options = {"sampling": GREEDY, "alternatives": 4, **options}
     return await client.ask(protocol.Generate(prompt, **options), protocol.Generated)
+
+
+async def comes(call: Call, kind: type[protocol.Event]) -> None:
+    """Wait for an event of a request."""
+    async for event in call.events():
+        if isinstance(event, kind):
+            return
+    raise AssertionError(f"the request ended without {kind.__name__}")
 
 
 async def shown(client: SessionClient, conversation: str) -> list[dict[str, Any]]:
@@ -140,3 +148,29 @@ async def test_a_conversation_longer_than_the_context_loses_its_oldest_messages(
     assert len(await shown(client, conversation)) == 24
     with pytest.raises(WorkbenchError, match="context"):
         await say(client, "word " * 60, conversation_id=conversation)
+
+
+async def test_what_ends_with_its_client_and_what_comes_back(session_opener: Opener, smollm2_dir: Path) -> None:
+    client, other = await session_opener(), await session_opener()
+    load = protocol.LoadModel(str(smollm2_dir), device="cpu")
+    await client.ask(load, protocol.ModelLoaded)
+    endless = protocol.Generate("Tell me.", raw=True, sampling={"max_new_tokens": 8000, "stop": ["\0"]}, save=False)
+    answer = other.start(endless)
+    await comes(answer, protocol.TokensGenerated)
+    # A value that cannot be is refused at once, whatever the model is doing.
+    with pytest.raises(WorkbenchError, match="temperature is -1"):
+        await say(client, "Hello", sampling={"temperature": -1}, load=protocol.LoadModel("tiny-llama"))
+    # Nobody reads on what was not to be kept: the model is free as soon as its client has gone.
+    await other.close()
+    assert (await say(client, "Hello", sampling={**GREEDY, "max_new_tokens": 2})).result["new_tokens"] == 2
+
+    # A comparison that is stopped, or that fails, gives the model back.
+    comparing = client.start(protocol.CompareVariants("tiny-gpt2", ["fp32", "nf4", "fp4"], "word " * 40, device="cpu"))
+    await comes(comparing, protocol.VariantMeasured)
+    comparing.cancel()
+    reply = await client.ask(protocol.MeasureLoaded(), protocol.MemoryMeasured)
+    assert reply.model == load.model
+    compare = protocol.CompareVariants("tiny-bert", ["fp32", "bf16"], device="cpu")
+    with pytest.raises(WorkbenchError, match="encoder-only"):
+        await client.ask(compare, protocol.VariantsCompared)
+    assert (await client.ask(protocol.MeasureLoaded(), protocol.MemoryMeasured)).model == load.model

@@ -44,6 +44,9 @@ from workbench.session.protocol import (
 from workbench.text import one_line
 
 DEFAULT_COMPARE_TOKENS = 128
+NOT_GIVEN: tuple[Any, ...] = (None, ())
+FOR_COMPARE = ("max_new_tokens", "greedy")
+"""Sampling options that mean something to ``--compare``, or say what it does in any case."""
 FIND = "auto"
 """As --url: the server that is found on this box."""
 
@@ -73,20 +76,29 @@ def _model_name(context: click.Context, parameter: click.Parameter, value: Any) 
 @click.option("--dtype", type=DTYPES, default="auto", metavar="auto|fp32|bf16|fp16", show_default=True)
 @click.option("--device", default="auto", metavar="auto|cuda|cuda:N|cpu|mps", show_default=True)
 @click.option("--temperature", type=float, default=None, help="0 is greedy.")
-@click.option("--top-p", type=float, default=None)
+@click.option("--top-p", type=float, default=None, help="Keep the most probable tokens that add up to this.")
 @click.option("--top-k", type=int, default=None, help="0 keeps all.")
-@click.option("--min-p", type=float, default=None)
-@click.option("--repetition-penalty", type=float, default=None)
-@click.option("--max-new-tokens", type=int, default=None)
+@click.option("--min-p", type=float, default=None, help="Drop tokens below this share of the most probable.")
+@click.option("--repetition-penalty", type=float, default=None, help="Above 1: less of what was said.")
+@click.option("--no-repeat-ngram-size", type=int, default=None, metavar="N", help="Never repeat a run of N tokens.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this; repeatable.")
+@click.option("--max-new-tokens", type=int, default=None, help="End the answer after this many.  [default: 512]")
 @click.option("--seed", type=int, default=None, help="The same seed gives the same text.")
-@click.option("--greedy", is_flag=True, help="Always the most likely token.")
-@click.option("--prompt-lookup", type=int, default=None, metavar="N", help="Guess N tokens at once from the prompt.")
+@click.option("--greedy", is_flag=True, default=None, help="Always the most likely token.")
+@click.option(
+    "--prompt-lookup", type=int, default=None, metavar="N", help="Guess up to N tokens at once from what was said."
+)
 @click.option("--raw", is_flag=True, help="Complete the prompt as it is, without a chat template.")
 @click.option(
     "--url", default="", is_eager=True, metavar="URL|auto", help="Talk to an OpenAI-compatible server; auto finds one."
 )
 @click.option("--api-key-env", default="", metavar="NAME", help="The environment variable that holds the server's key.")
-@click.option("--compare", default="", metavar="bf16,int8,nf4", help="What quantizing costs, against the first.")
+@click.option(
+    "--compare",
+    default="",
+    metavar="bf16,int8,nf4",
+    help="Measure what quantizing costs, against the first of fp32, bf16, fp16, int8, nf4, nf4-dq, fp4, fp4-dq.",
+)
 @click.option("--text", "text_file", default="", metavar="FILE", help="What --compare reads; else the built-in text.")
 @click.option("--layers", is_flag=True, help="With --compare: the error of each quantized weight.")
 @common_options
@@ -118,20 +130,19 @@ def command(
     if remote is not None and (quant != "none" or dtype != "auto" or device != "auto" or compare):
         raise click.UsageError("--quant, --dtype, --device and --compare go with a model of this box, not with --url.")
     if compare:
-        if not model:
-            raise click.UsageError("--compare needs a MODEL.")
+        _refuse_beside_compare(model, quant, dtype, system, raw, sampling)
         text = read_text(text_file) if text_file else ""
         variants = [name.strip() for name in compare.split(",") if name.strip()]
-        most = sampling.get("max_new_tokens") or DEFAULT_COMPARE_TOKENS
+        most = sampling["max_new_tokens"] or DEFAULT_COMPARE_TOKENS
         asked = _standard_input() if prompt == "-" else prompt or ""
         return compare_variants(
-            common, CompareVariants(model, variants, text, asked, most, layers=layers, device=device)
+            common, CompareVariants(str(model), variants, text, asked, most, layers=layers, device=device)
         )
     if text_file or layers:
         raise click.UsageError("--text and --layers go with --compare.")
     loads = model and remote is None
     load = LoadModel(str(model), quant, double_quant, long_dtype(dtype), device) if loads else None
-    given = {key: value for key, value in sampling.items() if value is not None and value is not False}
+    given = {key: value for key, value in sampling.items() if value not in NOT_GIVEN}
     settings = Settings(load, system, raw, given, remote)
     if prompt is None and common.as_json:
         raise click.UsageError("--json needs --prompt TEXT, or --prompt - for standard input.")
@@ -147,6 +158,22 @@ def command(
     if common.as_json:
         print_json("chat", reply.result)
     return INTERRUPTED if reply.result["finish_reason"] == "cancelled" else 0
+
+
+def _refuse_beside_compare(
+    model: str | None, quant: str, dtype: str, system: str, raw: bool, sampling: dict[str, Any]
+) -> None:
+    """``--compare`` answers greedily, in the variants named: what would change neither is refused, not passed over."""
+    if not model:
+        raise click.UsageError("--compare needs a MODEL.")
+    given = {"quant": quant != "none", "dtype": dtype != "auto", "system": bool(system), "raw": raw}
+    given |= {name: value not in NOT_GIVEN for name, value in sampling.items()}
+    wrong = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given and name not in FOR_COMPARE]
+    if wrong:
+        raise click.UsageError(
+            f"{', '.join(wrong)} cannot go with --compare: it loads the variants that it names, and they answer "
+            "--prompt greedily."
+        )
 
 
 def _standard_input() -> str:

@@ -70,7 +70,8 @@ class Connection:
     def __init__(self, worker: Host, transport: Transport) -> None:
         self.worker = worker
         self.transport = transport
-        self.jobs: dict[int, tuple[LaneJob, Handler]] = {}
+        self.jobs: dict[int, tuple[LaneJob, bool]] = {}
+        """Requests that run, and whether each goes on without this client."""
         self.watching = False
         self._greeted = False
 

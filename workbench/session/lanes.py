@@ -6,6 +6,7 @@ well under a second; ``children`` waits for child processes, whose work can only
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -75,17 +76,22 @@ class Lane:
     def __init__(self, name: str, threads: int, changed: Callable[[], None]) -> None:
         self.name = name
         self._changed = changed
-        self._tasks: queue.Queue[_Task] = queue.Queue()
+        self._tasks: queue.PriorityQueue[tuple[bool, int, _Task]] = queue.PriorityQueue()
+        self._numbers = itertools.count()
         self._running: list[LaneJob] = []
         self._lock = threading.Lock()
         for number in range(threads):
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
 
     def submit(
-        self, job: LaneJob, run: Callable[[LaneJob], Any], done: Callable[[Any, Optional[BaseException]], None]
+        self,
+        job: LaneJob,
+        run: Callable[[LaneJob], Any],
+        done: Callable[[Any, Optional[BaseException]], None],
+        first: bool = False,
     ) -> None:
-        """Queue `run(job)`; `done(result, error)` is called on the lane's thread afterwards."""
-        self._tasks.put(_Task(job, run, done))
+        """Queue `run(job)`, before all that waits if `first`; `done(result, error)` is called on the lane's thread."""
+        self._tasks.put((not first, next(self._numbers), _Task(job, run, done)))
         self._changed()
 
     def cancel_running(self) -> bool:
@@ -112,7 +118,7 @@ class Lane:
 
     def _work(self) -> None:
         while True:
-            self._run_one(self._tasks.get())
+            self._run_one(self._tasks.get()[2])
 
     def _run_one(self, task: _Task) -> None:
         # A method of its own: a local of the endless loop would keep the last job's tensors alive while idle.

@@ -46,10 +46,13 @@ class Runtime:
 
     Attributes:
         changed: thread-safe; says that `SessionStatus` has changed.
+        next_job: thread-safe; queues work of the session's own on the model lane before all that waits there, under the
+            wire name of a request.
     """
 
     session: str
     changed: Callable[[], None]
+    next_job: Callable[[str, Callable[[LaneJob], Any]], None] = lambda _name, _run: None
     torch: TorchState = field(default_factory=TorchState)
     slot: Optional[LoadedSlot] = None
     tokens_per_second: Optional[float] = None
@@ -144,11 +147,16 @@ class Handler:
 
     Attributes:
         stages: run one after the other, each on its lane.
-        outlives_client: goes on when the client that asked goes away.
+        outlives_client: whether a request goes on when the client that asked goes away.
     """
 
     stages: tuple[Stage, ...]
-    outlives_client: bool = False
+    outlives_client: Callable[[Any], bool] = lambda _request: False
+
+
+def always(_request: Any) -> bool:
+    """For a `Handler` whose requests all go on without their client."""
+    return True
 
 
 def quick(run: Callable[[Any, Context], Any]) -> Handler:

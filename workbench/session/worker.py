@@ -17,10 +17,10 @@ import json
 import os
 import signal
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import workbench
-from workbench.errors import WorkbenchError
+from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session import protocol
 from workbench.session.changes import UpgradeWatch
 from workbench.session.connection import Connection
@@ -62,7 +62,7 @@ class Worker:
         self.started_at = time.time()
         self.keep_model_seconds = keep_model_seconds
         self.keep_worker_seconds = keep_worker_seconds
-        self.runtime = Runtime(files.name, self.status_changed)
+        self.runtime = Runtime(files.name, self.status_changed, self._next_job)
         self.lanes = {name: Lane(name, threads, self.status_changed) for name, threads in LANE_THREADS.items()}
         self.log = LogCapture(files.log, self._log_appended)
         self.upgrades = UpgradeWatch()
@@ -129,7 +129,7 @@ class Worker:
             lambda event: self._from_thread(connection.send, message_id, event),
             self.status_changed,
         )
-        connection.jobs[message_id] = (job, handler)
+        connection.jobs[message_id] = (job, handler.outlives_client(request))
 
         def finish(reply: Reply) -> None:
             self._from_thread(connection.finish, message_id, reply)
@@ -172,8 +172,8 @@ class Worker:
     def forget(self, connection: Connection) -> None:
         """A client went away: stop what only it waited for."""
         self.connections.discard(connection)
-        for job, handler in connection.jobs.values():
-            if not handler.outlives_client:
+        for job, outlives in connection.jobs.values():
+            if not outlives:
                 job.cancel()
         self._alone_since = time.monotonic()
         self.status_changed()
@@ -215,8 +215,16 @@ class Worker:
     def _unload_idle(self) -> None:
         from workbench.session.handlers.models import unload_slot
 
-        job = LaneJob("unload_model", lambda _event: None, self.status_changed)
-        self.lanes["model"].submit(job, lambda _job: unload_slot(self.runtime), lambda _result, _error: None)
+        self._next_job("unload_model", lambda _job: unload_slot(self.runtime))
+
+    def _next_job(self, name: str, run: Callable[[LaneJob], Any]) -> None:
+        """Queue work of the session's own on the model lane; nobody waits for it, so a failure is noted."""
+
+        def done(_result: Any, error: Optional[BaseException]) -> None:
+            if error is not None and not isinstance(error, JobCancelled):
+                self.note(f"{name} failed: {error}")
+
+        self.lanes["model"].submit(LaneJob(name, lambda _event: None, self.status_changed), run, done, first=True)
 
     async def _say_farewell(self, reason: str) -> None:
         self.note(f"session ends: {reason}")

@@ -47,6 +47,7 @@ def _make_ready(request: Generate, context: Context) -> Union[Generated, Path, N
         raise WorkbenchError("bad-option", "Only an answer of a conversation that is kept can be given again.")
     if request.overflow not in OVERFLOWS:
         raise WorkbenchError("bad-option", f"overflow is {request.overflow!r:.40}.", f"Known: {', '.join(OVERFLOWS)}.")
+    effective_options(request.sampling, None).validate()
     if request.remote is not None:
         return answer_remotely(request, request.remote, context)
     return make_ready(request.load, context) if request.load is not None else None
@@ -162,6 +163,8 @@ def _follow(request: FollowConversation, context: Context) -> Reply:
 
 
 HANDLERS: dict[type[Request], Handler] = {
-    Generate: Handler((Stage("children", _make_ready), Stage("model", _generate)), outlives_client=True),
+    Generate: Handler(
+        (Stage("children", _make_ready), Stage("model", _generate)), outlives_client=lambda request: request.save
+    ),
     FollowConversation: quick(_follow),
 }

@@ -19,7 +19,7 @@ def _make_ready(request: CompareVariants, context: Context) -> Path:
 
 
 def _compare(request: CompareVariants, context: Context) -> VariantsCompared:
-    """The loaded model makes room first, and is loaded again at the end."""
+    """The loaded model makes room first, and is loaded again however this ends."""
     runtime = context.runtime
     runtime.import_torch(context.job)
     task = Task(request.prompt, request.text, request.max_new_tokens, request.layers, request.device)
@@ -38,8 +38,10 @@ def _compare(request: CompareVariants, context: Context) -> VariantsCompared:
     finally:
         comparer.close()
         runtime.touch_model()
-    if before is not None and not result.cancelled:
-        load_slot(before, context)
+        if before is not None:
+            load = before
+            # A job of its own: this one may have been stopped.
+            runtime.next_job("load_model", lambda job: load_slot(load, Context(runtime, job)))
     return VariantsCompared(asdict(result))
 
 

@@ -31,7 +31,7 @@ from workbench.session.protocol import (
     Warm,
     Warmed,
 )
-from workbench.session.runtime import Context, Handler, LoadedSlot, Runtime, Stage, quick
+from workbench.session.runtime import Context, Handler, LoadedSlot, Runtime, Stage, always, quick
 from workbench.tokens.tokenizer import load_tokenizer
 
 CONVERSATION_TOKENS = 4096
@@ -162,10 +162,10 @@ def unload_slot(runtime: Runtime) -> ModelUnloaded:
 
 
 HANDLERS: dict[type[Request], Handler] = {
-    Warm: Handler((Stage("model", _warm),), outlives_client=True),
+    Warm: Handler((Stage("model", _warm),), outlives_client=always),
     ListModels: quick(_list),
     ResolveModel: quick(_resolve),
-    FetchModel: Handler((Stage("children", _fetch),), outlives_client=True),
-    LoadModel: Handler((Stage("children", make_ready), Stage("model", _load)), outlives_client=True),
-    UnloadModel: Handler((Stage("model", _unload),), outlives_client=True),
+    FetchModel: Handler((Stage("children", _fetch),), outlives_client=always),
+    LoadModel: Handler((Stage("children", make_ready), Stage("model", _load)), outlives_client=always),
+    UnloadModel: Handler((Stage("model", _unload),), outlives_client=always),
 }
