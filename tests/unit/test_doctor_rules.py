@@ -629,6 +629,8 @@ PLAIN = {
     "mig-without-instances": "|  No MIG devices found  |",
     "host-driver-does-not-start": "nvidia-container-cli: initialization error: cuda error: unknown error",
     "no-gradient-reaches-adapter": "element 0 of tensors does not require grad and does not have a grad_fn",
+    "cuda-headers-missing": "main.c:2:10: fatal error: cuda.h: No such file or directory",
+    "triton-helper-did-not-compile": "Command '['/usr/bin/gcc', 'm.c', '-lcuda']' returned non-zero exit status 1.",
     "flashinfer-mismatch": "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
 }
 HARMLESS = (

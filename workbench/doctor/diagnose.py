@@ -139,6 +139,7 @@ _BUILD_ROOTS = (
     "hf-cache-disk-full",
     "tls-interception",
     "host-memory-exhausted",
+    "cuda-headers-missing",
     "triton-missing-or-wrong",
 )
 
@@ -229,6 +230,7 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "numpy-mixed": ("numpy2-with-old-torch",),
     "build-failed": _BUILD_ROOTS,
     "extension-did-not-compile": _BUILD_ROOTS,
+    "triton-helper-did-not-compile": (*_BUILD_ROOTS, "triton-cannot-link-libcuda"),
     "no-wheel-for-this-platform": ("intel-python-on-mac",),
     "requirements-contradict": ("no-wheel-for-this-platform", "intel-python-on-mac"),
     "cmake-missing": ("cuda-home-unset", "msvc-missing"),

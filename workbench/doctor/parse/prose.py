@@ -64,7 +64,8 @@ _ABOUT_ANOTHER = re.compile(
 _NO_CUDA = re.compile(
     r"\bcuda(?: is)? (?:available )?(?:as |is |: ?)?(?:false|not available|unavailable)\b"
     r"|\b(?:GPU|cuda) (?:is |was )?not (?:being )?(?:detected|recogni[sz]ed|found)\b"
-    r"|\b(?:doesn't|does not|can't|cannot) (?:see|detect|find) (?:my |the )?GPU\b",
+    r"|\b(?:doesn't|does not|can't|cannot|not) (?:see|detect|find|use|using) (?:my |the |any )?GPU\b"
+    r"|\bus(?:es?|ing) (?:the |my )?CPU (?:instead of|rather than|and not)|\bkeeps? using (?:the |my )?CPU\b",
     re.I,
 )
 _CONDITION = re.compile(r"\b(?:if|when|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
