@@ -58,6 +58,7 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
     "vram_measurement": (protocol.MeasureMemory, protocol.MeasureLoaded, protocol.ListMeasurements),
     "vram": (
         protocol.EstimateMemory,
+        protocol.EstimateModules,
         protocol.SurveyGpus,
         protocol.FitPlan,
         protocol.DrawCurve,
