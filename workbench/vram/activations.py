@@ -64,7 +64,7 @@ def moments(skeleton: Skeleton, plan: Plan, structure: Optional[Structure] = Non
         plan = changed(plan, attention="eager")
     forms = _forms(skeleton, plan, sizes)
     known, why = "table", _table_reason(skeleton)
-    more = 0
+    more = more_working = 0
     if forms is None:
         known, why = "rule", _rule_reason(skeleton, plan)
         near = _nearest(skeleton, plan, sizes)
@@ -72,11 +72,12 @@ def moments(skeleton: Skeleton, plan: Plan, structure: Optional[Structure] = Non
             forms, why = _forms(skeleton, near, sizes), _near_reason(skeleton, plan, near)
             if plan.trains:
                 more = structure.saved(plan, sizes) - structure.saved(near, sizes)
+                more_working = max(0, structure.working(plan, sizes) - structure.working(near, sizes))
     if forms is None:
         found = (_training_by_rule if plan.trains else _inference_by_rule)(structure, plan, sizes)
         return Moments(_adjusted(found, plan, sizes), known, why)
     found = [
-        _evaluate(phase, form, sizes, more, _more_gradients(skeleton, plan, form))
+        _evaluate(phase, form, sizes, more, more_working, _more_gradients(skeleton, plan, form))
         for phase, several in forms.items()
         for form in several
     ]
@@ -167,6 +168,10 @@ def _nearest_of(family: str, architecture: str, plan: Plan, every_head: bool) ->
     return None
 
 
+_COSTS = (1, 3, 1, 1, 1)
+"""How far it is from one alternative to the next, for each part: attention is what tells plans apart most."""
+
+
 def _alternatives(plan: Plan) -> list[list[_Values]]:
     """For each part of a plan what may stand in for it, the nearest first."""
     attentions: list[_Values] = [{}, {"attention": "sdpa"}, {"attention": "efficient"}, {"attention": "eager"}]
@@ -183,11 +188,11 @@ def _alternatives(plan: Plan) -> list[list[_Values]]:
         bases = [{}, {**quantized, "kbit_prepare": True}]
     else:
         plain: _Values = {"job": "lora", "quant": "none", "double_quant": False, "dtype": "bfloat16"}
-        bases = [{}, {**quantized, "kbit_prepare": False}, plain]
+        bases = [{}, plain, {**quantized, "kbit_prepare": False}]
     targets: list[_Values] = [{}, *({"lora_targets": names} for names in _TABLED_TARGETS)]
     plain_adapters: _Values = {"lora_dropout": 0.0, "lora_dora": False}
     adapters: list[_Values] = [{}, plain_adapters, {**plain_adapters, "lora_dtype": "float32"}]
-    return [bases, targets, adapters, attentions, [{}, {"padded": False}]]
+    return [bases, attentions, targets, adapters, [{}, {"padded": False}]]
 
 
 _TABLED_TARGETS = ((ALL_LINEAR,), ("q_proj", "k_proj", "v_proj", "o_proj"), ("q_proj", "v_proj"))
@@ -209,7 +214,9 @@ def _more_gradients(skeleton: Skeleton, plan: Plan, form: Mapping[str, Any]) -> 
     return -size if held == 3 and not is_tied else 0
 
 
-def _evaluate(phase: str, form: Mapping[str, Any], sizes: Dimensions, more: int, more_gradients: int) -> Moment:
+def _evaluate(
+    phase: str, form: Mapping[str, Any], sizes: Dimensions, more: int, more_working: int, more_gradients: int
+) -> Moment:
     """Each part of a form maps monomials to two coefficients: once, and for each layer.
 
     Args:
@@ -217,6 +224,7 @@ def _evaluate(phase: str, form: Mapping[str, Any], sizes: Dimensions, more: int,
         form: of the table.
         sizes: values of its letters.
         more: bytes that each layer keeps beyond the form's.
+        more_working: bytes that a layer's backward pass holds for a moment beyond the form's.
         more_gradients: bytes for each element of the embedding beyond the form's.
     """
     parts = {
@@ -228,7 +236,10 @@ def _evaluate(phase: str, form: Mapping[str, Any], sizes: Dimensions, more: int,
         )
         for part in PARTS
     }
-    parts["activations"] += more * _layers_held(form, sizes)
+    held = _layers_held(form, sizes)
+    parts["activations"] += more * held
+    if held and phase == "backward" and not parts["logits"]:
+        parts["activations"] += more_working
     parts["activations"] += more_gradients * sizes.product("hv")
     return Moment(phase, **parts)
 
@@ -272,9 +283,9 @@ def _chunked(moment: Moment, plan: Plan, sizes: Dimensions) -> Iterator[Moment]:
         yield moment
         return
     head = sizes.product("hv") * DTYPE_BYTES[plan.dtype] if plan.job == "full" and tokens > LOSS_CHUNK_TOKENS else 0
-    yield replace(moment, gradients=moment.gradients + head)
+    yield replace(moment, activations=moment.activations + head)
     if head:
-        yield replace(moment, logits=0, gradients=moment.gradients + 3 * head)
+        yield replace(moment, logits=0, activations=moment.activations + 3 * head)
 
 
 def kept_logits_bytes(skeleton: Skeleton, plan: Plan) -> int:
@@ -296,21 +307,20 @@ def _training_by_rule(structure: Structure, plan: Plan, sizes: Dimensions) -> li
     holds the model's own, a float32 copy, the log-softmax and its gradient, never all at once: at most 12 bytes.
     """
     tokens, layers = sizes.product("bs"), sizes.layers
-    size, h, i = stream_bytes(plan), sizes.values["h"], sizes.values["i"]
+    size, h = stream_bytes(plan), sizes.values["h"]
     layer = structure.saved(plan, sizes)
     inputs = tokens * h * size * layers
     saved = inputs if plan.gradient_checkpointing else layer * layers
-    # A layer's backward pass holds a few gradients of its own activations beside what it kept.
-    working = tokens * size * (2 * i + 4 * h)
+    working = structure.working(plan, sizes)
     logits, around = tokens * sizes.values["v"], 8 * tokens * h
-    head, in_layers, at_end = structure.gradient_bytes(plan, sizes)
+    head, in_layers, sums = structure.gradient_bytes(plan, sizes)
     last = saved + working + (layer if plan.gradient_checkpointing else 0)
     return [
         Moment("forward", saved + around, logits * (10 if size == 2 else 8)),
         Moment("backward", saved + around, logits * 12),
         Moment("backward", last, 0, head + in_layers // max(1, layers)),
         Moment("backward", layer + working, 0, head + in_layers),
-        Moment("backward", around, 0, at_end),
+        Moment("backward", around + sums, 0, 2 * head + in_layers),
     ]
 
 
@@ -326,7 +336,8 @@ def _inference_by_rule(structure: Structure, plan: Plan, sizes: Dimensions) -> l
     moments = []
     for phase, length in (("prefill", plan.sequence_length), ("decode", 1)):
         tokens = plan.batch * length
-        reach = plan.sequence_length + (plan.new_tokens if phase == "decode" else 0)
+        grows = phase == "decode" or plan.cache == "static"
+        reach = plan.sequence_length + (max(plan.new_tokens - 1, 0) if grows else 0)
         inner = tokens * size * (4 * h + 3 * i)
         if plan.quant in FOUR_BIT and phase == "prefill":
             # Above a few dozen rows bitsandbytes unpacks a whole weight before it multiplies by it.

@@ -257,7 +257,10 @@ def _phases(
     shared = parts.gradients / max(1, whole.gradients)
     for m in candidates:
         # From the second batch of an accumulation on, all gradients are there throughout.
-        gradients = parts.gradients if plan.accumulation > 1 else round(m.gradients * shared)
+        so_far = round(m.gradients * shared)
+        if plan.has_adapters:
+            so_far = min(so_far, parts.gradients)
+        gradients = parts.gradients if plan.accumulation > 1 else so_far
         phases.append(
             Phase(m.phase, parts.weights, parts.adapters, gradients, parts.optimizer, m.activations, 0, logits=m.logits)
         )

@@ -18,9 +18,12 @@ from workbench.vram.plan import Plan
 
 _BROADCAST_KEYS = ("falcon",)
 """Families that hand torch one key head for all query heads without saying so."""
+_PARALLEL = ("gpt_neox", "falcon")
+"""Families in which the norms of attention and feed-forward read the same."""
 _HEAD_NORMS = ("q_norm", "k_norm", "q_layernorm", "k_layernorm", "query_layernorm", "key_layernorm")
 _GATED = ("gate_proj", "gate_up_proj", ".experts", ".w1")
-_ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv")
+_FUSED_INPUTS = ("qkv_proj", "query_key_value", "Wqkv")
+_ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj", "c_attn", *_FUSED_INPUTS)
 _ATTENTION_OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
 _FEED_FORWARD_INPUTS = ("gate_proj", "up_proj", "gate_up_proj", "fc1", "c_fc", "dense_h_to_4h", "fc_in")
 _ACTIVATION_KEYS = ("activation_function", "hidden_act", "hidden_activation", "activation")
@@ -40,8 +43,13 @@ class Structure:
         names = [module.name for module in skeleton.modules]
         first = [m.name for m in skeleton.modules if ".0." in m.name and "norm" in m.class_name.lower()]
         self._norms = sum(not name.endswith(_HEAD_NORMS) for name in first) or 2
+        is_parallel = skeleton.model_type in _PARALLEL and config.get("use_parallel_residual", True)
+        self._normed = 1 if is_parallel else self._norms
         self._norms_in_python = "LayerNorm" not in classes
         self._broadcasts_keys = skeleton.model_type in _BROADCAST_KEYS
+        # A value that is part of one tensor with query and key keeps all of it, where rotation made new ones of those.
+        fused = any(name.endswith(_FUSED_INPUTS) for name in names)
+        self._cuts_values = fused and any("Rotary" in name for name in classes)
         self._normalizes_heads = any(name.endswith(_HEAD_NORMS) for name in names)
         self._is_gated = any(name.endswith(_GATED) for name in names)
         self._activation = str(next((config[key] for key in _ACTIVATION_KEYS if config.get(key)), ""))
@@ -60,6 +68,16 @@ class Structure:
         # Adapters on experts in one tensor add to it, in a copy as large as the tensor.
         experts = sum(_experts_elements(target) for target in self._targets(plan)) // max(1, sizes.layers)
         return sizes.product("bs") * (per_token + 8) + stream_bytes(plan) * experts
+
+    def working(self, plan: Plan, sizes: Dimensions) -> int:
+        """Bytes of what a layer's backward pass holds for a moment beside what the layer kept.
+
+        In the feed-forward layer gradients of its activations, or those of all scores, where they are held.
+        """
+        size = stream_bytes(plan)
+        h, i, a, s = (sizes.values[letter] for letter in "hias")
+        scores = (12 if size == 4 else 10 if plan.dtype == "bfloat16" else 8) * a * s
+        return sizes.product("bs") * max(size * (2 * i + 4 * h), scores if self.holds_scores(plan, sizes) else 0)
 
     def takes_flash(self, plan: Plan, sizes: Dimensions) -> bool:
         """Whether the flash kernel runs: for 16 bit and without a mask, or where transformers casts to it."""
@@ -82,15 +100,15 @@ class Structure:
         return self._broadcasts_keys or (stream_bytes(plan) == 4 and not plan.padded)
 
     def gradient_bytes(self, plan: Plan, sizes: Dimensions) -> tuple[int, int, int]:
-        """Of full training: the head's gradient, all layers' together, and what is there at the end of the pass.
+        """Of full training: the head's gradient, all layers' together, and what is there beyond both at the end.
 
-        If head and embedding are one tensor, their two gradients and the sum of them are there for a moment.
+        If head and embedding are one tensor, it has two gradients for a moment, beside the sum of them.
         """
         if plan.job != "full":
             return 0, 0, 0
         size = DTYPE_BYTES[plan.dtype]
         head, layers = sizes.product("hv") * size, self._in_layers * size
-        return head, layers, layers + head * (3 if self._is_tied else 2)
+        return head, layers, head if self._is_tied else 0
 
     def _by_norms(self, plan: Plan, sizes: Dimensions) -> int:
         """torch's LayerNorm keeps its input; one written in Python (RMSNorm) a float32 copy of it.
@@ -98,7 +116,7 @@ class Structure:
         What trains the weights keeps the output too, as the input of linear layers, and before the norm's own weight.
         """
         size, h = stream_bytes(plan), sizes.values["h"]
-        saved = self._norms * h * (4 if self._norms_in_python else size)
+        saved = self._norms * h * 4 if self._norms_in_python else self._normed * h * size
         if plan.job == "full":
             saved += 2 * h * size + (self._norms * h * size if self._norms_in_python else 0)
         if self._normalizes_heads and self._norms_in_python:
@@ -111,10 +129,13 @@ class Structure:
         q, k, a, s = (sizes.values[letter] for letter in "qkas")
         if self.takes_flash(plan, sizes):
             # In float32 streams the kernel gets 16-bit copies, and what it returns is copied back.
-            return 4 * q + 4 * k + 4 * a + (4 * q if size == 4 and self._reads_output(plan, sizes) else 0)
+            if size == 4:
+                return 4 * q + 4 * k + 4 * a + (4 * q if self._reads_output(plan, sizes) else 0)
+            return 4 * q + 4 * k + 4 * a + (2 * (q + k) if self._cuts_values else 0)
         mask = size * s if plan.padded else 0
         if not self.holds_scores(plan, sizes):
-            return 4 * size * q + 4 * a + mask
+            # Fewer keys are repeated, in tensors of their own.
+            return 4 * size * q + 4 * a + mask + (size * (q + k) if self._cuts_values and k == q else 0)
         scores = (4 + (size if size == 2 else 0)) * a * s
         return 3 * size * q + scores + (size * q if self._reads_output(plan, sizes) else 0)
 
@@ -145,9 +166,13 @@ class Structure:
             source = _source(name)
             if not _shares_inputs(plan):
                 yield width * (size + (1 if plan.lora.dropout else 0))
-            elif source not in kept and not _is_output(name, width, sizes):
+            elif source not in kept and not _is_output(name, width, sizes) and not self._is_kept_relu(width, sizes):
                 yield width * size
             kept.add(source)
+
+    def _is_kept_relu(self, width: int, sizes: Dimensions) -> bool:
+        """Whether a module of this width reads what the activation function keeps anyway."""
+        return self._activation == "relu" and width == sizes.values["i"]
 
     def _adapted_modules(self, plan: Plan, sizes: Dimensions) -> Iterator[tuple[str, int]]:
         """Name and input width of each module of one layer that carries an adapter; experts in one tensor apart."""
