@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import Selection
@@ -447,3 +448,37 @@ async def test_the_end_is_shown_before_the_first_word_of_an_answer(
         await wait_until(pilot, lambda: "line 24" in screen_text(app))
         gate.set()
         await answered(pilot)
+
+
+def type_in_one_burst(app: Any, *keys: str) -> None:
+    """As a terminal hands over what was typed ahead: all keys before the first one is handled."""
+    for key in keys:
+        app.post_message(events.Key(key, key if len(key) == 1 else None))
+
+
+def written(app: Any) -> str:
+    """What stands in the field with the focus."""
+    field = app.focused
+    return field.value if isinstance(field, Input) else field.text if isinstance(field, TextArea) else ""
+
+
+async def test_keys_in_one_burst_reach_the_dialog_that_the_first_opened(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await begun(pilot, "Capital of France?")
+        await pilot.press("escape")
+        for first, rest in (("slash", "fox"), ("a", "tmp"), ("t", "story")):
+            type_in_one_burst(app, first, *rest)
+            await wait_until(pilot, lambda typed=rest: written(app) == typed, rest)
+            assert len(app.screen_stack) == 2
+            await pilot.press("escape")
+            await wait_until(pilot, lambda: len(app.screen_stack) == 1)
+            app.query_one(Transcript).focus()
+            await pilot.pause()
+        # Words meant for a message that no field takes open one thing, not one for each letter.
+        type_in_one_burst(app, *"nasp")
+        await wait_until(pilot, lambda: len(app.screen_stack) > 1)
+        await pilot.pause()
+        assert len(app.screen_stack) == 2

@@ -6,6 +6,9 @@ from textual import events
 from textual.app import App
 from textual.widget import Widget
 
+WORKER_TURNS = 4
+"""Of the event loop, within which a worker gets as far as opening a dialog, if that is what it begins with."""
+
 
 class TypedAhead(App[int], inherit_bindings=False):
     """Hands keys on that a widget was given before an earlier key moved the focus from it.
@@ -29,8 +32,20 @@ class TypedAhead(App[int], inherit_bindings=False):
             event.__dict__["typed_at"] = self._handled
             self.call_later(self._look_again, event)
         else:
-            self._handled += 1
-            await super().on_event(event)
+            await self._act(event)
+
+    async def _act(self, event: events.Key) -> None:
+        """Run what a key is bound to, up to the opening of a dialog, so that the next key finds it."""
+        import asyncio
+
+        self._handled += 1
+        screens = len(self.screen_stack)
+        begun = set(self.workers)
+        await super().on_event(event)
+        for _turn in range(WORKER_TURNS if set(self.workers) - begun else 0):
+            if len(self.screen_stack) != screens:
+                return
+            await asyncio.sleep(0)
 
     async def _look_again(self, event: events.Key) -> None:
         # Not at the top: the first frame has no text area.
@@ -41,5 +56,4 @@ class TypedAhead(App[int], inherit_bindings=False):
             self._handled += 1
             focused._forward_event(events.Key(event.key, event.character))
         else:
-            self._handled += 1
-            await super().on_event(event)
+            await self._act(event)
