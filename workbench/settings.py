@@ -35,6 +35,8 @@ class UiSettings:
     """Fewer frames and no animation even when no SSH connection is seen."""
     last_bench: str = "doctor"
     last_model: str = ""
+    welcomed: bool = False
+    """Whether the words of the first run were put away."""
 
 
 @dataclass(frozen=True)

@@ -75,4 +75,4 @@ class Terminal:
 
 def unwrapped(screen: str) -> str:
     """The words of a screen without its frame, so that a wrapped sentence is found whole."""
-    return " ".join(word for word in screen.split() if word not in ("│", "▏", "▕", "┃"))
+    return " ".join(word for word in screen.split() if word not in ("│", "▏", "▕", "┃", "▌"))

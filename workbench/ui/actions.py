@@ -117,6 +117,8 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "choose-theme", "ctrl+t", "choose_theme", "Choose a theme", "Try the themes; yours lie in your config folder."
     ),
+    Action("take-sample", "ctrl+g", "take_sample", "Take the sample model", "A small real one; fetched if need be."),
+    Action("tour", "", "tour", "Take the tour", "The five benches in two minutes, on a small model."),
     Action("help", "question_mark,f8", "help", "Show help", "Every key of this bench and of the app."),
     Action(
         "detach",

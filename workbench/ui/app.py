@@ -47,7 +47,8 @@ from workbench.ui.widgets.key_bar import SHOWN
 
 if TYPE_CHECKING:
     from workbench.session.client import SessionClient
-    from workbench.session.protocol import ModelStatus
+    from workbench.session.protocol import LoadModel, ModelStatus
+    from workbench.ui.widgets.welcome import Welcome
 
 SECOND_PRESS_SECONDS = 5.0
 SHUTDOWN_WAIT_SECONDS = 2.0
@@ -184,6 +185,9 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
             self._gauge_thread = GaugeThread(self._deliver_gauges, self._make_gauges)
             self._gauge_thread.start()
         self._load_other_themes()
+        chosen = self.session.chosen or self._last_model
+        if self._first_bench == BENCHES[0][0] and not (chosen or self.settings.ui.welcomed):
+            await self._welcome()
         complaints = [*self.settings.warnings, *self._themes.failures, *unknown_key_settings(self.settings.keys)]
         if self._theme_problem:
             complaints.append(self._theme_problem)
@@ -311,6 +315,38 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self.link.client.send(Cancel())
         return True
 
+    # --- The first steps -----------------------------------------------------------------------------------
+
+    async def _welcome(self) -> Welcome:
+        """The offer of a sample model, above the bench."""
+        from workbench.ui.widgets.welcome import Welcome
+
+        for shown in self.main.query(Welcome):
+            return shown
+        welcome = Welcome(self.link)
+        await self.main.mount(welcome, before="#benches")
+        return welcome
+
+    async def action_take_sample(self) -> None:
+        (await self._welcome()).take()
+
+    def on_welcome_taken(self, message: Welcome.Taken) -> None:
+        self.choose(message.model)
+
+    async def action_tour(self) -> None:
+        from workbench.ui.widgets.tour import Tour
+
+        for shown in self.main.query(Tour):
+            shown.focus()
+            return
+        await self.main.query("#welcome").remove()
+        await self.main.mount(Tour(self.link), after="#benches")
+
+    async def on_tour_left(self) -> None:
+        await self.main.query("#tour").remove()
+        await self.action_show_bench(self.main.current)
+        self.keep_setting(Bench.SettingChanged("ui", "welcomed", True))
+
     # --- Choosing and loading ------------------------------------------------------------------------------
 
     @work(group="picker", exclusive=True, exit_on_error=False)
@@ -320,10 +356,14 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         picked = await self.push_screen_wait(ModelPicker(self.link, self.settings.models.directories, self.session))
         if picked is None:
             return
-        self.apply(ModelChosen(picked.name))
-        self.resolve_chosen()
+        self.choose(picked.name)
         if picked.load:
             self.action_load_model()
+
+    def choose(self, model: str) -> None:
+        """Make a model that of every bench."""
+        self.apply(ModelChosen(model))
+        self.resolve_chosen()
 
     def action_load_model(self) -> None:
         self.load_model(None)
@@ -331,7 +371,6 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
     @work(group="load", exclusive=True, exit_on_error=False)
     async def load_model(self, plan: dict[str, object] | None) -> None:
         """Ask how to load the chosen model, starting from `plan`, then load it."""
-        from workbench.session.protocol import ModelLoaded
         from workbench.ui.screens.load_dialog import LoadDialog
 
         if not self.session.chosen:
@@ -340,20 +379,32 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         request = await self.push_screen_wait(LoadDialog(self.session.chosen, plan or {}))
         if request is None:
             return
-        self._own_loads += 1
         if self.main.bench is not None:
             self.main.bench.show_error(None)
         try:
-            loaded = await self.link.ask(request, ModelLoaded)
+            await self.load(request)
         except JobCancelled:
             self.say("Loading was stopped; no memory is held.")
         except WorkbenchError as error:
             self.show_failure(error)
         else:
-            self.apply(LoadedHere(request, loaded.model))
             if plan is not None:
                 await self.action_show_bench("chat")
-                self.say(f"{short_name(loaded.model.name)} stands as planned.")
+                self.say(f"{short_name(request.model)} stands as planned.")
+
+    async def load(self, request: LoadModel) -> None:
+        """Load a model, for this app's answers to come from.
+
+        Raises:
+            WorkbenchError: as the session says.
+            JobCancelled: it was stopped.
+        """
+        from workbench.session.protocol import ModelLoaded
+
+        self._own_loads += 1
+        try:
+            loaded = await self.link.ask(request, ModelLoaded)
+            self.apply(LoadedHere(request, loaded.model))
         finally:
             self._own_loads -= 1
 

@@ -144,6 +144,8 @@ class Bench(Vertical, can_focus=True):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(id=f"bench-{self.NAME}", classes="bench")
         self.link = link
+        self.failure: WorkbenchError | None = None
+        """What its error line shows."""
         self.ready = False
         """Whether its parts are there; keys may ask for a bench again while it is still being mounted."""
 
@@ -200,6 +202,7 @@ class Bench(Vertical, can_focus=True):
         """Show a failure in the bench's own error line. A lost session is told by the banner instead."""
         if error is not None and error.kind == "session-lost":
             return
+        self.failure = error
         for line in self.query(ErrorLine):
             line.show_error(error)
         if error is not None:

@@ -37,6 +37,7 @@ class MainScreen(Screen[None]):
     AUTO_FOCUS = None
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "app.restart_session", "start again", show=False),
+        Binding("escape", "leave_welcome", "hide this", show=False),
         Binding("escape", "leave_field", "leave the text", show=True, tooltip="Then 1 to 5 switch benches."),
     ]
 
@@ -57,7 +58,9 @@ class MainScreen(Screen[None]):
             yield Static(Content.styled(f"{BENCH_TITLES[self.current]} …", "$muted"), id="opening")
         yield KeyBar(id="key-bar")
 
-    def watch_session(self, session: SessionState) -> None:
+    def watch_session(self, old: SessionState, session: SessionState) -> None:
+        if session.chosen != old.chosen:
+            self.query("#welcome").remove()
         # Not data_bind: benches are mounted later, from whatever asks for them, and binding wants the composing node.
         for bench in self.query(Bench):
             bench.session = session
@@ -105,9 +108,14 @@ class MainScreen(Screen[None]):
             target = self.bench.first_focus()
             self.set_focus(target if target.focusable else self.bench, scroll_visible=False)
 
+    @property
+    def _is_typing(self) -> bool:
+        """Whether a text field has the focus."""
+        return self.focused is not None and self.focused.check_consume_key("a", "a")
+
     def watch_focused(self, focused: Widget | None) -> None:
         for strip in self.query(BenchStrip):
-            strip.typing = focused is not None and focused.check_consume_key("a", "a")
+            strip.typing = self._is_typing
         # A bench's keys work only while the focus is inside it; a removed widget must not leave it nowhere.
         if focused is None and self.app.app_focus and self.is_current:
             self.call_after_refresh(self._focus_if_nowhere)
@@ -115,6 +123,19 @@ class MainScreen(Screen[None]):
     def _focus_if_nowhere(self) -> None:
         if self.focused is None and self.is_current:
             self._focus_bench()
+
+    def action_leave_welcome(self) -> None:
+        """Stop fetching the sample; with nothing to stop, put the words of the first run away."""
+        from workbench.ui.widgets.welcome import (
+            Welcome,
+        )  # speaks to the session, of which the first frame knows nothing
+
+        for welcome in self.query(Welcome):
+            if welcome.fetching:
+                welcome.stop()
+            else:
+                welcome.remove()
+                self.post_message(Bench.SettingChanged("ui", "welcomed", True))
 
     def action_leave_field(self) -> None:
         """Give the keys back to the bench, out of a text field."""
@@ -124,8 +145,10 @@ class MainScreen(Screen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "app.restart_session":
             return self.session.connection == LOST
+        if action == "leave_welcome":
+            return bool(self.query("#welcome")) and not self._is_typing
         if action == "leave_field":
-            return self.focused is not None and self.focused.check_consume_key("a", "a")
+            return self._is_typing
         return True
 
     @on(BenchStrip.Picked)

@@ -135,6 +135,13 @@ class TokensBench(Bench):
         return model if model in models else models[0] if models else ""
 
     @property
+    def token_count(self) -> int | None:
+        """Tokens of the text under the selected tokenizer; None while they are not counted."""
+        if self._asked != self.text or self._counting is None or not self._counting.is_finished:
+            return None
+        return next((int(result["tokens"]) for result in self._results if result["model"] == self.selected), None)
+
+    @property
     def window_characters(self) -> int:
         """Characters whose tokens are asked for: what their part of the screen can hold."""
         size = self.query_one(PieceView).size

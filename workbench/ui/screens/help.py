@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
@@ -29,7 +31,9 @@ EVERYWHERE = (
 
 
 class HelpScreen(Dialog[None]):
-    """The keys of the current bench, then those of the app, then the other benches'."""
+    """The keys of the current bench, then those of the app, then the other benches'; t begins the tour."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("t", "tour", "Take the tour", show=False)]
 
     def __init__(self, bench: str, keymap: dict[str, str]) -> None:
         super().__init__("help")
@@ -38,7 +42,10 @@ class HelpScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
-            yield Static("Keys", classes="box-title")
+            yield Static(
+                Content.assemble("Keys", ("   t", "bold $accent"), (" the tour, two minutes", "$muted")),
+                classes="box-title",
+            )
             yield RowList(id="help-list")
             yield Static(id="help-foot", classes="box-foot")
 
@@ -46,6 +53,10 @@ class HelpScreen(Dialog[None]):
         listing = self.query_one(RowList)
         listing.set_rows(self._rows())
         listing.focus()
+
+    async def action_tour(self) -> None:
+        self.dismiss(None)
+        await self.app.run_action("app.tour")
 
     @on(RowList.Highlighted)
     def explain(self, message: RowList.Highlighted) -> None:

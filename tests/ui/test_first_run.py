@@ -1,0 +1,116 @@
+"""The first minutes: what a first run offers, and what the tour leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.widgets import TextArea
+
+from tests.stubs import scripted_data as data
+from tests.stubs.scripted_session import ScriptedSession
+from tests.ui.conftest import MakeApp, screen_text, wait_until
+from workbench.session import protocol
+from workbench.settings import Settings, load_settings
+from workbench.ui.app import WorkbenchApp
+from workbench.ui.benches.vram import VramBench
+from workbench.ui.sample import BUILT_IN, SAMPLE
+from workbench.ui.tour_steps import SENTENCE, STEPS
+from workbench.ui.widgets.tour import Tour
+from workbench.ui.widgets.welcome import Welcome
+
+
+def has_sample(session: ScriptedSession, here: bool) -> None:
+    path = "/models/sample" if here else None
+    session.script(
+        protocol.ResolveModel, lambda request: [protocol.ModelResolved({"name": request.model, "path": path})]
+    )
+
+
+async def test_a_first_run_offers_the_sample_and_fetches_it(
+    session: ScriptedSession, make_app: MakeApp, private_home: Path
+) -> None:
+    has_sample(session, False)
+    session.script(
+        protocol.FetchModel,
+        lambda request: [
+            protocol.JobProgressed("download", 2**20, 2**22, "bytes"),
+            protocol.ModelFetched({"name": request.model}),
+        ],
+    )
+    gate = session.hold(protocol.FetchModel, before=1)
+    app = make_app(session, settings=Settings(), remember=True, bench="")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "Five benches" in screen_text(app) and "broken" in screen_text(app))
+        assert app.main.current == "doctor"
+        assert "258 MiB from the Hub" in screen_text(app)
+        await pilot.press("ctrl+g")
+        await wait_until(pilot, lambda: "1.00 MiB of 4.00 MiB" in screen_text(app))
+        gate.set()
+        await wait_until(pilot, lambda: app.session.chosen == SAMPLE and not app.query(Welcome))
+    later = make_app(session, settings=load_settings(), bench="")
+    async with later.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "broken" in screen_text(later))
+        assert later.session.chosen == SAMPLE
+        assert not later.query(Welcome)
+
+
+async def test_what_cannot_be_fetched_is_told_and_escape_puts_it_away_for_good(
+    session: ScriptedSession, make_app: MakeApp, private_home: Path
+) -> None:
+    has_sample(session, False)
+    session.script(
+        protocol.FetchModel, lambda request: [protocol.Failed("no-network", "No place answers.", "Connect first.")]
+    )
+    app = make_app(session, settings=Settings(), remember=True, bench="")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "broken" in screen_text(app) and app.query(Welcome))
+        await pilot.press("ctrl+g")
+        await wait_until(pilot, lambda: "No place answers. Connect first." in screen_text(app))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not app.query(Welcome) and load_settings().ui.welcomed)
+    later = make_app(session, settings=load_settings(), bench="")
+    async with later.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "broken" in screen_text(later))
+        assert not later.query(Welcome)
+
+
+def outcome(app: WorkbenchApp) -> str:
+    return str(app.query_one("#tour-outcome").render())
+
+
+async def to_step(app: WorkbenchApp, pilot: object, number: int, told: str) -> None:
+    await pilot.press("enter")
+    await wait_until(pilot, lambda: app.query_one(Tour).number == number and told in outcome(app), f"step {number}")
+
+
+@pytest.mark.parametrize("here", [True, False])
+async def test_the_tour_works_the_benches_and_puts_things_back(
+    session: ScriptedSession, make_app: MakeApp, here: bool
+) -> None:
+    has_sample(session, here)
+    session.script(protocol.LoadModel, lambda request: [protocol.ModelLoaded(data.MODEL)])
+    app = make_app(session, model="llama-3.1-8b")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "broken" in screen_text(app))
+        await pilot.press("question_mark", "t")
+        await wait_until(pilot, lambda: app.query(Tour) and ("It uses" if here else "g fetches") in outcome(app))
+        assert app.session.chosen == (SAMPLE if here else BUILT_IN)
+        await to_step(app, pilot, 1, "Here: broken")
+        await to_step(app, pilot, 2, "tokens for")
+        assert app.query_one("#tokens-text", TextArea).text == SENTENCE
+        await to_step(app, pilot, 3, "parameters.")
+        await to_step(app, pilot, 4, "does not fit")
+        await to_step(app, pilot, 5, "on an RTX 3060")
+        await pilot.press("b")
+        await wait_until(pilot, lambda: app.query_one(Tour).number == 4 and "does not fit" in outcome(app))
+        await to_step(app, pilot, 5, "on an RTX 3060")
+        await to_step(app, pilot, 6, "tok/s")
+        (asked,) = session.asked(protocol.Generate)
+        assert asked.prompt == "What is the capital of France?"
+        await to_step(app, pilot, len(STEPS) - 1, "taken back")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: not app.query(Tour))
+        assert app.session.chosen == "llama-3.1-8b"
+        assert app.query_one("#tokens-text", TextArea).text == ""
+        assert app.query_one(VramBench).draft.plan.job == "inference"
