@@ -279,3 +279,76 @@ def test_the_banner_of_unsloth_gives_versions_and_the_gpu() -> None:
     assert [gpu.name for gpu in newer.gpus or ()] == ["NVIDIA L4", "NVIDIA L4"]
     assert newer.packages["triton"] == "3.3.1"
     assert parse_report("==((====))==\n").packages == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "gpu"),
+    [
+        ("I'm using an RTX 5080 on Linux\n", "NVIDIA GeForce RTX 5080"),
+        ("显卡rtx5070ti\n", "NVIDIA GeForce RTX 5070 Ti"),
+        ("my 3090 is idle\n", "NVIDIA GeForce RTX 3090"),
+        ("GPU3090, pytorch 1.7.0\n", "NVIDIA GeForce RTX 3090"),
+        ("runs on a 7800 XT under Windows 11\n", "AMD Radeon RX 7800 XT"),
+        ("on my Jetson AGX Orin\n", "NVIDIA Jetson AGX Orin"),
+        ("Torch detected GPU: Tesla T4 VRAM 15102 Arch (7, 5) Cores 40\n", "Tesla T4"),
+        ("Device: cuda:0 NVIDIA GeForce RTX 3080 : cudaMallocAsync\n", "NVIDIA GeForce RTX 3080"),
+        ("it runs on the 3090, and not on an RTX 5090\n", None),
+        ("port 3090, step 4090 of 5000\n", None),
+    ],
+)
+def test_a_gpu_that_is_named_in_words(text: str, gpu: str | None) -> None:
+    gpus = parse_report(text).gpus
+    assert (gpus[0].name if gpus else None) == gpu
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("Torch version is 2.5.1\n", "2.5.1"),
+        ("pytorch==1.7.0, GPU3090\n", "1.7.0"),
+        ("with torch 2.7.0+cu128 it fails\n", "2.7.0+cu128"),
+        ("Torch 2.0.0+cu118\n", "2.0.0+cu118"),
+        ("it requires torch 2.4.0\n", None),
+        ("it was built for torch 2.4.0\n", None),
+        ("torch 2.4.0 works, torch 2.5.0 does not\n", None),
+    ],
+)
+def test_a_torch_that_is_named_in_words(text: str, version: str | None) -> None:
+    facts = parse_report(text)
+    assert (facts.torch.version or facts.package("torch")) == version
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("I'm using wsl 1 on windows 10\n", 1),
+        ("Ubuntu1804/WSL2 on windows\n", 2),
+        ("Linux pc 4.4.0-19041-Microsoft #1 x86_64\n", 1),
+        ("see https://learn.microsoft.com/windows/wsl\n", None),
+        ("it is not WSL 2\n", None),
+    ],
+)
+def test_wsl_as_people_name_it(text: str, version: int | None) -> None:
+    platform = parse_report(text).platform
+    assert platform.wsl_version == version
+    assert (platform.wsl is True) == (version is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "package", "module"),
+    [
+        ("ERROR: Failed building wheel for flash_attn\n", "flash-attn", None),
+        ("× Failed to build `deepspeed==0.14.2`\n", "deepspeed", None),
+        ("ERROR: Could not build wheels for tokenizers, which is required\n", "tokenizers", None),
+        ("Collecting apex\n  error: subprocess-exited-with-error\nNo module named 'packaging'\n", "apex", "packaging"),
+    ],
+)
+def test_a_build_that_failed(text: str, package: str, module: str | None) -> None:
+    error = parse_report(text).error("build-failed")
+    assert error is not None
+    assert (error.values["package"], error.values.get("module")) == (package, module)
+
+
+def test_a_build_that_came_to_a_good_end_is_none() -> None:
+    text = "ERROR: Failed building wheel for x\nRunning setup.py install for x ... done\nSuccessfully installed x-1.0\n"
+    assert parse_report(text).errors == ()

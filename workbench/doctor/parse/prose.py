@@ -48,7 +48,7 @@ _BARE = re.compile(
     re.I,
 )
 _TORCH = re.compile(
-    r"(?P<before>.{0,30})\b(?:py)?torch(?:[ -]version)?(?: is|:|=|==| v|-)? {0,2}v?"
+    r"\b(?:py)?torch(?:[ -]version)?(?: is|:|=|==| v|-)? {0,2}v?"
     r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2})?(?:\+\w{3,12})?)(?![\w.]*[-.]\w)",
     re.I,
 )
@@ -158,7 +158,7 @@ def _torch(lines: Sequence[str], draft: Draft) -> None:
         for line in lines
         if "orch" in line.lower() and not _ABOUT_ANOTHER.search(line)
         for match in _TORCH.finditer(line)
-        if not _OF_ANOTHER.search(match["before"])
+        if not _OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()])
     }
     if len({parse_version(version) for version in found}) == 1:
         version = max(found, key=len)
