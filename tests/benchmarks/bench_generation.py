@@ -4,7 +4,8 @@
 
 Both get the same prompt and write the same number of tokens; the end token is switched off for both. "decode" is
 tokens after the first by the time since the first; "turn" compares the time to the first token of a second turn
-with and without the kept KV cache.
+with and without the kept KV cache; "stop" is from the wish to stop to the answer's end, while it decodes and inside
+the prefill of 2,000 tokens, the worst of several. On a GPU the fastest way to decode is found first, as a load does.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from pathlib import Path
 import torch
 import transformers
 
+from workbench.chat.decode_trial import settle
 from workbench.chat.generate import Generator
 from workbench.chat.options import SamplingOptions
+from workbench.errors import JobCancelled
+from workbench.job import Job
 from workbench.models.load import LoadedModel, LoadOptions, load_model, unload
 from workbench.tokens.tokenizer import load_tokenizer
 
@@ -109,6 +113,41 @@ def second_turn(loaded: LoadedModel, generator: Generator, ids: list[int]) -> No
     )
 
 
+class StopLater(Job):
+    """Is wished to stop some seconds after its first check."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.wished_at = 0.0
+
+    def check(self) -> None:
+        now = time.perf_counter()
+        self.wished_at = self.wished_at or now + self._seconds
+        if now >= self.wished_at:
+            raise JobCancelled
+
+
+def stopping(loaded: LoadedModel, generator: Generator, ids: list[int], tokens: int) -> None:
+    """Print how long after the wish an answer ends."""
+    token_seconds = 1 / own_rate(generator, ids, GREEDY, tokens)
+    long = (ids * (2000 // len(ids) + 1))[:2000]
+    worst = []
+    for prompt, fractions in ((ids, (3.1, 5.5, 7.9)), (long, (0.15, 0.4, 0.7))):
+        begun = time.perf_counter()
+        generator.generate(prompt, replace(GREEDY, max_new_tokens=1), fresh=True)
+        unit = token_seconds if prompt is ids else time.perf_counter() - begun
+        late = []
+        for fraction in fractions:
+            job = StopLater(fraction * unit)
+            generator.generate(prompt, replace(GREEDY, max_new_tokens=tokens), job, fresh=True)
+            late.append(time.perf_counter() - job.wished_at)
+        worst.append(max(late))
+    print(
+        f"{loaded.facts.quant:>5} {loaded.facts.dtype:<9} stop: in decode {worst[0]:.3f} s = "
+        f"{worst[0] / token_seconds:.2f} tokens, inside the prefill {worst[1]:.3f} s"
+    )
+
+
 def main() -> None:
     """Measure bf16 (or what the device has) and NF4."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,10 +165,11 @@ def main() -> None:
     )
     for quant in ("none", "nf4"):
         loaded = load_model(arguments.directory, LoadOptions(quant, device=arguments.device))
-        generator = Generator(loaded, tokenizer)
+        generator = Generator(loaded, tokenizer, decoding=settle(loaded))
         generator.end_ids = frozenset()
         compare(loaded, generator, ids, arguments)
         second_turn(loaded, generator, ids)
+        stopping(loaded, generator, ids, arguments.tokens)
         unload(loaded)
 
 
