@@ -15,6 +15,8 @@ from workbench.doctor.tables import gpu_capability
 from workbench.doctor.versions import parse_version
 
 _MAX_LINE = 600
+_MAX_LINES = 3000
+"""People's own words stand around a log, not tens of thousands of lines deep in it."""
 # InvokeAI, SD.Next and kohya_ss, ComfyUI, each as it names the device that it runs on.
 _DEVICES = (
     re.compile(
@@ -80,6 +82,8 @@ _WINDOWS = re.compile(r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<![\w/])[A-Z]:\\\\
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what nothing else has told."""
     short = [line for line in lines if 4 < len(line) <= _MAX_LINE]
+    if len(short) > _MAX_LINES:
+        short = short[: _MAX_LINES // 2] + short[-_MAX_LINES // 2 :]
     _started(short, draft)
     _wsl(short, draft)
     if not draft.gpus and not draft.no_gpus:
