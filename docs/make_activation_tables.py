@@ -120,7 +120,7 @@ FAMILIES = {
     "mixtral": mixtral,
     "qwen3_moe": qwen3_moe,
     "olmo2": derived_heads,
-    "smollm3": derived_heads,
+    "smollm3": lambda number: {**derived_heads(number), "pad_token_id": 0},
 }
 
 
@@ -151,6 +151,7 @@ def plans(family: str) -> list[Plan]:
                     found.append(Plan(job="lora", **old))
                     found.append(Plan(job="qlora", quant="nf4", double_quant=True, **old))
         if family in WITH_OLDER_CARDS:
+            found.append(Plan(job="qlora", quant="nf4", double_quant=True, attention="flash", **common))
             found.append(Plan(job="full", attention="efficient", **common))
             found.append(Plan(job="lora", attention="efficient", **common))
             found.append(

@@ -61,6 +61,50 @@ def test_estimates_equal_the_simulation(family, plan):
         assert estimated[name] == pytest.approx(simulated[name] - workspaces, rel=0.002), name
 
 
+SAMPLED = {
+    **UNSEEN,
+    "qwen3": SMALL,
+    "opt": {**SMALL, "ffn_dim": 3072, "word_embed_proj_dim": 768},
+    "gpt_neox": {**SMALL, "intermediate_size": 3072},
+}
+QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
+SAMPLE = [
+    ("llama", Plan(job="lora", dtype="float32", batch=2, sequence_length=512, lora=Lora(dropout=0.05))),
+    ("llama", Plan(**NF4, batch=2, sequence_length=512, attention="flash", gradient_checkpointing=True)),
+    ("llama", Plan(job="full", batch=2, sequence_length=1024, chunked_loss=True, optimizer="adamw-8bit")),
+    ("llama", Plan(dtype="float32", sequence_length=2048, new_tokens=64)),
+    ("llama", Plan(sequence_length=2048, new_tokens=200, batch=4, kv_dtype="fp8")),
+    ("llama", Plan(sequence_length=2048, new_tokens=200, batch=4, kv_dtype="int4")),
+    ("qwen2", Plan(job="full", sequence_length=128, accumulation=4, optimizer="sgd")),
+    ("qwen3", Plan(job="lora", sequence_length=512, attention="eager", lora=Lora(targets=QKVO, dtype="bfloat16"))),
+    ("mistral", Plan(job="lora", batch=4, sequence_length=256, padded=True, keep_outputs=True)),
+    ("opt", Plan(job="full", batch=2, sequence_length=512)),
+    ("gpt_neox", Plan(job="lora", batch=2, sequence_length=1024, gradient_checkpointing=True)),
+]
+"""Of what ``tests/benchmarks/bench_vram_estimate.py`` draws: most of it in no table."""
+
+
+def test_a_sample_of_the_grid_keeps_its_aims(capsys):
+    from workbench.vram.simulate.engine import run
+    from workbench.vram.simulate.trace import phase_peaks
+
+    found = []
+    for family, plan in SAMPLE:
+        config = {"model_type": family, **SAMPLED[family]}
+        wanted = ("forward", "backward", "optimizer") if plan.trains else ("prefill", "decode")
+        peak = max(one.live_bytes for one in phase_peaks(run(config, plan).trace) if one.name in wanted)
+        simulated = peak - CUBLAS_WORKSPACE_BYTES * (2 if plan.trains else 1)
+        estimated = estimate(plan, build_skeleton(config)).allocated
+        found.append(
+            (abs(estimated / simulated - 1), f"{family} {mode(plan)}: {100 * (estimated / simulated - 1):+.2f} %")
+        )
+    found.sort(reverse=True)
+    with capsys.disabled():
+        print("\nestimate beside simulation, worst three: " + "; ".join(line for _size, line in found[:3]))
+    assert found[0][0] < 0.08, found
+    assert found[len(found) // 2][0] < 0.03, found
+
+
 def test_the_table_is_well_formed():
     found = table()
     assert found["families"]

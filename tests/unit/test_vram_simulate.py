@@ -174,7 +174,7 @@ def test_cancelling_kills_the_process() -> None:
 def test_what_cannot_be_simulated_is_refused_in_words() -> None:
     for plan, kind in (
         (Plan(gpus=2, parallel="tp"), "unsupported-plan"),
-        (Plan(job="full", offload="optimizer"), "unsupported-plan"),
+        (Plan(job="full", gpus=2, parallel="zero3"), "unsupported-plan"),
         (Plan(kv_dtype="float16"), "unsupported-plan"),
         (Plan(job="lora", lora=Lora(targets=("nothing",))), "bad-plan"),
         (Plan(batch=0), "bad-plan"),

@@ -10,6 +10,7 @@ from workbench.architecture.skeleton import Skeleton
 from workbench.text import format_bytes
 from workbench.vram.activations import Moment, Moments, kept_logits_bytes, moments
 from workbench.vram.adapters import trained_tensors
+from workbench.vram.dimensions import dimensions
 from workbench.vram.gpus import Gpu
 from workbench.vram.kv_cache import KvCacheBytes, kv_cache_bytes
 from workbench.vram.notes import gpu_notes, plan_warnings
@@ -142,6 +143,8 @@ class _Training:
     gradients: int
     parameters: int
     optimizer: OptimizerBytes
+    largest: int = 0
+    """Bytes of the largest gradient."""
 
 
 class Estimator:
@@ -164,7 +167,8 @@ class Estimator:
         found = moments(self.skeleton, plan, self._structure)
         whole = Parts(weights.total, training.adapters, training.gradients, optimizer.state, optimizer.step, cache.peak)
         parts, candidates = on_each_gpu(plan, self.skeleton, weights, whole, found.moments)
-        phases = _phases(plan, parts, candidates, cache, whole, kept_logits_bytes(self.skeleton, plan))
+        kept = kept_logits_bytes(self.skeleton, plan)
+        phases = _phases(plan, parts, candidates, cache, whole, kept, training.largest)
         peak = max(phases, key=lambda phase: phase.total)
         overhead = _overhead(plan, peak.total, parts.communication)
         total = peak.total + overhead.bytes
@@ -179,7 +183,7 @@ class Estimator:
             overhead=overhead.bytes,
             total=total,
             categories=(*_categories(plan, peak, parts, optimizer, cache, found), overhead),
-            warnings=plan_warnings(plan, self.skeleton, weights, cache, found, self.stored),
+            warnings=plan_warnings(plan, self.skeleton, weights, cache, found, self.holds_scores(plan), self.stored),
             phases=_largest_of_each(phases),
             peak_phase=peak.name,
             static={
@@ -197,6 +201,10 @@ class Estimator:
                 "on_cpu": optimizer.on_cpu,
             },
         )
+
+    def holds_scores(self, plan: Plan) -> bool:
+        """Whether attention keeps a score for every pair of tokens under `plan`."""
+        return self._structure.holds_scores(plan, dimensions(self.skeleton, plan))
 
     def _weights_of(self, plan: Plan) -> WeightBytes:
         key = Plan(
@@ -225,6 +233,7 @@ class Estimator:
                 gradients=size,
                 parameters=sum(tensor.numel for tensor in trained),
                 optimizer=optimizer_bytes(trained, key),
+                largest=max((tensor.bytes for tensor in trained), default=0),
             )
         return self._trained[key]
 
@@ -243,7 +252,13 @@ _NO_TRAINING = _Training(0, 0, 0, OptimizerBytes(0, 0, 0, 0))
 
 
 def _phases(
-    plan: Plan, parts: Parts, candidates: Sequence[Moment], cache: KvCacheBytes, whole: Parts, kept: int
+    plan: Plan,
+    parts: Parts,
+    candidates: Sequence[Moment],
+    cache: KvCacheBytes,
+    whole: Parts,
+    kept: int,
+    largest_gradient: int,
 ) -> list[Phase]:
     if not plan.trains:
         shared = parts.kv_cache / max(1, whole.kv_cache)
@@ -256,11 +271,13 @@ def _phases(
     phases = []
     shared = parts.gradients / max(1, whole.gradients)
     for m in candidates:
-        # From the second batch of an accumulation on, all gradients are there throughout.
         so_far = round(m.gradients * shared)
         if plan.has_adapters:
             so_far = min(so_far, parts.gradients)
-        gradients = parts.gradients if plan.accumulation > 1 else so_far
+        # From the second batch of an accumulation on all gradients are there throughout, and each new one before it is
+        # added to them.
+        fresh = min(so_far, round(largest_gradient * shared))
+        gradients = parts.gradients + fresh if plan.accumulation > 1 else so_far
         phases.append(
             Phase(m.phase, parts.weights, parts.adapters, gradients, parts.optimizer, m.activations, 0, logits=m.logits)
         )

@@ -7,10 +7,11 @@ from typing import Optional
 from workbench.architecture import config as reading
 from workbench.architecture.skeleton import Skeleton
 from workbench.text import format_bytes
-from workbench.vram.activations import Moments
+from workbench.vram.activations import EAGER_ONLY, Moments
 from workbench.vram.gpus import Gpu
 from workbench.vram.kv_cache import KvCacheBytes
 from workbench.vram.plan import FOUR_BIT, Plan
+from workbench.vram.saved import BROADCAST_KEYS
 from workbench.vram.stored import StoredWeights
 from workbench.vram.weights import WeightBytes
 
@@ -26,6 +27,7 @@ def plan_warnings(
     weights: WeightBytes,
     cache: KvCacheBytes,
     found: Moments,
+    holds_scores: bool = False,
     stored: Optional[StoredWeights] = None,
 ) -> tuple[str, ...]:
     """One sentence for each."""
@@ -33,6 +35,7 @@ def plan_warnings(
         *_of_the_checkpoint(plan, stored),
         *_of_quantization(plan, skeleton, weights),
         *_of_length(plan, skeleton, cache),
+        *_of_attention(plan, skeleton, holds_scores),
         *_of_training(plan, skeleton),
         *_of_knowledge(plan, skeleton, cache, found),
     )
@@ -81,6 +84,23 @@ def _of_length(plan: Plan, skeleton: Skeleton, cache: KvCacheBytes) -> list[str]
             f"KV cache after prefill, {format_bytes(cache.at_end)} later."
         )
     return found
+
+
+def _of_attention(plan: Plan, skeleton: Skeleton, holds_scores: bool) -> list[str]:
+    if skeleton.model_type in EAGER_ONLY:
+        changes = "" if plan.attention == "eager" else f": {plan.attention} changes nothing"
+        return [f"The code of {skeleton.model_type} knows eager attention only, which holds all scores{changes}."]
+    if not holds_scores or plan.attention != "sdpa":
+        return []
+    unfused = "has no fused kernel in torch to 2.13: all scores are held."
+    if skeleton.model_type in BROADCAST_KEYS:
+        return [f"sdpa with one key head for all queries, as {skeleton.model_type} calls it, {unfused} Choose flash."]
+    if plan.prepares_kbit and plan.dtype != "float32":
+        return [
+            "sdpa with fewer key than query heads in float32, which k-bit preparation makes the stream, "
+            f"{unfused} Choose flash, or leave k-bit preparation out."
+        ]
+    return [f"sdpa with fewer key than query heads in float32 {unfused} Choose 16 bit."]
 
 
 def _of_training(plan: Plan, skeleton: Skeleton) -> list[str]:

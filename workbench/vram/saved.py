@@ -16,7 +16,7 @@ from workbench.vram.adapters import adapter_count
 from workbench.vram.dimensions import Dimensions
 from workbench.vram.plan import Plan
 
-_BROADCAST_KEYS = ("falcon",)
+BROADCAST_KEYS = ("falcon",)
 """Families that hand torch one key head for all query heads without saying so."""
 _PARALLEL = ("gpt_neox", "falcon")
 """Families in which the norms of attention and feed-forward read the same."""
@@ -46,7 +46,7 @@ class Structure:
         is_parallel = skeleton.model_type in _PARALLEL and config.get("use_parallel_residual", True)
         self._normed = 1 if is_parallel else self._norms
         self._norms_in_python = "LayerNorm" not in classes
-        self._broadcasts_keys = skeleton.model_type in _BROADCAST_KEYS
+        self._broadcasts_keys = skeleton.model_type in BROADCAST_KEYS
         # A value that is part of one tensor with query and key keeps all of it, where rotation made new ones of those.
         fused = any(name.endswith(_FUSED_INPUTS) for name in names)
         self._cuts_values = fused and any("Rotary" in name for name in classes)

@@ -93,9 +93,11 @@ class Solver:
         return Solved(field, low, self.total(field, low), capacity_bytes, beyond, low >= most)
 
 
-def gpu_table(skeleton: Skeleton, plan: Plan, gpus: Sequence[Gpu], job: Job = SILENT) -> tuple[GpuRow, ...]:
+def gpu_table(
+    skeleton: Skeleton, plan: Plan, gpus: Sequence[Gpu], job: Job = SILENT, estimator: Optional[Estimator] = None
+) -> tuple[GpuRow, ...]:
     """Every GPU of `gpus` against the plan, with the largest batch and the longest sequence that it could take."""
-    solver = Solver(skeleton, plan)
+    solver = Solver(skeleton, plan, estimator)
     total = solver.total("batch", plan.batch)
     rows = []
     for done, gpu in enumerate(gpus):

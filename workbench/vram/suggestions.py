@@ -61,7 +61,7 @@ def suggestions(
     estimator = estimator or Estimator(skeleton)
     total = estimator.estimate(plan).total
     found = []
-    for change in _changes(plan):
+    for change in _changes(plan, estimator):
         after = _total(estimator, changed(plan, **change.values))
         if after is not None and total - after >= LEAST_SAVING * total:
             found.append(_suggestion(change, total, after, capacity_bytes))
@@ -88,7 +88,7 @@ def make_it_fit(
 
 
 def _cheapest_step(estimator: Estimator, plan: Plan, total: int) -> Optional[tuple[Change, Plan, int]]:
-    for change in sorted(_changes(plan), key=lambda item: item.price):
+    for change in sorted(_changes(plan, estimator), key=lambda item: item.price):
         after_plan = changed(plan, **change.values)
         after = _total(estimator, after_plan)
         if after is not None and total - after >= LEAST_SAVING * total:
@@ -140,7 +140,10 @@ def _total(estimator: Estimator, plan: Plan) -> Optional[int]:
         return None
 
 
-def _changes(plan: Plan) -> Iterator[Change]:
+def _changes(plan: Plan, estimator: Estimator) -> Iterator[Change]:
+    if plan.attention == "sdpa" and plan.dtype != "float32" and estimator.holds_scores(plan):
+        costs = "needs the flash-attn package; attention itself in 16 bit, and faster"
+        yield Change({"attention": "flash"}, "flash attention", costs, 1)
     yield from _training_changes(plan) if plan.trains else _inference_changes(plan)
     yield from _common_changes(plan)
 

@@ -182,7 +182,7 @@ def _survey(request: SurveyGpus, context: Context) -> GpusSurveyed:
     _resolved, estimator = estimator_of(request.model, context)
     plan = checked_plan(request.plan, estimator.skeleton)
     gpus = [parse_gpu(name) for name in request.gpus] or list(catalogue())
-    return GpusSurveyed([asdict(row) for row in gpu_table(estimator.skeleton, plan, gpus, context.job)])
+    return GpusSurveyed([asdict(row) for row in gpu_table(estimator.skeleton, plan, gpus, context.job, estimator)])
 
 
 def _fit(request: FitPlan, context: Context) -> PlanFitted:

@@ -158,6 +158,10 @@ def warnings(plan: Plan, run: Run) -> list[str]:
         found.append("int8 is simulated without outlier columns, which depend on the data: a little more is needed.")
     if plan.trains and plan.optimizer == "paged-adamw-8bit":
         found.append("Paged states are counted on the GPU; they leave it only when it is short of memory.")
+    if plan.trains and plan.offload == "optimizer":
+        found.append("The optimizer's step is on the CPU: what is copied there and back for a moment is not simulated.")
+    if not plan.trains and plan.kv_dtype in ("int8", "int4", "int2"):
+        found.append("What quanto or HQQ hold while they quantize the cache is not simulated.")
     if plan.parallel == "ddp":
         found.append("One GPU of a ddp job without its communication buckets.")
     if plan.trains and plan.accumulation > 2:

@@ -39,7 +39,7 @@ def simulate(source: Union[dict[str, Any], Skeleton], plan: Plan, job: Job = SIL
         job: phases and steps; cancelling kills the process at once.
 
     Raises:
-        WorkbenchError: ``bad-plan``, ``unsupported-plan`` (sharded over GPUs, offloaded), ``missing-package``,
+        WorkbenchError: ``bad-plan``, ``unsupported-plan`` (sharded over GPUs), ``missing-package``,
             ``simulation-failed``, and as for a skeleton.
         JobCancelled: if the caller asked to stop.
     """
@@ -85,18 +85,20 @@ def library_versions() -> dict[str, str]:
     return found
 
 
+_WHY_NOT = {
+    **dict.fromkeys(("fsdp", "zero3"), "weights that are gathered and let go take several processes that talk"),
+    **dict.fromkeys(("zero1", "zero2"), "state that is shared out takes several processes that talk"),
+    "tp": "transformers cuts the layers while it loads them, on real devices",
+    "pp": "stages that wait for each other take several processes that talk",
+}
+
+
 def _refuse_unsupported(plan: Plan) -> None:
-    if plan.parallel not in ("none", "ddp"):
+    if plan.parallel in _WHY_NOT:
         raise WorkbenchError(
             "unsupported-plan",
-            f"A job sharded by {plan.parallel} is not simulated.",
-            "The estimate covers it; or simulate one GPU that holds everything.",
-        )
-    if plan.trains and plan.offload != "none":
-        raise WorkbenchError(
-            "unsupported-plan",
-            "An optimizer in CPU memory is not simulated.",
-            "The estimate covers it; or simulate with offload none.",
+            f"A job under {plan.parallel} is not simulated: {_WHY_NOT[plan.parallel]}.",
+            "The estimate covers it by documented rules; or simulate one GPU that holds everything.",
         )
 
 

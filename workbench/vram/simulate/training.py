@@ -155,7 +155,8 @@ def run_steps(model: Any, plan: Plan, device: str, tracker: Any, progress: Calla
 
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     label_weights(model, plan, tracker)
-    optimizer = make_optimizer(torch, model, trainable, plan)
+    # With its state in CPU memory, the optimizer steps there.
+    optimizer = make_optimizer(torch, model, trainable, plan) if plan.offload == "none" else None
     for step in range(1, STEPS + 1):
         for _part in range(min(plan.accumulation, 2)):
             progress("forward", step)
@@ -171,10 +172,11 @@ def run_steps(model: Any, plan: Plan, device: str, tracker: Any, progress: Calla
                     tracker.label(parameter.grad, "gradients")
         progress("optimizer", step)
         tracker.begin("optimizer", step)
-        optimizer.step()
-        _label_states(torch, optimizer, tracker)
+        if optimizer is not None:
+            optimizer.step()
+            _label_states(torch, optimizer, tracker)
         tracker.begin("zero-grad", step)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         del loss, kept, batch
 
 
