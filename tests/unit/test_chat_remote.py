@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import shutil
 import socket
@@ -426,3 +427,97 @@ def test_a_certificate_that_does_not_hold_ends_it(tmp_path: Path) -> None:
         thread.join(10)
     assert raised.value.kind == "bad-certificate"
     assert not any(heard)
+
+
+def event(choices: list[dict[str, Any]], **more: Any) -> bytes:
+    """One event with these choices, as servers write it; `more` stands beside them."""
+    known = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "tiny", "choices": choices}
+    return b"data: " + json.dumps({**known, **more}, ensure_ascii=False).encode() + b"\n\n"
+
+
+def choice(delta: dict[str, Any], reason: str | None = None, **more: Any) -> list[dict[str, Any]]:
+    return [{"index": 0, "delta": delta, "finish_reason": reason, **more}]
+
+
+USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+TIMINGS = {"prompt_n": 9, "prompt_ms": 20.0, "predicted_n": 2, "predicted_ms": 40.0, "predicted_per_second": 50.0}
+STREAMS = {
+    "llama.cpp": [
+        event(choice({"role": "assistant", "content": None}), system_fingerprint="b11434"),
+        event(choice({"content": "Grüß"}), system_fingerprint="b11434"),
+        event(choice({"content": " Gott"})),
+        event(choice({}, "stop")),
+        event([], usage=USAGE, timings=TIMINGS),
+        DONE,
+    ],
+    "vllm": [
+        event(choice({"role": "assistant", "content": ""}, logprobs=None), prompt_token_ids=None),
+        b": ping - 2026-11-22 09:00:00\r\n\r\n",
+        event(choice({"content": "Grüß", "reasoning_content": None}, logprobs=None, token_ids=None)),
+        event(choice({"content": " Gott"}, logprobs=None, token_ids=None)),
+        event(choice({"content": ""}, "stop", logprobs=None, stop_reason=None)),
+        event([], usage={**USAGE, "prompt_tokens_details": None}),
+        DONE,
+    ],
+    "sglang": [
+        event(choice({"role": "assistant", "content": "", "reasoning_content": None, "tool_calls": None}), usage=None),
+        event(choice({"role": None, "content": "Grüß"}, matched_stop=None), usage=None),
+        event(choice({"role": None, "content": " Gott"}, matched_stop=None), usage=None),
+        event(choice({"role": None, "content": None}, "stop", matched_stop=2), usage=None),
+        event([], usage=USAGE),
+        DONE,
+    ],
+    "ollama": [
+        event(choice({"role": "assistant", "content": "Grüß"}), system_fingerprint="fp_ollama"),
+        event(choice({"role": "assistant", "content": " Gott"}), system_fingerprint="fp_ollama"),
+        event(choice({"role": "assistant", "content": ""}, "stop"), usage=None),
+        event([], usage=USAGE),
+        DONE,
+    ],
+    "usage in every event": [
+        event(choice({"role": "assistant"}), usage={**USAGE, "completion_tokens": 0}),
+        event(choice({"content": "Grüß"}, ""), usage={**USAGE, "completion_tokens": 1}),
+        event(choice({"content": " Gott"}, "stop"), usage=USAGE),
+        DONE,
+    ],
+}
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7], ids=["whole", "byte by byte", "seven bytes"])
+@pytest.mark.parametrize("kind", STREAMS)
+def test_streams_as_each_server_writes_them(fake: FakeServer, kind: str, cut: int) -> None:
+    """However the network cuts them, in the middle of a character too."""
+    whole = b"".join(STREAMS[kind])
+    parts = [whole[at : at + cut] for at in range(0, len(whole), cut)] if cut else STREAMS[kind]
+    fake.says(*parts)
+    steps: list[TokenStep] = []
+    result = ask(fake, steps)
+    assert (result.text, result.finish_reason, result.note) == ("Grüß Gott", "stop", "")
+    assert "".join(step.text for step in steps) == "Grüß Gott"
+    assert (result.prompt_tokens, result.new_tokens) == (9, 2)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        b'data: {"error": {"message": "slot lost", "type": "server_error", "code": 500}}\n\n',
+        b'error: {"code": 500, "message": "slot lost", "type": "server_error"}\n\n',
+        b'event: error\ndata: {"message": "slot lost", "code": 500}\n\n',
+        b'data: {"object": "error", "message": "slot lost", "type": "InternalServerError", "code": 500}\n\n',
+    ],
+    ids=["openai", "llama.cpp", "sse", "older vllm"],
+)
+def test_an_error_in_the_middle_is_told_in_the_servers_words(fake: FakeServer, failure: bytes) -> None:
+    fake.says(chunk("Hel"), failure, DONE)
+    with pytest.raises(GenerationFailed, match="slot lost") as raised:
+        ask(fake)
+    assert (raised.value.kind, raised.value.partial.text) == ("server-failed", "Hel")
+
+
+def test_a_compressed_stream_is_refused_in_words(fake: FakeServer) -> None:
+    """It was asked for none (``Accept-Encoding: identity``)."""
+    fake.answer = Answer(gzip.compress(chunk("a") + END), headers={"Content-Encoding": "gzip"})
+    with pytest.raises(WorkbenchError, match="gzip") as raised:
+        ask(fake)
+    assert raised.value.kind == "not-openai"
+    assert fake.asked()[-1].headers.get("Accept-Encoding", "identity") == "identity"

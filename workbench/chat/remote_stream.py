@@ -22,8 +22,8 @@ from workbench.text import one_line
 
 LINE_BYTES = 4 * 2**20
 _WHOLE_BYTES = 32 * 2**20
-_OTHER_FIELDS = ("", "event", "id", "retry")
-"""A comment has no field name. https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+_OTHER_FIELDS = ("", "id", "retry")
+"""A comment has no field name; ``error`` is llama.cpp's. https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 UNKNOWN_ID = -1
 """Id of a token whose server tells its text only."""
 
@@ -77,6 +77,10 @@ def read_answer(exchange: Exchange, response: http.client.HTTPResponse) -> Itera
         WorkbenchError: ``not-openai`` for a page, ``server-failed`` for an error inside the stream, and those of
             `workbench.chat.remote_http.explain_failure`.
     """
+    packed = str(response.headers.get("Content-Encoding") or "identity")
+    if packed.strip().lower() != "identity":
+        text = f"{exchange.address.url} sends {one_line(packed, 40)}, though it was asked for plain text."
+        raise WorkbenchError("not-openai", text, "Turn compression off in the server, or in the proxy before it.")
     kind = str(response.headers.get("Content-Type") or "").lower()
     if "html" in kind:
         with exchange.explained():
@@ -103,7 +107,7 @@ def read_answer(exchange: Exchange, response: http.client.HTTPResponse) -> Itera
 def _events(
     exchange: Exchange, response: http.client.HTTPResponse
 ) -> Iterator[Union[dict[str, Any], Unreadable, Done]]:
-    held = ""
+    held, named = "", ""
     while True:
         with exchange.explained():
             raw = response.readline(LINE_BYTES)
@@ -115,7 +119,9 @@ def _events(
         field, _, value = line.partition(":")
         if line.startswith("{"):
             field, value = "data", line
-        if field == "data":
+        if field == "event":
+            named = value.strip()
+        elif field in ("data", "error"):
             value = value[1:] if value.startswith(" ") else value
             if value.strip() == "[DONE]":
                 if held:
@@ -129,14 +135,15 @@ def _events(
                     if held and candidate == value:
                         yield Unreadable(held)
                     held = ""
-                    yield parsed
+                    yield {"error": parsed} if "error" in (field, named) else parsed
                     break
             else:
                 held = f"{held}\n{value}" if held else value
-        elif held and not line:
-            yield Unreadable(held)
-            held = ""
-        elif line and field not in _OTHER_FIELDS:
+        elif not line:
+            if held:
+                yield Unreadable(held)
+            held, named = "", ""
+        elif field not in _OTHER_FIELDS:
             yield Unreadable(line)
         if not raw:
             return
