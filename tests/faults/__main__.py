@@ -10,8 +10,9 @@ from tests.faults.table import TABLE
 
 def main() -> None:
     """All rows, in the order of their files."""
-    for file in sorted(Path(__file__).parent.glob("test_*.py")):
-        importlib.import_module(f"tests.faults.{file.stem}")
+    for folder in ("faults", "safety"):
+        for file in sorted((Path(__file__).parents[1] / folder).glob("test_*.py")):
+            importlib.import_module(f"tests.{folder}.{file.stem}")
     print("| # | fault | injected by | promise |\n|---|---|---|---|")
     for number, row in enumerate(TABLE, 1):
         print(f"| {number} | {row.name} | {row.injected} | {row.promise} |")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -30,11 +31,15 @@ def is_bare_name(text: str) -> bool:
 
 def as_path(text: str) -> Optional[Path]:
     """The path that `text` names: one that exists, or one that can be nothing else; None for other names."""
-    if "\0" in text:
-        return None
-    path = Path(os.path.expanduser(text))
-    plain = text.startswith(("/", "./", "../", "~")) or text in (".", "..") or text.lower().endswith(".gguf")
-    return path if plain or os.path.lexists(path) else None
+    path = os.path.expanduser(text)
+    try:
+        os.lstat(path)
+    except ValueError:
+        return None  # a NUL, or half a surrogate pair
+    except OSError as error:
+        plain = text.startswith(("/", "./", "../", "~")) or text in (".", "..") or text.lower().endswith(".gguf")
+        return Path(path) if plain and error.errno != errno.ENAMETOOLONG else None
+    return Path(path)
 
 
 def nearest(text: str, names: Iterable[str], count: int = 3) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Union
 
 from workbench.errors import WorkbenchError
+from workbench.text import sanitize
 
 if TYPE_CHECKING:
     # Making the protocol's dataclasses takes a quarter of the time to a first frame, which needs none of them.
@@ -51,7 +52,8 @@ class SessionState:
     @property
     def chosen_is_loaded(self) -> bool:
         """Whether the model in memory is the one that the benches show."""
-        return self.model is not None and self.model.name == self.chosen
+        # What the session tells has been made safe to show.
+        return self.model is not None and self.model.name in (self.chosen, sanitize(self.chosen))
 
     @property
     def standing_load(self) -> LoadModel | None:
