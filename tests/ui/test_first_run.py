@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import TextArea
 
 from tests.stubs import scripted_data as data
@@ -114,3 +116,37 @@ async def test_the_tour_works_the_benches_and_puts_things_back(
         assert app.session.chosen == "llama-3.1-8b"
         assert app.query_one("#tokens-text", TextArea).text == ""
         assert app.query_one(VramBench).draft.plan.job == "inference"
+
+
+@pytest.mark.parametrize(
+    ("size", "theme", "keys"),
+    [
+        ((80, 24), "dark", ()),
+        ((120, 36), "light", ()),
+        ((80, 24), "dark", ("question_mark", "t", "enter")),
+        ((200, 60), "light", ("question_mark", "t", "enter", "enter")),
+    ],
+    ids=["welcome-80x24", "welcome-120x36", "tour-80x24", "tour-200x60"],
+)
+def test_picture(
+    size: tuple[int, int],
+    theme: str,
+    keys: tuple[str, ...],
+    session: ScriptedSession,
+    make_app: MakeApp,
+    snap_compare: Any,
+) -> None:
+    has_sample(session, True)
+    app = make_app(session, settings=Settings(), bench="", theme=theme)
+
+    async def steps(pilot: Pilot[int]) -> None:
+        await wait_until(pilot, lambda: "broken" in screen_text(app) and "on this box already" in screen_text(app))
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
+            if key == "t":
+                await wait_until(pilot, lambda: app.query(Tour) and "It uses" in outcome(app))
+        if keys:
+            await wait_until(pilot, lambda: outcome(app).endswith(".") and "…" not in outcome(app))
+
+    assert snap_compare(app, terminal_size=size, run_before=steps)
