@@ -8,7 +8,7 @@ from typing import Any
 # C0 (without newline and tab), DEL, C1, and the characters that reorder or hide what a person reads:
 # zero-width characters, bidirectional controls (UAX #9), line and paragraph separators, interlinear marks,
 # tags, lone surrogates. The joiners U+200C and U+200D stay: emoji and several scripts need them.
-_UNSAFE = re.compile(
+UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
@@ -33,7 +33,12 @@ def sanitize(text: str) -> str:
     The result can be written to a terminal without being obeyed by it. Markup is not touched: show the
     result as plain text, never as markup.
     """
-    return _COMBINING_RUN.sub(r"\1", _UNSAFE.sub(_picture, text.replace("\r\n", "\n")))
+    return without_piles(UNSAFE.sub(_picture, text.replace("\r\n", "\n")))
+
+
+def without_piles(text: str) -> str:
+    """At most four combining marks on one character; more are painted over the lines above and below it."""
+    return _COMBINING_RUN.sub(r"\1", text)
 
 
 def sanitize_tree(value: Any) -> Any:

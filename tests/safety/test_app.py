@@ -15,6 +15,7 @@ from tests.safety import ways
 from tests.safety.corpus import MARK, TEXT
 from tests.safety.scanner import APP, forbidden
 from workbench.session import protocol
+from workbench.text import sanitize
 
 pytestmark = [pytest.mark.model, pytest.mark.e2e]
 
@@ -80,7 +81,8 @@ async def test_chat(app: App, private_home: Path) -> None:
         for found in listed.conversations:
             opened = await client.ask(protocol.OpenConversation(str(found["id"])), protocol.ConversationRead)
             answers = opened.conversation["messages"]
-    assert "\x1b" in str(answers[-1]["text"]), "the model said nothing hostile"
+    said = str(answers[-1]["text"])
+    assert sanitize(said) != said, "the model said nothing hostile"
     for keys in ("\x1bc", ESCAPE, "\x1bi", ESCAPE, "\x1bp", ESCAPE, ESCAPE, "x", ESCAPE, "Y"):
         app.press(keys)
         await app.quiet(0.2)

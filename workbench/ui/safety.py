@@ -10,9 +10,10 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
+from workbench.text import UNSAFE, without_piles
+
+# A tab or a newline inside a cell would move everything behind it.
+_UNSAFE = re.compile(f"[\t\n]|{UNSAFE.pattern}")
 
 
 def _stand_in(match: re.Match[str]) -> str:
@@ -28,12 +29,14 @@ class ControlCharacterFilter(LineFilter):
     """
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        if not any(not segment.control and _UNSAFE.search(segment.text) for segment in segments):
-            return segments
-        return [
-            segment if segment.control else Segment(_UNSAFE.sub(_stand_in, segment.text), segment.style)
-            for segment in segments
-        ]
+        return [_safe(segment) for segment in segments]
+
+
+def _safe(segment: Segment) -> Segment:
+    text = segment.text
+    if segment.control or (text.isascii() and text.isprintable()):
+        return segment
+    return Segment(without_piles(_UNSAFE.sub(_stand_in, text)), segment.style)
 
 
 def with_control_filter(filters: Sequence[LineFilter]) -> Sequence[LineFilter]:
