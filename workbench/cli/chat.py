@@ -27,6 +27,7 @@ from workbench.cli.common import (
     with_session,
 )
 from workbench.cli.output import print_exact, print_json, print_text
+from workbench.cli.shell import complete_model
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import (
@@ -68,7 +69,7 @@ def _model_name(context: click.Context, parameter: click.Parameter, value: Any) 
 
 
 @click.command("chat")
-@click.argument("model", required=False, callback=_model_name)
+@click.argument("model", required=False, callback=_model_name, shell_complete=complete_model)
 @click.option("--prompt", default=None, metavar="TEXT|-", help="Answer this and end; - reads standard input.")
 @click.option("--system", default="", metavar="TEXT", help="System prompt.")
 @click.option("--quant", type=click.Choice(["none", "nf4", "fp4", "int8"]), default="none", show_default=True)

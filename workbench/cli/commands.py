@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 from workbench import __version__
+from workbench.cli.examples import with_examples
+from workbench.cli.shell import VARIABLE, answer, complete_model
 from workbench.errors import WorkbenchError
 from workbench.text import one_line
 
@@ -27,6 +29,7 @@ COMMANDS = {
     "models": "List, fetch and find models.",
     "session": "The background model session: status, start, stop, log, unload.",
     "envs": "The Python environments of this box with their torch and CUDA.",
+    "completion": "Completion of commands, options and model names for bash, zsh and fish.",
 }
 
 
@@ -40,8 +43,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"workbench.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        return with_examples(module.command, (cmd_name,))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -51,7 +53,13 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="workbench")
 @click.option("--bench", type=click.Choice(BENCHES), default=None, help="The bench to open.")
-@click.option("--model", default="", metavar="MODEL", help="The model of every bench: name, directory or .gguf.")
+@click.option(
+    "--model",
+    default="",
+    metavar="MODEL",
+    shell_complete=complete_model,
+    help="The model of every bench: name, directory or .gguf.",
+)
 @click.option("--theme", default="", metavar="NAME", help="A theme by name.")
 @click.option("--python", default="", metavar="PATH", help="Target interpreter or environment folder.")
 @click.option("--session", default="", metavar="NAME", help="Name of the model session.")
@@ -77,9 +85,14 @@ def workbench(**options: Any) -> None:
             )
 
 
+with_examples(workbench)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
     _prepare_output()
+    if VARIABLE in os.environ:
+        return answer(workbench, os.environ[VARIABLE])
     try:
         # Not click's own main(): it turns a closed pipe into exit code 1, which here means "the answer is no".
         with workbench.make_context("workbench", list(arguments)) as context:

@@ -10,6 +10,7 @@ import click
 from workbench.cli.common import Common, ask, common_options, model_name, with_session
 from workbench.cli.lora_option import parse_lora
 from workbench.cli.output import print_json, print_text
+from workbench.cli.shell import complete_model
 from workbench.errors import WorkbenchError
 from workbench.paths import absolute_model
 from workbench.session.client import SessionClient
@@ -24,11 +25,18 @@ from workbench.session.protocol import (
 
 
 @click.command("inspect")
-@click.argument("model", callback=model_name)
+@click.argument("model", callback=model_name, shell_complete=complete_model)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a config value; repeatable.")
 @click.option("--lora", metavar="r=16,targets=NAMES", help="Count a LoRA adapter: r, alpha, targets, regex, dora …")
 @click.option("--depth", type=click.IntRange(1, 32), default=None, help="How deep the module tree goes.")
-@click.option("--compare", "other", metavar="MODEL", callback=model_name, help="Show what differs from MODEL.")
+@click.option(
+    "--compare",
+    "other",
+    metavar="MODEL",
+    callback=model_name,
+    shell_complete=complete_model,
+    help="Show what differs from MODEL.",
+)
 @click.option("--gpu", default="", metavar="NAME|SIZE", help="GPU for the limits on speed.")
 @click.option("--context", type=click.IntRange(1, 10**9), default=4096, show_default=True, help="Tokens in the cache.")
 @click.option("--explain", is_flag=True, help="Print the longer text of every fact.")

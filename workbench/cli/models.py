@@ -9,6 +9,7 @@ import click
 
 from workbench.cli.common import Common, ask, common_options, model_name, read_settings, with_session
 from workbench.cli.output import console, print_exact, print_json, table
+from workbench.cli.shell import complete_model
 from workbench.paths import absolute_model
 from workbench.session.client import SessionClient
 from workbench.session.protocol import FetchModel, ListModels, ModelFetched, ModelResolved, ModelsListed, ResolveModel
@@ -53,7 +54,7 @@ def list_command(common: Common) -> int:
 
 
 @command.command("get")
-@click.argument("name", callback=model_name)
+@click.argument("name", callback=model_name, shell_complete=complete_model)
 @common_options
 def get(common: Common, name: str) -> int:
     """Fetch a sample or a Hub model, with progress."""
@@ -70,7 +71,7 @@ def get(common: Common, name: str) -> int:
 
 
 @command.command("where")
-@click.argument("name", callback=model_name)
+@click.argument("name", callback=model_name, shell_complete=complete_model)
 @common_options
 def where(common: Common, name: str) -> int:
     """The path of a model on this box. Exit code 1: it is known but not here."""

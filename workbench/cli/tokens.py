@@ -11,6 +11,7 @@ import click
 from workbench.cli.common import BAD_INPUT, Common, ask, common_options, decode_utf8, model_name, with_session
 from workbench.cli.dataset import failure_line, measure
 from workbench.cli.output import console, print_json, print_text, table
+from workbench.cli.shell import complete_model
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import AutoTokenizerCompared, CompareAutoTokenizer, CountTokens, TokensCounted
@@ -28,6 +29,7 @@ MAX_TEXT_BYTES = 16 * 2**20
     multiple=True,
     required=True,
     callback=model_name,
+    shell_complete=complete_model,
     metavar="MODEL",
     help="Whose tokenizer; repeatable.",
 )

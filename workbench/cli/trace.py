@@ -10,6 +10,7 @@ import click
 from workbench.architecture.traced import unpack_weights
 from workbench.cli.common import DTYPES, Common, ask, common_options, decode_utf8, long_dtype, model_name, with_session
 from workbench.cli.output import print_json
+from workbench.cli.shell import complete_model
 from workbench.cli.trace_tables import print_attention, print_trace
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
@@ -19,7 +20,7 @@ _JSON_POSITIONS = 64
 
 
 @click.command("trace")
-@click.argument("model", required=False, callback=model_name)
+@click.argument("model", required=False, callback=model_name, shell_complete=complete_model)
 @click.option("--prompt", required=True, metavar="TEXT|-", help="What to run; - reads standard input.")
 @click.option("--chat", is_flag=True, help="Wrap the prompt in the model's chat template.")
 @click.option("--layer", type=int, default=None, metavar="N", help="Also the attention weights of this layer.")

@@ -10,6 +10,7 @@ import click
 from workbench.cli import vram_text
 from workbench.cli.common import DTYPES, Common, ask, common_options, long_dtype, model_name, with_session
 from workbench.cli.output import print_exact, print_json
+from workbench.cli.shell import complete_model
 from workbench.errors import WorkbenchError
 from workbench.session.client import SessionClient
 from workbench.session.protocol import (
@@ -73,7 +74,7 @@ def plan_options(command: Any) -> Any:
 
 
 @click.command("vram")
-@click.argument("model", callback=model_name, required=False)
+@click.argument("model", callback=model_name, shell_complete=complete_model, required=False)
 @plan_options
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME|SIZE", help="Hold against this GPU; repeatable.")
 @click.option("--simulate", is_flag=True, help="Run the step on tensors without data too, in a child process.")
@@ -238,9 +239,9 @@ def parse_lora(text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         if key in ("rslora", "dora") and (not equals or value in ("true", "false")):
             found[key] = value != "false"
-        elif key in ("r", "alpha") and value.isdigit():
+        elif key in ("r", "alpha") and value.isascii() and value.isdigit():
             found[key] = int(value)
-        elif key == "dropout" and value.replace(".", "", 1).isdigit():
+        elif key == "dropout" and value.isascii() and value.replace(".", "", 1).isdigit():
             found[key] = float(value)
         elif key == "dtype" and value:
             found[key] = long_dtype(value)
