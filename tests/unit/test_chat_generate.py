@@ -176,6 +176,24 @@ def test_a_cancel_inside_the_prefill_keeps_whole_chunks():
     assert again.ids == reference(loaded, ids, 40)
 
 
+@pytest.mark.parametrize(("name", "kept"), [("llama", 100), ("gpt2", 100), ("mixtral", 100), ("gemma3", 0)])
+def test_a_cancel_inside_a_pass_leaves_the_cache_as_before_it(name, kept):
+    loaded, tokenizer = load_tiny(name)
+    generator = Generator(loaded, tokenizer, prefill_chunk=100)
+    ids = [n % 100 + 20 for n in range(200)]
+    whole = StopAfter(checks=10_000)
+    expected = generator.generate(ids, replace(GREEDY, max_new_tokens=1), whole).ids
+    checks = 10_000 - whole.left
+    # Three quarters of the way, in the middle of the second chunk's layers.
+    result = generator.generate(ids, GREEDY, StopAfter(checks=3 * checks // 4), fresh=True)
+    assert (result.finish_reason, result.new_tokens) == ("cancelled", 0)
+    assert generator.cached_tokens == kept
+    again = generator.generate(ids, GREEDY)
+    assert again.reused_tokens == kept
+    assert again.ids == reference(loaded, ids, 40)
+    assert again.ids[:1] == expected
+
+
 def test_steps_carry_text_probability_and_alternatives(smollm2_float32, tokenizer):
     import torch
 

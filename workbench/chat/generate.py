@@ -17,7 +17,7 @@ from typing import Any, Callable, Optional
 from workbench.chat.answer_text import AnswerText, token_text
 from workbench.chat.answers import Alternative, GenerationFailed, GenerationResult, MemoryUse, TokenStep
 from workbench.chat.fixed_steps import GRAPH, GROWING, ROOM, Decoding, FixedSteps
-from workbench.chat.kv_cache import cache_bytes, cached_length, common_prefix, crop
+from workbench.chat.kv_cache import cache_bytes, cached_length, common_prefix, crop, rewind
 from workbench.chat.library_loop import generate_by_library
 from workbench.chat.lookup import PromptLookup
 from workbench.chat.model_facts import end_ids, logits_keyword, misfit, optimized_for_decode
@@ -30,10 +30,12 @@ from workbench.models.memory import memory_shortage, release_memory
 from workbench.text import format_bytes, one_line
 from workbench.tokens.tokenizer import TextTokenizer
 
-# Cancelling takes effect between two chunks; smaller ones cost more in sum (512: +3 %, 256: +12 %, 64: 2.7 times
-# on a CPU). A GPU needs larger ones to be busy and runs them faster.
+# A chunk's activations need memory, and its end is a place to go on from. Smaller ones cost more in sum (512: +3 %,
+# 256: +12 %, 64: 2.7 times on a CPU); a GPU needs larger ones to be busy and runs them faster.
 _CHUNK_CPU = 256
 _CHUNK_ACCELERATOR = 1024
+# Tokens from which on a pass is worth leaving in the middle: a quantized model on a CPU needs seconds for a chunk.
+_LONG_PASS = 64
 # An encoder reads a few times what it was trained on, T5's 512 tokens where its config does not say.
 _ENCODER_STRETCH = 4
 _ENCODER_LENGTH = 512
@@ -148,7 +150,7 @@ class Generator:
     ) -> GenerationResult:
         """Answer a prompt.
 
-        A cancel is felt within one token, or one prefill chunk, and returns what is there with the finish
+        A cancel is felt within one token, or one layer of the prefill, and returns what is there with the finish
         reason ``cancelled``. The KV cache of the longest prefix shared with the previous call is used again;
         results with and without that can differ by rounding.
 
@@ -233,7 +235,7 @@ class Generator:
                 job.check()
                 job.progress("score", at, len(ids), "tokens")
                 wanted = min(chunk.shape[1], max(0, at + chunk.shape[1] - first))
-                logits = self._forward(model, chunk, max(1, wanted))
+                logits = self._forward_unless_stopped(model, chunk, job, max(1, wanted))
                 at += chunk.shape[1]
                 if wanted:
                     yield at - wanted, logits
@@ -352,7 +354,7 @@ class Generator:
         for chunk in prompt.split(self._chunk, dim=1):
             job.check()
             job.progress("prefill", done, total, "tokens")
-            logits = self._forward(model, chunk)[-1]
+            logits = self._forward_unless_stopped(model, chunk, job)[-1]
             done += chunk.shape[1]
             self._cached_ids = ids[:done]
             if cached_length(self._cache) != done:
@@ -361,6 +363,25 @@ class Generator:
                 return None, 0
         job.progress("prefill", done, total, "tokens")
         return logits, reused
+
+    def _forward_unless_stopped(self, model: Any, ids: Any, job: Job, positions: int = 1) -> Any:
+        """As `_forward`, left in the middle of a long pass if the job is cancelled; the cache is then as before."""
+        if ids.shape[1] < _LONG_PASS:
+            return self._forward(model, ids, positions)
+        from torch.nn.modules.module import register_module_forward_pre_hook
+
+        cache = self._cache
+        hook = register_module_forward_pre_hook(lambda _module, _inputs: job.check())
+        try:
+            return self._forward(model, ids, positions)
+        except JobCancelled:
+            if rewind(cache, len(self._cached_ids)):
+                self._cache = cache
+            else:
+                self.reset()
+            raise
+        finally:
+            hook.remove()
 
     def _forward(self, model: Any, ids: Any, positions: int = 1) -> Any:
         """One pass over `ids`, shape [1, tokens], with the cache; logits of the last ones, [positions, vocabulary]."""

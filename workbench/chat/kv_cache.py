@@ -48,3 +48,16 @@ def crop(cache: Any, keep: int, have: int) -> bool:
     except Exception:  # sliding windows and recurrent states cannot go back
         return False
     return cached_length(cache) == keep
+
+
+def rewind(cache: Any, keep: int) -> bool:
+    """Take back a pass that was left in the middle, where some layers hold its tokens and others do not.
+
+    False where a layer cannot go back; the cache must be dropped then.
+    """
+    try:
+        for layer in cache.layers:
+            layer.crop(min(0, keep - int(layer.get_seq_length())))
+        return all(int(layer.get_seq_length()) == keep for layer in cache.layers)
+    except Exception:  # no cache yet, sliding windows, recurrent states
+        return False

@@ -159,6 +159,8 @@ class ConversationBench(Bench):
                 self.restore(running)
         if all(turn.role == "note" for turn in self.transcript.turns):
             self._show_opening()
+            if old.model is None and new.model is not None and self.has_focus:
+                self.query_one(Prompt).focus()
         self.show_status()
 
     # --- Showing a conversation ----------------------------------------------------------------------------
