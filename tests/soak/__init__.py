@@ -1,0 +1,1 @@
+"""A session under thousands of random operations and kills: python -m tests.soak --seconds 600"""
