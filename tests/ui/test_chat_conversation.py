@@ -482,3 +482,15 @@ async def test_keys_in_one_burst_reach_the_dialog_that_the_first_opened(
         await wait_until(pilot, lambda: len(app.screen_stack) > 1)
         await pilot.pause()
         assert len(app.screen_stack) == 2
+
+
+async def test_once_the_model_stands_an_empty_chat_is_written_in(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="chat", model="smollm2-135m-instruct")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await begun(pilot)
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not isinstance(app.focused, Prompt))
+        await pilot.press("ctrl+l")
+        await wait_until(pilot, lambda: len(app.screen_stack) == 2)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.session.model is not None and isinstance(app.focused, Prompt))

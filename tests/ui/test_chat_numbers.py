@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from tests.stubs import scripted_data as data
@@ -9,6 +10,7 @@ from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from tests.ui.test_chat_conversation import begun
 from workbench.session import protocol
+from workbench.ui.benches.chat_figures import figures_line
 from workbench.ui.benches.chat_numbers import numbers_lines, plan_of
 
 MIB = 2**20
@@ -39,8 +41,21 @@ def test_each_measure_stands_beside_its_estimate() -> None:
     assert rows["KV cache now"][-2:] == ["+10.0", "%"]
     assert rows["peak"][-2:] == ["-5.0", "%"]
     assert "440 tok/s   220 tokens in 0.50 s" in text
+    assert "1,200 tokens   20 kept of the answer   1,000 of 1,220 still in the KV cache" in text
+    line = figures_line(MESSAGE["figures"])
+    assert line.startswith("1,200 in · 20 kept (1,000 reused) · 80 out")
     assert "1,300 of 8,192 tokens   6,892 left" in text
     assert "at the limit of new tokens" in text
+
+
+def test_a_measured_way_of_decoding_is_told() -> None:
+    told = "4.0 ms as a CUDA graph, 10.0 ms a token pass by pass"
+    model = dataclasses.replace(data.MODEL, name="m", decoding=told)
+    message = MESSAGE | {"figures": MESSAGE["figures"] | {"method": "graph"}}
+    lines = [line.plain for line in numbers_lines(message, model, ESTIMATE, 80)]
+    assert any(line.startswith("decode") and "CUDA graph" in line for line in lines)
+    assert any(line.startswith("measured") and told in line for line in lines)
+    assert not any("CUDA" in line.plain for line in numbers_lines(MESSAGE, data.MODEL, ESTIMATE, 80))
 
 
 def test_a_process_is_not_compared_with_a_gpu() -> None:
