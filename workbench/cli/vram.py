@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,12 @@ def plan_options(command: Any) -> Any:
     return command
 
 
+def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("not a number.")
+    return value
+
+
 @click.command("vram")
 @click.argument("model", callback=model_name, shell_complete=complete_model, required=False)
 @plan_options
@@ -90,7 +97,13 @@ def plan_options(command: Any) -> Any:
 @click.option(
     "--dataset-tokens", type=click.IntRange(0), default=None, help="Tokens of the data set, for time and money."
 )
-@click.option("--epochs", type=click.FloatRange(0, 10_000, min_open=True), default=None, help="Times through it.")
+@click.option(
+    "--epochs",
+    type=click.FloatRange(0, 10_000, min_open=True),
+    default=None,
+    callback=_finite,
+    help="Times through it.",
+)
 @click.option("--code", is_flag=True, help="Print the code for this plan instead.")
 @click.option("--trl", is_flag=True, help="With --code: TRL's SFTTrainer.")
 @click.option("--markdown", is_flag=True, help="Print the budget as Markdown.")

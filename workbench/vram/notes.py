@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from workbench.architecture import config as reading
+from workbench.architecture.describe import describe
 from workbench.architecture.skeleton import Skeleton
 from workbench.text import format_bytes
 from workbench.vram.activations import EAGER_ONLY, Moments
@@ -73,7 +74,11 @@ def _of_length(plan: Plan, skeleton: Skeleton, cache: KvCacheBytes) -> list[str]
     found = []
     context = reading.context_length(reading.text_config(skeleton.config))
     tokens = plan.sequence_length + (0 if plan.trains else plan.new_tokens)
-    if context and tokens > context:
+    if context and tokens > context and describe(skeleton).position == "learned":
+        found.append(
+            f"{tokens:,} tokens are beyond the {context:,} positions that the model has learned: it cannot run."
+        )
+    elif context and tokens > context:
         found.append(
             f"{tokens:,} tokens are beyond the model's context of {context:,}: "
             "it needs RoPE scaling or a longer-context variant, and quality is not assured."

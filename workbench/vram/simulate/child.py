@@ -17,6 +17,7 @@ import traceback
 from dataclasses import asdict
 from typing import Any
 
+from workbench.architecture import config as reading
 from workbench.errors import WorkbenchError
 from workbench.job import Job
 from workbench.text import one_line
@@ -52,10 +53,20 @@ def _answer(request: dict[str, Any], job: Job) -> dict[str, Any]:
             "error": [
                 "simulation-failed",
                 f"The simulation of this plan failed: {type(error).__name__}: {_first_line(error)}",
-                "The estimate stands; the details say where it failed.",
+                _remedy(request),
                 traceback.format_exc(limit=-12)[-6000:],
             ]
         }
+
+
+def _remedy(request: dict[str, Any]) -> str:
+    from workbench.architecture.build import build_skeleton
+
+    # The config may leave out what transformers fills in.
+    context = reading.context_length(reading.text_config(build_skeleton(request["config"]).config))
+    if context and request["plan"]["sequence_length"] > context:
+        return f"The model is made for {context:,} tokens: choose a sequence no longer than that."
+    return "The estimate stands; the details say where it failed."
 
 
 def _simulate(request: dict[str, Any], job: Job) -> Any:

@@ -200,6 +200,12 @@ def _chunked_loss(torch: Any, model: Any, batch: dict[str, Any], tracker: Any) -
 
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = whole.get_output_embeddings()
+    if head is None or whole.config.is_encoder_decoder:
+        raise WorkbenchError(
+            "unsupported-plan",
+            f"A chunked loss of {type(whole).__name__} is not simulated: it is made for models that write on.",
+            "Simulate with the whole loss.",
+        )
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     hidden = whole.base_model(**inputs, use_cache=False)[0]
     hidden = hidden.reshape(-1, hidden.shape[-1])
