@@ -1,9 +1,12 @@
-"""What a file's content may do to a terminal behind a pipe: nothing."""
+"""What a file's content may do to a terminal behind a pipe: nothing; what chat's options may not stand beside."""
 
 from __future__ import annotations
 
+import pytest
+from click.testing import CliRunner
 from rich.text import Text
 
+from workbench.cli.chat import command as chat
 from workbench.cli.output import console, print_exact, print_text, table
 
 EVIL = "name\x1b]0;owned\x07\x9b31m\u202eend"
@@ -23,3 +26,18 @@ def test_what_is_printed_for_people_holds_no_control_character(capsys):
 def test_a_product_goes_into_a_pipe_as_it_is(capsys):
     print_exact("an answer\x1b[1m\n", end="")
     assert capsys.readouterr().out == "an answer\x1b[1m\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--compare", "bf16,nf4", "--temperature", "0", "--quant", "nf4"], "--quant, --temperature cannot go with"),
+        (["--compare", "bf16,nf4", "--stop", "x", "--raw"], "--raw, --stop cannot go with"),
+        (["--text", "x.txt", "--prompt", "hi"], "go with --compare"),
+        (["--compare", "bf16,nf4", "--url", "http://x/v1"], "not with --url"),
+    ],
+)
+def test_what_a_comparison_would_pass_over_is_refused(options: list[str], named: str) -> None:
+    result = CliRunner().invoke(chat, ["tiny-llama", *options])
+    assert result.exit_code == 2
+    assert named in result.output
