@@ -92,6 +92,21 @@ def test_where_no_fixed_cache_can_be_had_the_answer_goes_on(monkeypatch):
     assert len(tried) == 1
 
 
+def test_memory_that_ends_with_the_answer_costs_only_the_cache(monkeypatch):
+    loaded, tokenizer = load_tiny("llama")
+    fixed = Generator(loaded, tokenizer, decoding=FIXED_ALWAYS)
+    expected = Generator(loaded, tokenizer).generate([20, 21, 22], GREEDY).ids
+
+    def fails(self):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(FixedSteps, "finish", fails)
+    assert fixed.generate([20, 21, 22], GREEDY).ids == expected
+    assert fixed.cached_tokens == fixed.cached_bytes == 0
+    monkeypatch.undo()
+    assert fixed.generate([20, 21, 22], GREEDY).ids == expected
+
+
 def test_prompt_lookup_and_short_answers_keep_the_growing_cache(steps_made):
     loaded, tokenizer = load_tiny("llama")
     fixed = Generator(loaded, tokenizer, decoding=Decoding(FIXED, worth_after=20))

@@ -128,7 +128,7 @@ class FixedSteps:
             torch.cuda.current_stream().wait_stream(side)
             self._rewind()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # only this thread runs the model
                 logits = self._pass()
 
         def replay() -> Any:

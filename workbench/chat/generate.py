@@ -419,7 +419,7 @@ class Generator:
         guess: list[int] = []
         rows, right = logits[None], 0
         with optimized_for_decode(model), contextlib.ExitStack() as ending:
-            ending.callback(self._end_steps)
+            ending.callback(self._end_steps_or_drop)
             while True:
                 job.check()
                 choice = run.sampler.choose(rows[right])
@@ -465,6 +465,14 @@ class Generator:
                 traceback.clear_frames(error.__traceback__)
                 run.way = GROWING
         return self._steps
+
+    def _end_steps_or_drop(self) -> None:
+        """As `_end_steps`; the answer is there, so that what fails now costs only the next turn a longer prefill."""
+        try:
+            self._end_steps()
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)
+            self.reset()
 
     def _end_steps(self) -> None:
         """Bring what was decoded in a cache of fixed size back into the growing one."""
