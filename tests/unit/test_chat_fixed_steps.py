@@ -133,6 +133,8 @@ def test_a_way_is_taken_only_if_it_is_faster_soon_and_gives_the_same(monkeypatch
     step = FixedSteps.step
     monkeypatch.setattr(FixedSteps, "step", lambda self, token_id: step(self, token_id + 1))
     assert settle(loaded, FIXED).told.endswith("its logits differ")
+    monkeypatch.setattr(loaded.model, "forward", lambda **_inputs: 1 / 0)
+    assert settle(loaded, FIXED) == Decoding()  # a load does not fail by its trial
 
 
 @pytest.mark.parametrize(

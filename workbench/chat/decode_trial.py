@@ -12,6 +12,7 @@ from typing import Any, Callable
 from workbench.chat.fixed_steps import GRAPH, GROWING, Decoding, FixedSteps, refusal
 from workbench.chat.kv_cache import cached_length, crop
 from workbench.chat.model_facts import misfit, optimized_for_decode
+from workbench.errors import JobCancelled
 from workbench.job import SILENT, Job
 from workbench.models.load import LoadedModel
 from workbench.models.memory import release_memory
@@ -66,7 +67,13 @@ def settle(loaded: LoadedModel, way: str = GRAPH, job: Job = SILENT) -> Decoding
     """
     if misfit(loaded) or (way == GRAPH and not loaded.facts.device.startswith("cuda")):
         return Decoding()
-    found = _measured(way, loaded, job)
+    try:
+        found = _measured(way, loaded, job)
+    except JobCancelled:
+        raise
+    except Exception as error:  # too little memory for a few tokens: the answer itself will tell
+        traceback.clear_frames(error.__traceback__)
+        found = Decoding()
     release_memory()
     return found
 
