@@ -39,6 +39,8 @@ MIXTRAL = {
     **{"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "num_local_experts": 8},
 }
 QLORA = Plan(job="qlora", quant="nf4", double_quant=True, gradient_checkpointing=True)
+TINY = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+TINY["num_key_value_heads"] = 2
 GIB = 2**30
 
 
@@ -440,3 +442,32 @@ def test_a_gguf_file_is_sized_by_its_blocks(tmp_path):
     writer.close()
     found = stored_weights(str(tmp_path / "m.gguf"), None)
     assert (found.method, found.bytes, found.stays_packed) == ("Q8_0", 4 * 256 * 2 + 8 * 256 * 34 // 32, False)
+
+
+def test_weights_of_another_model_than_the_config_are_told(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from workbench.vram.stored import disagreement
+
+    skeleton = build_skeleton({**LLAMA3_8B, **TINY})
+    fitting = {entry.name: torch.zeros(entry.shape) for entry in skeleton.unique_parameters}
+    save_file(fitting, tmp_path / "model.safetensors")
+    assert disagreement(str(tmp_path), skeleton) == ""
+    save_file({**fitting, "model.embed_tokens.weight": torch.zeros(5, 3)}, tmp_path / "model.safetensors")
+    told = disagreement(str(tmp_path), skeleton)
+    assert "in 1 tensor:" in told
+    assert "[5, 3]" in told
+    assert told in Estimator(skeleton, None, told).estimate(Plan()).warnings
+
+
+def test_scores_that_sdpa_holds_are_told_with_what_would_not(llama):
+    plan = Plan(job="qlora", quant="nf4", sequence_length=4096)
+    budget = Estimator(llama).estimate(plan)
+    assert any("no fused kernel" in warning for warning in budget.warnings)
+    proposed = {tuple(one.change): one.saves_bytes for one in suggestions(llama, plan)}
+    scores = 32 * 32 * 4096 * 4096 * 4
+    assert proposed["attention",] > scores
+    assert proposed["kbit_prepare",] > scores
+    for fused in (changed(plan, attention="flash"), changed(plan, kbit_prepare=False)):
+        assert not any("no fused kernel" in one for one in Estimator(llama).estimate(fused).warnings)

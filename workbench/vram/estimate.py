@@ -150,10 +150,17 @@ class _Training:
 class Estimator:
     """Estimates many plans on one model: what does not change between them is computed once."""
 
-    def __init__(self, skeleton: Skeleton, stored: Optional[StoredWeights] = None) -> None:
-        """Estimate plans on `skeleton`; with a checkpoint that is quantized already, by the bytes of its header."""
+    def __init__(self, skeleton: Skeleton, stored: Optional[StoredWeights] = None, doubt: str = "") -> None:
+        """Estimate plans on `skeleton`; with a checkpoint that is quantized already, by the bytes of its header.
+
+        Args:
+            skeleton: the model.
+            stored: what its checkpoint holds, if it is quantized.
+            doubt: a warning about the model that stands before those about each plan.
+        """
         self.skeleton = skeleton
         self.stored = stored
+        self._warnings = (doubt,) if doubt else ()
         self._structure = Structure(skeleton)
         self._weights: dict[Plan, WeightBytes] = {}
         self._trained: dict[Plan, _Training] = {}
@@ -183,7 +190,10 @@ class Estimator:
             overhead=overhead.bytes,
             total=total,
             categories=(*_categories(plan, peak, parts, optimizer, cache, found), overhead),
-            warnings=plan_warnings(plan, self.skeleton, weights, cache, found, self.holds_scores(plan), self.stored),
+            warnings=(
+                *self._warnings,
+                *plan_warnings(plan, self.skeleton, weights, cache, found, self.holds_scores(plan), self.stored),
+            ),
             phases=_largest_of_each(phases),
             peak_phase=peak.name,
             static={

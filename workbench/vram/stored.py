@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from workbench.architecture.files import compare_files, read_tensors
+from workbench.architecture.skeleton import Skeleton
+from workbench.errors import WorkbenchError
 from workbench.models.gguf import read_gguf
 from workbench.models.safetensors_header import read_checkpoint
+from workbench.text import one_line
 
 # Stays packed on the GPU under transformers, tensor by tensor as in the file.
 _KEPT = ("gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "bitnet", "eetq", "hqq", "bitsandbytes")
@@ -50,6 +54,29 @@ def stored_weights(path: Optional[str], config: Optional[dict[str, Any]]) -> Opt
     kept = method in _KEPT
     note = "tensors stay packed as in the file" if kept else "packed where a kernel for it is installed, else unpacked"
     return StoredWeights(method, sum(tensor.size_bytes for tensor in tensors), kept, note)
+
+
+def disagreement(path: Optional[str], skeleton: Skeleton) -> str:
+    """What is said of weights at `path` that are not those of the config's model; empty where they are, or unread."""
+    if path is None or "quantization_config" in skeleton.config:
+        return ""
+    try:
+        found = read_tensors(path, skeleton.config)
+    except WorkbenchError:
+        return ""
+    compared = compare_files(skeleton, found) if found is not None else None
+    if compared is None or not (compared.shapes or compared.missing):
+        return ""
+    if compared.shapes:
+        one = compared.shapes[0]
+        what = f"{one_line(one.name, 80)} is {one.in_checkpoint}, not {one.in_model}"
+    else:
+        what = f"it lacks {one_line(compared.missing[0], 80)}"
+    wrong = len(compared.shapes) + len(compared.missing)
+    return (
+        f"The checkpoint is not that of its config in {wrong:,} tensor{'s' if wrong > 1 else ''}: {what}. "
+        "What is counted here is the config's model."
+    )
 
 
 def _of_gguf(path: str) -> Optional[StoredWeights]:

@@ -53,7 +53,7 @@ from workbench.vram.plan_file import PlanFile, open_plan, save_plan, to_toml
 from workbench.vram.prices import ApiPrice, load_prices
 from workbench.vram.reference_tables import GPT3, WHY_TABLES_MISLEAD, reference_tables
 from workbench.vram.solve import FIELDS, Solver, gpu_table
-from workbench.vram.stored import stored_weights
+from workbench.vram.stored import disagreement, stored_weights
 from workbench.vram.suggestions import make_it_fit, suggestions
 
 NVIDIA_SMI_SECONDS = 5.0
@@ -110,7 +110,9 @@ def estimator_of(name: str, context: Context) -> tuple[ResolvedModel, Estimator]
         while len(kept) >= KEPT_MODELS:
             kept.pop(next(iter(kept)))
         stored = stored_weights(resolved.path, resolved.config)
-        found = kept[resolved.name] = (config, Estimator(load_skeleton(config, context.job), stored))
+        skeleton = load_skeleton(config, context.job)
+        estimator = Estimator(skeleton, stored, disagreement(resolved.path, skeleton))
+        found = kept[resolved.name] = (config, estimator)
     return resolved, found[1]
 
 
