@@ -14,12 +14,12 @@ from textual.widgets import Static
 from workbench.session.protocol import CompareModels, ModelsCompared
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.architecture_design_rows import compared_markdown, compared_rows, pair_words
-from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.row_list import RowList
 
 
-class CompareModelsScreen(ArchitectureScreen):
+class CompareModelsScreen(CloserLook):
     """What differs between two models; the rest on a key.
 
     Args:

@@ -30,7 +30,7 @@ from workbench.ui.benches.architecture_diagram import stages_of
 from workbench.ui.benches.architecture_tree import read_tree, told, walk
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.architecture_design_rows import config_text, figures, offer_rows, reasons
-from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.screens.closer_look import CloserLook
 from workbench.ui.screens.dialog import Dialog
 from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.row_list import Row, RowList
@@ -53,7 +53,7 @@ class Designing:
     """The inspection of the last design that can be built."""
 
 
-class DesignScreen(ArchitectureScreen):
+class DesignScreen(CloserLook):
     """Values left, what they make right; what cannot be is refused with the nearest that can."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

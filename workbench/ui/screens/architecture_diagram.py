@@ -14,12 +14,12 @@ from textual.widgets import Static
 
 from workbench.ui.benches.architecture_diagram import Stage
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.screens.closer_look import CloserLook
 from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.block_diagram import BlockDiagram
 
 
-class DiagramScreen(ArchitectureScreen):
+class DiagramScreen(CloserLook):
     """Walk the steps; beside the drawing what the module under the cursor is.
 
     Args:

@@ -26,8 +26,8 @@ from workbench.session.protocol import (
 )
 from workbench.ui.link import SessionLink
 from workbench.ui.screens import architecture_embeddings_rows as shown
-from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
 from workbench.ui.screens.architecture_trace_rows import token
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.grid import Cells, Grid
 from workbench.ui.widgets.heat import heat_of
@@ -75,7 +75,7 @@ class WordPlot(Static):
             self.update(Content("\n").join(shown.plot(places, labels, width, height, self._here, braille)))
 
 
-class EmbeddingsScreen(ArchitectureScreen):
+class EmbeddingsScreen(CloserLook):
     """Type a word or several; look at the vectors behind them.
 
     Args:

@@ -13,13 +13,13 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.screens.closer_look import CloserLook
 from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.bars import left
 from workbench.ui.widgets.row_list import Row, RowList
 
 
-class FactsScreen(ArchitectureScreen):
+class FactsScreen(CloserLook):
     """All facts as a list; the one under the cursor with its longer text.
 
     Args:

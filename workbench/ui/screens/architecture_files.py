@@ -11,13 +11,13 @@ from textual.widget import Widget
 
 from workbench.text import format_bytes
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.screens.closer_look import CloserLook
 from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.bars import bar, left, right
 from workbench.ui.widgets.row_list import Row, RowList, gap, heading
 
 
-class FilesScreen(ArchitectureScreen):
+class FilesScreen(CloserLook):
     """Files and tensors, as their headers tell; no weights are read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "Copy the list", show=False)]

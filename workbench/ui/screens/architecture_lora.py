@@ -18,7 +18,7 @@ from workbench.session.protocol import AdapterCounted, CountAdapter
 from workbench.text import format_bytes
 from workbench.ui.benches.architecture_tree import Node, real_names
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.screens.closer_look import CloserLook
 from workbench.ui.strip_text import short_name
 from workbench.ui.widgets.bars import left, legend_mark, right, stacked_bar
 from workbench.ui.widgets.row_list import Row, RowList, gap, heading
@@ -60,7 +60,7 @@ class Adapting:
     undone: list[dict[str, Any]] = field(default_factory=list)
 
 
-class LoraScreen(ArchitectureScreen):
+class LoraScreen(CloserLook):
     """The adapter's options left; what it trains, weighs and takes hold of right.
 
     Args:

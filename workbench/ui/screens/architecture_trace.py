@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from workbench.session.protocol import AttentionRead, LoadModel, ModelTraced, ReadAttention, TraceModel
 from workbench.ui.link import SessionLink
 from workbench.ui.screens import architecture_trace_rows as shown
-from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.strip_text import SHORT_DTYPES, short_name
 from workbench.ui.widgets.grid import Cells, Grid
 from workbench.ui.widgets.heat import heat_of
@@ -42,7 +42,7 @@ class Tracing:
     """Attention of the layers looked at."""
 
 
-class TraceScreen(ArchitectureScreen):
+class TraceScreen(CloserLook):
     """Type a prompt, run it, look at every layer.
 
     Args:

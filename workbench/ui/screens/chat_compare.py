@@ -19,8 +19,8 @@ from workbench.session.protocol import CompareVariants, Event, JobProgressed, Va
 from workbench.ui.benches.chat_files import read_attachment
 from workbench.ui.link import SessionLink
 from workbench.ui.screens import chat_compare_rows as shown
-from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
 from workbench.ui.screens.chat_export import ask_where, write_text
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.screens.confirm import Confirm
 from workbench.ui.strip_text import progress_text
 from workbench.ui.widgets.fields import Field, Fields, Value
@@ -59,7 +59,7 @@ class Comparing:
     result: dict[str, Any] = field(default_factory=dict)
 
 
-class CompareScreen(ArchitectureScreen):
+class CompareScreen(CloserLook):
     """A form, then the figures as they come; every view is a key away.
 
     Args:

@@ -15,7 +15,7 @@ from textual.widget import Widget
 from workbench.session.protocol import AnswerRead, PromptRead, ReadAnswer, ReadPrompt
 from workbench.ui.link import SessionLink
 from workbench.ui.screens import chat_inside_rows as shown
-from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.widgets.heat import heat_of
 from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.pieces import PieceView
@@ -52,7 +52,7 @@ class EntropyLine(OneLine):
         return shown.entropy_line(self._tokens, self._cursor, width)
 
 
-class InsideScreen(ArchitectureScreen):
+class InsideScreen(CloserLook):
     """Shades, figures and alternatives of every token; enter on an alternative leaves with a fork.
 
     Args:

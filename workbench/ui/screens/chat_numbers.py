@@ -15,10 +15,10 @@ from textual.widgets import Static
 from workbench.session.protocol import ModelStatus
 from workbench.ui.benches.chat_numbers import estimate_of, numbers_lines
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.screens.closer_look import CloserLook
 
 
-class NumbersScreen(ArchitectureScreen):
+class NumbersScreen(CloserLook):
     """The figures of one answer beside VRAM's estimate.
 
     Args:

@@ -18,9 +18,9 @@ from workbench.chat.options import SamplingOptions
 from workbench.errors import WorkbenchError
 from workbench.session.protocol import DistributionRead, ReadDistribution, ReadSampling, SamplingRead
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ASKING, ArchitectureScreen
 from workbench.ui.screens.chat_presets import PresetsScreen
 from workbench.ui.screens.chat_sampling_chart import chart
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.widgets.row_list import RowList
 from workbench.ui.widgets.sampling_list import SamplingList, stop_texts
 from workbench.ui.widgets.value_list import ValueList
@@ -73,7 +73,7 @@ class ChartView(Static):
             self.update(Content("\n").join(chart(self._result, width, height)))
 
 
-class SamplingScreen(ArchitectureScreen):
+class SamplingScreen(CloserLook):
     """Edits take effect with the next answer; the chart follows each.
 
     Args:

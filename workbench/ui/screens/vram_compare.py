@@ -17,7 +17,7 @@ from workbench.session.protocol import EstimateMemory, MemoryEstimated
 from workbench.ui.benches.vram_budget import dollars, duration, gpu_block, parts_of, range_words, speed, total_of
 from workbench.ui.benches.vram_plan import LABEL_OF, THIS_BOX, Draft, edited, fields_of, values_of
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ASKING
+from workbench.ui.screens.closer_look import ASKING
 from workbench.ui.screens.vram_screen import VramScreen, tabs
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of, memory_bar

@@ -15,7 +15,7 @@ from workbench.session.protocol import CurveDrawn, DrawCurve
 from workbench.ui.benches.vram_plan import Draft
 from workbench.ui.benches.vram_plots import length_values, spread
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ASKING
+from workbench.ui.screens.closer_look import ASKING
 from workbench.ui.screens.vram_screen import VramScreen, tabs
 from workbench.ui.widgets.flow import flow
 from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of

@@ -16,7 +16,7 @@ from workbench.session.protocol import GpusSurveyed, SurveyGpus
 from workbench.text import gib
 from workbench.ui.benches.vram_plan import THIS_BOX, Draft
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ASKING
+from workbench.ui.screens.closer_look import ASKING
 from workbench.ui.screens.vram_screen import VramScreen
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.row_list import Row, RowList

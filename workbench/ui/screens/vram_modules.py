@@ -16,7 +16,7 @@ from workbench.session.protocol import EstimateModules, ModulesEstimated
 from workbench.text import format_bytes
 from workbench.ui.benches.vram_plan import Draft, in_words
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ASKING
+from workbench.ui.screens.closer_look import ASKING
 from workbench.ui.screens.vram_screen import VramScreen
 from workbench.ui.widgets.bars import bar, left, right
 from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of

@@ -18,7 +18,7 @@ from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.protocol import OpenPlan, PlanOpened, PlanWritten, WritePlan
 from workbench.ui.benches.vram_plan import THIS_BOX, Draft
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ASKING
+from workbench.ui.screens.closer_look import ASKING
 from workbench.ui.screens.vram_screen import VramScreen, tabs
 from workbench.vram.plan import plan_from_dict
 

@@ -15,7 +15,7 @@ from textual.widgets import Static
 from workbench.session.protocol import ListRulesOfThumb, RulesOfThumbListed
 from workbench.ui.benches.vram_budget import parts_of
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.architecture_screen import ASKING
+from workbench.ui.screens.closer_look import ASKING
 from workbench.ui.screens.vram_screen import VramScreen
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.memory_bar import label_of, mark_of, memory_bar

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from workbench.ui.screens.architecture_screen import ArchitectureScreen
+from workbench.ui.screens.closer_look import CloserLook
 
 
-class VramScreen(ArchitectureScreen):
+class VramScreen(CloserLook):
     """A whole screen over the bench: title, a line of words, parts, at most five keys."""
 
     def headline(self, what: str, model: str = "", more: str = "") -> None:

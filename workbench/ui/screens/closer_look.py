@@ -1,4 +1,4 @@
-"""What the screens over the architecture bench have in common."""
+"""What the whole screens over a bench have in common: a closer look at one thing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASKING = "ask"
 _STOCK = ("Scroll ", "Page Left", "Page Right", "Focus ", "Copy selected")
 
 
-class ArchitectureScreen(Dialog[None]):
+class CloserLook(Dialog[None]):
     """A whole screen: title, one line that tells progress or what went wrong, its parts, at most five keys at the foot.
 
     Escape stops a running request first and leaves the screen when none runs.
