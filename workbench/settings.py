@@ -31,6 +31,8 @@ class UiSettings:
     """``[ui]``: looks, and what the app remembers from one run to the next."""
 
     theme: str = "dark"
+    emacs_keys: bool = False
+    """ctrl+n and ctrl+p, ctrl+v and alt+v in lists; the palette is alt+x then."""
     slow_link: bool = False
     """Fewer frames and no animation even when no SSH connection is seen."""
     last_bench: str = "doctor"

@@ -59,7 +59,7 @@ def test_a_broken_file_is_told_and_kept(tmp_path: Path, content: bytes) -> None:
     st.builds(
         Settings,
         st.builds(SessionSettings, st.floats(0, 1e6), st.floats(0, 1e6), TEXT),
-        st.builds(UiSettings, TEXT, st.booleans(), TEXT, TEXT, st.booleans()),
+        st.builds(UiSettings, TEXT, st.booleans(), st.booleans(), TEXT, TEXT, st.booleans()),
         st.builds(ModelSettings, st.lists(TEXT, max_size=3).map(tuple)),
         st.builds(TokenSettings, st.lists(TEXT, max_size=3).map(tuple), st.lists(TEXT, max_size=3).map(tuple)),
         st.dictionaries(TEXT, TEXT.filter(str.strip), max_size=3),

@@ -210,12 +210,35 @@ ACTIONS: tuple[Action, ...] = (
     Action("vram-out", "o", "out", "Code, plan file, Markdown", "Copy, save, or open a plan.", "vram"),
     Action("vram-why", "w", "why", "Where the numbers come from", "Rule by rule.", "vram"),
     Action("vram-rules", "r", "rules", "Rules of thumb", "Beside the right numbers.", "vram"),
+    Action("vram-find", "slash", "find", "Find a field", "By its name or value.", "vram"),
     Action("vram-reset", "0", "reset", "Reset the plan", "Back to the defaults.", "vram"),
     Action("vram-copy", "y", "copy", "Copy the budget", "Plan and table.", "vram"),
     Action("vram-copy-markdown", "Y", "copy_markdown", "Copy as Markdown", "For an issue.", "vram"),
     Action("vram-stop", "escape", "stop", "Stop what runs", "A simulation, a measurement.", "vram"),
     *_chat(),
 )
+
+
+LIST_KEYS: dict[str, tuple[str, str]] = {
+    "list-up": ("up,k", "Row above"),
+    "list-down": ("down,j", "Row below"),
+    "list-page-up": ("pageup,ctrl+b", "Page up"),
+    "list-page-down": ("pagedown,ctrl+f", "Page down"),
+    "list-first": ("home,g", "First row"),
+    "list-last": ("end,G", "Last row"),
+}
+"""Moving in any list, by the id for ``[keys]``: keys and what they do."""
+
+EMACS_KEYS = {
+    "list-up": "up,k,ctrl+p",
+    "list-down": "down,j,ctrl+n",
+    "list-page-up": "pageup,alt+v",
+    "list-page-down": "pagedown,ctrl+v",
+    "list-first": "home,g,alt+less_than_sign",
+    "list-last": "end,G,alt+greater_than_sign",
+}
+"""With ``emacs_keys`` of the settings, where ctrl+p moves up."""
+EMACS_PALETTE = "alt+x"
 
 
 def actions_of(scope: str) -> tuple[Action, ...]:
@@ -230,7 +253,27 @@ def bindings_of(scope: str) -> list[Binding]:
 
 def unknown_key_settings(keys: dict[str, str]) -> list[str]:
     """One line for each entry of ``[keys]`` that names no action."""
-    known = {action.id for action in ACTIONS}
+    known = {action.id for action in ACTIONS} | set(LIST_KEYS)
     return [
         f"settings.toml: keys.{name} names no action; see help for their names." for name in keys if name not in known
     ]
+
+
+def key_clashes(keys: dict[str, str]) -> list[str]:
+    """One line for each key that ``[keys]`` gives to an action although another one of the same place has it.
+
+    Textual tells no clash between bindings that have ids.
+    """
+    found: dict[str, None] = {}
+    for bench in BENCH_TITLES:
+        taken: dict[str, list[str]] = {}
+        here = [(action.id, action.keys) for action in ACTIONS if action.scope in (APP, bench)]
+        here += [(name, default) for name, (default, _) in LIST_KEYS.items()]
+        for name, default in here:
+            for key in keys.get(name, default).split(","):
+                if key.strip():
+                    taken.setdefault(key.strip(), []).append(name)
+        for key, names in taken.items():
+            if len(names) > 1 and any(name in keys for name in names):
+                found[f"settings.toml: {key} is the key of {' and '.join(names)}; see [keys]."] = None
+    return list(found)

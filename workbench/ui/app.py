@@ -13,15 +13,24 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import SystemCommand
-from textual.binding import Binding, BindingType
-from textual.dom import DOMNode
+from textual.binding import BindingType
 from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.screen import Screen
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.settings import Settings, save_setting
-from workbench.ui.actions import ACTIONS, APP, BENCHES, Action, bindings_of, unknown_key_settings
+from workbench.ui.actions import (
+    ACTIONS,
+    APP,
+    BENCHES,
+    EMACS_KEYS,
+    EMACS_PALETTE,
+    Action,
+    bindings_of,
+    key_clashes,
+    unknown_key_settings,
+)
 from workbench.ui.bench import Bench
 from workbench.ui.gauges import Gauges, GaugeThread, ReadGauges, gauge_reader
 from workbench.ui.link import DescribeLoss, EndSession, OpenOther, OpenSession, SessionLink, told_by_client
@@ -40,6 +49,7 @@ from workbench.ui.session_state import (
     reduce,
 )
 from workbench.ui.strip_text import quant_word, short_name
+from workbench.ui.terminal_input import TerminalDriver
 from workbench.ui.terminal_keys import let_alt_digits_through
 from workbench.ui.theme import LoadedThemes, load_themes, theme_or_fallback
 from workbench.ui.typed_ahead import TypedAhead
@@ -99,6 +109,8 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         remember: bool = True,
     ) -> None:
         self._first_theme, self._theme_problem = theme_or_fallback(theme or settings.ui.theme)
+        if settings.ui.emacs_keys:
+            self.COMMAND_PALETTE_BINDING = EMACS_PALETTE  # type: ignore[misc]  # Textual reads it as it sets itself up
         super().__init__()
         self.settings = settings
         self.link = SessionLink(open_session, describe_loss, open_other, end_session)
@@ -120,7 +132,6 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self._gauge_thread: GaugeThread | None = None
         self._interrupted_at = -SECOND_PRESS_SECONDS
         self._sizes_seen = 0
-        self._clashes_told: set[str] = set()
         self.set_reactive(WorkbenchApp.session, SessionState(chosen=model))
         let_alt_digits_through()
         self._themes = LoadedThemes({})
@@ -137,11 +148,17 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         """
         self._sizes_seen += 1
         if self._sizes_seen > 1:
+            self._forget_screen()
             self.set_timer(SIZE_SETTLED_SECONDS, partial(self._paint_all, self._sizes_seen))
 
     def _paint_all(self, sizes_seen: int) -> None:
         if sizes_seen == self._sizes_seen:
+            self._forget_screen()
             self.refresh()
+
+    def _forget_screen(self) -> None:
+        if isinstance(self._driver, TerminalDriver):
+            self._driver.forget_screen()
 
     def _load_other_themes(self) -> None:
         self._themes = load_themes()
@@ -173,7 +190,8 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
     # --- Start and end -------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
-        self.set_keymap(self.settings.keys)
+        self.keymap = (EMACS_KEYS if self.settings.ui.emacs_keys else {}) | self.settings.keys
+        self.set_keymap(self.keymap)
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         self.call_after_refresh(self._after_first_frame)
@@ -188,7 +206,8 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         chosen = self.session.chosen or self._last_model
         if self._first_bench == BENCHES[0][0] and not (chosen or self.settings.ui.welcomed):
             await self._welcome()
-        complaints = [*self.settings.warnings, *self._themes.failures, *unknown_key_settings(self.settings.keys)]
+        keys = self.settings.keys
+        complaints = [*self.settings.warnings, *self._themes.failures, *unknown_key_settings(keys), *key_clashes(keys)]
         if self._theme_problem:
             complaints.append(self._theme_problem)
         if complaints:
@@ -530,7 +549,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
     def action_help(self) -> None:
         from workbench.ui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen(self.main.current, self.settings.keys))
+        self.push_screen(HelpScreen(self.main.current, self.keymap, self.COMMAND_PALETTE_BINDING))
 
     def action_choose_theme(self) -> None:
         def take(name: str) -> Callable[[], None]:
@@ -580,12 +599,6 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
             with contextlib.suppress(WorkbenchError, JobCancelled, asyncio.TimeoutError):
                 await asyncio.wait_for(client.ask(Shutdown(), ShutdownNoted), SHUTDOWN_WAIT_SECONDS)
         self.exit(0)
-
-    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
-        names = {binding.id or binding.action for binding in clashed_bindings} - self._clashes_told
-        if names:
-            self._clashes_told |= names
-            self.warn(f"Two actions share a key, see [keys] in settings.toml: {', '.join(sorted(names))}.")
 
     # --- Palette -------------------------------------------------------------------------------------------
 

@@ -55,7 +55,10 @@ class BenchStrip(OneLine):
             else:
                 parts.append(Content.assemble((f" {key} ", "bold $accent"), (f"{title} ", "$muted")))
         benches = Content("  " if wide else " ").join(parts)
-        keys = [("ctrl+p", "palette" if wide else "all"), ("f8" if self.typing else "?", "help")]
+        keys = [
+            (self.app.COMMAND_PALETTE_BINDING, "palette" if wide else "all"),
+            ("f8" if self.typing else "?", "help"),
+        ]
         if wide:
             keys.insert(0, ("ctrl+o", "model"))
         hints = Content("   " if wide else "  ").join(

@@ -54,6 +54,7 @@ from workbench.ui.link import SessionLink
 from workbench.ui.session_state import LOST, STARTING, SessionState
 from workbench.ui.strip_text import progress_text
 from workbench.ui.widgets.fields import Value
+from workbench.ui.widgets.finder import find_in
 from workbench.ui.widgets.plan_fields import PlanFields
 from workbench.ui.widgets.row_list import RowList
 from workbench.vram.plan import check_plan, plan_from_dict, plan_to_dict
@@ -622,6 +623,10 @@ class VramBench(Bench):
             from workbench.ui.screens.vram_modules import ModulesScreen
 
             self.app.push_screen(ModulesScreen(self.link, self.session.chosen, self.draft, title, modules))
+
+    def action_find(self) -> None:
+        """Go to a field of the plan by its name or value."""
+        find_in(self.query_one(PlanFields))
 
     def action_out(self) -> None:
         """Code, plan file, Markdown."""

@@ -12,7 +12,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from workbench.ui.actions import APP, BENCH_TITLES, Action, actions_of
+from workbench.ui.actions import APP, BENCH_TITLES, LIST_KEYS, Action, actions_of
 from workbench.ui.screens.dialog import Dialog
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.key_bar import SHOWN
@@ -22,11 +22,11 @@ KEY_WIDTH = 15
 MOST_WIDTH = 90
 """On a wide screen the ids stay near the titles they belong to."""
 EVERYWHERE = (
-    ("↑ ↓  k j", "move the cursor"),
     ("enter", "choose, open, send"),
     ("tab", "next part"),
     ("escape", "leave a field or a box; stop an answer"),
-    ("ctrl+p", "palette: every action by name"),
+    ("/", "find, in a bench or in the list of a box"),
+    ("y", "copy: the row, or the whole list of a box"),
 )
 
 
@@ -35,10 +35,11 @@ class HelpScreen(Dialog[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("t", "tour", "Take the tour", show=False)]
 
-    def __init__(self, bench: str, keymap: dict[str, str]) -> None:
+    def __init__(self, bench: str, keymap: dict[str, str], palette_key: str) -> None:
         super().__init__("help")
         self._bench = bench
         self._keymap = keymap
+        self._palette_key = palette_key
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
@@ -77,9 +78,14 @@ class HelpScreen(Dialog[None]):
     def _rows(self) -> Iterator[Row]:
         yield from self._section(BENCH_TITLES[self._bench], actions_of(self._bench))
         yield heading("EVERYWHERE")
-        for key, does in EVERYWHERE:
+        for key, does in (*EVERYWHERE, (self._palette_key, "palette: every action by name")):
             yield Row(f"key:{key}", Content.assemble("  ", left(key, KEY_WIDTH, "bold $accent"), does))
         yield from (self._row(action) for action in actions_of(APP))
+        yield gap("lists")
+        yield heading("LISTS")
+        yield from (
+            self._row(Action(name, keys, "", title, "In every list.")) for name, (keys, title) in LIST_KEYS.items()
+        )
         for bench, title in BENCH_TITLES.items():
             if bench != self._bench:
                 yield gap(bench)

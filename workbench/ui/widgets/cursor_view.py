@@ -23,10 +23,10 @@ class CursorView(ScrollView, can_focus=True):
     """
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home,g", "edge(-1)", "First", show=False),
-        Binding("end,G", "edge(1)", "Last", show=False),
+        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False, id="list-page-up"),
+        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False, id="list-page-down"),
+        Binding("home,g", "edge(-1)", "First", show=False, id="list-first"),
+        Binding("end,G", "edge(1)", "Last", show=False, id="list-last"),
         Binding("enter", "choose", "Choose", show=False),
     ]
 
