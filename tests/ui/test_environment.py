@@ -12,7 +12,7 @@ def test_frames_follow_the_link() -> None:
     assert remote["TEXTUAL_FPS"] == "15"
     slow: dict[str, str] = {}
     prepare_environment(True, slow)
-    assert slow["TEXTUAL_FPS"] == "5"
+    assert slow["TEXTUAL_FPS"] == "4"
     assert over_ssh(remote)
     assert not over_ssh(local)
 

@@ -8,7 +8,10 @@ from collections.abc import MutableMapping
 SSH_FRAMES_PER_SECOND = 15
 """Streaming over SSH at 15 frames per second sends a third of the bytes that 60 do."""
 
-SLOW_FRAMES_PER_SECOND = 5
+SLOW_FRAMES_PER_SECOND = 4
+
+FEW_BYTES_VARIABLE = "WORKBENCH_FEW_BYTES"
+"""Set to 1, what the terminal shows already is not sent again; 0 leaves that to Textual."""
 
 
 def over_ssh(environment: MutableMapping[str, str] | None = None) -> bool:
@@ -34,3 +37,4 @@ def prepare_environment(slow_link: bool = False, environment: MutableMapping[str
         environment.setdefault("TEXTUAL_FPS", str(SSH_FRAMES_PER_SECOND))
     if slow_link or over_ssh(environment):
         environment.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
+        environment.setdefault(FEW_BYTES_VARIABLE, "1")

@@ -20,6 +20,9 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 
+from workbench.ui.environment import FEW_BYTES_VARIABLE
+from workbench.ui.few_bytes import Remembered
+
 PASTE_START, PASTE_END = "\x1b[200~", "\x1b[201~"
 READ_BYTES = 4096
 SMALLEST_COLUMNS, SMALLEST_ROWS = 20, 5
@@ -151,6 +154,16 @@ class TerminalDriver(LinuxDriver):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._file: Any = TerminalOutput(self._file)
+        self._remembered = Remembered() if os.environ.get(FEW_BYTES_VARIABLE) == "1" else None
+
+    def write(self, data: str) -> None:
+        """Write to the terminal, without what it shows already where bytes are dear."""
+        super().write(data if self._remembered is None else self._remembered.changes(data))
+
+    def forget_screen(self) -> None:
+        """Something else may have written on the terminal: the next frame is written whole."""
+        if self._remembered is not None:
+            self._remembered.forget()
 
     def _get_terminal_size(self) -> tuple[int, int]:
         try:
