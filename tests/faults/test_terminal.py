@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from tests.faults.app_on_terminal import App
 from tests.faults.box import Box, until
-from tests.faults.table import fault
+from tests.faults.table import fault, faults
 from workbench.session.lock import lock_holder
 
 
@@ -60,3 +61,42 @@ async def test_closed(box: Box) -> None:
     finally:
         app.end()
     assert (await box.must_work()).pid == before.pid
+
+
+TERMINALS = {
+    "xterm": {"TERM": "xterm", "COLORTERM": ""},
+    "xterm-256color over SSH": {"TERM": "xterm-256color", "SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"},
+    "screen-256color": {"TERM": "screen-256color", "COLORTERM": ""},
+    "linux": {"TERM": "linux", "COLORTERM": ""},
+    "without colours": {"TERM": "xterm", "NO_COLOR": "1"},
+    "of ASCII only (LANG=C)": {"TERM": "xterm", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", TERMINALS)
+@faults("a terminal {}", TERMINALS, "TERM, COLORTERM, LC_ALL on a pseudo-terminal", "drawn, keys work, no crash")
+async def test_terminals(box: Box, name: str) -> None:
+    app = App("--session", box.name, "--bench", "doctor", **TERMINALS[name])
+    try:
+        await until(lambda: app.shows("self-test"), "the bench is not drawn")
+        app.press("\x1b4")
+        await until(lambda: app.shows("simulate"), "a key does nothing")
+        assert b"Traceback" not in app.output
+        assert app.process.poll() is None
+    finally:
+        app.end()
+
+
+@pytest.mark.e2e
+@fault("a terminal that can place nothing", "TERM=dumb", "refused in one line that names the commands")
+async def test_dumb(private_home: Path) -> None:
+    app = App("--bench", "doctor", TERM="dumb")
+    try:
+        await until(lambda: app.process.poll() is not None)
+        assert app.process.returncode == 2
+        await until(lambda: app.shows("workbench doctor"))
+        assert app.output.count(b"\n") == 1
+        assert b"\x1b" not in app.output
+    finally:
+        app.end()
