@@ -156,10 +156,8 @@ def _nearest_of(family: str, architecture: str, plan: Plan, every_head: bool) ->
     entry = table()["families"][family]
     if entry["architecture"] != architecture:
         return None
-    tried = sorted(
-        itertools.product(*map(enumerate, _alternatives(plan))), key=lambda way: sum(place for place, _ in way)
-    )
-    for way in tried:
+    ways = itertools.product(*map(enumerate, _alternatives(plan)))
+    for way in sorted(ways, key=lambda way: sum(cost * place for cost, (place, _values) in zip(_COSTS, way))):
         other = plan
         for _place, values in way:
             other = changed(other, **values)
@@ -208,7 +206,7 @@ def _more_gradients(skeleton: Skeleton, plan: Plan, form: Mapping[str, Any]) -> 
         return 0
     size = DTYPE_BYTES[plan.dtype]
     held = sum(form.get(part, {}).get("hv", (0, 0))[0] for part in PARTS) // size
-    is_tied = skeleton.output_embeddings != "" and f"{skeleton.output_embeddings}.weight" in skeleton.tied_names
+    is_tied = f"{skeleton.output_embeddings}.weight" in skeleton.tied_names
     if held == 2 and is_tied:
         return size
     return -size if held == 3 and not is_tied else 0

@@ -168,8 +168,8 @@ def _adapters(plan: Plan) -> str:
         lines.append("model = get_peft_model(model, lora)  # peft makes the adapters float32")
     else:
         lines.append("model = get_peft_model(model, lora, autocast_adapter_dtype=False)")
-        lines.append("for parameter in model.parameters():")
-        lines.append("    if parameter.requires_grad:")
+        lines.append("for name, parameter in model.named_parameters():")
+        lines.append('    if "lora_" in name:  # on quantized weights peft makes them float32 all the same')
         lines.append(f"        parameter.data = parameter.data.to(torch.{lora.dtype})")
     lines.append("model.print_trainable_parameters()")
     return "\n".join(lines)
