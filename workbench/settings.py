@@ -43,9 +43,11 @@ class UiSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """``[models]``: where to look for models."""
+    """``[models]``: where to look for models, and whose code may run."""
 
     directories: tuple[str, ...] = ()
+    trusted_code: tuple[str, ...] = ()
+    """Code of models that may run, each ``"REPOSITORY@REVISION:FILE+FILE"`` as a refusal tells it."""
 
 
 @dataclass(frozen=True)

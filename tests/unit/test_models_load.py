@@ -15,6 +15,7 @@ from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import Job
 from workbench.models.load import LoadOptions, load_model, unload
 from workbench.paths import data_dir
+from workbench.settings import settings_path
 
 pytestmark = pytest.mark.model
 
@@ -182,7 +183,18 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tiny_llama, tmp_path):
     assert not canary.exists()
 
 
-def test_code_of_the_repository_is_never_run(tiny_llama, tmp_path):
+OWN_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+open({canary!r}, "w")
+class OwnConfig(LlamaConfig):
+    model_type = "homemade"
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_the_repository_runs_once_it_is_named_and_until_it_changes(tiny_llama, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     canary = tmp_path / "canary"
     directory = linked_copy(tiny_llama, tmp_path / "remote")
     config = json.loads((tiny_llama / "config.json").read_text())
@@ -190,11 +202,31 @@ def test_code_of_the_repository_is_never_run(tiny_llama, tmp_path):
     config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
     (directory / "config.json").unlink()
     (directory / "config.json").write_text(json.dumps(config))
-    (directory / "own.py").write_text(f"open({str(canary)!r}, 'w')\n")
-    with pytest.raises(WorkbenchError) as caught:
-        load_model(directory, LoadOptions(device="cpu"))
-    assert caught.value.kind == "unsupported"
-    assert not canary.exists()
+    (directory / "own.py").write_text(OWN_CODE.format(canary=str(canary)))
+
+    def refusal():
+        with pytest.raises(WorkbenchError) as caught:
+            load_model(directory, LoadOptions(device="cpu"))
+        assert not canary.exists()
+        return caught.value
+
+    error = refusal()
+    assert error.kind == "remote-code"
+    assert "own.py" in error.message
+    assert str(directory) in error.message
+    consent = error.remedy.partition("trusted_code = ")[2]
+    settings_path().parent.mkdir(parents=True, exist_ok=True)
+    settings_path().write_text(f"[models]\ntrusted_code = {consent}\n")
+    loaded = load_model(directory, LoadOptions(device="cpu"))
+    assert loaded.facts.class_name == "OwnModel"
+    assert canary.exists()
+    unload(loaded)
+    canary.unlink()
+    (directory / "own.py").write_text(OWN_CODE.format(canary=str(canary)) + "# other\n")
+    assert refusal().remedy.partition("trusted_code = ")[2] != consent
+    for elsewhere in ("someone/else--own.OwnConfig", "../own.OwnConfig", "absent.OwnConfig"):
+        (directory / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoConfig": elsewhere}}))
+        assert refusal().kind == "unsupported"
 
 
 def test_nothing_is_looked_up_on_a_network(smollm2_dir, monkeypatch):

@@ -19,6 +19,7 @@ from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.models.memory import memory_shortage, release_memory, storages
 from workbench.models.placement import Placement, place
+from workbench.models.remote_code import require_consent
 from workbench.packages import need
 from workbench.text import one_line
 
@@ -338,7 +339,7 @@ def _load(
             str(directory),
             config=config,
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=_is_its_own(config),
             weights_only=True,
             use_safetensors=not pickle,
             output_loading_info=True,
@@ -358,16 +359,20 @@ def _load(
 
 
 def _load_config(directory: Path, transformers: Any) -> Any:
+    def read(trust: bool) -> Any:
+        return transformers.AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=trust)
+
     try:
-        config = transformers.AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+        try:
+            config = read(trust=False)
+        except ValueError as error:
+            if "trust_remote_code" not in str(error):
+                raise
+            require_consent(directory)
+            config = read(trust=True)
+    except WorkbenchError:
+        raise
     except Exception as error:
-        if "trust_remote_code" in str(error):
-            raise WorkbenchError(
-                "unsupported",
-                f"The model in {directory} brings its own Python code, which is not run.",
-                "Choose a model whose architecture transformers knows.",
-                str(error),
-            ) from None
         raise WorkbenchError(
             "bad-config",
             f"transformers {transformers.__version__} cannot read {directory / 'config.json'}: "
@@ -390,9 +395,16 @@ def _load_config(directory: Path, transformers: Any) -> Any:
     return config
 
 
+def _is_its_own(config: Any) -> bool:
+    """Whether this configuration is of a class that the model brought along, which the user allowed."""
+    return type(config).__module__.startswith("transformers_modules.")
+
+
 def _auto_class(config: Any, directory: Path, transformers: Any) -> Any:
     """The Auto class that gives this configuration a head that writes text."""
     kind = type(config)
+    if _is_its_own(config) and "AutoModelForCausalLM" in getattr(config, "auto_map", {}):
+        return transformers.AutoModelForCausalLM
     names = [str(name) for name in getattr(config, "architectures", None) or ()]
     if getattr(config, "is_encoder_decoder", False):
         if kind in transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
