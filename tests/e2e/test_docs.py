@@ -37,7 +37,8 @@ SMALLER = (
 )
 """What stands for a download, another box or a minute's work."""
 REPORT = "PyTorch version: 2.6.0+cu124\nIs CUDA available: True\nOS: Ubuntu 24.04\nPython version: 3.11.9\n"
-YES, OR_NO = (0,), (0, 1)
+MAY_SAY_NO = ("workbench doctor", "workbench inspect tiny-llama --set")
+"""Commands whose answer may be "no": something is broken here, two models are not equal."""
 
 
 def runnable() -> list[str]:
@@ -76,8 +77,8 @@ def test_every_command_shown_does_what_it_says(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "train.jsonl").write_text("\n".join(rows))
     for line in runnable():
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=180)
-        expected = OR_NO if "doctor" in line else YES
+        expected = (0, 1) if line.startswith(MAY_SAY_NO) else (0,)
         assert done.returncode in expected, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         assert "Traceback" not in done.stderr, line
         silent = line.startswith(("eval", "workbench session log"))
-        assert done.stdout.strip() or silent, f"{line} printed nothing"
+        assert done.stdout or silent, f"{line} printed nothing"

@@ -24,6 +24,7 @@ from workbench.ui.benches.tokens import TokensBench
 from workbench.ui.benches.vram import VramBench
 from workbench.ui.benches.vram_budget import FITS, verdict_of
 from workbench.ui.benches.vram_plan import Draft, in_words
+from workbench.ui.sample import BUILT_IN
 from workbench.vram.plan import Plan, plan_to_dict
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ async def _chat(tour: Tour) -> str:
     tour.tell(f"Asking it: {QUESTION}")
     bench.begin_anew()
     request = bench.request(QUESTION, system="", raw=False, remote=None)
-    sampling = {"greedy": True, "max_new_tokens": MOST_TOKENS}
+    # Greedy, the built-in model says nothing but line breaks.
+    sampling = {"greedy": tour.model != BUILT_IN, "seed": 1, "max_new_tokens": MOST_TOKENS}
     await bench.answer(replace(request, sampling=sampling), [], Unsent()).wait()
     if bench.failure is not None:
         raise bench.failure
