@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import tracemalloc
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from workbench.errors import WorkbenchError
 from workbench.tokens import byte_pairs
@@ -138,3 +142,41 @@ def test_a_broken_tekken_gives_one_line(tmp_path, content):
         load_tokenizer(str(path))
     assert caught.value.kind == "bad-tokenizer"
     assert "\n" not in caught.value.message
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8) | st.just("(a+)+$"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+PLACES = [("config",), ("vocab",), ("special_tokens",), ("vocab", 0), ("vocab", 1, "rank"), ("vocab", 2, "token_bytes")]
+PLACES += [("config", name) for name in ("pattern", "num_vocab_tokens", "default_vocab_size", "version")]
+PLACES += [("config", "default_num_special_tokens")]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(st.sampled_from(PLACES), JSON_VALUES), max_size=3),
+    bytes_changed=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3),
+)
+def test_no_change_of_a_tekken_file_breaks_the_reader(tmp_path, changes, bytes_changed):
+    content = json.loads(tekken_json())
+    for (*path, last), value in changes:
+        place = content
+        for step in path:
+            known = (isinstance(place, dict) and step in place) or (isinstance(place, list) and step == 0 and place)
+            place = place[step] if known else None
+        if isinstance(place, dict):
+            place[last] = value
+    raw = bytearray(json.dumps(content).encode())
+    for position, byte in bytes_changed:
+        raw[position % len(raw)] = byte
+    (tmp_path / "tekken.json").write_bytes(bytes(raw))
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(WorkbenchError):
+            load_tokenizer(str(tmp_path)).encode("hello world 12")
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 64 * 2**20
