@@ -30,6 +30,8 @@ APP_KEYS = ("\x1bOP", "\x1bOQ", "\x1bOR", "\x1bOS", "\x1b[15~", "\x1b", "\x1b[B"
 LOST = ("session-lost", "worker-not-answering", "worker-start-failed", "foreign-socket")
 """What a client may be told because of a kill; everything else must be about its own request."""
 FREEZE_SECONDS = 0.3
+WARM_UP_SECONDS = 240.0
+"""Half of it is quiet, and of that two thirds are looked at."""
 GROWTH_BYTES = 48 * 2**20
 """Of resident memory, after the warm-up, that is no leak: caches with a bound, the allocator's own."""
 GROWTH_DESCRIPTORS = 8
@@ -250,9 +252,10 @@ async def sample(app: App, findings: Findings, until_time: float, every_seconds:
     """What worker and app hold, while nobody kills the worker."""
     while time.monotonic() < until_time:
         await asyncio.sleep(every_seconds)
-        with contextlib.suppress(OSError):
-            findings.usage.setdefault("worker", []).append(Usage.of(worker_pid()))
-            findings.usage.setdefault("app", []).append(Usage.of(app.process.pid))
+        for name, pid in (("worker", worker_pid()), ("app", app.process.pid)):
+            with contextlib.suppress(OSError):
+                used = Usage.of(pid)
+                findings.usage.setdefault(name, []).append(used)
 
 
 async def soak(seconds: float, clients: int = 4) -> Findings:
@@ -270,7 +273,7 @@ async def soak(seconds: float, clients: int = 4) -> Findings:
             after(middle + seconds / 6, lambda: sample(app, findings, end_time, max(0.3, seconds / 60))),
         )
         await history_complete(findings)
-        steady(findings)
+        steady(findings, warm=seconds >= WARM_UP_SECONDS)
         await left_over(findings, app)
     finally:
         app.end()
@@ -298,13 +301,17 @@ async def history_complete(findings: Findings) -> None:
     await box.detach()
 
 
-def steady(findings: Findings) -> None:
-    """Neither memory nor descriptors grow."""
-    for name, samples in findings.usage.items():
+def steady(findings: Findings, warm: bool) -> None:
+    """Neither memory nor descriptors grow; of memory only a process can tell that has run for a while."""
+    for name in ("worker", "app"):
+        samples = findings.usage.get(name, [])
+        if len(samples) < 3:
+            findings.problems.append(f"{name} did not run in the quiet half")
+            continue
         third = max(1, len(samples) // 3)
         before, behind = samples[:third], samples[-third:]
         grown = min(s.resident_bytes for s in behind) - max(s.resident_bytes for s in before)
-        if grown > GROWTH_BYTES:
+        if warm and grown > GROWTH_BYTES:
             findings.problems.append(f"{name} grew by {grown / 2**20:.0f} MiB")
         opened = min(s.descriptors for s in behind) - max(s.descriptors for s in before)
         if opened > GROWTH_DESCRIPTORS:
