@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_a_conversation_by_keyboard(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         terminal.wait_for("Hello there again", seconds=60)
         terminal.wait_until(lambda screen: screen.count("‹ 2/2 ›") == 1 and "answering" not in screen, 60, "no branch")
         terminal.keys("Escape", "n")
-        terminal.wait_for("MEMORY", "KV cache now", "+0.0 %", seconds=60)
+        exact = re.compile(r"KV cache now +(\S+ KiB) +\1 +\+0\.0 %")
+        terminal.wait_until(lambda screen: bool(exact.search(screen)), 60, "the KV cache is not as estimated")
         terminal.keys("Escape", "x")
         terminal.wait_for("fine-tune")
         terminal.keys("j")

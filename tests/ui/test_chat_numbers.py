@@ -24,7 +24,8 @@ MESSAGE: dict[str, Any] = {
     },
 }  # fmt: skip
 ESTIMATE = {
-    "estimate": {"weights": 100 * MIB, "kv_cache": 55 * MIB, "total": 700 * MIB},
+    "estimate": {"weights": 100 * MIB, "kv_cache": 30 * MIB, "total": 700 * MIB},
+    "phases": [{"name": "prefill", "kv_cache": 30 * MIB}, {"name": "decode", "kv_cache": 55 * MIB}],
     "static": {"weights": 100 * MIB},
     "allocated_bytes": 190 * MIB,
 }

@@ -129,7 +129,9 @@ def _memory(figures: dict[str, Any], estimate: dict[str, Any], width: int) -> It
     heads = ("measured", "estimate", "error")
     yield Content.assemble(left("MEMORY", LABEL, "bold $muted"), *(right(head, COLUMN, "$muted") for head in heads))
     yield _beside("weights", memory.get("weights_bytes"), static.get("weights") or rung.get("weights"))
-    yield _beside("KV cache now", memory.get("kv_cache_bytes"), rung.get("kv_cache"))
+    # The estimate's own is that of its peak, which may be the prefill's; now is after the last token.
+    phases = estimate.get("phases") or [rung]
+    yield _beside("KV cache now", memory.get("kv_cache_bytes"), phases[-1].get("kv_cache"))
     yield _beside("peak", memory.get("peak_bytes"), estimate.get("allocated_bytes") if on_device else None)
     told = "peak: of all tensors on the device during this answer."
     if not on_device:
