@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from textual.command import CommandPalette
-from textual.widgets import Input
+from textual.widgets import Input, TextArea
 
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.session import protocol
 from workbench.settings import Settings, UiSettings
+from workbench.ui.benches.vram import VramBench
+from workbench.ui.benches.vram_plan import Draft, draft_from
 from workbench.ui.screens.help import HelpScreen
 from workbench.ui.screens.vram_gpus import GpusScreen
 from workbench.ui.widgets.finder import Finder
@@ -90,3 +94,27 @@ async def test_every_list_in_a_box_can_be_copied_and_searched(session: ScriptedS
         row = app.screen.query_one(RowList).row
         assert row is not None
         assert row.key == "vram-sequence"
+
+
+async def test_text_and_plan_are_there_again(session: ScriptedSession, make_app: MakeApp, private_home: Path) -> None:
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea))
+        await pilot.press(*"half a thought")
+        await wait_until(pilot, lambda: session.asked(protocol.RecountTokens))
+        await pilot.press("f4")
+        await wait_until(pilot, lambda: isinstance(app.main.bench, VramBench) and app.main.bench.estimate)
+        assert app.main.bench.attempt("batch", 7) == ""
+        await wait_until(pilot, lambda: app.query_one("#tokens-text", TextArea).text == "half a thought")
+    later = make_app(session, bench="tokens", model=MODEL)
+    async with later.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: later.query("#tokens-text"))
+        assert later.query_one("#tokens-text", TextArea).text == "half a thought"
+        await pilot.press("f4")
+        await wait_until(pilot, lambda: isinstance(later.main.bench, VramBench))
+        assert later.main.bench.draft.plan.batch == 7
+
+
+def test_a_draft_that_is_none_gives_the_defaults() -> None:
+    for text in ("", "{", "[]", '{"plan": {"batch": -1}, "gpu": "", "dataset_tokens": 0, "epochs": 1}', '{"plan": 3}'):
+        assert draft_from(text) == Draft()

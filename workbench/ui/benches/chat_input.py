@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import events, on, work
+from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.timer import Timer
 from textual.widgets import TextArea
 
-from workbench.ui.benches.chat_draft import read_draft, write_draft
+from workbench.ui.drafts import CHAT, DraftKeeper, read_draft
 
 PAGE_KEYS = {"pageup": -1, "pagedown": 1}
 NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
 MOST_KEPT = 200
-DRAFT_SECONDS = 1.0
 
 
 class Prompt(TextArea):
@@ -52,25 +50,19 @@ class Prompt(TextArea):
         self._written: dict[int, str] = {}
         """What was made of messages that were brought back, and what was being written before, under their places."""
         self._place = 0
-        self._timer: Timer | None = None
+        self._draft = DraftKeeper(self, CHAT)
 
     def on_mount(self) -> None:
-        self.text = read_draft()
+        self.text = read_draft(CHAT)
         self.move_cursor(self.document.end)
 
     @on(TextArea.Changed)
     def keep_draft(self) -> None:
         """What is being written outlives the app, however it ends."""
-        if self._timer is not None:
-            self._timer.stop()
-        self._timer = self.set_timer(DRAFT_SECONDS, self._write_draft)
-
-    @work(thread=True, group="draft", exclusive=True, exit_on_error=False)
-    def _write_draft(self) -> None:
-        write_draft(self.text)
+        self._draft.changed(self.text)
 
     def on_unmount(self) -> None:
-        write_draft(self.text)
+        self._draft.keep(self.text)
 
     def remember(self, text: str) -> None:
         """Put a message at the end of those that up brings back."""

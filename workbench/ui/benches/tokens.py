@@ -32,6 +32,7 @@ from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.benches.tokens_dataset import DatasetView
 from workbench.ui.benches.tokens_league import league_rows, league_text, loss_line, piece_line, prices_of, short_model
+from workbench.ui.drafts import TOKENS, DraftKeeper, read_draft
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.dataset_dialog import ChosenDataset, DatasetDialog
 from workbench.ui.session_state import SessionState
@@ -61,6 +62,7 @@ class TokensBench(Bench):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
         self._special = False
+        self._draft = DraftKeeper(self, TOKENS)
         self._added: list[str] = []
         self._prices: dict[str, float] = {}
         self._counted: TokensRecounted | None = None
@@ -104,7 +106,12 @@ class TokensBench(Bench):
         self._added = list(dict.fromkeys(settings.models))
         self._prices = prices_of(settings.prices)
         self.query_one(DatasetView).display = False
+        if draft := read_draft(TOKENS):
+            self.query_one(TextArea).text = draft
         super().on_mount()
+
+    def on_unmount(self) -> None:
+        self._draft.keep()
 
     def first_focus(self) -> Widget:
         return self.query_one("#dataset-scroll") if self.has_class("-dataset") else self.query_one(TextArea)
@@ -154,6 +161,7 @@ class TokensBench(Bench):
         """Count after the changes that are no edits, such as undo."""
         if self.text != self._asked:
             self.count()
+        self._draft.changed(self.query_one(TextArea).text)
 
     @on(TextArea.SelectionChanged)
     def follow_text_cursor(self) -> None:

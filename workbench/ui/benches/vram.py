@@ -41,6 +41,8 @@ from workbench.ui.benches.vram_plan import (
     MOST_TOKENS,
     THIS_BOX,
     Draft,
+    draft_as_text,
+    draft_from,
     edited,
     fields_of,
     in_words,
@@ -50,6 +52,7 @@ from workbench.ui.benches.vram_plan import (
     with_changes,
 )
 from workbench.ui.benches.vram_plots import length_values, over_length, over_time
+from workbench.ui.drafts import PLAN, DraftKeeper, read_draft
 from workbench.ui.link import SessionLink
 from workbench.ui.session_state import LOST, STARTING, SessionState
 from workbench.ui.strip_text import progress_text
@@ -85,11 +88,12 @@ class VramBench(Bench):
     def __init__(self, link: SessionLink) -> None:
         super().__init__(link)
         self._asked: tuple[str, int] = ("", 0)
-        self.draft = Draft()
+        self.draft = draft_from(read_draft(PLAN))
         self.kept: Draft | None = None
         """Put aside, to compare with."""
         self.history: list[Draft] = []
         """The drafts before each edit, the latest last."""
+        self._keeper = DraftKeeper(self, PLAN)
         self._sent_length = 0
         self._wrong = ""
         self._told = ""
@@ -112,6 +116,9 @@ class VramBench(Bench):
             with VerticalScroll(id="vram-right"):
                 yield Static(id="vram-progress")
                 yield Static(id="vram-budget")
+
+    def on_unmount(self) -> None:
+        self._keeper.keep()
 
     def first_focus(self) -> Widget:
         return self.query_one(PlanFields)
@@ -339,6 +346,7 @@ class VramBench(Bench):
 
     def _go_to(self, draft: Draft) -> None:
         self.draft, self._wrong = draft, ""
+        self._keeper.changed(draft_as_text(draft))
         self.show_error(None)
         self._show_fields()
         self.ask_estimate()

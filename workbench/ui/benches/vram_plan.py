@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,8 @@ from workbench.vram.plan import (
     Plan,
     changed,
     check_plan,
+    plan_from_dict,
+    plan_to_dict,
 )
 
 THIS_BOX = "this box"
@@ -237,3 +240,26 @@ def in_words(draft: Draft) -> Iterator[str]:
     values = values_of(draft)
     for one in fields_of(draft):
         yield f"{one.label}: {one.show(values[one.id])}"
+
+
+def draft_as_text(draft: Draft) -> str:
+    """A draft as JSON, to be kept."""
+    return json.dumps(
+        {
+            "plan": plan_to_dict(draft.plan),
+            "gpu": draft.gpu,
+            "dataset_tokens": draft.dataset_tokens,
+            "epochs": draft.epochs,
+        }
+    )
+
+
+def draft_from(text: str) -> Draft:
+    """A draft that was kept; the defaults where it is none, or one of another version."""
+    try:
+        kept = json.loads(text)
+        plan = plan_from_dict(kept["plan"])
+        check_plan(plan)
+        return Draft(plan, str(kept["gpu"]), int(kept["dataset_tokens"]), float(kept["epochs"]))
+    except (ValueError, KeyError, TypeError, WorkbenchError):
+        return Draft()
