@@ -21,6 +21,7 @@ from workbench.doctor.rules import (
     runtime,
     torch,
 )
+from workbench.doctor.rules.last import unexplained
 
 RULES = (
     *driver.RULES,
@@ -277,6 +278,8 @@ def diagnose(facts: Facts) -> Report:
             passed += 1
         for finding in result or ():
             found.setdefault(finding.id, replace(finding, fix=in_environment(known, finding.fix)))
+    for finding in unexplained(known, found.values()):
+        found.setdefault(finding.id, replace(finding, fix=in_environment(known, finding.fix)))
     findings = _ordered(_linked(list(found.values())))
     return Report(known, tuple(findings), verdict_of(findings), passed, unknown)
 

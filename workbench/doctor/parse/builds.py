@@ -59,6 +59,9 @@ _NO_REASON = re.compile(
 
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take the first build that failed, unless the install came to a good end after all."""
+    text = "\n".join(lines).lower()
+    if not any(mark in text for mark in _MARKS):
+        return
     marked = [number for number, line in enumerate(lines) if _is_mark(line)]
     if not marked:
         return

@@ -15,6 +15,8 @@ from workbench.doctor.tables import table
 
 MAX_HITS_PER_MARK = 30
 MAX_SHOWN = 400
+MAX_BEFORE, MAX_BEHIND = 600, 1200
+"""Characters of a long line around what marks a message."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,13 @@ def find_messages(lines: Sequence[str]) -> list[ErrorFact]:
 
 
 def _first(message: Message, text: str, starts: list[int], lines: Sequence[str]) -> Optional[ErrorFact]:
-    hits = sorted({index for mark in message.contains for index in _lines_with(mark, text, starts)})
+    hits: dict[int, int] = {}
+    for mark in message.contains:
+        for index, column in _places(mark, text, starts):
+            hits.setdefault(index, column)
     plain: Optional[ErrorFact] = None
-    for index in hits:
-        window = _windows(lines, index)
+    for index, column in sorted(hits.items()):
+        window = _windows(lines, index, column)
         match = _search(message.match, window)
         if message.match is not None and match is None:
             continue
@@ -89,18 +94,22 @@ def _says_where(before: Optional[re.Match[str]]) -> bool:
     return before is not None and any(before.groupdict().values())
 
 
-def _lines_with(mark: str, text: str, starts: list[int]) -> Iterator[int]:
+def _places(mark: str, text: str, starts: list[int]) -> Iterator[tuple[int, int]]:
+    """Line and column of each sight of `mark`."""
     position = -1
     for _ in range(MAX_HITS_PER_MARK):
         position = text.find(mark, position + 1)
         if position < 0:
             return
-        yield bisect.bisect_right(starts, position) - 1
+        index = bisect.bisect_right(starts, position) - 1
+        yield index, position - starts[index]
 
 
-def _windows(lines: Sequence[str], index: int) -> tuple[str, str, str]:
-    around = lines[max(0, index - 1) : index + 4]
-    return lines[index], "\n".join(around), " ".join(line.strip() for line in around)
+def _windows(lines: Sequence[str], index: int, column: int) -> tuple[str, str, str]:
+    line = lines[index][max(0, column - MAX_BEFORE) : column + MAX_BEHIND]
+    above = [line[-MAX_BEFORE:] for line in lines[max(0, index - 1) : index]]
+    around = [*above, line, *(line[:MAX_BEFORE] for line in lines[index + 1 : index + 4])]
+    return line, "\n".join(around), " ".join(line.strip() for line in around)
 
 
 def _search(pattern: Optional[re.Pattern[str]], windows: tuple[str, ...]) -> Optional[re.Match[str]]:

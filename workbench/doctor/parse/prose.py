@@ -5,6 +5,8 @@ Read after everything else, and only for what nothing else has told. Of several 
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Optional
@@ -15,8 +17,8 @@ from workbench.doctor.tables import gpu_capability
 from workbench.doctor.versions import parse_version
 
 _MAX_LINE = 600
-_MAX_LINES = 3000
-"""People's own words stand around a log, not tens of thousands of lines deep in it."""
+_MAX_CHARACTERS = 150_000
+"""Half from the start and half from the end: people's own words stand around a log, not deep in it."""
 # InvokeAI, SD.Next and kohya_ss, ComfyUI, each as it names the device that it runs on.
 _DEVICES = (
     re.compile(
@@ -61,7 +63,9 @@ _OF_ANOTHER = re.compile(
     re.I,
 )
 _ABOUT_ANOTHER = re.compile(
-    r"\brequires\b|pip3? install|conda install|\(you have|\bwith CUDA \d{4}\b|[\w-]+==\S+ .*torch==", re.I
+    r"\brequires\b|pip3? install|conda install|\(you have|\bwith CUDA \d{4}\b"
+    r"|(?<![\w-])[\w-]{1,60}==\S{1,40} .{0,200}torch==",
+    re.I,
 )
 _NO_CUDA = re.compile(
     r"\bcuda(?: is)? (?:available )?(?:as |is |: ?)?(?:false|not available|unavailable)\b"
@@ -81,9 +85,7 @@ _WINDOWS = re.compile(r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<![\w/])[A-Z]:\\\\
 
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what nothing else has told."""
-    short = [line for line in lines if 4 < len(line) <= _MAX_LINE]
-    if len(short) > _MAX_LINES:
-        short = short[: _MAX_LINES // 2] + short[-_MAX_LINES // 2 :]
+    short = _around([line for line in lines if 4 < len(line) <= _MAX_LINE])
     _started(short, draft)
     _wsl(short, draft)
     if not draft.gpus and not draft.no_gpus:
@@ -94,6 +96,19 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     draft.put(draft.torch, cuda_available=False if told else None)
     if draft.platform.get("system") is None and any(_WINDOWS.search(line) for line in short):
         draft.put(draft.platform, system="Windows")
+
+
+def _around(lines: list[str]) -> list[str]:
+    """The lines at the start and at the end that together keep to the limit."""
+    if sum(map(len, lines)) <= _MAX_CHARACTERS:
+        return lines
+    head = _first(lines)
+    return head + _first(lines[: len(head) - 1 : -1])[::-1]
+
+
+def _first(lines: list[str]) -> list[str]:
+    ends = list(itertools.accumulate(map(len, lines)))
+    return lines[: bisect.bisect_right(ends, _MAX_CHARACTERS // 2)]
 
 
 def _started(lines: Sequence[str], draft: Draft) -> None:

@@ -10,17 +10,10 @@ from workbench.doctor.facts import ErrorFact, Facts, Install
 from workbench.doctor.parse import builds, fields, nvidia_smi, packages, prose, shell, unsloth
 from workbench.doctor.parse.clean import numbered_lines
 from workbench.doctor.parse.draft import Draft
+from workbench.doctor.parse.exceptions import last_exception
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.system import xids_in
 from workbench.doctor.versions import parse_version
-
-_EXCEPTION = re.compile(
-    r"\s{0,20}(?:E\s{1,8})?[`'\"]{0,3}[A-Za-z_][\w.]{0,80}(?:Error|Exception): \S"
-    r"|\s{0,20}cannot import name '\w{1,80}' from '"
-)
-
-
-_PACKAGE = re.compile(r"(?:site|dist)-packages[/\\](\w{2,40})[/\\]")
 
 
 def parse_report(text: str) -> Facts:
@@ -100,10 +93,7 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     draft.errors = [_with_folder(error, lines) for error in draft.errors]
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
-    if not draft.errors:
-        draft.errors += _unknown_errors(lines)
-    else:
-        draft.errors += _missing_module(lines, {error.line for error in draft.errors})
+    draft.errors += _unknown_errors(lines, {error.line for error in draft.errors})
     if draft.errors:
         draft.saw("messages")
 
@@ -118,33 +108,14 @@ def _with_folder(error: ErrorFact, lines: list[str]) -> ErrorFact:
     return replace(error, values={**error.values, "folder": found[1]}) if found else error
 
 
-def _unknown_errors(lines: list[str]) -> list[ErrorFact]:
-    """The last exception of the paste, where no message of it is known."""
-    for number in range(len(lines) - 1, -1, -1):
-        if _EXCEPTION.match(lines[number][:400]):
-            text = lines[number].strip()[:400]
-            if "because of the following error" in text:  # transformers puts the cause on the next line
-                text += " " + "".join(lines[number + 1 : number + 2]).strip()[:300]
-            text = mask_text(text)
-            return [ErrorFact("unknown-error", text, number + 1, _raised(lines, number))]
+def _unknown_errors(lines: list[str], told: set[int]) -> list[ErrorFact]:
+    """The exception that ends the paste where no known message stands in it; else, in an empty list of errors, a complaint."""
+    last = last_exception(lines, told)
+    if last is not None or told:
+        return [last] if last else []
     good = max((number for number, line in enumerate(lines) if "Successfully installed" in line), default=-1)
     said = next((number for number in range(good + 1, len(lines)) if _COMPLAINT.match(lines[number][:400])), None)
     return [] if said is None else [ErrorFact("unknown-error", mask_text(lines[said].strip()[:400]), said + 1)]
-
-
-_LAST_WORD = re.compile(
-    r"\s{0,20}(?:ModuleNotFoundError|ImportError): No module named '?(?P<module>[\w.]{1,80})'?\s{0,4}$"
-)
-
-
-def _missing_module(lines: list[str], told: set[int]) -> list[ErrorFact]:
-    """A module that ends a traceback for want of it, where what else is known are warnings above."""
-    for number in range(len(lines) - 1, -1, -1):
-        if _EXCEPTION.match(lines[number][:400]):
-            if number + 1 in told or not _LAST_WORD.match(lines[number][:400]):
-                return []
-            return [ErrorFact("unknown-error", mask_text(lines[number].strip()), number + 1, _raised(lines, number))]
-    return []
 
 
 # A complaint that is no Python exception; only where nothing else is known.
@@ -152,15 +123,6 @@ _COMPLAINT = re.compile(
     r"\s{0,20}(?:error|ERROR|fatal|FATAL|Error|docker: Error response[^:]{0,30}): ?\S"
     r"|.{0,60}\b[Ff]ailed to initialize\b"
 )
-
-
-def _raised(lines: list[str], number: int) -> dict[str, str]:
-    """The installed package whose code stands last above an exception."""
-    for line in reversed(lines[max(0, number - 8) : number]):
-        match = _PACKAGE.search(line[-600:])
-        if match:
-            return {"importer": match[1]}
-    return {}
 
 
 def _copies(draft: Draft) -> dict[str, tuple[Install, ...]]:

@@ -1,93 +1,111 @@
-"""What an error that no table knows still tells: a module that is missing, a name that a package does not have."""
+"""What an error that no table knows still tells: packages that do not fit each other, or one that is missing.
+
+Needs the tables.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Optional
+from dataclasses import dataclass
+from typing import Any, Optional
 
 from workbench.doctor import fixes
+from workbench.doctor.changes import (
+    PYTHON,
+    Change,
+    Verdict,
+    by_time,
+    change_of,
+    change_of_call,
+    installed_version,
+    judge,
+    month_of,
+    pip_name,
+    release_of_that_time,
+)
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.tables import table
+from workbench.doctor.versions import older
 
-# Import name to the name of the package, for what people run models with. Any other name may be the user's own file, or
-# anybody's package: nothing is offered to be installed for those.
-_SAME_NAME = (
-    "accelerate auto_gptq bitsandbytes datasets deepspeed diffusers einops evaluate flash_attn gguf gptqmodel gradio "
-    "hf_transfer huggingface_hub librosa liger_kernel lightning ninja numpy onnxruntime optimum packaging "
-    "pandas peft pytorch_lightning ray safetensors scipy sentence_transformers sentencepiece soundfile tensorboard "
-    "tiktoken timm tokenizers torchao torchaudio torchvision transformers trl unsloth vllm wandb xformers"
+# Import names for what people run models with. Any other name may be the user's own file, or anybody's package: nothing
+# is offered to be installed for those.
+_KNOWN = frozenset(
+    "accelerate auto_gptq awq bitsandbytes cv2 datasets deepspeed diffusers einops evaluate flash_attn gguf gptqmodel "
+    "gradio hf_transfer huggingface_hub librosa liger_kernel lightning llama_cpp ninja numpy onnxruntime optimum "
+    "packaging pandas peft PIL pytorch_lightning ray safetensors scipy sentence_transformers sentencepiece sklearn "
+    "soundfile tensorboard tiktoken timm tokenizers torchao torchaudio torchvision transformers trl unsloth "
+    "unsloth_zoo vllm wandb xformers yaml".split()
 )
-_PACKAGES = {
-    "PIL": "pillow",
-    "awq": "autoawq",
-    "cv2": "opencv-python",
-    "llama_cpp": "llama-cpp-python",
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-    **{name: name.replace("_", "-") for name in _SAME_NAME.split()},
-}
-_MISSING = re.compile(r"No module named '?(\w{1,60})'?(?![\w.])")
-_MISMATCH = re.compile(
-    r"cannot import name '(?P<name>\w{1,80})' from '(?P<package>[A-Za-z]\w{0,60})[\w.]{0,80}'"
-    r"|No module named '(?P<package2>[A-Za-z]\w{0,60})(?P<module>\.[\w.]{1,80})'"
-    r"|module '(?P<package3>[A-Za-z]\w{0,60})[\w.]{0,80}' has no attribute '(?P<attribute>\w{1,80})'"
+_FAMILY = frozenset(("accelerate", "diffusers", "optimum", "peft", "trl", "unsloth", "unsloth-zoo"))
+"""Packages that are written against transformers, whatever else they call."""
+_PIP_CHECK = "https://pip.pypa.io/en/stable/cli/pip_check/"
+_RESTART = "Restart the notebook kernel or the program, in case it was upgraded while running."
+
+_MISSING = re.compile(r"No module named '?(?P<module>\w{1,60})'?(?![\w.])")
+_NAME = re.compile(
+    r"cannot import name '(?P<name>\w{1,80})' from (?P<half>partially initialized module )?'(?P<module>[\w.]{1,120})'"
+    r"|No module named '(?P<path>\w{1,60}\.[\w.]{1,100})'"
+    r"|(?P<half2>partially initialized )?module '(?P<owner>[\w.]{1,120})' has no attribute '(?P<attribute>\w{1,80})'"
+)
+_CALL = re.compile(
+    r"(?P<call>[\w.<>]{1,120})\(\) got (?:an unexpected keyword argument|multiple values for argument) '(?P<argument>\w{1,80})'"
+    r"|(?P<positional>[\w.<>]{1,120})\(\) (?:takes|missing) [\w ]{1,60}positional argument"
+    r"|(?:type object |')(?P<object>[A-Za-z]\w{1,60})'? (?:object )?has no attribute '(?P<member>\w{1,80})'"
+    r"|name '(?P<undefined>\w{1,80})' is not defined"
+)
+_OWNERS = (
+    (
+        re.compile(r"(?:SFT|DPO|PPO|GRPO|KTO|ORPO|CPO|Reward|RLOO|BCO|XPO|NashMD|OnlineDPO|GKD)(?:Trainer|Config)"),
+        "trl",
+    ),
+    (re.compile(r"Lora\w*|Peft\w+|IA3\w*"), "peft"),
+    (re.compile(r"Accelerator\w*"), "accelerate"),
 )
 
 
 def guessed_error(facts: Facts, error: ErrorFact) -> Optional[list[Finding]]:
     """A finding on an unknown exception, where its own words are enough for one."""
-    missing = _MISSING.search(error.text)
-    if missing and missing[1] in _PACKAGES:
-        return [_missing(facts, error, missing[1])]
-    mismatch = _MISMATCH.search(error.text)
-    if mismatch is None:
-        return _raised_inside(facts, error)
-    package = mismatch["package"] or mismatch["package2"] or mismatch["package3"]
-    installed = package in _PACKAGES or package == "torch" or re.search(rf"-packages[/\\]{package}\b", error.text)
-    if not installed:
+    finding = _together(facts, error) or _missing(facts, error) or _name(facts, error) or _call(facts, error)
+    return [finding] if finding else None
+
+
+def callers_of(error: ErrorFact) -> tuple[str, ...]:
+    """Pip names of the packages in the traceback, the one that raised first; ``""`` is a program of one's own."""
+    names = error.values.get("callers", error.values.get("importer", ""))
+    return tuple(pip_name(name) if name else "" for name in names.split(",")) if names else ()
+
+
+def _together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """Two packages that are known to part ways at some release of one of them."""
+    for row in table("changes")["together"]:
+        if not re.search(row["match"], error.text) or older(installed_version(facts, row["new"]), row["since"]):
+            continue
+        beside = [name for name in callers_of(error) if name not in ("", row["new"])]
+        if "after" in row and row["after"] not in (error.values.get("callers") or ""):
+            continue
+        old = row["old"] or (beside[0] if beside else "")
+        change = Change(row["new"], row["what"], False, row["since"], row["source"])
+        return _finding(facts, error, Verdict(old, row["new"], change), _what(row))
+    return None
+
+
+def _what(row: dict[str, Any]) -> str:
+    return f"{row['new']} {row['what']}, from {row['since']} on"
+
+
+def _missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    found = _MISSING.search(error.text)
+    if found is None:
         return None
-    return [
-        _mismatch(facts, error, package, mismatch["name"] or (mismatch["module"] or "")[1:] or mismatch["attribute"])
-    ]
-
-
-# Names and arguments that do not exist, met inside an installed package: it was written for another one.
-_INSIDE = re.compile(
-    r"NameError: name '(?P<name>\w{1,80})' is not defined|(?P<call>[\w.]{1,80})\(\) got an unexpected keyword argument "
-    r"'(?P<argument>\w{1,80})'|object has no attribute '(?P<attribute>\w{1,80})'"
-)
-
-
-def _raised_inside(facts: Facts, error: ErrorFact) -> Optional[list[Finding]]:
-    importer = error.values.get("importer", "")
-    inside = _INSIDE.search(error.text)
-    if inside is None or importer not in _PACKAGES or importer in ("numpy", "pandas", "scipy"):
+    module = found["module"]
+    change = change_of(PYTHON, module)
+    if change is not None:
+        return _changed(facts, error, PYTHON, change, module)
+    if module not in _KNOWN:
         return None
-    what = inside["name"] or inside["argument"] or inside["attribute"]
-    name = _PACKAGES[importer]
-    return [
-        Finding(
-            "package-versions-do-not-fit",
-            "error",
-            f"{name} uses {what}, which the package that it calls does not have",
-            "It was written for another version of a package beside it, most often transformers.",
-            {**evidence(importer=name, **{name.replace("-", "_"): facts.package(name)}), **seen(error)},
-            (
-                fixes.install(facts, name, *(() if name == "transformers" else ("transformers",)), upgrade=True),
-                "If that does not mend it, take the release of transformers that this one names in its requirements: "
-                f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('{name}'))\"",
-                "Restart the notebook kernel or the program, in case it was upgraded while running.",
-            ),
-            "https://pip.pypa.io/en/stable/cli/pip_check/",
-            affects=("chat",),
-            observed=True,
-        )
-    ]
-
-
-def _missing(facts: Facts, error: ErrorFact, module: str) -> Finding:
-    name = _PACKAGES[module]
+    name = pip_name(module)
     return Finding(
         "module-missing",
         "error",
@@ -104,31 +122,225 @@ def _missing(facts: Facts, error: ErrorFact, module: str) -> Finding:
     )
 
 
-def _mismatch(facts: Facts, error: ErrorFact, package: str, name: str) -> Finding:
-    importer = error.values.get("importer", "")
-    other = importer if importer and importer != package else ""
-    pip_name = _PACKAGES.get(package, package.replace("_", "-"))
-    both = [word for word in (_PACKAGES.get(other, ""), pip_name if package in _PACKAGES else "") if word]
-    if other:
-        why = f"{other} was written for another version of {package}: newer, if the name came later, else older."
-    else:
-        why = "The program was written for another version, or files of two versions are mixed after an upgrade."
-    restart = "Restart the notebook kernel or the program, in case it was upgraded while running."
+def _name(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """A name or module that a package does not have."""
+    found = _NAME.search(error.text)
+    if found is None:
+        return None
+    module = found["module"] or found["owner"] or found["path"]
+    path = ".".join(filter(None, (module, found["name"] or found["attribute"])))
+    package = pip_name(module)
+    below = path.split(".", 2)[-1] if package == "protobuf" else path.split(".", 1)[-1]
+    python = change_of(PYTHON, path)
+    if python is not None:
+        return _changed(facts, error, PYTHON, python, path)
+    change = change_of(package, below)
+    first = module.split(".")[0]
+    installed = change or first in _KNOWN or first == "torch" or re.search(rf"-packages[/\\]{first}\b", error.text)
+    if not installed:
+        return None
+    shadow = _shadowed(error, first, bool(found["half"] or found["half2"]))
+    return shadow or _changed(facts, error, package, change, below)
+
+
+def _shadowed(error: ErrorFact, module: str, half: bool) -> Optional[Finding]:
+    """A file of one's own that has the name of a package."""
+    own = re.search(rf"\(([^()\n]{{0,200}}[/\\]{module}(?:\.py|[/\\]\w{{1,40}}\.py))\)", error.text)
+    if not half or own is None or re.search(r"(?:site|dist)-packages", own[1]):
+        return None
+    return Finding(
+        "package-shadowed",
+        "error",
+        f"A file of your own is imported in place of {module}",
+        "Python looks first where the program stands: a file or folder of a package's name there hides the package.",
+        {**evidence(file=own[1]), **seen(error)},
+        (f"Rename {own[1]}, and remove the __pycache__ beside it.",),
+        "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _changed(facts: Facts, error: ErrorFact, package: str, change: Optional[Change], name: str) -> Optional[Finding]:
+    callers = callers_of(error)
+    caller = callers[0] if callers else ""
+    if caller == package and change is None:
+        return _half_upgraded(facts, error, package, name)
+    beside = next((other for other in callers if other not in ("", package)), "")
+    caller = beside if caller == package else caller
+    verdict = judge(facts, caller, package, change)
+    if verdict is not None:
+        return _finding(facts, error, verdict, _words(verdict, name))
+    return None if package == PYTHON else _undecided(facts, error, caller, package, name)
+
+
+def _words(verdict: Verdict, name: str) -> str:
+    change = verdict.change
+    if change is None:
+        return f"it has not, or no more, {name}"
+    release = f" {change.version}" if change.version else " a later release"
+    return (
+        f"{change.name} came with {change.package}{release}"
+        if change.added
+        else (f"{change.name} is gone since {change.package}{release}")
+    )
+
+
+def _titled(facts: Facts, package: str) -> str:
+    named = {"": "The program", PYTHON: "Python"}.get(package, package)
+    version = installed_version(facts, package) if package else None
+    return f"{named} {version}" if version else named
+
+
+def _finding(facts: Facts, error: ErrorFact, verdict: Verdict, words: str) -> Finding:
+    old, new = _titled(facts, verdict.old), _titled(facts, verdict.new)
+    new = new[0].lower() + new[1:] if not verdict.new else new
+    versions = {name.replace("-", "_"): installed_version(facts, name) for name in (verdict.old, verdict.new) if name}
+    return Finding(
+        "package-versions-do-not-fit",
+        "error",
+        f"{old} is too old for {new}: {words}",
+        "Each release of a package is written for the releases of the others that were there in its time."
+        if verdict.change is None or not verdict.change.version
+        else "The two have parted ways at that release; one of them has to move.",
+        {**evidence(**versions), **seen(error)},
+        (*_steps(facts, verdict), _RESTART),
+        verdict.change.source if verdict.change else _PIP_CHECK,
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
+    change, old, new = verdict.change, verdict.old, verdict.new
+    if PYTHON in (old, new):
+        return _other_python(facts, verdict)
+    steps = []
+    if old == "torch":
+        bound = f" (at least {change.version})" if change and change.version else ""
+        companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+        steps.append(fixes.fresh_torch(facts, *companions, upgrade=True) + f"   # a newer torch{bound}")
+    elif old:
+        floor = f">={change.version}" if change and change.added and change.version and change.package == old else ""
+        steps.append(fixes.install(facts, f"{old}{floor}", upgrade=True))
+    pinned = _kept_back(facts, verdict)
+    if pinned:
+        steps.append(pinned if not steps else f"or, to keep {old} as it is: {pinned}")
+    elif new and new != "torch" and not steps:
+        steps.append(fixes.install(facts, new, upgrade=True))
+    return tuple(steps)
+
+
+def _kept_back(facts: Facts, verdict: Verdict) -> str:
+    """The command that takes the newer of the two back to where they fitted."""
+    change, new = verdict.change, verdict.new
+    if not new or new == "torch":
+        return "a release of the program or package above that was made for this torch" if new and verdict.old else ""
+    if change is not None and not change.added:
+        return fixes.install(facts, f"{new}<{change.version}") if change.version else ""
+    born = month_of(verdict.old, installed_version(facts, verdict.old))
+    release = release_of_that_time(new, born[0] + 1) if born and born[1] else None
+    return fixes.install(facts, f"{new}=={release}.*") if release else ""
+
+
+def _other_python(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
+    change = verdict.change
+    version = change.version if change else ""
+    minor = int(version.split(".")[1]) if version else 12
+    if verdict.old == PYTHON:
+        return (f"An environment with a newer Python: uv venv --python {version or '3.12'} .venv",)
+    steps = [fixes.install(facts, verdict.old, upgrade=True)] if verdict.old else []
+    alternative = f"an environment with an older Python: uv venv --python 3.{minor - 1} .venv"
+    return (*steps, f"or: {alternative}" if steps else alternative)
+
+
+def _half_upgraded(facts: Facts, error: ErrorFact, package: str, name: str) -> Finding:
+    return Finding(
+        "package-versions-do-not-fit",
+        "error",
+        f"{package} does not fit itself: {name} is not where another of its files looks for it",
+        "It was upgraded while a program had it in memory, or an install over it left files of two versions.",
+        {**evidence(**{package.replace("-", "_"): installed_version(facts, package)}), **seen(error)},
+        (
+            "Restart the notebook kernel or the program.",
+            "If it stays: " + fixes.install(facts, package, options="--force-reinstall --no-deps --no-cache-dir"),
+        ),
+        _PIP_CHECK,
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _undecided(facts: Facts, error: ErrorFact, caller: str, package: str, name: str) -> Finding:
+    """Two that do not fit, and nothing tells which of them is too old."""
+    both = [word for word in (caller, package) if word and word != "torch" and word.replace("-", "_") in _PIP_SAFE]
     steps = [fixes.install(facts, *both, upgrade=True)] if both else []
     if package == "torch":
         steps = [
-            f"Upgrade torch to the release that {other or 'the package in the traceback'} asks for, with the "
+            f"Upgrade torch to the release that {caller or 'the package in the traceback'} asks for, with the "
             "torchvision and torchaudio that belong to it",
-            f"or take a release of {other or 'that package'} that was made for this torch",
+            f"or take a release of {caller or 'that package'} that was made for this torch",
         ]
     return Finding(
         "package-versions-do-not-fit",
         "error",
-        f"{other or 'Something'} asks {package} for {name}, which this version does not have",
-        why,
-        {**evidence(**{pip_name.replace("-", "_"): facts.package(pip_name)}, importer=importer), **seen(error)},
-        (*steps, restart),
-        "https://pip.pypa.io/en/stable/cli/pip_check/",
+        f"{caller or 'Something'} asks {package} for {name}, which this version does not have",
+        f"{caller} was written for another version of {package}: newer, if the name came later, else older."
+        if caller
+        else "The program was written for another version, or files of two versions are mixed after an upgrade.",
+        {**evidence(**{package.replace("-", "_"): installed_version(facts, package)}, importer=caller), **seen(error)},
+        (*steps, _RESTART),
+        _PIP_CHECK,
+        affects=("chat",),
+        observed=True,
+    )
+
+
+_PIP_SAFE = frozenset(pip_name(name).replace("-", "_") for name in _KNOWN)
+
+
+def _call(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """An argument, method or name that the other side of a call does not know."""
+    found = _CALL.search(error.text)
+    if found is None:
+        return None
+    callers = callers_of(error)
+    call = found["call"] or found["positional"] or found["object"] or found["undefined"]
+    argument, what = found["argument"] or "", found["argument"] or found["member"] or found["undefined"] or call
+    whole = call if found["call"] else ".".join(filter(None, (call, found["member"])))
+    change = None if found["undefined"] else change_of_call(whole, argument, callers)
+    caller = callers[0] if callers else ""
+    if change is not None:
+        beside = next((name for name in callers if name not in ("", change.package)), "")
+        verdict = judge(facts, caller if caller != change.package else beside, change.package, change)
+        return _finding(facts, error, verdict, _words(verdict, what)) if verdict else None
+    return _call_across(facts, error, call, what, callers)
+
+
+def _call_across(facts: Facts, error: ErrorFact, call: str, what: str, callers: tuple[str, ...]) -> Optional[Finding]:
+    """A call between two packages of which only their releases' times can tell which is too old."""
+    owner = next((name for pattern, name in _OWNERS if pattern.fullmatch(call.split(".")[0])), "")
+    packages = [name for name in dict.fromkeys((*callers[:3], owner)) if name]
+    family = [name for name in packages if name in _FAMILY]
+    if not family or (callers and not callers[0] and not owner):
+        return None
+    others = [name for name in ("transformers", *packages) if name != family[0]]
+    verdict = next(filter(None, (by_time(facts, family[0], other) for other in others)), None)
+    if verdict is not None:
+        return _finding(facts, error, verdict, f"{what} is not what the other side of the call knows")
+    return Finding(
+        "package-versions-do-not-fit",
+        "error",
+        f"{family[0]} and a package beside it do not agree on {what}",
+        "It was written for another version of a package that it calls, most often transformers.",
+        {**evidence(**{family[0].replace("-", "_"): facts.package(family[0])}), **seen(error)},
+        (
+            fixes.install(facts, family[0], "transformers", upgrade=True),
+            "If that does not mend it, take the release of transformers that it names in its requirements: "
+            f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('{family[0]}'))\"",
+            _RESTART,
+        ),
+        _PIP_CHECK,
         affects=("chat",),
         observed=True,
     )

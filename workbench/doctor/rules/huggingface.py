@@ -8,7 +8,6 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import Conflict, DiskFacts, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
-from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.tables import newer_than_table, table, transformers_release
 from workbench.doctor.versions import at_least, older, parse_requirement, parse_version, satisfies
 from workbench.text import format_bytes
@@ -291,25 +290,6 @@ def library_import(facts: Facts) -> Result:
     if error is None:
         return None
     return [_import_error(facts, error.values.get("package") or error.values["package2"], error)]
-
-
-def unknown_error(facts: Facts) -> Result:
-    """A paste that ends in an error nobody here knows is not healthy."""
-    error = facts.error("unknown-error")
-    if error is None:
-        return None
-    return guessed_error(facts, error) or [
-        Finding(
-            "unrecognised-error",
-            "warning",
-            "The report holds an error that is not known here",
-            "No rule explains it, so nothing is said about its cause.",
-            seen(error),
-            ("Search the message in the issues of the package that the traceback ends in.",),
-            ISSUES + "search?type=issues",
-            observed=True,
-        )
-    ]
 
 
 _IMPORT_ERRORS = {
@@ -816,5 +796,4 @@ RULES: tuple[Rule, ...] = (
     peft_version,
     library_import,
     requirement_conflicts,
-    unknown_error,
 )

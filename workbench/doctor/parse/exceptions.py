@@ -1,0 +1,118 @@
+"""The exception that a paste ends in, wherever it stands in its line, and the packages whose code raised it. Stdlib only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from workbench.doctor.environment import mask_text
+from workbench.doctor.facts import ErrorFact
+
+_MAX_LINE = 600
+_FRAMES_ABOVE = 80
+_NAME = r"(?:[A-Za-z_]\w{0,40}\.){0,6}[A-Za-z_]\w{0,60}(?:Error|Exception|RequirementNotMet|Exit)"
+_WHOLE_LINE = re.compile(rf"\s{{0,20}}(?:E\s{{1,8}})?[`'\"]{{0,3}}{_NAME}: {{0,2}}\S")
+_IN_LINE = re.compile(rf"(?:^|[\s`'\"(\[>:|])(?P<error>{_NAME}: {{0,2}}[^\s:].{{0,400}})")
+# What is told without the name of an exception: by transformers' lazy imports, in titles and in people's sentences.
+_BARE = re.compile(
+    r"cannot import name '\w{1,80}' from '|module '[\w.]{1,80}' has no attribute '|No module named '\w"
+    r"|\w\(\) got an unexpected keyword argument '|: undefined symbol: \w|: cannot open shared object file"
+    r"|DLL load failed|: invalid ELF header|Permission denied"
+)
+_CODE = re.compile(
+    r"\s{0,60}(?:except|raise|return|assert|def|class|elif|#|//|import|from)\b|\s{0,20}(?:WARNING|warn)", re.I
+)
+_CHAINED = re.compile(
+    r"(?:The above exception was the direct cause of the following|During handling of the above exception, another)"
+)
+_WARNS = re.compile(r"Warning|DEPRECATION|deprecat", re.I)
+_FRAME = re.compile(
+    r"(?:[Ff]ile ['\"]?(?P<path>[^'\",\n]{2,300})['\"]?(?:, line \d|:\d)|^\[?(?P<notebook>[/~]\S{2,300}\.py)\b)"
+)
+_PACKAGE = re.compile(r"(?:site|dist)-packages[/\\]{1,2}(\w{2,60})(?:[/\\]{1,2}|\.py|\.\w)")
+
+
+def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
+    """The exception that ends the paste, unless its line is in `told`; lines are counted from 1.
+
+    Of a chain the one that the others follow from, where it is one that tells of packages that do not fit.
+    """
+    last = next((number for number in range(len(lines) - 1, -1, -1) if _ends(lines[number])), None)
+    if last is None:
+        return _mentioned(lines, told)
+    root = _root_of_chain(lines, last)
+    if {last + 1, root + 1} & told:
+        return None
+    return _fact(lines, root)
+
+
+def _ends(line: str) -> bool:
+    short = line[:_MAX_LINE]
+    return bool(
+        (_WHOLE_LINE.match(short) and not _CODE.match(short)) or short.strip().startswith("cannot import name '")
+    )
+
+
+def _mentioned(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
+    """An exception within a line: in a title, in a sentence, behind a log's prefix."""
+    for number, line in enumerate(lines):
+        short = line[:_MAX_LINE]
+        if number + 1 in told or _CODE.match(short) or _WARNS.search(short):
+            continue
+        found = _IN_LINE.search(short)
+        text = found["error"] if found else short.strip() if _BARE.search(short) else ""
+        if text:
+            return _fact(lines, number, text)
+    return None
+
+
+def _root_of_chain(lines: Sequence[str], last: int) -> int:
+    """The first exception of the chain that `last` ends, where it speaks of packages and `last` only passes it on."""
+    if "because of the following error" in lines[last] or not _BARE.search(lines[last][:_MAX_LINE]):
+        linked = next((n for n in range(last - 1, max(0, last - 400), -1) if _CHAINED.search(lines[n][:200])), None)
+        if linked is not None:
+            before = next((n for n in range(linked, max(-1, linked - 12), -1) if _ends(lines[n])), None)
+            if before is not None:
+                root = _root_of_chain(lines, before)
+                if _BARE.search(lines[root][:_MAX_LINE]):
+                    return root
+    return last
+
+
+def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
+    text = (text or lines[number]).strip()[:400]
+    if "because of the following error" in text:  # transformers puts the cause on the next line
+        text += " " + "".join(lines[number + 1 : number + 2]).strip()[:300]
+    callers = _callers(lines, number, text)
+    values = {"callers": ",".join(callers)} if callers else {}
+    if callers and callers[0]:
+        values["importer"] = callers[0]
+    return ErrorFact("unknown-error", mask_text(text), number + 1, values)
+
+
+def _callers(lines: Sequence[str], number: int, text: str) -> tuple[str, ...]:
+    """The packages in the frames above the first sight of an exception that has any, the deepest first."""
+    core = text.split(": ", 1)[-1][:60]
+    seen = [n for n, line in enumerate(lines) if core in line[: _MAX_LINE * 4]] if len(core) > 12 else []
+    for place in (*seen, number):
+        found = _frames_above(lines, place)
+        if found:
+            return found
+    return ()
+
+
+def _frames_above(lines: Sequence[str], number: int) -> tuple[str, ...]:
+    callers: list[str] = []
+    for place in range(number - 1, max(-1, number - _FRAMES_ABOVE), -1):
+        line = lines[place][:_MAX_LINE]
+        if "Traceback (most recent call last)" in line or (callers and _ends(line)):
+            break
+        frame = _FRAME.search(line)
+        if frame is None or "<frozen" in line or "importlib" in line:
+            continue
+        package = _PACKAGE.search(line)
+        name = package[1] if package else ""
+        if not callers or name not in callers:
+            callers.append(name)
+    return tuple(callers)

@@ -1,0 +1,72 @@
+"""What is asked last, of an error that none of the other rules has explained. Needs the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional
+
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import ISSUES, evidence, gpu_names, seen
+from workbench.doctor.rules.guess import callers_of, guessed_error
+from workbench.doctor.rules.libraries import library_error
+
+
+def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
+    """What can be said of an error that `findings` do not explain; and that a healthy verdict cannot be given."""
+    findings = list(findings)
+    if any(finding.severity == "error" and finding.observed for finding in findings):
+        return []
+    error = facts.error("unknown-error")
+    guessed = (library_error(facts, error) or guessed_error(facts, error)) if error else None
+    if guessed:
+        return guessed
+    if any(finding.severity != "info" for finding in findings):
+        return []
+    if error is not None:
+        return [_unrecognised(error)]
+    return _cuda_unavailable(facts)
+
+
+def _unrecognised(error: ErrorFact) -> Finding:
+    package = next(filter(None, callers_of(error)), "")
+    where = package or "the package that the traceback ends in"
+    return Finding(
+        "unrecognised-error",
+        "warning",
+        "Could not be judged: the report holds an error that is not known here",
+        "No rule explains it, so nothing is said about its cause."
+        + (f" It was raised in {package}." if package else ""),
+        {**evidence(raised_in=package), **seen(error)},
+        (f"Search the message in the issues of {where}.",),
+        ISSUES + "search?type=issues",
+        observed=True,
+    )
+
+
+def _cuda_unavailable(facts: Facts) -> list[Finding]:
+    """A CUDA build that sees no GPU, where nothing in a paste tells why."""
+    torch = facts.torch
+    if facts.origin != "report" or torch.build != "cuda" or torch.cuda_available is not False:
+        return []
+    if facts.has_nvidia() is False or _no_gpu_expected(facts):
+        return []
+    return [
+        Finding(
+            "cuda-unavailable-unexplained",
+            "warning",
+            "Could not be judged: CUDA is not available to this torch, and the report does not tell why",
+            "The build is one for CUDA. Either the machine has no NVIDIA GPU, or its driver does not answer, or the "
+            "process may not see it.",
+            evidence(torch__version=torch.version, torch__cuda=torch.cuda, gpu=gpu_names(facts)),
+            (
+                "nvidia-smi   # does the driver answer?",
+                'python -c "import torch; torch.zeros(1).cuda()"   # its message names the cause',
+            ),
+            "https://docs.pytorch.org/docs/stable/generated/torch.cuda.is_available.html",
+        )
+    ]
+
+
+def _no_gpu_expected(facts: Facts) -> Optional[bool]:
+    return facts.platform.system == "Darwin" or (facts.gpus == () and facts.driver.version is None)

@@ -1,0 +1,207 @@
+"""What an unknown error about a shared library tells: which library, who asks for it, and whose it is. Needs the tables."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.changes import installed_version, pip_name
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.tables import table
+
+_MODELS = ("chat", "architecture", "vram")
+_LOADER = "https://man7.org/linux/man-pages/man8/ld.so.8.html"
+_LIBRARY = r"(?P<library>[\w.+-]{2,60}\.so[.\d]{0,12})"
+_ABSENT = re.compile(
+    rf"{_LIBRARY}: cannot open shared object file|Library not loaded: \S{{0,120}}/(?P<dylib>[\w.+-]{{3,60}}\.dylib)"
+)
+_SYMBOL = re.compile(rf"(?P<folder>/[^\s:'\"]{{0,200}}/)?{_LIBRARY}: undefined symbol: (?P<symbol>\w{{2,200}})")
+_VERSION = re.compile(
+    r"(?P<folder>/[^\s:'\"]{0,200}/)?(?P<library>[\w.+-]{2,60}\.so[.\d]{0,12}): version [`'](?P<version>[^'\s]{2,60})' not found"
+    r"(?: \(required by (?P<asker>[^)\s]{2,200}))?"
+)
+_DAMAGED = re.compile(
+    rf"(?P<folder>/[^\s:'\"]{{0,200}}/)?{_LIBRARY}: (?P<reason>invalid ELF header|wrong ELF class|file too short|ELF load command)"
+)
+_DLL = re.compile(
+    r"(?:Could not find module|[Ee]rror loading) ['\"](?P<path>[^'\"\n]{3,200}\.(?:dll|pyd))|"
+    r"DLL load failed(?: while importing (?P<module>\w{2,60}))?"
+)
+_PACKAGE = re.compile(r"(?:site|dist)-packages[/\\](\w{2,60})[/\\.]")
+
+
+def library_error(facts: Facts, error: ErrorFact) -> Optional[list[Finding]]:
+    """A finding on an unknown exception, where it is about a library that does not load."""
+    finding = (
+        _damaged(facts, error) or _version(facts, error) or _symbol(facts, error) or _absent(facts, error)
+    ) or _dll(facts, error)
+    return [finding] if finding else None
+
+
+def _row(kind: str, text: str) -> Optional[dict[str, Any]]:
+    return next((row for row in table("libraries")[kind] if re.match(row["match"], text)), None)
+
+
+def _asker(error: ErrorFact) -> str:
+    """The package whose compiled part is loaded: named in the message, else last in the traceback."""
+    inside = _PACKAGE.search(error.text)
+    name = inside[1] if inside else error.values.get("importer", "")
+    return pip_name(name) if name else ""
+
+
+def _versions(facts: Facts, asker: str) -> dict[str, str]:
+    names = {asker.replace("-", "_"): installed_version(facts, asker)} if asker else {}
+    return evidence(
+        **names, torch__version=facts.torch.version, LD_LIBRARY_PATH=facts.environment.get("LD_LIBRARY_PATH")
+    )
+
+
+def _finding(
+    facts: Facts, error: ErrorFact, title: str, why: str, steps: tuple[str, ...], source: str = _LOADER
+) -> Finding:
+    return Finding(
+        "library-does-not-load",
+        "error",
+        title,
+        why,
+        {**_versions(facts, _asker(error)), **seen(error)},
+        steps,
+        source,
+        affects=_MODELS,
+        observed=True,
+    )
+
+
+def _steps(facts: Facts, steps: list[str], asker: str) -> tuple[str, ...]:
+    return tuple(
+        fixes.install(facts, *step.split()[1:])
+        if step.startswith("install ")
+        else step.replace("{asker}", asker or "the package")
+        for step in steps
+    )
+
+
+def _absent(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    found = _ABSENT.search(error.text)
+    if found is None:
+        return None
+    library = found["library"] or found["dylib"]
+    asker = _asker(error)
+    row = _row("absent", library)
+    who = asker or "A program"
+    if row is not None:
+        return _finding(
+            facts,
+            error,
+            f"{who} does not find {library}: {row['whose']}",
+            row["why"],
+            _steps(facts, row["fix"], asker),
+            row["source"],
+        )
+    return _finding(
+        facts,
+        error,
+        f"{who} does not find the library {library}",
+        "The loader looks in the folders of LD_LIBRARY_PATH, in those named inside the file that asks, and in the "
+        "system's; in none of them is a file of this name.",
+        (
+            f"ldconfig -p | grep {library.split('.so')[0]}; find / -name '{library}*' 2>/dev/null   # is it anywhere?",
+            "If it is: export LD_LIBRARY_PATH=<that folder>:$LD_LIBRARY_PATH",
+            f"else: apt-file search {library}, and install the package that has it; or install {asker or 'what asks for it'} "
+            "in a build for this system",
+        ),
+    )
+
+
+def _symbol(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    found = _SYMBOL.search(error.text)
+    if found is None:
+        return None
+    row, asker = _row("symbol", found["symbol"]), _asker(error)
+    outside = bool(
+        found["folder"] and re.match(r"/(?:usr|opt|lib)\b", found["folder"]) and not _PACKAGE.search(error.text)
+    )
+    who = found["library"] if outside or not asker else asker
+    why = row["why"] if row else "One of the two was built with another version of the other."
+    steps = _steps(facts, row["fix"], asker) if row else ()
+    path = facts.environment.get("LD_LIBRARY_PATH")
+    if outside or path:
+        steps = (fixes.unset(facts, "LD_LIBRARY_PATH", "the system's copy then no longer comes first"), *steps)
+    return _finding(
+        facts,
+        error,
+        f"{who} does not fit {row['whose'] if row else 'a library that it is loaded with'}: {found['symbol'][:60]} is missing",
+        why,
+        steps or (_again(facts, asker),),
+        row["source"] if row else _LOADER,
+    )
+
+
+def _again(facts: Facts, asker: str) -> str:
+    if not asker:
+        return "Install the package that the traceback names again, in a build for this Python and torch."
+    return fixes.install(facts, asker, options="--force-reinstall --no-deps --no-cache-dir")
+
+
+def _version(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    found = _VERSION.search(error.text)
+    if found is None:
+        return None
+    folder = found["folder"] or ""
+    system = not re.search(r"(?:site|dist)-packages", folder)
+    note = "" if not folder else f" in {folder.rstrip('/')}"
+    return _finding(
+        facts,
+        error,
+        f"The {found['library']} that is found first{note} is too old: it has not {found['version']}",
+        (f"{found['asker']} wants a newer one. " if found["asker"] else "What is loaded wants a newer one. ")
+        + "A folder in LD_LIBRARY_PATH or the system's copy comes before the one that belongs to the environment."
+        if system
+        else "Two packages of the environment bring this library in different versions.",
+        (
+            fixes.unset(facts, "LD_LIBRARY_PATH", "then the environment's own comes first"),
+            f"ldconfig -p | grep {found['library'].split('.so')[0]}   # the copies that the system knows",
+        )
+        if system
+        else (_again(facts, _asker(error)),),
+    )
+
+
+def _damaged(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    found = _DAMAGED.search(error.text)
+    if found is None:
+        return None
+    asker = _asker(error)
+    return _finding(
+        facts,
+        error,
+        f"The file {found['library']} is damaged, or made for another kind of processor or system",
+        "A download or a copy broke off, an environment was moved from another machine, or a linker's text file stands in "
+        "place of the library.",
+        (_again(facts, asker), "uname -m; file " + f"{found['folder'] or ''}{found['library']}   # what it is"),
+    )
+
+
+def _dll(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    found = _DLL.search(error.text)
+    if found is None:
+        return None
+    asker = _asker(error)
+    named = (found["path"] or "").replace("\\\\", "\\").split("\\")[-1] or found["module"] or "a compiled module"
+    return _finding(
+        facts,
+        error,
+        f"Windows cannot load {named}"
+        + (f" of {asker}" if asker else "")
+        + ": a DLL that it needs is missing or of another version",
+        "The message names the file that was asked for, not the one below it that is missing: Microsoft's C++ runtime, or "
+        "the DLLs of the CUDA or torch that the package was built with.",
+        (
+            "Install the newest Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
+            _again(facts, asker),
+        ),
+        "https://learn.microsoft.com/en-us/cpp/windows/latest-supported-vc-redist",
+    )
