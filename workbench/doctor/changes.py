@@ -109,7 +109,7 @@ def change_of_call(call: str, argument: str, packages: tuple[str, ...]) -> Optio
 
 
 def month_of(package: str, version: Optional[str]) -> Optional[tuple[int, bool]]:
-    """When a release came out, in months, and whether that is exact: of one beyond the table it is the earliest time."""
+    """When a release came out, in months, and whether that is exact: beyond the table it is the earliest time."""
     rows = table("dates").get(package)
     wanted = parse_version(minor_name(version))
     if not isinstance(rows, dict) or wanted is None:

@@ -1,4 +1,4 @@
-"""The exception that a paste ends in, wherever it stands in its line, and the packages whose code raised it. Stdlib only."""
+"""The exception that a paste ends in, wherever in its line, and the packages whose code raised it. Stdlib only."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def _callers(lines: Sequence[str], number: int, text: str) -> tuple[str, ...]:
     """The packages in the frames above the first sight of an exception that has any, the deepest first."""
     core = text.split(": ", 1)[-1][:60]
     seen = [n for n, line in enumerate(lines) if core in line[: _MAX_LINE * 4]] if len(core) > 12 else []
-    for place in (*seen, number):
+    # A title stands above its traceback, which may be cut before the exception: the last frames are then its own.
+    for place in (*seen, number, len(lines)):
         found = _frames_above(lines, place)
         if found:
             return found

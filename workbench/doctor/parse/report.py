@@ -109,7 +109,7 @@ def _with_folder(error: ErrorFact, lines: list[str]) -> ErrorFact:
 
 
 def _unknown_errors(lines: list[str], told: set[int]) -> list[ErrorFact]:
-    """The exception that ends the paste where no known message stands in it; else, in an empty list of errors, a complaint."""
+    """The exception that ends the paste, where no known message stands in it; where there are none, a complaint."""
     last = last_exception(lines, told)
     if last is not None or told:
         return [last] if last else []

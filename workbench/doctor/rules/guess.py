@@ -6,7 +6,6 @@ Needs the tables.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from workbench.doctor import fixes
@@ -31,13 +30,14 @@ from workbench.doctor.versions import older
 
 # Import names for what people run models with. Any other name may be the user's own file, or anybody's package: nothing
 # is offered to be installed for those.
-_KNOWN = frozenset(
+_KNOWN_NAMES = (
     "accelerate auto_gptq awq bitsandbytes cv2 datasets deepspeed diffusers einops evaluate flash_attn gguf gptqmodel "
     "gradio hf_transfer huggingface_hub librosa liger_kernel lightning llama_cpp ninja numpy onnxruntime optimum "
     "packaging pandas peft PIL pytorch_lightning ray safetensors scipy sentence_transformers sentencepiece sklearn "
     "soundfile tensorboard tiktoken timm tokenizers torchao torchaudio torchvision transformers trl unsloth "
-    "unsloth_zoo vllm wandb xformers yaml".split()
+    "unsloth_zoo vllm wandb xformers yaml"
 )
+_KNOWN = frozenset(_KNOWN_NAMES.split())
 _FAMILY = frozenset(("accelerate", "diffusers", "optimum", "peft", "trl", "unsloth", "unsloth-zoo"))
 """Packages that are written against transformers, whatever else they call."""
 _PIP_CHECK = "https://pip.pypa.io/en/stable/cli/pip_check/"
@@ -50,7 +50,8 @@ _NAME = re.compile(
     r"|(?P<half2>partially initialized )?module '(?P<owner>[\w.]{1,120})' has no attribute '(?P<attribute>\w{1,80})'"
 )
 _CALL = re.compile(
-    r"(?P<call>[\w.<>]{1,120})\(\) got (?:an unexpected keyword argument|multiple values for argument) '(?P<argument>\w{1,80})'"
+    r"(?P<call>[\w.<>]{1,120})\(\) got (?:an unexpected keyword argument|multiple values for argument) "
+    r"'(?P<argument>\w{1,80})'"
     r"|(?P<positional>[\w.<>]{1,120})\(\) (?:takes|missing) [\w ]{1,60}positional argument"
     r"|(?:type object |')(?P<object>[A-Za-z]\w{1,60})'? (?:object )?has no attribute '(?P<member>\w{1,80})'"
     r"|name '(?P<undefined>\w{1,80})' is not defined"

@@ -1,4 +1,4 @@
-"""What an unknown error about a shared library tells: which library, who asks for it, and whose it is. Needs the tables."""
+"""What an unknown error about a shared library tells: which one, who asks for it, whose it is. Needs the tables."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ _ABSENT = re.compile(
 )
 _SYMBOL = re.compile(rf"(?P<folder>/[^\s:'\"]{{0,200}}/)?{_LIBRARY}: undefined symbol: (?P<symbol>\w{{2,200}})")
 _VERSION = re.compile(
-    r"(?P<folder>/[^\s:'\"]{0,200}/)?(?P<library>[\w.+-]{2,60}\.so[.\d]{0,12}): version [`'](?P<version>[^'\s]{2,60})' not found"
+    r"(?P<folder>/[^\s:'\"]{0,200}/)?(?P<library>[\w.+-]{2,60}\.so[.\d]{0,12}): "
+    r"version [`'](?P<version>[^'\s]{2,60})' not found"
     r"(?: \(required by (?P<asker>[^)\s]{2,200}))?"
 )
 _DAMAGED = re.compile(
-    rf"(?P<folder>/[^\s:'\"]{{0,200}}/)?{_LIBRARY}: (?P<reason>invalid ELF header|wrong ELF class|file too short|ELF load command)"
+    rf"(?P<folder>/[^\s:'\"]{{0,200}}/)?{_LIBRARY}: "
+    r"(?:invalid ELF header|wrong ELF class|file too short|ELF load command)"
 )
 _DLL = re.compile(
     r"(?:Could not find module|[Ee]rror loading) ['\"](?P<path>[^'\"\n]{3,200}\.(?:dll|pyd))|"
@@ -110,8 +112,8 @@ def _absent(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         (
             f"ldconfig -p | grep {library.split('.so')[0]}; find / -name '{library}*' 2>/dev/null   # is it anywhere?",
             "If it is: export LD_LIBRARY_PATH=<that folder>:$LD_LIBRARY_PATH",
-            f"else: apt-file search {library}, and install the package that has it; or install {asker or 'what asks for it'} "
-            "in a build for this system",
+            f"else: apt-file search {library}, and install the package that has it; or install "
+            f"{asker or 'what asks for it'} in a build for this system",
         ),
     )
 
@@ -125,6 +127,7 @@ def _symbol(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         found["folder"] and re.match(r"/(?:usr|opt|lib)\b", found["folder"]) and not _PACKAGE.search(error.text)
     )
     who = found["library"] if outside or not asker else asker
+    whose = row["whose"] if row else "a library that it is loaded with"
     why = row["why"] if row else "One of the two was built with another version of the other."
     steps = _steps(facts, row["fix"], asker) if row else ()
     path = facts.environment.get("LD_LIBRARY_PATH")
@@ -133,7 +136,7 @@ def _symbol(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     return _finding(
         facts,
         error,
-        f"{who} does not fit {row['whose'] if row else 'a library that it is loaded with'}: {found['symbol'][:60]} is missing",
+        f"{who} does not fit {whose}: {found['symbol'][:60]} is missing",
         why,
         steps or (_again(facts, asker),),
         row["source"] if row else _LOADER,
@@ -179,8 +182,8 @@ def _damaged(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         facts,
         error,
         f"The file {found['library']} is damaged, or made for another kind of processor or system",
-        "A download or a copy broke off, an environment was moved from another machine, or a linker's text file stands in "
-        "place of the library.",
+        "A download or a copy broke off, an environment was moved from another machine, or a linker's text file "
+        "stands in place of the library.",
         (_again(facts, asker), "uname -m; file " + f"{found['folder'] or ''}{found['library']}   # what it is"),
     )
 
@@ -197,8 +200,8 @@ def _dll(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         f"Windows cannot load {named}"
         + (f" of {asker}" if asker else "")
         + ": a DLL that it needs is missing or of another version",
-        "The message names the file that was asked for, not the one below it that is missing: Microsoft's C++ runtime, or "
-        "the DLLs of the CUDA or torch that the package was built with.",
+        "The message names the file that was asked for, not the one below it that is missing: Microsoft's C++ runtime, "
+        "or the DLLs of the CUDA or torch that the package was built with.",
         (
             "Install the newest Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
             _again(facts, asker),
