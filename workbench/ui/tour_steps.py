@@ -34,6 +34,7 @@ SENTENCE = "The tokenizer splits uncommon words like antidisestablishmentarianis
 QUESTION = "What is the capital of France?"
 MOST_TOKENS = 48
 PATIENCE_SECONDS = 60.0
+STALE_SECONDS = 3.0
 LOOK_SECONDS = 0.05
 TYPING_SECONDS = 0.02
 BILLION = 10**9
@@ -51,12 +52,13 @@ class Step:
 
 
 async def _settled(bench: Bench, done: Callable[[], object], what: str) -> None:
-    """Wait for a bench to have come so far; its failure is the step's."""
-    until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    """Wait for a bench to have come so far; its failure is the step's, one from before only if it stays."""
+    now, before = asyncio.get_running_loop().time, bench.failure
+    began = now()
     while not done():
-        if bench.failure is not None:
+        if bench.failure is not None and (bench.failure is not before or now() > began + STALE_SECONDS):
             raise bench.failure
-        if asyncio.get_running_loop().time() > until:
+        if now() > began + PATIENCE_SECONDS:
             raise WorkbenchError("no-answer", f"{what} takes longer than usual.", "Go on; it will be there later.")
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -66,7 +68,7 @@ async def _begin(tour: Tour) -> str:
 
 
 async def _doctor(tour: Tour) -> str:
-    bench = await tour.show(DoctorBench)
+    bench = tour.bench(DoctorBench)
     await _settled(bench, lambda: bench.view.final, "The examination")
     report = bench.view.report
     mark, word, _, _ = VERDICTS.get(str(report.get("verdict")), ("·", "not examined", "", ""))
@@ -74,7 +76,7 @@ async def _doctor(tour: Tour) -> str:
 
 
 async def _tokens(tour: Tour) -> str:
-    bench = await tour.show(TokensBench)
+    bench = tour.bench(TokensBench)
     area = bench.query_one(TextArea)
     if not bench.text:
         tour.wrote(area, SENTENCE)
@@ -86,10 +88,10 @@ async def _tokens(tour: Tour) -> str:
 
 
 async def _architecture(tour: Tour) -> str:
-    bench = await tour.show(ArchitectureBench)
+    bench = tour.bench(ArchitectureBench)
     await _settled(bench, lambda: bench.root is not None, "Building the model")
     assert bench.root is not None
-    attention = next((node for node in walk(bench.root) if "Attention" in node.class_name), bench.root)
+    attention = next((node for node in walk(bench.root) if "attention" in node.class_name.lower()), bench.root)
     bench.go_to(attention.key)
     total = (bench.inspection.get("parameters") or {}).get("total") or 0
     return f"{total:,} parameters. The cursor is on {attention.key or 'the model'}; m shows its memory in VRAM."
@@ -104,7 +106,7 @@ def _job_that_is_too_large(parameters: int) -> Draft:
 
 
 async def _plan(tour: Tour) -> str:
-    bench = await tour.show(VramBench)
+    bench = tour.bench(VramBench)
     architecture = tour.mounted(ArchitectureBench)
     known = (architecture.inspection.get("parameters") or {}) if architecture is not None else {}
     tour.planned(bench)
@@ -128,7 +130,7 @@ async def _budget_words(bench: VramBench) -> str:
 
 
 async def _fit(tour: Tour) -> str:
-    bench = await tour.show(VramBench)
+    bench = tour.bench(VramBench)
     before = list(in_words(bench.draft))
     await bench.action_fit().wait()
     told = await _budget_words(bench)
@@ -137,7 +139,7 @@ async def _fit(tour: Tour) -> str:
 
 
 async def _chat(tour: Tour) -> str:
-    bench = await tour.show(ChatBench)
+    bench = tour.bench(ChatBench)
     state = tour.workbench.session
     if state.model is None or state.model.name != tour.model:
         tour.tell(f"Loading {tour.model} …")

@@ -145,12 +145,10 @@ class Tour(Vertical, can_focus=True):
 
     # --- What the steps use --------------------------------------------------------------------------------
 
-    async def show(self, kind: type[B]) -> B:
-        """Bring a bench on screen; the keys stay with the tour."""
-        await self.workbench.action_show_bench(kind.NAME)
-        bench = self.workbench.main.bench
-        assert isinstance(bench, kind)
-        self.focus()
+    def bench(self, kind: type[B]) -> B:
+        """The bench of the step."""
+        bench = self.mounted(kind)
+        assert bench is not None
         return bench
 
     def mounted(self, kind: type[B]) -> B | None:
