@@ -645,9 +645,9 @@ HARMLESS = (
 def test_every_message_of_the_plain_table_fires_and_only_there() -> None:
     assert set(PLAIN) == {row["id"] for row in table("plain")["fault"]}
     for name, text in PLAIN.items():
-        finding = first(text + "\n")
-        assert finding.id == name, (name, finding.id)
-        assert "{" not in finding.title + "".join(finding.fix)
+        findings = diagnose(parse_report(text + "\n")).findings
+        assert [finding.id for finding in findings] == [name]
+        assert "{" not in findings[0].title + "".join(findings[0].fix)
     assert not set(ids(diagnose(parse_report(HARMLESS)))) & set(PLAIN)
 
 
@@ -744,3 +744,34 @@ def test_packages_that_an_empty_environment_lacks_are_one_line() -> None:
     assert "helper-0" in folded[0].left
     assert folded[0].right == "not installed"
     assert any(item.name == "packages.torch" and "torch-missing" in item.explains for item in rows)
+
+
+PLEASE_UPGRADE = (
+    "ImportError: Using `bitsandbytes` 8-bit quantization requires the latest version of bitsandbytes: "
+    "`pip install -U bitsandbytes`\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "id", "title", "option"),
+    [
+        ("ModuleNotFoundError: No module named 'bitsandbytes'\n", "bitsandbytes-missing", "is not installed", ""),
+        (PLEASE_UPGRADE, "bitsandbytes-missing", "missing or too old", "-U "),
+        (
+            "transformers==5.1.0\nbitsandbytes==0.44.0\n" + PLEASE_UPGRADE,
+            "bitsandbytes-too-old",
+            "0.44.0 is too",
+            "-U ",
+        ),
+        (
+            "transformers==4.40.0\nbitsandbytes==0.44.0\n" + PLEASE_UPGRADE,
+            "bitsandbytes-too-old",
+            "or CUDA is not",
+            "-U ",
+        ),
+    ],
+)
+def test_please_upgrade_bitsandbytes_says_only_what_is_known(text: str, id: str, title: str, option: str) -> None:
+    finding = first(text)
+    assert (finding.id, title in finding.title) == (id, True), finding.title
+    assert finding.fix[0] == f"python -m pip install {option}bitsandbytes"

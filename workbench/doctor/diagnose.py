@@ -235,7 +235,7 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "no-wheel-for-this-platform": ("intel-python-on-mac",),
     "requirements-contradict": ("no-wheel-for-this-platform", "intel-python-on-mac"),
     "cmake-missing": ("cuda-home-unset", "msvc-missing"),
-    "no-cuda-gpus-available": ("cuda-visible-devices-wrong",),
+    "no-cuda-gpus-available": ("cuda-visible-devices-wrong", "cuda-wheel-on-amd"),
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
     "no-nvidia-driver": ("kernel-module-not-loaded", "container-without-gpu-runtime", "nouveau-loaded"),
     "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),

@@ -47,30 +47,63 @@ def missing(facts: Facts) -> Result:
     # Somebody who pasted a report without any trouble of this kind did not ask for it.
     if error is None and facts.origin != "live":
         return PASSED
-    return [
-        Finding(
-            "bitsandbytes-missing",
-            "error" if error else "warning",
-            "bitsandbytes is not installed: no 4-bit or 8-bit loading",
-            "int8, NF4 and FP4 are done by bitsandbytes; full-precision models load without it.",
-            {**evidence(interpreter=facts.python.executable), **seen(error)},
-            (*fixes.preparation(facts), fixes.install(facts, "bitsandbytes")),
-            BNB,
-            affects=QUANTIZED,
-            observed=True,
-        )
-    ]
+    # Only an import, or a look at what is installed, tells that it is not there; transformers says the same of one
+    # that is too old, and some of its releases say so whenever torch has no GPU.
+    certain = absent or error is None or "o module named" in error.text or "metadata was found" in error.text
+    return [_absent(facts, error) if certain else _unusable(facts, error)]
+
+
+def _absent(facts: Facts, error: Optional[ErrorFact]) -> Finding:
+    return Finding(
+        "bitsandbytes-missing",
+        "error" if error else "warning",
+        "bitsandbytes is not installed: no 4-bit or 8-bit loading",
+        "int8, NF4 and FP4 are done by bitsandbytes; full-precision models load without it.",
+        {**evidence(interpreter=facts.python.executable), **seen(error)},
+        (*fixes.preparation(facts), fixes.install(facts, "bitsandbytes")),
+        BNB,
+        affects=QUANTIZED,
+        observed=True,
+    )
+
+
+def _unusable(facts: Facts, error: Optional[ErrorFact]) -> Finding:
+    """Missing or too old, and a paste that does not tell which."""
+    look = "import torch; print(torch.cuda.is_available())"
+    return Finding(
+        "bitsandbytes-missing",
+        "error",
+        "transformers finds no bitsandbytes that it can use: it is missing or too old",
+        "It says the same in both cases, and with transformers 4.32 to 4.42, or bitsandbytes before 0.43.1, also where "
+        "torch sees no GPU.",
+        {**evidence(transformers=facts.package("transformers")), **seen(error)},
+        (
+            *fixes.preparation(facts),
+            _upgrade(facts),
+            f'{fixes.python_command(facts)} -c "{look}"   # False: mend that first',
+            "Restart the notebook kernel or the program: it looks only once.",
+        ),
+        ISSUES + "huggingface/transformers/issues/24539",
+        affects=QUANTIZED,
+        observed=True,
+    )
 
 
 def _stale(facts: Facts, error: ErrorFact) -> Result:
-    if "latest version" not in error.text:
+    if "latest version" not in error.text and "pgrade your" not in error.text and "install -U" not in error.text:
         return PASSED
+    old = older(facts.bitsandbytes.version, "0.43.1")
     return [
         Finding(
             "bitsandbytes-too-old",
             "error",
-            "transformers asks for a newer bitsandbytes, or CUDA is not there",
-            "Before transformers 4.43 the same message came up whenever CUDA was missing.",
+            f"bitsandbytes {facts.bitsandbytes.version} is too old for this transformers"
+            if facts.bitsandbytes.version and not _blames_gpu(facts)
+            else "transformers asks for a newer bitsandbytes, or CUDA is not there",
+            "transformers 4.32 to 4.42 say the same whenever torch has no CUDA, later ones do so for bitsandbytes "
+            "before 0.43.1, which needs it to be imported."
+            if old or _blames_gpu(facts)
+            else "Each transformers names the oldest bitsandbytes that it takes; transformers 5 wants 0.46.1.",
             {
                 **evidence(bitsandbytes=facts.bitsandbytes.version, transformers=facts.package("transformers")),
                 **seen(error),
@@ -81,6 +114,11 @@ def _stale(facts: Facts, error: ErrorFact) -> Result:
             observed=True,
         )
     ]
+
+
+def _blames_gpu(facts: Facts) -> bool:
+    """Whether this transformers may mean the GPU by it; 4.43 is the first that does not for newer bitsandbytes."""
+    return not cuda_works(facts) and not at_least(facts.package("transformers"), "4.43")
 
 
 def legacy_loader(facts: Facts) -> Result:
