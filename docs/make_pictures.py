@@ -40,13 +40,11 @@ async def make() -> None:
 
     from workbench.session.launch import SessionOptions, open_session, stop_session
     from workbench.session.protocol import LoadModel, ModelLoaded
-    from workbench.settings import Settings, UiSettings
+    from workbench.settings import Settings
     from workbench.ui.app import WorkbenchApp
 
     options = SessionOptions("pictures")
-    app = WorkbenchApp(
-        Settings(ui=UiSettings(welcomed=True)), lambda: open_session(options), bench="doctor", remember=False
-    )
+    app = WorkbenchApp(Settings(), lambda: open_session(options), bench="doctor", remember=False)
 
     async def until(pilot: Pilot[object], condition: Callable[[], bool], seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds

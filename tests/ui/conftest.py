@@ -16,7 +16,7 @@ from textual.widgets import Input, TextArea
 
 from tests.stubs import scripted_data as data
 from tests.stubs.scripted_session import ScriptedSession
-from workbench.settings import Settings, UiSettings
+from workbench.settings import Settings
 from workbench.ui.app import WorkbenchApp
 from workbench.ui.gauges import Gauges, GpuGauge, GpuHolder
 
@@ -76,7 +76,7 @@ MakeApp = Callable[..., WorkbenchApp]
 def make_app() -> MakeApp:
     def make(session: ScriptedSession, bench: str = "doctor", model: str = "", **options: object) -> WorkbenchApp:
         chosen = {
-            "settings": Settings(ui=UiSettings(welcomed=True)),
+            "settings": Settings(),
             "describe_loss": session.describe_loss,
             "open_other": session.open_other,
             "make_gauges": lambda: lambda: GAUGES,

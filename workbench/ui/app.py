@@ -119,6 +119,8 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         benches = [name for name, _, _ in BENCHES]
         self._first_bench = next((b for b in (bench, settings.ui.last_bench) if b in benches), benches[0])
         self._last_model = settings.ui.last_model
+        self._is_first_run = not (bench or settings.ui.last_model or settings.ui.welcomed)
+        """Whether nobody ever chose a model here; who names a bench knows the way."""
         self._remember = remember
         self._kept: dict[str, object] = {
             key: getattr(settings.ui, key) for key in ("last_bench", "last_model", "theme")
@@ -203,8 +205,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
             self._gauge_thread = GaugeThread(self._deliver_gauges, self._make_gauges)
             self._gauge_thread.start()
         self._load_other_themes()
-        chosen = self.session.chosen or self._last_model
-        if self._first_bench == BENCHES[0][0] and not (chosen or self.settings.ui.welcomed):
+        if self._is_first_run and not self.session.chosen:
             await self._welcome()
         keys = self.settings.keys
         complaints = [*self.settings.warnings, *self._themes.failures, *unknown_key_settings(keys), *key_clashes(keys)]
