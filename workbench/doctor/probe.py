@@ -5,6 +5,7 @@ Run as a child process of the interpreter under examination; see `workbench.doct
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -250,6 +251,8 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     answer_with_stacks()
+    # Nothing that these imports make is garbage, and looking for some takes a sixth of their time.
+    gc.disable()
     for name in sys.argv[1:]:
         run_step(name, out)
     # Tearing down a broken driver can crash; all has been said.
