@@ -350,8 +350,9 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
     async def action_take_sample(self) -> None:
         (await self._welcome()).take()
 
-    def on_welcome_taken(self, message: Welcome.Taken) -> None:
+    async def on_welcome_taken(self, message: Welcome.Taken) -> None:
         self.choose(message.model)
+        await self.main.query("#welcome").remove()
 
     async def action_tour(self) -> None:
         from workbench.ui.widgets.tour import Tour
