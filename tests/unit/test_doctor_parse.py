@@ -165,6 +165,7 @@ UNITS = (
     *("GPU 0: \n", "NVRM: Xid (\n", "|   0  NVIDIA X |\n", "torch==2.1\n", "libbitsandbytes_cuda", "http://"),
     *("cannot open shared object file\n", "File x/lib/python3.10/site-packages/\n", "<details>"),
     "torch 2 requires numpy<2 which is incompatible\n",
+    *("torch " + "-" * 580 + "\n", "huggingface permission denied " + "." * 3900 + "\n"),
 )
 
 
