@@ -23,6 +23,7 @@ from typing import Any, Optional, Union
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.packages import pip_install
+from workbench.processes import end_group
 from workbench.text import one_line
 
 TIMEOUT_SECONDS = 5.0
@@ -404,14 +405,8 @@ class _Renderer:
     def _end(self) -> None:
         child, self._child = self._child, None
         self._received.clear()
-        if child is None:
-            return
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        if child is not None:
+            end_group(child)
 
 
 class _Requests:

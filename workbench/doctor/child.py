@@ -20,6 +20,7 @@ from typing import Any, Optional, Union
 import workbench
 from workbench.doctor.stuck import Watch, evidence_of
 from workbench.job import Job
+from workbench.processes import end_group
 
 _STDERR_HEAD, _STDERR_TAIL = 8000, 8000
 _POLL_SECONDS = 0.1
@@ -157,11 +158,5 @@ class Child:
 
     def close(self) -> None:
         """End it and all that it started."""
-        with contextlib.suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        # A process stuck in the kernel does not die; leave it rather than wait with it.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
-        if self._process.poll() is not None and self._process.stdout is not None:
-            self._process.stdout.close()
+        end_group(self._process)
         self._stderr.close()

@@ -14,7 +14,6 @@ import os
 import re
 import selectors
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from workbench.models.download import no_space, require_space
 from workbench.models.exclusive import exclusive
 from workbench.models.resolve import ResolvedModel, resolve
 from workbench.models.weights import check_weights
+from workbench.processes import end_group
 from workbench.text import one_line
 
 CHUNK_BYTES = 2**20
@@ -236,7 +236,7 @@ def _run_child(spec: dict[str, Any], work_dir: Path, job: Job) -> str:
         try:
             last = _forward(child, job)
         finally:
-            _end(child)
+            end_group(child)
         if last.get("event") == "done":
             return str(last["path"])
         errors.seek(0)
@@ -276,16 +276,6 @@ def _parsed(line: bytes) -> Optional[dict[str, Any]]:
     except ValueError:
         return None
     return value if isinstance(value, dict) and "event" in value else None
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    for stream in (child.stdin, child.stdout):
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
 
 
 def _child_failure(last: dict[str, Any], said: str, code: int) -> WorkbenchError:

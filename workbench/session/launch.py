@@ -20,6 +20,7 @@ from typing import Optional
 import workbench
 from workbench import paths
 from workbench.errors import WorkbenchError
+from workbench.processes import end_group
 from workbench.session import transport
 from workbench.session.client import SessionClient, SessionLost
 from workbench.session.lock import FileLock, SessionFiles, WorkerIdentity, lock_holder, process_start_ticks
@@ -143,9 +144,7 @@ async def open_session(
     finally:
         if child is not None:
             # Nobody has met this worker; left alone it would be nobody's.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            end_group(child)
         start_lock.release()
 
 

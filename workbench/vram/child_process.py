@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any, Optional
 import workbench
 from workbench.errors import WorkbenchError
 from workbench.job import Job
+from workbench.processes import end_group
 
 _POLL_SECONDS = 0.1
 _MAX_ANSWER_BYTES = 32 * 2**20
@@ -103,16 +103,8 @@ class ChildProcess:
     def close(self) -> None:
         """End the child."""
         child, self._child = self._child, None
-        if child is None:
-            return
-        with contextlib.suppress(OSError):
-            os.killpg(child.pid, signal.SIGKILL)
-        for stream in (child.stdin, child.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(1.0)
+        if child is not None:
+            end_group(child)
 
     def _ask(self, request: dict[str, Any], job: Job) -> dict[str, Any]:
         line = json.dumps(request).encode("utf-8") + b"\n"

@@ -15,6 +15,7 @@ from workbench import paths
 from workbench.chat.template import find_template, render_chat
 from workbench.errors import WorkbenchError
 from workbench.job import Job
+from workbench.processes import end_group
 from workbench.session.handlers.tokens import shown_pieces, tokenizer_of, vocabulary_of
 from workbench.session.protocol import (
     AutoTokenizerCompared,
@@ -188,7 +189,12 @@ def _compared_by_child(directory: Path, job: Job) -> dict[str, Any]:
     command = [sys.executable, "-I", "-c", _CHILD, json.dumps([path for path in sys.path if path]), str(directory)]
     job.progress("import", 0, None, "", "transformers")
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + COMPARISON_SECONDS
     try:
@@ -205,9 +211,7 @@ def _compared_by_child(directory: Path, job: Job) -> dict[str, Any]:
                         "workbench doctor examines the environment.",
                     ) from None
     finally:
-        if child.poll() is None:
-            child.kill()
-            child.communicate()
+        end_group(child)
     try:
         found: dict[str, Any] = json.loads(output.strip().rpartition("\n")[2])
     except ValueError:
