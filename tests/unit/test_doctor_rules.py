@@ -444,7 +444,7 @@ def test_the_library_path_is_unset_only_where_it_is_set_and_torch_repaired_only_
     known = "PyTorch version: 2.8.0+cu128\n"
     path = "LD_LIBRARY_PATH=/usr/local/cuda-12.1/lib64\n"
     assert [step.split("   #")[0] for step in first(path + NVJITLINK).fix] == ["unset LD_LIBRARY_PATH"]
-    assert not any("LD_LIBRARY_PATH" in step for step in first(known + NVJITLINK).fix)
+    assert not any("unset" in step for step in first(known + NVJITLINK).fix)
     repaired = first(path + known + NVJITLINK).fix[-1]
     assert repaired.endswith("--force-reinstall --index-url https://download.pytorch.org/whl/cu128 torch==2.8.0")
     assert not any("torch==" in step for step in first(NVJITLINK).fix)
@@ -557,6 +557,10 @@ PLAIN = {
     "host-memory-exhausted": "./run.sh: line 3: 12345 Killed                  python train.py",
     "weights-file-incomplete": "safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge",
     "nccl-p2p-unsupported": "RTX 4000 series doesn't support faster communication broadband via P2P or IB.",
+    "gpu-device-not-allowed": "Unable to open /dev/kfd read-write: Permission denied",
+    "mig-not-counted-by-torch": "CUDA_VISIBLE_DEVICES=MIG-feee0c61 ipython\ntorch.cuda.device_count()\nOut[7]: 0",
+    "package-metadata-broken": "packaging/version.py in __init__\nTypeError: expected string or bytes-like object",
+    "page-file-too-small": "OSError: [WinError 1455] The paging file is too small for this operation to complete",
     "ninja-missing": "RuntimeError: Ninja is required to load C++ extensions",
     "host-compiler-too-new-for-nvcc": "#error -- unsupported GNU version! gcc versions later than 11 are not supported",
     "nvcc-too-old-for-gpu": "nvcc fatal   : Unsupported gpu architecture 'compute_89'",

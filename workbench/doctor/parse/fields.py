@@ -120,6 +120,7 @@ def _known(value: str) -> Optional[str]:
 
 def _torch_version(draft: Draft, value: str) -> None:
     word = (_known(value) or "").replace("`", " ").strip("'\" ").removeprefix("torch==").split()
+    word = [item.rstrip(",;") for item in word]
     if word and re.match(r"\d{1,2}\.\d", word[0]):
         draft.put(draft.torch, version=word[0], installed=True)
         draft.package("torch", word[0], "import torch")
@@ -170,6 +171,11 @@ def _driver(draft: Draft, value: str) -> None:
     elif value.lower() == "could not collect":
         # collect_env runs nvidia-smi for this; it was not there or gave nothing.
         draft.put(draft.driver, smi=False)
+
+
+def _collect_env_driver(draft: Draft, value: str) -> None:
+    draft.saw("collect_env")
+    _driver(draft, value)
 
 
 def _toolkit(draft: Draft, value: str) -> None:
@@ -254,7 +260,7 @@ _FIELDS: dict[str, Handler] = {
     "is cuda available": _available,
     "cuda available": _available,
     "torch.cuda.is_available()": _available,
-    "nvidia driver version": _driver,
+    "nvidia driver version": _collect_env_driver,
     "driver version": _driver,
     "driver": _driver,
     "nvidia proprietary driver": _driver,

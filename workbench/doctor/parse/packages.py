@@ -14,6 +14,7 @@ _PIN = re.compile(
     r"\s{0,12}(?:\[(pip3?|conda)\]\s{1,4})?([A-Za-z0-9][\w.-]{0,80})(?:\[[\w,-]{0,60}\])?"
     r"===?([0-9][\w.+!-]{0,60})\s{0,8}(?:[;#].*)?$"
 )
+_SPACED_PIN = re.compile(r"\s{0,12}(?P<none>(?!))?([A-Za-z][\w.-]{0,80}) {1,2}== {1,2}(\d[\w.+!-]{0,60})\s{0,8}$")
 _ROW = re.compile(
     r"[\s*•-]{0,12}([A-Za-z0-9][\w.-]{0,80})\s{1,80}v?(\d[\w+!-]{0,40}(?:\.[\w+!-]{1,40}){0,6})[.,;]?"
     r"(?:\s{1,40}\S.{0,200})?$"
@@ -90,8 +91,9 @@ def _mode(text: str, mode: str, draft: Draft) -> str:
 
 
 def _pin(line: str, draft: Draft) -> None:
-    match = _PIN.match(line)
-    if match:
+    # People write blanks around it too; so does code, of names that are no packages.
+    match = _PIN.match(line) or _SPACED_PIN.match(line)
+    if match and (match.re is _PIN or normalize(match[2]) in _NOTABLE or normalize(match[2]) == "torch"):
         draft.saw("collect_env" if match[1] else "pip freeze")
         draft.package(match[2], match[3], f"[{match[1]}]" if match[1] else "freeze")
 

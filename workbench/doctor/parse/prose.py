@@ -33,7 +33,7 @@ _GEFORCE = re.compile(
 )
 _PROFESSIONAL = re.compile(
     r"\bRTX (?:PRO \d{4}|A\d{4}|\d{4} Ada)\b"
-    r"|\b(?:A40|A100|A800|A6000|H100|H200|H800|B200|L40S|V100|P100|P40|K80|GB10|GH200)"
+    r"|(?:\b|(?<=GPU))(?:A40|A100|A800|A6000|H100|H200|H800|B200|L40S|V100|P100|P40|K80|GB10|GH200)"
     r"(?![\w-]*\.\w)(?=\b|[sS]\b|-)|\b(?:Tesla|NVIDIA|GPU:?) (?:T4|L4|A10G?)\b|\b(?:T4|L4|A10G?) GPUs?\b|\bDGX Spark\b",
     re.I,
 )
@@ -44,6 +44,8 @@ _RADEON = re.compile(
     r"(?<![a-z])(?:Radeon ?)?(?:RX[ -]?(?P<number>\d{3,4})|(?P<bare>[5679]\d00)(?= ?XT))[ -]?(?P<kind>XTX|XT|GRE|M)?\b",
     re.I,
 )
+_RADEON_PRO = re.compile(r"\bWX ?(?P<number>\d{4})\b")
+_UNIX_SITE = re.compile(r"(?:/home/|/root/|/usr/|/opt/)\S{1,160}/(?:site|dist)-packages/")
 _AMD = re.compile(r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b", re.I)
 # A bare number is a card only beside a word that says so.
 _BARE = re.compile(
@@ -94,7 +96,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         _torch(short, draft)
     told = any(_NO_CUDA.search(line) and not _CONDITION.search(line) for line in short)
     draft.put(draft.torch, cuda_available=False if told else None)
-    if draft.platform.get("system") is None and any(_WINDOWS.search(line) for line in short):
+    unix = any(_UNIX_SITE.search(line) for line in short)
+    if draft.platform.get("system") is None and not unix and any(_WINDOWS.search(line) for line in short):
         draft.put(draft.platform, system="Windows")
 
 
@@ -154,6 +157,7 @@ def _gpu_names(line: str) -> list[str]:
     names += [f"NVIDIA Jetson {match['kind']}" for match in _JETSON.finditer(line)]
     for match in _RADEON.finditer(line):
         names.append(f"AMD Radeon RX {match['number'] or match['bare']} {(match['kind'] or '').upper()}".strip())
+    names += [f"AMD Radeon Pro WX {match['number']}" for match in _RADEON_PRO.finditer(line)]
     for match in _BARE.finditer(line):
         names.append(_geforce("RTX", match["number"] or match["number2"], match["kind"] or match["kind2"]))
     return [name for name in names if gpu_capability(name) is not None]

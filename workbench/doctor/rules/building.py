@@ -135,8 +135,7 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
 
 
 def _as_alternative(steps: tuple[str, ...]) -> tuple[str, ...]:
-    first = steps[0] if steps[0].startswith("or") else f"or compile it: {steps[0]}"
-    return (first, *steps[1:])
+    return (f"To compile it: {steps[0].removeprefix('or: ').removeprefix('or ')}", *steps[1:])
 
 
 def _compiler(facts: Facts, row: Optional[dict[str, Any]]) -> list[str]:

@@ -329,9 +329,8 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
             "container-without-gpu-runtime",
             "error",
             "The container was started without the GPU",
-            "No NVIDIA device is visible inside. The host needs the NVIDIA container toolkit, and the container "
-            "must be "
-            "started with --gpus.",
+            "The GPU reaches a container only through NVIDIA's runtime. The host needs the NVIDIA container toolkit, "
+            "and the container must be started with --gpus.",
             {
                 **evidence(container=machine.container, devices=machine.devices, NVIDIA_VISIBLE_DEVICES=visible),
                 **seen(error),
@@ -355,13 +354,14 @@ def no_nvidia_driver(facts: Facts) -> Result:
     if facts.driver.version or cuda_works(facts):
         return PASSED
     # A CUDA build on a box that has no GPU is what the package index gives everyone; that is no fault.
-    unseen = facts.driver.smi is False and facts.torch.build == "cuda" and facts.torch.cuda_available is False
+    fails = facts.torch.build == "cuda" and facts.torch.cuda_available is False
+    unseen = fails and (facts.driver.smi is False or facts.platform.wsl_version == 1)
     if error is None and (not unseen or facts.platform.gpu_vendors == ()):
         return None if facts.driver.smi is None else PASSED
     return [
         Finding(
             "no-nvidia-driver",
-            "error" if error or facts.has_nvidia() else "warning",
+            "error" if error or facts.has_nvidia() or facts.platform.wsl_version == 1 else "warning",
             _no_driver_title(facts),
             "WSL has the GPU of Windows through the driver of Windows; WSL 1 has none, and a Linux driver must not be "
             "installed inside."
@@ -653,10 +653,12 @@ def wsl_libcuda(facts: Facts) -> Result:
 
 def libcuda_not_visible(facts: Facts) -> Result:
     """nvidia-smi speaks to the kernel module but finds no libcuda."""
-    error = facts.error("smi-no-cuda")
+    error = facts.error("smi-no-cuda", "libcuda-missing")
     if error is None or cuda_works(facts):
         return PASSED
     wsl = facts.platform.wsl
+    if error.id == "libcuda-missing":
+        return [_libcuda_missing(facts, error)] if wsl or facts.driver.smi or facts.driver.version else PASSED
     return [
         Finding(
             "libcuda-not-visible",
@@ -677,6 +679,32 @@ def libcuda_not_visible(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _libcuda_missing(facts: Facts, error: ErrorFact) -> Finding:
+    wsl = facts.platform.wsl
+    return Finding(
+        "libcuda-not-visible",
+        "error",
+        "libcuda, the driver's library, is on no path of the loader" + (" in this WSL" if wsl else ""),
+        "WSL keeps it in /usr/lib/wsl/lib, where programs other than torch do not look."
+        if wsl
+        else "It comes with the driver; only its folder is not known to the loader, or only libcuda.so.1 is there.",
+        {**evidence(driver=facts.driver.version, container=facts.platform.container), **seen(error)},
+        (
+            "export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH   # and into ~/.bashrc",
+            "wsl --update   # in PowerShell, with the newest NVIDIA driver on Windows; then wsl --shutdown",
+        )
+        if wsl
+        else (
+            "ldconfig -p | grep libcuda; sudo ldconfig   # reinstall the driver when this is empty",
+            "sudo ln -s libcuda.so.1 <folder of libcuda.so.1>/libcuda.so   # where only the first is there",
+            "In a container: docker run --gpus all …",
+        ),
+        ISSUES + "microsoft/WSL/issues/8587",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
 
 
 def wsl_error_2(facts: Facts) -> Result:

@@ -131,6 +131,8 @@ def flash_attn_mismatch(facts: Facts) -> Result:
 def _flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
     if fixes.on_windows(facts):
         return ("The project makes no wheels for Windows: take one made for exactly this torch, CUDA and Python.",)
+    if facts.torch.version and not fixes.is_published(facts.torch.version):
+        return _flash_attn_compiled(facts)  # no wheel is made for a vendor's own build
     wanted = ", ".join(
         filter(
             None,
@@ -144,8 +146,17 @@ def _flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
     )
     return (
         f"Install the wheel for {wanted} from https://github.com/Dao-AILab/flash-attention/releases",
-        "or compile it (needs nvcc): "
-        + fixes.install(facts, "flash-attn", options="--no-build-isolation --no-cache-dir"),
+        *_flash_attn_compiled(facts),
+    )
+
+
+def _flash_attn_compiled(facts: Facts) -> tuple[str, ...]:
+    """Without the variable its setup fetches a ready-made wheel, the one that does not fit."""
+    return (
+        fixes.export(
+            facts, "FLASH_ATTENTION_FORCE_BUILD", "TRUE", "or compile it, with nvcc: else pip fetches a wheel"
+        ),
+        fixes.install(facts, "flash-attn", options="--no-build-isolation --no-cache-dir"),
     )
 
 
@@ -169,14 +180,13 @@ def nvidia_wheels(facts: Facts) -> Result:
     if error is None and not mismatch:
         # A toolkit on the path is common and mostly harmless; without trouble there is nothing to say.
         return PASSED if facts.packages or path else None
-    by_path = bool(shadow)
+    older_cudnn = error is not None and bool(error.values.get("found"))
+    by_path = bool(shadow) or older_cudnn
     return [
         Finding(
             "ld-library-path-shadows-nvidia-wheels" if by_path else "nvidia-wheel-version-mismatch",
             "error" if error else "warning",
-            "LD_LIBRARY_PATH puts other CUDA libraries before torch's own"
-            if by_path
-            else "torch's NVIDIA wheels are not of one CUDA version",
+            _mixed_title(error, by_path),
             "torch loads the CUDA libraries of its nvidia-* wheels as a set; one of another version in between has "
             "not the "
             "symbols that the others want.",
@@ -197,12 +207,36 @@ def nvidia_wheels(facts: Facts) -> Result:
     ]
 
 
+def _mixed_title(error: Optional[ErrorFact], by_path: bool) -> str:
+    values = error.values if error else {}
+    if values.get("found"):
+        found, built = (values[name].replace(", ", ".") for name in ("found", "built"))
+        return f"Another cuDNN ({found}) is loaded before the one that torch brings ({built})"
+    if by_path:
+        return "LD_LIBRARY_PATH puts other CUDA libraries before torch's own"
+    wanted = re.search(r"nvJitLink\w*?_(\d{2})_(\d)", values.get("symbol", ""))
+    if wanted:
+        return f"An older libnvJitLink is loaded than the one of CUDA {wanted[1]}.{wanted[2]} that torch wants"
+    return "torch's NVIDIA wheels are not of one CUDA version"
+
+
 def _one_cuda(facts: Facts, by_path: bool) -> tuple[str, ...]:
     repair = fixes.repair_torch(facts)
     if by_path:
         note = "or take only the directories named above out of it; torch needs none"
-        return (fixes.unset(facts, "LD_LIBRARY_PATH", note), *(f"or, if it stays: {step}" for step in repair[-1:]))
-    return repair or fixes.repair_in_words(facts)
+        return (
+            fixes.unset(facts, "LD_LIBRARY_PATH", note),
+            *(
+                ("ldconfig -p | grep cudnn; conda list cudnn   # other copies: the older one has to go",)
+                if facts.error("cudnn-mismatch")
+                else ()
+            ),
+            *(f"or, if it stays: {step}" for step in repair[-1:]),
+        )
+    steps = repair or fixes.repair_in_words(facts)
+    if facts.origin == "live" or fixes.on_windows(facts):
+        return steps
+    return (*steps, "echo $LD_LIBRARY_PATH   # if it stays: a folder with another CUDA there comes before the wheels")
 
 
 def _older_nvjitlink(facts: Facts) -> bool:
@@ -371,7 +405,7 @@ def xformers_mismatch(facts: Facts) -> Result:
     if error is None and (pair is None or torch is None):
         return None
     built = error.values.get("built") if error else None
-    wanted = pair[0] if pair else built
+    wanted = built or (pair[0] if pair else None)
     if error is None and (
         satisfies(torch, wanted) if wanted and wanted.startswith(">") else release_of(torch, 3) == release_of(wanted, 3)
     ):
@@ -400,7 +434,8 @@ def _xformers_for_torch(facts: Facts) -> tuple[str, ...]:
     variant = variant_of(facts.torch.cuda) if facts.torch.build == "cuda" else None
     if version is None or variant is None or not fixes.is_published(facts.torch.version):
         return ()
-    options = f"--no-deps --index-url {WHEELS}/{variant}"
+    # Its builds by CUDA version stand on torch's index from 0.0.22 on, older ones on the package index alone.
+    options = "--no-deps" + (f" --index-url {WHEELS}/{variant}" if at_least(version, "0.0.22") else "")
     return ("or take the one for this torch: " + fixes.install(facts, f"xformers=={version}", options=options),)
 
 
@@ -408,18 +443,20 @@ def nvcc_mismatch(facts: Facts) -> Result:
     """An extension is compiled with another CUDA than torch's."""
 
     def make(error: ErrorFact) -> Finding:
+        detected = error.values.get("detected") or error.values.get("installed")
+        built = facts.torch.cuda or error.values.get("torch")
         return Finding(
             "nvcc-torch-cuda-mismatch",
             "error",
-            f"nvcc is of CUDA {error.values.get('detected') or facts.toolkit.nvcc}, torch of CUDA "
-            f"{facts.torch.cuda or 'another version'}",
+            f"nvcc is of CUDA {detected or facts.toolkit.nvcc}, torch of CUDA {built or 'another version'}",
             "Building an extension needs a toolkit of torch's CUDA major. To run models it is of no matter.",
             {
-                **evidence(nvcc=facts.toolkit.nvcc, torch__cuda=facts.torch.cuda, CUDA_HOME=facts.toolkit.cuda_home),
+                **evidence(nvcc=detected or facts.toolkit.nvcc, torch__cuda=built, CUDA_HOME=facts.toolkit.cuda_home),
                 **seen(error),
             },
             (
-                *_other_toolkit(facts),
+                *_other_toolkit(facts, built),
+                *(("or: export DS_BUILD_OPS=0",) if "DeepSpeed" in error.text and not fixes.on_windows(facts) else ()),
                 "or take a prebuilt wheel of the package",
             ),
             ISSUES + "oobabooga/textgen/issues/1440",
@@ -429,8 +466,7 @@ def nvcc_mismatch(facts: Facts) -> Result:
     return from_message(facts, ("cuda-mismatch-build",), make)
 
 
-def _other_toolkit(facts: Facts) -> tuple[str, ...]:
-    cuda = facts.torch.cuda
+def _other_toolkit(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
     if cuda is None:
         return ("Install the toolkit of the CUDA that torch.version.cuda names, and point CUDA_HOME at it.",)
     if fixes.on_windows(facts):
@@ -608,6 +644,20 @@ def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> st
 _OF_TORCH = re.compile(r"(?:lib)?(?:torch|torch_\w+|torchvision|torchaudio|c10|c10_\w+|shm)|_torchaudio\w*")
 
 
+# Compiled modules that are not named after the package that brings them.
+_KERNELS_OF = {
+    "awq_ext": "autoawq-kernels",
+    "awq_v2_ext": "autoawq-kernels",
+    "exl_ext": "autoawq-kernels",
+    "exlv2_ext": "autoawq-kernels",
+    "awq_inference_engine": "autoawq-kernels",
+    "exllama_kernels": "auto-gptq",
+    "exllamav2_kernels": "auto-gptq",
+    "selective_scan_cuda": "mamba-ssm",
+    "causal_conv1d_cuda": "causal-conv1d",
+}
+
+
 def extension_for_other_torch(facts: Facts) -> Result:
     """A compiled package looks for C++ symbols or DLLs that this torch does not have."""
     error = facts.error("extension-symbol") or facts.error("extension-absent")
@@ -626,7 +676,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
         return PASSED
     folder = re.search(r"(?:site|dist)-packages[/\\](?P<package>[A-Za-z]\w{1,40})[/\\]", error.text)
     package = folder["package"] if folder and not folder["package"].startswith("torch") else module
-    name = re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", package)
+    name = _KERNELS_OF.get(module) or re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", package)
     return [
         Finding(
             "extension-built-for-other-torch",
@@ -678,6 +728,8 @@ def cudnn_missing(facts: Facts) -> Result:
     if own is not None and own.line == error.line:
         return PASSED
     library = error.values.get("library") or error.values.get("missing") or error.values.get("dll") or "cuDNN"
+    if library.startswith("libcuda."):
+        return PASSED
     major = error.values.get("major", "")
     return [
         Finding(

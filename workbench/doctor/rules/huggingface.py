@@ -429,6 +429,8 @@ def accelerate(facts: Facts) -> Result:
     if error is None and absent and (facts.origin != "live" or facts.lacks("transformers")):
         return PASSED
     named = error is not None and error.id == "accelerate-name"
+    if error is not None and not named and facts.platform.system == "Darwin" and "load_in_" in error.text:
+        return [_quantized_on_mac(facts, error)]
     if error is not None and found and not too_old and not named and older(version, "4.43"):
         return [_accelerate_red_herring(facts, error)]
     if error is not None and found and not too_old and not named:
@@ -450,6 +452,24 @@ def accelerate(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _quantized_on_mac(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "accelerate-message-without-cuda",
+        "error",
+        "A Mac has no CUDA, which loading in 4 or 8 bits asks for here",
+        "The message names accelerate and bitsandbytes, but came also where torch saw no NVIDIA GPU; bitsandbytes has "
+        "code for Apple's machines from 0.49 on.",
+        {**evidence(transformers=facts.package("transformers"), system="macOS"), **seen(error)},
+        (
+            fixes.install(facts, "transformers", "accelerate", "bitsandbytes>=0.49", upgrade=True),
+            "or load without load_in_8bit and load_in_4bit, on device 'mps'; or a GGUF file with llama.cpp",
+        ),
+        ISSUES + "bitsandbytes-foundation/bitsandbytes/issues/252",
+        affects=("chat", "vram"),
+        observed=True,
+    )
 
 
 def _accelerate_red_herring(facts: Facts, error: ErrorFact) -> Finding:

@@ -43,14 +43,13 @@ def _filled(text: str, error: ErrorFact) -> str:
 
 
 def _step(facts: Facts, step: str) -> str:
-    word, _, rest = step.partition(" ")
-    if word == "install":
-        return fixes.install(facts, *rest.split())
-    if word == "upgrade":
-        return fixes.install(facts, *rest.split(), upgrade=True)
+    command, mark, note = step.partition("   # ")
+    word, _, rest = command.partition(" ")
+    if word in ("install", "upgrade"):
+        return fixes.install(facts, *rest.split(), upgrade=word == "upgrade") + mark + note
     if word == "export" and "=" not in rest:
         name, _, value = rest.partition(" ")
-        return fixes.export(facts, name, value)
+        return fixes.export(facts, name, value, note)
     return step
 
 

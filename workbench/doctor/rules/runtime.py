@@ -34,8 +34,8 @@ def bf16_unsupported(facts: Facts) -> Result:
                 **seen(error),
             },
             (
-                "Use float16: torch_dtype=torch.float16, bnb_4bit_compute_dtype=torch.float16, fp16=True, vLLM "
-                "--dtype half",
+                "Use float16: torch_dtype=torch.float16, bnb_4bit_compute_dtype=torch.float16, bf16=False and "
+                "fp16=True (--bf16 False --fp16 True), vLLM --dtype half",
             ),
             ISSUES + "vllm-project/vllm/issues/1157",
             affects=("chat", "vram"),
@@ -97,7 +97,7 @@ def allocator_fragmentation(facts: Facts) -> Result:
 
 def shm_too_small(facts: Facts) -> Result:
     """A container's 64 MB of shared memory."""
-    error = facts.error("shm")
+    error = facts.error("shm", "nccl-shared-memory")
     total = facts.platform.shm_total_bytes
     small = bool(facts.platform.container and total is not None and total < SMALL_SHM_BYTES)
     if error is None and total is None:

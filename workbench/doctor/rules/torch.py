@@ -27,6 +27,7 @@ from workbench.doctor.rules.common import (
 )
 from workbench.doctor.tables import (
     WHEELS,
+    Kernels,
     cuda_of,
     driver_runs,
     minimum_driver,
@@ -113,6 +114,14 @@ def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     repair = fixes.repair_torch(facts)
     if error is None:
         return repair or fixes.reinstall_torch(facts)
+    if error.id == "torch-import-dll" and older(facts.torch.version, "2.4.1") and "fbgemm" in error.text:
+        # fbgemm.dll of 2.4.0 asks for a debug build's libomp140, which no redistributable brings.
+        companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+        index = f"--index-url {WHEELS}/{variant_of(facts.torch.cuda) or 'cu121'}"
+        return (
+            fixes.install(facts, "torch==2.4.1", *companions, options=index) + "   # brings what fbgemm.dll lacked",
+            "or put libomp140.x86_64.dll, from Visual Studio's C++ build tools, into C:\\Windows\\System32",
+        )
     if error.id == "torch-import-dll":
         return (
             "Install the Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
@@ -367,6 +376,8 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
             (
                 "The GPU is newer than this build: Blackwell needs torch 2.7 or newer built with CUDA 12.8 or newer."
                 if new
+                else "The GPU is newer than this build, which was made before there was one of its kind."
+                if _beyond(code, capability)
                 else "The GPU is older than what this build still carries; CUDA 13 builds start at 7.5, and torch "
                 "2.14 with "
                 "CUDA 12.6 is the last for Maxwell, Pascal and Volta."
@@ -388,6 +399,14 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
             observed=error is not None or facts.error("no-kernel-image") is not None or facts.torch.kernel_ok is False,
         )
     ]
+
+
+def _beyond(code: Optional[Kernels], capability: Optional[str]) -> bool:
+    """Whether a GPU is newer than all that a build has code for."""
+    numbers = [release_of(item) or (0, 0) for item in code.arch] if code else []
+    wanted = release_of(capability)
+    # No build has yet left out Turing or anything newer for its age.
+    return wanted is not None and wanted > max(numbers, default=(7, 4))
 
 
 def _out_of_range(facts: Facts) -> Optional[ErrorFact]:
@@ -835,9 +854,19 @@ def rocm_gfx_unsupported(facts: Facts) -> Result:
     ]
 
 
+# Polaris, Fiji and older: dropped by ROCm 4 and 5, and no near relative is left in the wheels.
+_LEFT_BEHIND = frozenset(("gfx701", "gfx801", "gfx802", "gfx803"))
+
+
 def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, ...]:
     if "bitsandbytes" in error.text:
         return (fixes.install(facts, "bitsandbytes>=0.50", upgrade=True),)
+    if gfx and gfx in _LEFT_BEHIND:
+        return (
+            f"No wheel of torch since ROCm 5 has code for {gfx}, and no HSA_OVERRIDE_GFX_VERSION makes it run "
+            "another's.",
+            "Use llama.cpp with Vulkan on this card, or another card; there are builds of torch by others for it.",
+        )
     relatives = {"gfx11": "11.0.0", "gfx103": "10.3.0", "gfx9": "9.0.0"}
     near = next((version for start, version in relatives.items() if gfx and gfx.startswith(start)), None)
     override = (
