@@ -1,6 +1,6 @@
 """The tree of a 405B model beside a bare build of it on the meta device, in turns, in one run.
 
-    python tests/benchmarks/bench_architecture.py [--rounds 7] [--model llama-3.1-405b]
+    python -m tests.benchmarks.bench_architecture [--rounds 7] [--model llama-3.1-405b]
 
 Ours is everything the bench needs: config checked, model built, every tensor read off with its dtype and tying,
 counted by component, folded into a tree, explained and drawn. The peer is transformers' own
@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+
+from tests.benchmarks.table import Row, tell
 
 AIM_SECONDS = 1.0
 WORKBENCH = (sys.executable, "-m", "workbench")
@@ -100,8 +102,11 @@ def main() -> None:
     for name, seconds in taken.items():
         print(f"{name:<12} {medians[name]:.3f} s  ({min(seconds):.3f} to {max(seconds):.3f})")
     print(f"ratio        {medians['workbench'] / medians['meta build']:.2f}")
+    against = "tree of 405B, counted and explained, against a bare meta build"
+    tell(Row(against, medians["workbench"], medians["meta build"], "s"))
     session = through_a_session(arguments.model, arguments.rounds)
     print(f"whole command, warm worker  {statistics.median(session):.2f} s  (aim {AIM_SECONDS:.0f} s on screen)")
+    tell(Row("405B by the command, warm worker, against a second", statistics.median(session), AIM_SECONDS, "s", 1.0))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`workbench doctor` beside `python -m torch.utils.collect_env`, in turns, in one run.
 
-    python tests/benchmarks/bench_doctor.py [--rounds 5]
+    python -m tests.benchmarks.bench_doctor [--rounds 5]
 
 Whole processes, by the wall clock and by processor time; the model session is stopped after each round, so that its
 start is part of it, and on Linux what it and its children computed is counted with the command.
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from tests.benchmarks.table import Row, tell
 
 AIM = 1.0
 LIGHT_AIM_SECONDS = 1.0
@@ -68,6 +70,8 @@ def main() -> None:
         aim = "" if name == "collect_env" else f"{AIM:.2f}"
         wall = f"{walls[name]:>8.2f}{walls[name] / walls['collect_env']:>7.2f}{aim:>6}"
         print(f"{name:<18}{wall}{computed[name]:>8.2f}{computed[name] / computed['collect_env']:>7.2f}{aim:>6}")
+    tell(Row("doctor against collect_env, wall clock", walls["doctor"], walls["collect_env"], "s", AIM))
+    tell(Row("doctor against collect_env, processor time", computed["doctor"], computed["collect_env"], "s", AIM))
     print(f"light facts {walls['doctor --light']:.2f} s, aim {LIGHT_AIM_SECONDS:.2f} s")
 
 

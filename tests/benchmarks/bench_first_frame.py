@@ -1,6 +1,6 @@
 """Time to the first frame of the workbench beside a bare Textual app, in one run on a pseudo-terminal.
 
-    python tests/benchmarks/bench_first_frame.py [--rounds 7]
+    python -m tests.benchmarks.bench_first_frame [--rounds 7]
 
 Both are started in turns as fresh processes on a 120 by 36 pseudo-terminal. A frame counts as there when its first
 real text has arrived. CPU seconds are those of the process and its threads, measured when the text arrives; on a busy
@@ -23,6 +23,8 @@ import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.benchmarks.table import Row, tell
 
 AIM = 1.25
 TIMEOUT_SECONDS = 60.0
@@ -109,6 +111,7 @@ def main() -> None:
         one_median = statistics.median(getattr(item, attribute) for item in bare)
         other_median = statistics.median(getattr(item, attribute) for item in ours)
         print(f"{name:32} {one_median:8.3f} {other_median:10.3f} {other_median / one_median:7.2f}   {AIM}")
+        tell(Row(f"first frame against a bare Textual app, {name}", other_median, one_median, "s", AIM))
 
 
 def stop_session(home: str) -> None:

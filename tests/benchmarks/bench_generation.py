@@ -1,6 +1,6 @@
 """Decode speed of our loop beside ``model.generate``: same process, taking turns, ratios printed.
 
-    python tests/benchmarks/bench_generation.py MODEL_DIRECTORY [--tokens N] [--rounds N] [--threads N] [--device D]
+    python -m tests.benchmarks.bench_generation MODEL_DIRECTORY [--tokens N] [--rounds N] [--threads N] [--device D]
 
 Both get the same prompt and write the same number of tokens; the end token is switched off for both. "decode" is
 tokens after the first by the time since the first; "turn" compares the time to the first token of a second turn
@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from tests.benchmarks.table import Row, tell
 from workbench.chat.decode_trial import settle
 from workbench.chat.generate import Generator
 from workbench.chat.options import SamplingOptions
@@ -31,6 +32,8 @@ SAMPLED = SamplingOptions(
     temperature=0.8, top_p=0.95, top_k=50, min_p=0.02, repetition_penalty=1.1, no_repeat_ngram_size=4, seed=1
 )
 GREEDY = SamplingOptions(greedy=True)
+AIMS = {"greedy": 1.3, "all samplers": 1.5}
+SECOND_TURN_AIM, STOP_AIM_TOKENS, STOP_AIM_SECONDS = 5.0, 2.0, 0.5
 
 
 class FirstToken(transformers.generation.streamers.BaseStreamer):
@@ -96,6 +99,12 @@ def compare(loaded: LoadedModel, generator: Generator, ids: list[int], arguments
             f"generate {statistics.median(library):7.2f} tok/s   ratio {statistics.median(ratios):.2f} "
             f"({min(ratios):.2f}-{max(ratios):.2f})"
         )
+        what = f"decode, {name}, {_variant(loaded)}, against generate"
+        tell(Row(what, statistics.median(own), statistics.median(library), "tok/s", AIMS[name], more_is_better=True))
+
+
+def _variant(loaded: LoadedModel) -> str:
+    return loaded.facts.dtype if loaded.facts.quant == "none" else loaded.facts.quant
 
 
 def second_turn(loaded: LoadedModel, generator: Generator, ids: list[int]) -> None:
@@ -111,6 +120,8 @@ def second_turn(loaded: LoadedModel, generator: Generator, ids: list[int]) -> No
         f"{fresh.time_to_first_token_seconds:.3f} s, ratio "
         f"{fresh.time_to_first_token_seconds / kept.time_to_first_token_seconds:.1f}"
     )
+    what = f"second turn of 2,000 tokens, {_variant(loaded)}, against prefilling it anew"
+    tell(Row(what, kept.time_to_first_token_seconds, fresh.time_to_first_token_seconds, "s", 1 / SECOND_TURN_AIM))
 
 
 class StopLater(Job):
@@ -146,6 +157,8 @@ def stopping(loaded: LoadedModel, generator: Generator, ids: list[int], tokens: 
         f"{loaded.facts.quant:>5} {loaded.facts.dtype:<9} stop: in decode {worst[0]:.3f} s = "
         f"{worst[0] / token_seconds:.2f} tokens, inside the prefill {worst[1]:.3f} s"
     )
+    tell(Row(f"stop in decode, {_variant(loaded)}, against a token", worst[0], token_seconds, "s", STOP_AIM_TOKENS))
+    tell(Row(f"stop inside a prefill, {_variant(loaded)}, against half a second", worst[1], STOP_AIM_SECONDS, "s", 1.0))
 
 
 def main() -> None:

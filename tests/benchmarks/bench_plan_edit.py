@@ -1,6 +1,6 @@
 """How soon an edited plan has its new budget on screen: milliseconds from the key, against a frame of 60 a second.
 
-    python tests/benchmarks/bench_plan_edit.py [--model NAME] [--keys N]
+    python -m tests.benchmarks.bench_plan_edit [--model NAME] [--keys N]
 
 Starts a worker of its own; the app runs without a terminal and asks that worker, as in daily use. From the key to the
 budget drawn anew is measured, which the next frame shows. "no bench" is the same key going to and fro over the same
@@ -19,6 +19,8 @@ from typing import Any
 
 from textual.pilot import Pilot
 
+from tests.benchmarks import table
+from tests.benchmarks.table import Row
 from workbench.session.launch import SessionOptions, open_session, stop_session
 from workbench.session.protocol import GetStatus, StatusReported
 from workbench.settings import Settings
@@ -84,7 +86,10 @@ async def run(model: str, keys: int) -> None:
                 await pilot.pause(0.05)
             await pilot.pause(3)
             tell("no bench", await turns(other, keys))
-            tell("edit", await measure(app.main.bench, pilot, keys))
+            edits = await measure(app.main.bench, pilot, keys)
+            tell("edit", edits)
+            row = Row("edited plan to its budget, against a frame", statistics.median(edits), FRAME_SECONDS, "s", 1.0)
+            table.tell(row)
     finally:
         await other.close()
         await stop_session(name, force=True)

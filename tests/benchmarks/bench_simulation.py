@@ -1,6 +1,6 @@
 """How long simulations take: the first with its process, and then each plan in a process that is warm.
 
-    python tests/benchmarks/bench_simulation.py [--all-layers]
+    python -m tests.benchmarks.bench_simulation [--all-layers]
 
 Nothing is taken from the cache. With ``--all-layers`` each plan is also run with every layer, in this process.
 """

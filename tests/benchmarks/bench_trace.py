@@ -1,6 +1,6 @@
 """What a trace costs beside a plain forward pass: same process, same prompt, taking turns, ratios printed.
 
-    python tests/benchmarks/bench_trace.py MODEL_DIRECTORY [--tokens N] [--rounds N] [--threads N] [--quant Q]
+    python -m tests.benchmarks.bench_trace MODEL_DIRECTORY [--tokens N] [--rounds N] [--threads N] [--quant Q]
         [--dtype D] [--device D]
 
 "stamps" is one pass with time stamps on every module, as the trace times it. "values" adds the pass that looks at
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from tests.benchmarks.table import Row, tell
 from workbench.architecture import trace
 from workbench.architecture.anatomy import find_layers
 from workbench.architecture.attention import read_attention
@@ -66,6 +67,9 @@ def measure(loaded: LoadedModel, tokens: int, rounds: int) -> None:
             f"  {name:<10} {statistics.median(values[1:]) * 1000:9.1f} ms   ratio {statistics.median(ratios):6.2f}"
             f" ({min(ratios):.2f}-{max(ratios):.2f})"
         )
+        if name in ("values", "lens"):
+            what = "trace with the logit lens" if name == "lens" else "trace"
+            tell(Row(f"{what} against a plain pass", *map(statistics.median, (values[1:], plain)), "s"))
 
 
 def main() -> None:

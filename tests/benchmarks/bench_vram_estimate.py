@@ -1,6 +1,6 @@
 """The estimate against the simulation over a grid of plans: median, ninth decile and the worst of their differences.
 
-    python tests/benchmarks/bench_vram_estimate.py [--plans N] [--seed N] [--worst N] [--points FILE]
+    python -m tests.benchmarks.bench_vram_estimate [--plans N] [--seed N] [--worst N] [--points FILE]
 
 Compared is what torch allocates at the peak (`Estimate.allocated`) with the same of the simulated step, on plans drawn
 from models of the catalogue, jobs, lengths, batches, kernels and optimizers. What was simulated is kept in FILE, so

@@ -1,6 +1,6 @@
 """Simulated against measured peaks of a GPU, row by row, and the mean and worst errors. About two minutes of CPU.
 
-    python tests/benchmarks/validate_simulation.py [--only TEXT] [--check]
+    python -m tests.benchmarks.validate_simulation [--only TEXT] [--check]
 
 The rows are those of ``tests/data/vram/measured_t4.jsonl``, whose first line says where they come from. Nothing of the
 simulation is fitted to them, but three facts about CUDA were found by looking at what remained: what softmax's
