@@ -65,9 +65,8 @@ def tell(name: str, seconds: list[float]) -> None:
     median = statistics.median(seconds)
     late = seconds[round(0.9 * (len(seconds) - 1))]
     print(f"{name:14} median {median * 1e3:6.1f} ms, p90 {late * 1e3:6.1f} ms, of the aim {median / AIM_SECONDS:.2f}")
-    tables.tell(
-        tables.Row(f"keystroke in 100 kB, five tokenizers, {name}, against 50 ms", median, AIM_SECONDS, "s", 1.0)
-    )
+    what = f"keystroke in 100 kB, five tokenizers, {name}, against 50 ms"
+    table.tell(table.Row(what, median, AIM_SECONDS, "s", 1.0))
 
 
 async def run(model: str, copies: list[str], keys: int) -> None:
