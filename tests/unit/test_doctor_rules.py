@@ -557,6 +557,8 @@ PLAIN = {
     "host-memory-exhausted": "./run.sh: line 3: 12345 Killed                  python train.py",
     "weights-file-incomplete": "safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge",
     "nccl-p2p-unsupported": "RTX 4000 series doesn't support faster communication broadband via P2P or IB.",
+    "hub-rate-limit": "HTTPError: 429 Client Error: Too Many Requests for url: https://huggingface.co/api/models/x",
+    "hub-server-error": "HTTPError: 504 Server Error: Gateway Time-out for url: https://huggingface.co/api/models/x",
     "gpu-device-not-allowed": "Unable to open /dev/kfd read-write: Permission denied",
     "mig-not-counted-by-torch": "CUDA_VISIBLE_DEVICES=MIG-feee0c61 ipython\ntorch.cuda.device_count()\nOut[7]: 0",
     "package-metadata-broken": "packaging/version.py in __init__\nTypeError: expected string or bytes-like object",

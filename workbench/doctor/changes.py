@@ -61,35 +61,44 @@ class Change:
     source: str
 
 
-def change_of(package: str, path: str) -> Optional[Change]:
-    """What the table says of a name, by its path below the package, or of the module that it stands in."""
+def change_of(package: str, path: str, version: Optional[str] = None) -> Optional[Change]:
+    """What the table says of a name, by its path below the package, or of the module that it stands in.
+
+    A row that the installed `version` gives the lie to counts for nothing.
+    """
     row = table("changes").get(package)
     if not isinstance(row, dict):
         return None
     parts = path.split(".")
     keys = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
-    return next(filter(None, (_change(package, row, key) for key in keys)), None) or _moved(package, row, parts[-1])
+    known = next(filter(None, (_change(package, row, key, version) for key in keys)), None)
+    return known or _moved(package, row, parts[-1], version)
 
 
-def _change(package: str, row: dict[str, Any], key: str) -> Optional[Change]:
+def _change(package: str, row: dict[str, Any], key: str, version: Optional[str]) -> Optional[Change]:
     for word in ("added", "removed"):
-        if key in row.get(word, {}):
-            return Change(package, key, word == "added", str(row[word][key]), str(row["source"]))
+        if key not in row.get(word, {}):
+            continue
+        release = str(row[word][key])
+        there = at_least(version, release) if word == "added" else older(version, release)
+        if not (release and there):
+            return Change(package, key, word == "added", release, str(row["source"]))
     return None
 
 
-def _moved(package: str, row: dict[str, Any], name: str) -> Optional[Change]:
+def _moved(package: str, row: dict[str, Any], name: str, version: Optional[str]) -> Optional[Change]:
     """The same name in another module: only one that is no common word."""
     if len(name) < 6 or not re.search(r"_|[a-z][A-Z]|^[A-Z]", name):
         return None
     keys = [key for word in ("added", "removed") for key in row.get(word, {}) if key.split(".")[-1] == name]
-    return _change(package, row, keys[0]) if len(keys) == 1 else None
+    return _change(package, row, keys[0], version) if len(keys) == 1 else None
 
 
-def change_of_call(call: str, argument: str, packages: tuple[str, ...]) -> Optional[Change]:
+def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, ...]) -> Optional[Change]:
     """What the table says of an argument of a function or class, or, without `argument`, of a method.
 
     Args:
+        facts: where the versions are looked up.
         call: ``Class``, ``Class.method`` or ``function``, as the message names it.
         argument: the argument's name, or ``""``.
         packages: packages that the traceback names; where the call is only ``__init__`` one of these must fit.
@@ -103,8 +112,13 @@ def change_of_call(call: str, argument: str, packages: tuple[str, ...]) -> Optio
             for key in row.get(word, {}):
                 last = key.split(".")[-1] if argument else key
                 nameless = not parts and argument and key.endswith(f"({argument})") and package in packages
-                if last in wanted or nameless:
-                    return _change(package, row, key)
+                change = (
+                    _change(package, row, key, installed_version(facts, package))
+                    if last in wanted or nameless
+                    else None
+                )
+                if change is not None:
+                    return change
     return None
 
 
@@ -150,14 +164,9 @@ def judge(facts: Facts, caller: str, package: str, change: Optional[Change]) -> 
         package: pip name of the package that is asked.
         change: what the table says of the name that is asked for.
     """
-    version = installed_version(facts, package)
-    if change is not None and change.added and not (change.version and at_least(version, change.version)):
-        return Verdict(package, caller, change)
-    if change is not None and not change.added and not (change.version and older(version, change.version)):
-        return Verdict(caller, package, change)
-    if not caller or change is not None:
-        return None
-    return by_time(facts, caller, package)
+    if change is not None:
+        return Verdict(package, caller, change) if change.added else Verdict(caller, package, change)
+    return by_time(facts, caller, package) if caller else None
 
 
 def by_time(facts: Facts, first: str, second: str) -> Optional[Verdict]:

@@ -28,9 +28,14 @@ _CHAINED = re.compile(
 )
 _WARNS = re.compile(r"Warning|DEPRECATION|deprecat", re.I)
 _FRAME = re.compile(
-    r"(?:[Ff]ile ['\"]?(?P<path>[^'\",\n]{2,300})['\"]?(?:, line \d|:\d)|^\[?(?P<notebook>[/~]\S{2,300}\.py)\b)"
+    r"(?:[Ff]ile ['\"]?(?P<path>[^'\",\n]{2,300})['\"]?(?:, line \d|:\d)|^\[?(?P<notebook>[/~]\S{2,300}\.py)\b"
+    r"|^\s{0,8}(?P<bare>\S{0,200}(?:site|dist)-packages\S{1,200}\.py)[:(\]])"
 )
 _PACKAGE = re.compile(r"(?:site|dist)-packages[/\\]{1,2}(\w{2,60})(?:[/\\]{1,2}|\.py|\.\w)")
+
+
+# Python before 3.7 did not say which module lacks the name.
+_UNSAID = re.compile(r"cannot import name '(\w{2,80})'\s{0,4}$")
 
 
 def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
@@ -88,6 +93,13 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
     values = {"callers": ",".join(callers)} if callers else {}
     if callers and callers[0]:
         values["importer"] = callers[0]
+    unsaid = _UNSAID.search(text)
+    if unsaid:
+        asked = re.compile(rf"\bfrom\s{{1,4}}([\w.]{{2,80}})\s{{1,4}}import\s.{{0,200}}\b{unsaid[1]}\b")
+        found = next(
+            filter(None, (asked.search(line[:_MAX_LINE]) for line in lines[max(0, number - 12) : number])), None
+        )
+        values.update({"module": found[1]} if found else {})
     return ErrorFact("unknown-error", mask_text(text), number + 1, values)
 
 

@@ -29,9 +29,7 @@ def torchvision_mismatch(facts: Facts) -> Result:
     if error is None and not (wrong or tags or audio):
         return PASSED
     name = (
-        "torchaudio"
-        if audio and not (wrong or tags) and (error is None or error.id == "torchaudio-symbol")
-        else "torchvision"
+        "torchaudio" if not (wrong or tags) and (error.id == "torchaudio-symbol" if error else audio) else "torchvision"
     )
     fails = error is not None or (step is not None and step.status != "passed")
     return [
@@ -75,7 +73,8 @@ def _torchaudio_differs(facts: Facts) -> bool:
 def _reinstall_pair(facts: Facts) -> tuple[str, ...]:
     release = torch_release(facts.torch.version)
     if release is None:
-        return (fixes.fresh_torch(facts, "torchvision", upgrade=True),)
+        sound = ["torchaudio"] if facts.error("torchaudio-symbol") else []
+        return (fixes.fresh_torch(facts, "torchvision", *sound, upgrade=True),)
     version = str(facts.torch.version).split("+")[0]
     pin = f"torchvision=={release.torchvision}" if version == release.latest else "torchvision"
     tag = local_tag(facts.torch.version)

@@ -56,13 +56,25 @@ _CALL = re.compile(
     r"|(?:type object |')(?P<object>[A-Za-z]\w{1,60})'? (?:object )?has no attribute '(?P<member>\w{1,80})'"
     r"|name '(?P<undefined>\w{1,80})' is not defined"
 )
+# Classes and functions by the package that they are of; the first pattern that fits counts.
 _OWNERS = (
     (
         re.compile(r"(?:SFT|DPO|PPO|GRPO|KTO|ORPO|CPO|Reward|RLOO|BCO|XPO|NashMD|OnlineDPO|GKD)(?:Trainer|Config)"),
         "trl",
     ),
     (re.compile(r"Lora\w*|Peft\w+|IA3\w*"), "peft"),
-    (re.compile(r"Accelerator\w*"), "accelerate"),
+    (re.compile(r"Accelerator\w*|GradientAccumulationPlugin|DataLoaderConfiguration|PartialState"), "accelerate"),
+    (re.compile(r"(?:Seq2Seq)?Trainer|(?:Seq2Seq)?TrainingArguments|is_\w+_available"), "transformers"),
+    (re.compile(r"\w+(?:ForCausalLM|ForConditionalGeneration|TokenizerFast)"), "transformers"),
+    (re.compile(r"\w+(?:DiffusionPipeline|DiffusionXLPipeline)|UNet2DConditionModel|AutoencoderKL"), "diffusers"),
+)
+# Who calls a package, where no traceback tells: transformers' Trainer is built on accelerate.
+_USUAL_CALLER = {"accelerate": "transformers"}
+# What people write by hand, for its spelling.
+_SPELLED = (
+    "LoraConfig PeftModel PeftConfig TaskType AutoModelForCausalLM AutoModel AutoTokenizer AutoConfig AutoProcessor "
+    "BitsAndBytesConfig TrainingArguments Trainer SFTTrainer SFTConfig DPOTrainer DPOConfig GenerationConfig Dataset "
+    "DatasetDict load_dataset Accelerator StableDiffusionPipeline FastLanguageModel"
 )
 
 
@@ -70,6 +82,13 @@ def guessed_error(facts: Facts, error: ErrorFact) -> Optional[list[Finding]]:
     """A finding on an unknown exception, where its own words are enough for one."""
     finding = _together(facts, error) or _missing(facts, error) or _name(facts, error) or _call(facts, error)
     return [finding] if finding else None
+
+
+def decided_name(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """The finding on a name that a package does not have, where a table, the time or the spelling tells why."""
+    finding = _name(facts, error)
+    sure = finding is not None and (finding.id != "package-versions-do-not-fit" or "too old" in finding.title)
+    return finding if sure else None
 
 
 def callers_of(error: ErrorFact) -> tuple[str, ...]:
@@ -101,7 +120,7 @@ def _missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     if found is None:
         return None
     module = found["module"]
-    change = change_of(PYTHON, module)
+    change = change_of(PYTHON, module, facts.python.version)
     if change is not None:
         return _changed(facts, error, PYTHON, change, module)
     if module not in _KNOWN:
@@ -125,23 +144,30 @@ def _missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
 
 def _name(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     """A name or module that a package does not have."""
-    found = _NAME.search(error.text)
+    told = f"{error.text} from '{error.values['module']}'" if error.values.get("module") else error.text
+    found = _NAME.search(told)
     if found is None:
         return None
     module = found["module"] or found["owner"] or found["path"]
     path = ".".join(filter(None, (module, found["name"] or found["attribute"])))
     package = pip_name(module)
     below = path.split(".", 2)[-1] if package == "protobuf" else path.split(".", 1)[-1]
-    python = change_of(PYTHON, path)
+    python = change_of(PYTHON, path, facts.python.version)
     if python is not None:
         return _changed(facts, error, PYTHON, python, path)
-    change = change_of(package, below)
+    change = change_of(package, below, installed_version(facts, package))
     first = module.split(".")[0]
-    installed = change or first in _KNOWN or first == "torch" or re.search(rf"-packages[/\\]{first}\b", error.text)
-    if not installed:
+    installed = change or first in _KNOWN or first == "torch" or package in callers_of(error)
+    if not installed and not re.search(rf"-packages[/\\]{first}\b", error.text) and package not in facts.packages:
         return None
     shadow = _shadowed(error, first, bool(found["half"] or found["half2"]))
-    return shadow or _changed(facts, error, package, change, below)
+    if shadow is not None:
+        return shadow
+    if found["path"] and below.split(".")[-1].startswith("_") and package in callers_of(error)[:1]:
+        return _compiled_part_missing(facts, error, package, path)
+    return _misspelled(error, package, found["name"] or found["attribute"] or "") or _changed(
+        facts, error, package, change, below
+    )
 
 
 def _shadowed(error: ErrorFact, module: str, half: bool) -> Optional[Finding]:
@@ -157,6 +183,41 @@ def _shadowed(error: ErrorFact, module: str, half: bool) -> Optional[Finding]:
         {**evidence(file=own[1]), **seen(error)},
         (f"Rename {own[1]}, and remove the __pycache__ beside it.",),
         "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _compiled_part_missing(facts: Facts, error: ErrorFact, package: str, path: str) -> Finding:
+    return Finding(
+        "package-incomplete",
+        "error",
+        f"{package} is installed without its compiled part, {path}",
+        "The compiled part was made for another Python or system, or an install broke off: its files were copied, or "
+        "installed by another Python than the one that runs.",
+        {**evidence(**{package.replace("-", "_"): facts.package(package)}, python=facts.python.version), **seen(error)},
+        (
+            fixes.install(facts, package.removesuffix("-core"), package, options="--force-reinstall --no-cache-dir"),
+            f'{fixes.python_command(facts)} -c "import sys; print(sys.version, sys.executable)"   # which Python runs',
+        ),
+        "https://docs.pydantic.dev/latest/errors/usage_errors/",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _misspelled(error: ErrorFact, package: str, name: str) -> Optional[Finding]:
+    meant = next((word for word in _SPELLED.split() if word.lower() == name.lower() and word != name), None)
+    if meant is None:
+        return None
+    return Finding(
+        "name-misspelled",
+        "error",
+        f"{name} is spelled {meant} in {package}",
+        "Python takes capitals for other letters. Nothing is wrong with what is installed.",
+        seen(error),
+        (f"Write {meant} in the program.",),
+        f"https://pypi.org/project/{package}/",
         affects=("chat",),
         observed=True,
     )
@@ -273,28 +334,51 @@ def _half_upgraded(facts: Facts, error: ErrorFact, package: str, name: str) -> F
 
 
 def _undecided(facts: Facts, error: ErrorFact, caller: str, package: str, name: str) -> Finding:
-    """Two that do not fit, and nothing tells which of them is too old."""
-    both = [word for word in (caller, package) if word and word != "torch" and word.replace("-", "_") in _PIP_SAFE]
-    steps = [fixes.install(facts, *both, upgrade=True)] if both else []
-    if package == "torch":
-        steps = [
-            f"Upgrade torch to the release that {caller or 'the package in the traceback'} asks for, with the "
-            "torchvision and torchaudio that belong to it",
-            f"or take a release of {caller or 'that package'} that was made for this torch",
-        ]
+    """Two that do not fit, and nothing tells for certain which of them is too old."""
     return Finding(
         "package-versions-do-not-fit",
         "error",
         f"{caller or 'Something'} asks {package} for {name}, which this version does not have",
-        f"{caller} was written for another version of {package}: newer, if the name came later, else older."
-        if caller
-        else "The program was written for another version, or files of two versions are mixed after an upgrade.",
+        _why_undecided(caller, package, _likely_old(name)),
         {**evidence(**{package.replace("-", "_"): installed_version(facts, package)}, importer=caller), **seen(error)},
-        (*steps, _RESTART),
+        (*_steps_undecided(facts, caller, package, _likely_old(name)), _RESTART),
         _PIP_CHECK,
         affects=("chat",),
         observed=True,
     )
+
+
+def _why_undecided(caller: str, package: str, likely: str) -> str:
+    if not caller:
+        return "The program was written for another version, or files of two versions are mixed after an upgrade."
+    written = f"{caller} was written for another version of {package}: "
+    if likely == "caller":
+        return written + "most likely an older one, since what stands deep in a package is moved without notice."
+    if likely == "package":
+        return written + "most likely a newer one, which brought the name."
+    return written + "newer, if the name came later, else older."
+
+
+def _steps_undecided(facts: Facts, caller: str, package: str, likely: str) -> tuple[str, ...]:
+    if package == "torch":
+        return (
+            f"Upgrade torch to the release that {caller or 'the package in the traceback'} asks for, with the "
+            "torchvision and torchaudio that belong to it",
+            f"or take a release of {caller or 'that package'} that was made for this torch",
+        )
+    safe = [name for name in (caller, package) if name.replace("-", "_") in _PIP_SAFE or name in facts.packages]
+    check = "python -m pip check   # what the installed packages ask of each other, and do not get"
+    if likely == "caller" and caller and caller not in safe:
+        return (f"Upgrade {caller}, or the program that it belongs to; or take an older {package}.", check)
+    return (fixes.install(facts, *safe, upgrade=True), check) if safe else (check,)
+
+
+def _likely_old(name: str) -> str:
+    """Who is most likely too old: a function deep in a package was removed, a class at its top came later."""
+    *inside, last = name.split(".")
+    if re.match(r"[A-Z]\w*[a-z]", last):
+        return "" if inside else "package"
+    return "caller" if inside else ""
 
 
 _PIP_SAFE = frozenset(pip_name(name).replace("-", "_") for name in _KNOWN)
@@ -309,8 +393,8 @@ def _call(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     call = found["call"] or found["positional"] or found["object"] or found["undefined"]
     argument, what = found["argument"] or "", found["argument"] or found["member"] or found["undefined"] or call
     whole = call if found["call"] else ".".join(filter(None, (call, found["member"])))
-    change = None if found["undefined"] else change_of_call(whole, argument, callers)
-    caller = callers[0] if callers else ""
+    change = None if found["undefined"] else change_of_call(facts, whole, argument, callers)
+    caller = callers[0] if callers else _USUAL_CALLER.get(change.package, "") if change else ""
     if change is not None:
         beside = next((name for name in callers if name not in ("", change.package)), "")
         verdict = judge(facts, caller if caller != change.package else beside, change.package, change)
@@ -321,6 +405,8 @@ def _call(facts: Facts, error: ErrorFact) -> Optional[Finding]:
 def _call_across(facts: Facts, error: ErrorFact, call: str, what: str, callers: tuple[str, ...]) -> Optional[Finding]:
     """A call between two packages of which only their releases' times can tell which is too old."""
     owner = next((name for pattern, name in _OWNERS if pattern.fullmatch(call.split(".")[0])), "")
+    if not callers and owner == "transformers":
+        return _half_upgraded(facts, error, owner, what)
     packages = [name for name in dict.fromkeys((*callers[:3], owner)) if name]
     family = [name for name in packages if name in _FAMILY]
     if not family or (callers and not callers[0] and not owner):

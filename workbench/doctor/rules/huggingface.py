@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import Conflict, DiskFacts, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.guess import decided_name
 from workbench.doctor.tables import newer_than_table, table, transformers_release
 from workbench.doctor.versions import at_least, older, parse_requirement, parse_version, satisfies
 from workbench.text import format_bytes
@@ -307,6 +309,9 @@ def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
     if importer == package:
         return _half_upgraded(facts, package, error)
     name = error.values.get("name") or error.values.get("module")
+    told = decided_name(facts, error) if _bound(package, name) is None else None
+    if told is not None:
+        return replace(told, id=_IMPORT_ERRORS[package], affects=MODELS)
     return Finding(
         _IMPORT_ERRORS[package],
         "error",
@@ -706,10 +711,13 @@ def gated(facts: Facts) -> Result:
         lambda error: Finding(
             "hf-gated-model",
             "error",
-            "The model is gated: its licence must be accepted",
+            "The Hub refuses access to this model: it is gated or private",
             "This is about permission, not about the environment.",
             seen(error),
-            ("Accept the licence on the model's page, then: hf auth login",),
+            (
+                "Accept the licence on the model's page, and wait where its owner has to agree",
+                "hf auth login   # with a token that may read gated repositories; in a container: -e HF_TOKEN",
+            ),
             "https://huggingface.co/docs/hub/models-gated",
             affects=("chat",),
             observed=True,

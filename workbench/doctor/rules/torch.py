@@ -127,6 +127,12 @@ def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
             "Install the Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
             *(f"or, if it stays: {step}" for step in (repair[-1:] or (fixes.fresh_torch(facts, upgrade=True),))),
         )
+    if _is_jetson(facts):
+        return (
+            "cat /etc/nv_tegra_release   # on a Jetson CUDA is the host's: the container must be of this L4T release",
+            "docker run --runtime nvidia …   # without it nothing of the host's CUDA is seen inside",
+            "Outside a container: install the torch that NVIDIA made for this JetPack, and the CUDA of that JetPack.",
+        )
     return repair or fixes.repair_in_words(facts)
 
 
@@ -446,7 +452,8 @@ def no_kernel_image(facts: Facts) -> Result:
     old = next((gpu for gpu, capability in capabilities(facts) if older(capability, "7.5")), None)
     who = re.search(r"\[(TensorRT-LLM|TRT|vLLM|onnxruntime)[\]:]", error.text)
     library = who[1] if who else "An extension" if covered else "Some library"
-    title = f"{library} has no kernels for this GPU"
+    old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
+    title = "This torch is too old for this GPU" if old_torch else f"{library} has no kernels for this GPU"
     return [
         Finding(
             "app-needs-newer-compute-capability" if covered else "no-kernel-image",
@@ -456,11 +463,13 @@ def no_kernel_image(facts: Facts) -> Result:
                 "torch itself covers the GPU, so the code comes from an extension (vLLM, AWQ, flash-attn, exllama) "
                 "built for "
                 if covered
+                else "It has code for the cards of its time, 2021 and before, and none for "
+                if old_torch
                 else "The code that was launched was not built for "
             )
             + ("newer cards." if old or not covered else "other cards."),
             {**evidence(gpus=gpu_names(facts), torch__version=facts.torch.version), **seen(error)},
-            _other_build(facts, error),
+            fixes.reinstall_torch(facts, keep_release=False) if old_torch else _other_build(facts, error),
             ISSUES + "vllm-project/vllm/issues/1284",
             affects=ALL_GPU_BENCHES,
             observed=True,
@@ -837,7 +846,8 @@ def rocm_gfx_unsupported(facts: Facts) -> Result:
     if error is None:
         return PASSED
     gfx = next(
-        (gpu.compute_capability for gpu in facts.gpus or () if (gpu.compute_capability or "").startswith("gfx")), None
+        (gpu.compute_capability for gpu in facts.gpus or () if (gpu.compute_capability or "").startswith("gfx")),
+        error.values.get("gfx"),
     )
     return [
         Finding(
@@ -867,7 +877,7 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
             "another's.",
             "Use llama.cpp with Vulkan on this card, or another card; there are builds of torch by others for it.",
         )
-    relatives = {"gfx11": "11.0.0", "gfx103": "10.3.0", "gfx9": "9.0.0"}
+    relatives = {"gfx115": "11.5.0", "gfx11": "11.0.0", "gfx103": "10.3.0", "gfx9": "9.0.0"}
     near = next((version for start, version in relatives.items() if gfx and gfx.startswith(start)), None)
     override = (
         f"export HSA_OVERRIDE_GFX_VERSION={near}   # run it as its nearest supported relative"
