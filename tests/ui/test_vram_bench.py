@@ -123,9 +123,16 @@ async def test_what_cannot_be_is_refused_where_the_cursor_is(session: ScriptedSe
             await pilot.press("enter", *typed, "enter")
             await wait_until(pilot, lambda typed=typed: f"✖ {typed} is out of range: 1 to 65,536" in hint(app))
             assert bench_of(app).draft.plan.batch == 1
+        await pilot.press("enter", *"1.5", "enter")
+        await wait_until(pilot, lambda: "✖ 1.5 is no whole number" in hint(app))
         await pilot.press("enter", "1", "5", "3", "backspace", "4", "enter")
         await wait_until(pilot, lambda: bench_of(app).draft.plan.batch == 154)
+        assert "✖" not in hint(app)
         assert app.main.current == "vram", "digits typed into a field switch no bench"
+        fields(app).move_to("sequence_length")
+        await pilot.press("enter", *"128k", "enter")
+        await wait_until(pilot, lambda: bench_of(app).draft.plan.sequence_length == 131_072)
+        fields(app).move_to("batch")
         await pilot.press("enter", "9", "escape", "right")
         assert bench_of(app).draft.plan.batch == 308, "beyond the choices a step doubles"
         fields(app).move_to("dtype")

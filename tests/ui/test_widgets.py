@@ -190,6 +190,38 @@ async def test_digits_typed_in_one_burst_with_enter_are_the_value() -> None:
         assert app.switched == 1, "with nothing being typed a digit is the app's"
 
 
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [("2048", 2048), ("2,048", 2048), ("4k", 4096), ("1.5K", 1536), ("1M", 2**20), ("1e3", 1000), ("1.5e3", 1500)],
+)
+def test_a_number_is_read_as_people_write_it(typed: str, read: int) -> None:
+    assert Field("n", "n", (1,), typed=True, kilo=1024).read(typed) == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("1.5", "1.5 is no whole number."),
+        ("-5", "-5 is no number: type one such as 4096 or 4k."),
+        ("200x", "200x is no number: type one such as 4096 or 4k."),
+        ("２４", "２４ is no number: type one such as 4096 or 4k."),
+        ("1e99", "1e99 is out of range: 1 to 1,000,000,000."),
+        ("0", "0 is out of range: 1 to 1,000,000,000."),
+    ],
+)
+def test_what_is_no_such_number_is_refused_in_words(typed: str, reason: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        Field("n", "n", (1,), typed=True).read(typed)
+    assert str(refused.value) == reason
+
+
+def test_a_field_of_fractions_takes_them_and_steps_past_them() -> None:
+    field = Field("dropout", "dropout", (0.0, 0.05, 0.1), typed=True, least=0, most=0.9, fractions=True)
+    assert field.read("0.07") == 0.07
+    assert (field.step(0.07, 1), field.step(0.07, -1)) == (0.1, 0.05)
+    assert Field("tokens", "tokens", (1,), typed=True).read("2M") == 2_000_000
+
+
 def test_a_typed_number_steps_to_its_neighbours() -> None:
     field = Field("n", "n", (1, 2, 4, 8), typed=True)
     assert field.step(3, 1) == 4

@@ -37,12 +37,16 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384, 32768, 65536, 131072)
 NEW_TOKENS = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 USUAL_GPUS = (
     *("T4", "RTX 3060 12GB", "A10G", "L4", "RTX 3090", "RTX 4090", "RTX 5090", "A100 SXM/PCIe 40GB", "L40S"),
     *("A100 SXM 80GB", "H100 SXM 80GB", "H200", "B200", "MI300X"),
 )
 KV_WORDS = ("as dtype", *KV_DTYPES[1:])
 TARGETS = (ALL_LINEAR, "q_proj, v_proj", "q_proj, k_proj, v_proj, o_proj")
+WHOLE_MODULES = ("none", "lm_head", "embed_tokens, lm_head")
+LISTS = ("lora_targets", "lora_modules_to_save")
+"""Fields that hold names, typed with commas."""
 DEFAULT_PARALLEL = {"inference": "tp", "full": "fsdp", "lora": "ddp", "qlora": "ddp"}
 
 
@@ -68,6 +72,11 @@ class Item:
 
 def _number(id: str, label: str, choices: tuple[int, ...], help: str, most: int = MOST_TOKENS, least: int = 1) -> Field:
     return Field(id, label, choices, help, typed=True, most=most, least=least)
+
+
+def _length(id: str, label: str, choices: tuple[int, ...], help: str, least: int = 1) -> Field:
+    """Lengths are powers of two: 128k of them is 131,072, as a model's context is written."""
+    return Field(id, label, choices, help, typed=True, most=MOST_TOKENS, least=least, kilo=1024)
 
 
 def _trains(plan: Plan) -> bool:
@@ -99,8 +108,8 @@ ITEMS = (
     Item(Field("dtype", "dtype", DTYPES, "Of everything that is not quantized, and of the computation.")),
     Item(_number("batch", "batch", SIZES, "Sequences at once on one GPU.", 65_536)),
     Item(_number("accumulation", "accumulation", SIZES, "Batches summed before each step.", 65_536), _trains),
-    Item(_number("sequence_length", "sequence", LENGTHS, "Tokens of each prompt, or of each training text.")),
-    Item(_number("new_tokens", "new tokens", NEW_TOKENS, "Generated after each prompt.", least=0), _answers),
+    Item(_length("sequence_length", "sequence", LENGTHS, "Tokens of each prompt, or of each training text.")),
+    Item(_length("new_tokens", "new tokens", NEW_TOKENS, "Generated after each prompt.", least=0), _answers),
     Item(
         Field("kv_dtype", "KV dtype", KV_DTYPES, "Of the KV cache; below 16 bit it is quantized.", KV_WORDS),
         _answers,
@@ -126,6 +135,16 @@ ITEMS = (
         _adapts,
     ),
     Item(Field("lora_dtype", "LoRA dtype", DTYPES, "peft makes adapters float32 by itself."), _adapts),
+    Item(_number("lora_alpha", "LoRA alpha", RANKS, "Scale of the adapters: alpha / rank. Takes no memory."), _adapts),
+    Item(
+        Field("lora_dropout", "LoRA dropout", DROPOUTS, "Of what the adapters read.", typed=True, least=0, most=0.9,
+              fractions=True),
+        _adapts,
+    ),
+    Item(
+        Field("lora_modules_to_save", "train whole", WHOLE_MODULES, "Modules trained beside the adapters.", typed=True),
+        _adapts,
+    ),
     Item(Field("lora_rslora", "rsLoRA", (False, True), "Scale by alpha / √rank. Takes no memory."), _adapts),
     Item(Field("lora_dora", "DoRA", (False, True), "Trains a magnitude for each output too."), _adapts),
     Item(Field("padded", "padding", (False, True), "A mask rules out the flash kernel."), _trains),
@@ -141,7 +160,11 @@ ITEMS = (
         _number("dataset_tokens", "data set", DATASETS, "Its tokens once through, for time and money.", 10**15, 0),
         _trains,
     ),
-    Item(_number("epochs", "epochs", (1, 2, 3, 5, 10), "Times through the data set.", 10_000), _trains),
+    Item(
+        Field("epochs", "epochs", (1, 2, 3, 5, 10), "Times through the data set.", typed=True, most=10_000, least=0.01,
+              fractions=True),
+        _trains,
+    ),
 )  # fmt: skip
 LABEL_OF = {item.field.id: item.field.label for item in ITEMS}
 
@@ -164,8 +187,10 @@ def values_of(draft: Draft) -> dict[str, Value]:
     """Every field's value."""
     plan = draft.plan
     values: dict[str, Any] = {item.field.id: getattr(plan, item.field.id, None) for item in ITEMS}
-    values |= {f"lora_{name}": getattr(plan.lora, name) for name in ("r", "dtype", "rslora", "dora")}
-    values["lora_targets"] = ", ".join(plan.lora.targets)
+    values |= {
+        f"lora_{name}": getattr(plan.lora, name) for name in ("r", "alpha", "dropout", "dtype", "rslora", "dora")
+    }
+    values |= {key: ", ".join(getattr(plan.lora, key[len("lora_") :])) or "none" for key in LISTS}
     epochs = int(draft.epochs) if float(draft.epochs).is_integer() else draft.epochs
     return values | {"gpu": draft.gpu, "dataset_tokens": draft.dataset_tokens, "epochs": epochs}
 
@@ -184,9 +209,9 @@ def edited(draft: Draft, key: str, value: Value) -> Draft:
         return replace(draft, dataset_tokens=int(value))
     if key == "epochs":
         return replace(draft, epochs=float(value))
-    if key == "lora_targets":
-        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
-        plan = changed(draft.plan, lora_targets=names)
+    if key in LISTS:
+        names = tuple(name.strip() for name in str(value).split(",") if name.strip() and value != "none")
+        plan = changed(draft.plan, **{key: names})
     else:
         plan = _followed(changed(draft.plan, **{key: value}), key)
     check_plan(plan)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Union
 
 from textual.content import Content
@@ -13,8 +15,10 @@ from workbench.ui.widgets.bars import left
 from workbench.ui.widgets.row_list import Row
 from workbench.ui.widgets.typed_list import TypedList
 
-Value = Union[str, int, bool]
+Value = Union[str, int, bool, float]
 LARGEST = 10**9
+_TYPED_NUMBER = re.compile(r"(\d{1,60}(?:\.\d{1,20})?)(?:e\+?(\d\d?))?\s*([kmgb]?)", re.ASCII | re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "b": 3}
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Field:
         typed: whether a value can be typed, after enter: a number, or any text where the choices are texts.
         least: the smallest number that is taken when typed.
         most: the largest one.
+        fractions: whether a number need not be whole.
+        kilo: what a typed ``k`` stands for; ``M`` is its square, ``G`` and ``B`` its cube.
         help: one line said while the cursor stands on it.
     """
 
@@ -37,8 +43,10 @@ class Field:
     help: str = ""
     words: tuple[str, ...] = ()
     typed: bool = False
-    least: int = 1
-    most: int = LARGEST
+    least: float = 1
+    most: float = LARGEST
+    fractions: bool = False
+    kilo: int = 1000
     only_with: tuple[str, tuple[Value, ...]] = ("", ())
     """Another field and the values of it with which this one means anything; empty for one that always does."""
 
@@ -64,11 +72,28 @@ class Field:
             return self.choices[max(0, min(len(self.choices) - 1, index))]
         if self.takes_text:
             return self.choices[0 if direction > 0 else -1]
-        larger = [choice for choice in self.choices if int(choice) > int(value)]
-        smaller = [choice for choice in self.choices if int(choice) < int(value)]
+        larger = [choice for choice in self.choices if float(choice) > float(value)]
+        smaller = [choice for choice in self.choices if float(choice) < float(value)]
         if direction > 0:
             return larger[0] if larger else self.choices[-1]
         return smaller[-1] if smaller else self.choices[0]
+
+    def read(self, typed: str) -> Union[int, float]:
+        """The number that was typed: ``2048``, ``2,048``, ``128k``, ``1.5M``, ``1e6``.
+
+        Raises:
+            ValueError: saying in words why it is none that this field takes.
+        """
+        found = _TYPED_NUMBER.fullmatch(typed.replace(",", "").replace("_", ""))
+        if found is None:
+            raise ValueError(f"{typed} is no number: type one such as {'0.5' if self.fractions else '4096 or 4k'}.")
+        digits, exponent, unit = found.groups()
+        number = Decimal(digits) * 10 ** int(exponent or 0) * self.kilo ** _POWERS[unit.lower()]
+        if not self.fractions and number != int(number):
+            raise ValueError(f"{typed} is no whole number.")
+        if not self.least <= number <= self.most:
+            raise ValueError(f"{typed} is out of range: {self.least:,} to {self.most:,}.")
+        return int(number) if number == int(number) else float(number)
 
 
 class Fields(TypedList):
@@ -130,19 +155,19 @@ class Fields(TypedList):
     def can_type(self) -> bool:
         return self.field is not None and self.field.typed
 
-    def takes(self, character: str) -> bool:
-        return character.isdecimal() or (self.field is not None and self.field.takes_text)
-
     def take(self, typed: str) -> None:
         field = self.field
         if field is None:
             return
         if field.takes_text:
             self._assign(field, typed)
-        elif typed.isascii() and field.least <= int(typed) <= field.most:
-            self._assign(field, int(typed))
+            return
+        try:
+            number = field.read(typed)
+        except ValueError as error:
+            self._refuse(field, str(error))
         else:
-            self._refuse(field, typed)
+            self._assign(field, number)
 
     def submit(self) -> None:
         self.post_message(self.Submitted(self))
@@ -151,8 +176,8 @@ class Fields(TypedList):
         if self.field and self._means_something(self.field):
             self._assign(self.field, self.field.step(self.values[self.field.id], direction))
 
-    def _refuse(self, field: Field, typed: str) -> None:
-        self._refusal = f"only {field.least:,} to {field.most:,}"
+    def _refuse(self, field: Field, reason: str) -> None:
+        self._refusal = reason
 
     def _assign(self, field: Field, value: Value) -> None:
         self._refusal = ""

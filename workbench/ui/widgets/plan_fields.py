@@ -46,6 +46,10 @@ class PlanFields(Fields):
             notes: a few words beside a value.
             wrong: the field that something speaks against.
         """
+        if self._refusal and values != self.values:
+            # What was refused was beside values that are no more, as after undo.
+            self._refusal = ""
+            self.post_message(self.Told(self, "", ""))
         self.fields, self.values, self.notes, self.wrong = tuple(fields), dict(values), notes, wrong
         self.set_rows(Row(field.id, self._line_of(field), field) for field in self.fields)
 
@@ -90,8 +94,8 @@ class PlanFields(Fields):
             reason = reason or refused
         self._tell(field, reason, bool(reason))
 
-    def _refuse(self, field: Field, typed: str) -> None:
-        self._tell(field, f"{typed} is out of range: {field.least:,} to {field.most:,}.", True)
+    def _refuse(self, field: Field, reason: str) -> None:
+        self._tell(field, reason, True)
 
     def _assign(self, field: Field, value: Value) -> None:
         reason = self.attempt(field.id, value) if value != self.values[field.id] else ""
@@ -105,6 +109,7 @@ class PlanFields(Fields):
 
 def following(field: Field, value: Value, direction: int) -> Value:
     """The next value in a direction; numbers beyond the last choice double, as far as the field takes them."""
-    if field.typed and not field.takes_text and direction > 0 and int(value) >= int(field.choices[-1]):
-        return min(field.most, 2 * int(value))
+    if field.typed and not field.takes_text and direction > 0 and float(value) >= float(field.choices[-1]):
+        number = value if isinstance(value, (int, float)) else float(value)
+        return min(field.most, 2 * number)
     return field.step(value, direction)

@@ -31,10 +31,6 @@ class TypedList(RowList):
         """Whether a value can be typed into the row under the cursor."""
         raise NotImplementedError
 
-    def takes(self, character: str) -> bool:
-        """Whether a printable character can be part of such a value."""
-        return True
-
     def take(self, typed: str) -> None:
         """Take a value as it was typed, without spaces around it; sets the refusal where it is none."""
         raise NotImplementedError
@@ -68,7 +64,7 @@ class TypedList(RowList):
             return
         elif event.key == "backspace":
             self.action_backspace()
-        elif event.character and event.character.isprintable() and self.takes(event.character):
+        elif event.character and event.character.isprintable():
             self._typing = (self._typing + event.character)[: self.LONGEST_TYPED]
             self.refresh_line(self.cursor)
         else:
