@@ -557,6 +557,7 @@ PLAIN = {
     "host-memory-exhausted": "./run.sh: line 3: 12345 Killed                  python train.py",
     "weights-file-incomplete": "safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge",
     "nccl-p2p-unsupported": "RTX 4000 series doesn't support faster communication broadband via P2P or IB.",
+    "numpy-older-than-build": "ValueError: numpy.ufunc size changed, may indicate binary incompatibility. Expected 216",
     "hub-rate-limit": "HTTPError: 429 Client Error: Too Many Requests for url: https://huggingface.co/api/models/x",
     "hub-server-error": "HTTPError: 504 Server Error: Gateway Time-out for url: https://huggingface.co/api/models/x",
     "gpu-device-not-allowed": "Unable to open /dev/kfd read-write: Permission denied",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Optional
@@ -11,15 +12,21 @@ from workbench.doctor.facts import ErrorFact
 
 _MAX_LINE = 600
 _FRAMES_ABOVE = 80
-_NAME = r"(?:[A-Za-z_]\w{0,40}\.){0,6}[A-Za-z_]\w{0,60}(?:Error|Exception|RequirementNotMet|Exit)"
+_CHAIN_ABOVE = 300
+_MAX_CHAIN = 12
+_MAX_MENTIONS = 2000
+_MAX_REPEATS = 6
+"""How often the text of an exception is looked for above which there may be frames."""
+_NAME = r"(?:[A-Za-z_]\w{0,40}\.){0,6}(?:[A-Za-z_]\w{0,60}(?:Error|Exception|RequirementNotMet|Exit)|Exception)"
 _WHOLE_LINE = re.compile(rf"\s{{0,20}}(?:E\s{{1,8}})?[`'\"]{{0,3}}{_NAME}: {{0,2}}\S")
 _IN_LINE = re.compile(rf"(?:^|[\s`'\"(\[>:|])(?P<error>{_NAME}: {{0,2}}[^\s:].{{0,400}})")
 # What is told without the name of an exception: by transformers' lazy imports, in titles and in people's sentences.
 _BARE = re.compile(
     r"cannot import name '\w{1,80}' from '|module '[\w.]{1,80}' has no attribute '|No module named '\w"
     r"|\w\(\) got an unexpected keyword argument '|: undefined symbol: \w|: cannot open shared object file"
-    r"|DLL load failed|: invalid ELF header|Permission denied"
+    r"|DLL load failed|: invalid ELF header"
 )
+_BARE_MARKS = ("cannot import name", "has no attribute", "No module named", "unexpected keyword", "undefined symbol")
 _CODE = re.compile(
     r"\s{0,60}(?:except|raise|return|assert|def|class|elif|#|//|import|from)\b|\s{0,20}(?:WARNING|warn)", re.I
 )
@@ -52,18 +59,29 @@ def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
     return _fact(lines, root)
 
 
+def _names_one(line: str) -> bool:
+    """Whether a line can hold an exception; asked first, because searching costs a hundred times as much."""
+    return "Error" in line or "Exception" in line or "RequirementNotMet" in line or "Exit" in line
+
+
 def _ends(line: str) -> bool:
     short = line[:_MAX_LINE]
-    return bool(
-        (_WHOLE_LINE.match(short) and not _CODE.match(short)) or short.strip().startswith("cannot import name '")
-    )
+    if not _names_one(short):
+        return short.lstrip().startswith("cannot import name '")
+    return bool(_WHOLE_LINE.match(short) and not _CODE.match(short))
 
 
 def _mentioned(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
     """An exception within a line: in a title, in a sentence, behind a log's prefix."""
+    looked = 0
     for number, line in enumerate(lines):
         short = line[:_MAX_LINE]
-        if number + 1 in told or _CODE.match(short) or _WARNS.search(short):
+        if number + 1 in told or not (_names_one(short) or any(mark in short for mark in _BARE_MARKS)):
+            continue
+        looked += 1
+        if looked > _MAX_MENTIONS:
+            return None
+        if _CODE.match(short) or _WARNS.search(short):
             continue
         found = _IN_LINE.search(short)
         text = found["error"] if found else short.strip() if _BARE.search(short) else ""
@@ -74,14 +92,20 @@ def _mentioned(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
 
 def _root_of_chain(lines: Sequence[str], last: int) -> int:
     """The first exception of the chain that `last` ends, where it speaks of packages and `last` only passes it on."""
-    if "because of the following error" in lines[last] or not _BARE.search(lines[last][:_MAX_LINE]):
-        linked = next((n for n in range(last - 1, max(0, last - 400), -1) if _CHAINED.search(lines[n][:200])), None)
-        if linked is not None:
-            before = next((n for n in range(linked, max(-1, linked - 12), -1) if _ends(lines[n])), None)
-            if before is not None:
-                root = _root_of_chain(lines, before)
-                if _BARE.search(lines[root][:_MAX_LINE]):
-                    return root
+    if _BARE.search(lines[last][:_MAX_LINE]) and "because of the following error" not in lines[last]:
+        return last
+    place = last
+    for _ in range(_MAX_CHAIN):
+        above = range(place - 1, max(-1, place - _CHAIN_ABOVE), -1)
+        linked = next((number for number in above if _CHAINED.match(lines[number][:200].strip())), None)
+        if linked is None:
+            return last
+        before = next((number for number in range(linked, max(-1, linked - 12), -1) if _ends(lines[number])), None)
+        if before is None:
+            return last
+        if _BARE.search(lines[before][:_MAX_LINE]):
+            return before
+        place = before
     return last
 
 
@@ -106,7 +130,8 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
 def _callers(lines: Sequence[str], number: int, text: str) -> tuple[str, ...]:
     """The packages in the frames above the first sight of an exception that has any, the deepest first."""
     core = text.split(": ", 1)[-1][:60]
-    seen = [n for n, line in enumerate(lines) if core in line[: _MAX_LINE * 4]] if len(core) > 12 else []
+    repeats = (number for number, line in enumerate(lines) if core in line) if len(core) > 12 else iter(())
+    seen = itertools.islice(repeats, _MAX_REPEATS)
     # A title stands above its traceback, which may be cut before the exception: the last frames are then its own.
     for place in (*seen, number, len(lines)):
         found = _frames_above(lines, place)

@@ -26,7 +26,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.tables import table
-from workbench.doctor.versions import older
+from workbench.doctor.versions import normalize, older, satisfies
 
 # Import names for what people run models with. Any other name may be the user's own file, or anybody's package: nothing
 # is offered to be installed for those.
@@ -41,6 +41,11 @@ _KNOWN = frozenset(_KNOWN_NAMES.split())
 _FAMILY = frozenset(("accelerate", "diffusers", "optimum", "peft", "trl", "unsloth", "unsloth-zoo"))
 """Packages that are written against transformers, whatever else they call."""
 _PIP_CHECK = "https://pip.pypa.io/en/stable/cli/pip_check/"
+_REQUIRED = re.compile(
+    r"\b(?P<package>[A-Za-z][\w-]{1,40}) with minimum required version (?P<minimum>\d[\w.]{0,20}) is not installed"
+    r"|(?:[Rr]equires?|[Nn]eeds?|[Pp]lease (?:install|upgrade(?: to)?)) (?:the )?[`'\"]?"
+    r"(?P<asked>[A-Za-z][\w-]{1,40})[`'\"]? ?\(?(?P<spec>(?:>=|==|~=|<=?|>) ?\d[\w.]{0,20}(?<!\.))"
+)
 _RESTART = "Restart the notebook kernel or the program, in case it was upgraded while running."
 
 _MISSING = re.compile(r"No module named '?(?P<module>\w{1,60})'?(?![\w.])")
@@ -58,6 +63,7 @@ _CALL = re.compile(
 )
 # Classes and functions by the package that they are of; the first pattern that fits counts.
 _OWNERS = (
+    (re.compile(r"_?[Uu]nsloth\w+"), "unsloth"),
     (
         re.compile(r"(?:SFT|DPO|PPO|GRPO|KTO|ORPO|CPO|Reward|RLOO|BCO|XPO|NashMD|OnlineDPO|GKD)(?:Trainer|Config)"),
         "trl",
@@ -80,7 +86,8 @@ _SPELLED = (
 
 def guessed_error(facts: Facts, error: ErrorFact) -> Optional[list[Finding]]:
     """A finding on an unknown exception, where its own words are enough for one."""
-    finding = _together(facts, error) or _missing(facts, error) or _name(facts, error) or _call(facts, error)
+    finding = _together(facts, error) or _required(facts, error) or _missing(facts, error)
+    finding = finding or _name(facts, error) or _call(facts, error)
     return [finding] if finding else None
 
 
@@ -95,6 +102,35 @@ def callers_of(error: ErrorFact) -> tuple[str, ...]:
     """Pip names of the packages in the traceback, the one that raised first; ``""`` is a program of one's own."""
     names = error.values.get("callers", error.values.get("importer", ""))
     return tuple(pip_name(name) if name else "" for name in names.split(",")) if names else ()
+
+
+def _required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """A package that the message itself asks for, with the version that it wants."""
+    found = _REQUIRED.search(error.text)
+    if found is None:
+        return None
+    name = normalize(found["package"] or found["asked"])
+    wanted = f">={found['minimum']}" if found["minimum"] else "".join((found["spec"] or "").split())
+    have = facts.package(name)
+    if not wanted or satisfies(have, wanted):
+        return None
+    safe = name.replace("-", "_") in _PIP_SAFE or have is not None
+    return Finding(
+        "required-version-missing",
+        "error",
+        f"The program asks for {name}{wanted}, and has {have or 'an older one or none'}",
+        "It looks for this version when it starts, and refuses to go on without it.",
+        {**evidence(**{name.replace("-", "_"): have}, asked_by=error.values.get("importer")), **seen(error)},
+        (
+            fixes.install(facts, f"{name}{wanted}", upgrade=True)
+            if safe
+            else "Install it as its project's page says; the message names it.",
+            f"{fixes.python_command(facts)} -m pip show {name}   # is it installed for this very Python?",
+        ),
+        f"https://pypi.org/project/{name}/",
+        affects=("chat",),
+        observed=True,
+    )
 
 
 def _together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -228,6 +264,8 @@ def _changed(facts: Facts, error: ErrorFact, package: str, change: Optional[Chan
     caller = callers[0] if callers else ""
     if caller == package and change is None:
         return _half_upgraded(facts, error, package, name)
+    if not callers and change is None and re.search(r"(?:^|\.)_[a-z]\w*\.", name) and package in _MATURE:
+        return _half_upgraded(facts, error, package, name)  # only a package's own files ask for what is private
     beside = next((other for other in callers if other not in ("", package)), "")
     caller = beside if caller == package else caller
     verdict = judge(facts, caller, package, change)
@@ -339,9 +377,9 @@ def _undecided(facts: Facts, error: ErrorFact, caller: str, package: str, name: 
         "package-versions-do-not-fit",
         "error",
         f"{caller or 'Something'} asks {package} for {name}, which this version does not have",
-        _why_undecided(caller, package, _likely_old(name)),
+        _why_undecided(caller, package, _likely_old(package, name)),
         {**evidence(**{package.replace("-", "_"): installed_version(facts, package)}, importer=caller), **seen(error)},
-        (*_steps_undecided(facts, caller, package, _likely_old(name)), _RESTART),
+        (*_steps_undecided(facts, caller, package, _likely_old(package, name)), _RESTART),
         _PIP_CHECK,
         affects=("chat",),
         observed=True,
@@ -373,9 +411,17 @@ def _steps_undecided(facts: Facts, caller: str, package: str, likely: str) -> tu
     return (fixes.install(facts, *safe, upgrade=True), check) if safe else (check,)
 
 
-def _likely_old(name: str) -> str:
+# Packages of many years, which move and remove more names than they gain.
+_MATURE = frozenset(
+    (*_FAMILY, "transformers", "datasets", "torchvision", "torchaudio", "numpy", "scipy", "pandas", "scikit-learn")
+) - {"unsloth", "unsloth-zoo", "optimum"}
+
+
+def _likely_old(package: str, name: str) -> str:
     """Who is most likely too old: a function deep in a package was removed, a class at its top came later."""
     *inside, last = name.split(".")
+    if package not in _MATURE:
+        return ""
     if re.match(r"[A-Z]\w*[a-z]", last):
         return "" if inside else "package"
     return "caller" if inside else ""
@@ -409,6 +455,7 @@ def _call_across(facts: Facts, error: ErrorFact, call: str, what: str, callers: 
         return _half_upgraded(facts, error, owner, what)
     packages = [name for name in dict.fromkeys((*callers[:3], owner)) if name]
     family = [name for name in packages if name in _FAMILY]
+    together = [family[0], "unsloth_zoo" if "unsloth" in family[0] else "transformers"] if family else []
     if not family or (callers and not callers[0] and not owner):
         return None
     others = [name for name in ("transformers", *packages) if name != family[0]]
@@ -422,7 +469,7 @@ def _call_across(facts: Facts, error: ErrorFact, call: str, what: str, callers: 
         "It was written for another version of a package that it calls, most often transformers.",
         {**evidence(**{family[0].replace("-", "_"): facts.package(family[0])}), **seen(error)},
         (
-            fixes.install(facts, family[0], "transformers", upgrade=True),
+            fixes.install(facts, *together, upgrade=True),
             "If that does not mend it, take the release of transformers that it names in its requirements: "
             f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('{family[0]}'))\"",
             _RESTART,

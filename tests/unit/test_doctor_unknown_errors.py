@@ -1,0 +1,257 @@
+"""Errors that no table of messages knows: what their own words, the traceback and the releases' times still tell."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from workbench.doctor.changes import by_time, change_of, change_of_call, month_of
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.findings import Finding
+from workbench.doctor.parse.exceptions import last_exception
+from workbench.doctor.parse.report import parse_report
+from workbench.doctor.tables import table
+from workbench.doctor.versions import at_least, older, parse_version
+
+SITE = '  File "/home/u/.venv/lib/python3.11/site-packages/{}/core.py", line 12, in <module>\n'
+
+
+def first(text: str) -> Finding:
+    return diagnose(parse_report(text)).findings[0]
+
+
+def trace(*packages: str) -> str:
+    return "Traceback (most recent call last):\n" + "".join(SITE.format(name) for name in packages)
+
+
+MISFITS = {
+    "name added later": (
+        "torch==2.1.0\naccelerate==1.0.1\n"
+        + trace("accelerate")
+        + "AttributeError: module 'torch' has no attribute 'xpu'",
+        "torch 2.1.0 is too old for accelerate 1.0.1: xpu came with torch 2.3",
+        "torch",
+    ),
+    "name removed": (
+        "pyarrow==21.0.0\ndatasets==2.10.0\n"
+        + trace("datasets")
+        + "AttributeError: module 'pyarrow' has no attribute 'PyExtensionType'",
+        "datasets 2.10.0 is too old for pyarrow 21.0.0: PyExtensionType is gone since pyarrow 21.0",
+        "install -U datasets",
+    ),
+    "module gone, no versions": (
+        trace("diffusers") + "ModuleNotFoundError: No module named 'torchaudio.backend'",
+        "diffusers is too old for torchaudio: backend is gone since torchaudio 2.9",
+        "install -U diffusers",
+    ),
+    "argument, and nobody said who calls": (
+        "transformers==4.37.2\nTypeError: Accelerator.__init__() got an unexpected keyword argument 'dispatch_batches'",
+        "transformers 4.37.2 is too old for accelerate: Accelerator(dispatch_batches) is gone since accelerate 1.0",
+        "install -U transformers",
+    ),
+    "the same argument, by the version that is there": (
+        "accelerate==0.24.0\n"
+        "TypeError: Accelerator.__init__() got an unexpected keyword argument 'use_seedable_sampler'",
+        "accelerate 0.24.0 is too old for transformers: Accelerator(use_seedable_sampler) came with accelerate 0.25",
+        "accelerate>=0.25",
+    ),
+    "another class method of two packages": (
+        "transformers==4.47.0\ntrl==0.12.1\nTypeError: DPOTrainer.log() takes 2 positional arguments but 3 were given",
+        "trl 0.12.1 is too old for transformers 4.47.0",
+        "install -U trl",
+    ),
+    "only the time of the releases tells": (
+        "peft==0.3.0\ntransformers==4.45.0\n"
+        + trace("transformers", "peft")
+        + "TypeError: inject() got an unexpected keyword argument 'never_heard_of'",
+        "peft 0.3.0 is too old for transformers 4.45.0",
+        "install -U peft",
+    ),
+    "Python itself": (
+        "Python 3.13.1\n" + trace("librosa") + "ModuleNotFoundError: No module named 'audioop'",
+        "librosa is too old for Python 3.13.1: audioop is gone since python 3.13",
+        "uv venv --python 3.12",
+    ),
+    "Python too old": (
+        "Python 3.9.1\n"
+        + trace("gradio")
+        + "ImportError: cannot import name 'batched' from 'itertools' (unknown location)",
+        "Python 3.9.1 is too old for gradio: itertools.batched came with python 3.12",
+        "uv venv --python 3.12",
+    ),
+    "prose on the line of the message": (
+        "[Bug] AttributeError: module 'torch.amp' has no attribute 'custom_fwd'. Why does this happen on my 3090?",
+        "torch is too old for the program: amp.custom_fwd came with torch 2.4",
+        "torch",
+    ),
+    "quoted, behind a log's prefix": (
+        "> 2025-01-02 10:00:00 ERROR main: ImportError: cannot import name 'load_metric' from 'datasets' (/x/y.py)",
+        "The program is too old for datasets: load_metric is gone since datasets 3.0",
+        "datasets<3.0",
+    ),
+    "the cause of a chain, not its end": (
+        "pydantic==1.10.2\n"
+        + trace("gradio")
+        + "ImportError: cannot import name 'TypeAdapter' from 'pydantic' (/v/site-packages/pydantic/__init__.py)\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+        + trace("fastapi")
+        + "RuntimeError: the server could not be started",
+        "pydantic 1.10.2 is too old for gradio: TypeAdapter came with pydantic 2.0",
+        "pydantic>=2.0",
+    ),
+    "Windows paths": (
+        '  File "D:\\ai\\venv\\Lib\\site-packages\\gradio\\blocks.py", line 3, in <module>\n'
+        "ImportError: cannot import name 'field_validator' from 'pydantic' (D:\\ai\\venv\\x.pyd)",
+        "pydantic is too old for gradio: field_validator came with pydantic 2.0",
+        "pydantic>=2.0",
+    ),
+    "an old Python does not say where from": (
+        "/usr/local/lib/python3.6/dist-packages/pandas/util/testing.py in <module>()\n"
+        "---> 28 from pandas.compat import _import_lzma, raise_with_traceback\n"
+        "ImportError: cannot import name 'raise_with_traceback'",
+        "pandas does not fit itself",
+        "Restart",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_who_is_too_old_for_whom_is_told(name: str) -> None:
+    text, title, step = MISFITS[name]
+    finding = first(text + "\n")
+    assert finding.severity == "error"
+    assert finding.title.startswith(title)
+    assert any(step in line for line in finding.fix)
+    assert finding.source.startswith("https://")
+
+
+LIBRARIES = {
+    "torch's own, before torch": (
+        "ImportError: libc10.so: cannot open shared object file: No such file or directory",
+        "a library of torch",
+    ),
+    "TensorRT": (trace("tensorrt_llm") + "OSError: libnvinfer.so.10: cannot open shared object file: x", "TensorRT"),
+    "nobody's": (trace("foo") + "OSError: libwhatever.so.3: cannot open shared object file: x", "foo does not find"),
+    "a symbol of Python": (
+        "ImportError: /v/lib/python3.11/site-packages/foo/_core.so: undefined symbol: PyUnicode_AsUTF8Thing",
+        "foo does not fit this Python",
+    ),
+    "a symbol of the driver": (
+        "ImportError: /v/lib/python3.11/site-packages/foo/_core.so: undefined symbol: cuGetProcAddress_v2",
+        "foo does not fit the driver's libcuda",
+    ),
+    "damaged": (
+        "OSError: /v/lib/python3.11/site-packages/foo/libfoo.so: invalid ELF header",
+        "The file libfoo.so is damaged",
+    ),
+    "a system's copy comes first": (
+        "ImportError: /usr/local/cuda/lib64/libfoo.so.2: version `libfoo.so.2.1' not found (required by /v/x.so)",
+        "The libfoo.so.2 that is found first in /usr/local/cuda/lib64 is too old",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_that_does_not_load_is_told_with_its_owner(name: str) -> None:
+    text, title = LIBRARIES[name]
+    finding = first(text + "\n")
+    assert finding.id == "library-does-not-load"
+    assert title in finding.title
+    assert finding.fix
+
+
+SINGLE = {
+    "package-shadowed": "ImportError: cannot import name 'AutoModel' from partially initialized module 'datasets' "
+    "(most likely due to a circular import) (/home/u/work/datasets.py)",
+    "package-incomplete": trace("pydantic", "pydantic_core")
+    + "ModuleNotFoundError: No module named 'pydantic_core._pydantic_core'",
+    "required-version-missing": "Exception: flashinfer_python with minimum required version 0.2.5 is not installed.",
+    "peft-import-error": "ImportError: cannot import name 'Loraconfig' from 'peft' (/v/site-packages/peft/__init__.py)",
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_other_words_of_an_exception_that_say_enough(name: str) -> None:
+    assert first(SINGLE[name] + "\n").id == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ImportError: cannot import name 'helper' from 'utils' (/home/u/utils.py)",
+        "AttributeError: 'Config' object has no attribute 'rate'",
+        "TypeError: train() got an unexpected keyword argument 'epochs'",
+        "KeyError: 'input_ids'",
+        "Exception: requires 2.0 of something",
+        "ValueError: math domain error",
+    ],
+)
+def test_a_program_s_own_errors_are_blamed_on_no_package(text: str) -> None:
+    finding = first('Traceback (most recent call last):\n  File "train.py", line 1\n' + text + "\n")
+    assert finding.id == "unrecognised-error"
+    assert finding.title.startswith("Could not be judged")
+
+
+def test_a_version_that_has_the_name_is_not_said_to_lack_it() -> None:
+    text = trace("accelerate") + "AttributeError: module 'torch' has no attribute 'xpu'\n"
+    assert "too old" not in first("torch==2.9.0\n" + text).title
+    assert change_of("torch", "xpu", "2.9.0") is None
+    assert change_of("pyarrow", "PyExtensionType", "20.0.0") is None
+    assert change_of("numpy", "nothing_of_the_kind") is None
+    facts = parse_report("accelerate==0.30.0\n")
+    assert change_of_call(facts, "Accelerator", "dispatch_batches", ()) is None
+    assert change_of_call(facts, "Accelerator", "no_such_thing", ()) is None
+
+
+def test_a_known_message_leaves_nothing_to_be_guessed() -> None:
+    text = "AssertionError: Torch not compiled with CUDA enabled\n" + trace("accelerate")
+    findings = diagnose(parse_report(text + "AttributeError: module 'torch' has no attribute 'xpu'\n")).findings
+    assert findings[0].id == "torch-cpu-only"
+    assert "package-versions-do-not-fit" not in {finding.id for finding in findings}
+
+
+def test_no_verdict_of_health_where_cuda_is_missing_without_a_reason() -> None:
+    head = "PyTorch version (GPU?): 1.12.1+cu116 (False)\n- Platform: Linux-{}-x86_64-with-glibc2.31\n"
+    unexplained = diagnose(parse_report(head.format("5.15.0-56-generic")))
+    assert [finding.id for finding in unexplained.findings] == ["cuda-unavailable-unexplained"]
+    assert unexplained.verdict == "degraded"
+    assert first(head.format("4.4.0-19041-Microsoft")).title == "WSL 1 has no GPU"
+    assert diagnose(parse_report("PyTorch version (GPU?): 1.12.1+cu116 (True)\n")).verdict == "healthy"
+    assert diagnose(parse_report("PyTorch version (GPU?): 1.12.1+cpu (False)\n")).verdict == "healthy"
+
+
+def test_the_time_between_releases_decides_only_where_it_is_known() -> None:
+    facts = parse_report("peft==0.3.0\ntransformers==4.45.0\ntrl==0.12.1\naccelerate==0.99.0\nnumpy==99.0\n")
+    verdict = by_time(facts, "transformers", "peft")
+    assert verdict is not None
+    assert (verdict.old, verdict.new) == ("peft", "transformers")
+    assert by_time(facts, "transformers", "trl") is not None
+    assert by_time(facts, "transformers", "unknown") is None
+    # Beyond the table a release is later than its last row, but nobody knows by how much.
+    assert month_of("numpy", "99.0") == (2025 * 12 + 6, False)
+    assert by_time(facts, "numpy", "peft") == by_time(facts, "peft", "numpy")
+    assert by_time(parse_report("numpy==99.0\ntransformers==5.0\n"), "numpy", "transformers") is None
+
+
+def test_the_tables_are_in_order() -> None:
+    for name, row in table("changes").items():
+        if not isinstance(row, dict):
+            continue
+        assert row["source"].startswith("https://"), name
+        for word in ("added", "removed"):
+            assert all(not value or parse_version(value) for value in row.get(word, {}).values()), name
+        for key in set(row.get("added", {})) & set(row.get("removed", {})):
+            assert older(row["added"][key], row["removed"][key]), key
+    for name, rows in table("dates").items():
+        if isinstance(rows, dict):
+            assert list(rows.values()) == sorted(rows.values()), name
+            assert all(at_least(b, a) for a, b in itertools.pairwise(rows)), name
+
+
+def test_an_endless_chain_and_repeated_lines_come_to_an_end() -> None:
+    chain = "ValueError: x\n\nDuring handling of the above exception, another exception occurred:\n\n" * 9000
+    repeats = "ImportError: cannot import name 'something_long_enough' from 'nowhere'\n" * 39000
+    words = ("a.b.c.aError " * 40 + "\n") * 3000
+    found = [last_exception(text.splitlines(), set()) for text in (chain, repeats, words)]
+    assert [error is not None for error in found] == [True, True, False]
