@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     os.environ["WORKBENCH_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="wb-bench-")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode
     adopt_orphans()
     taken: dict[str, list[tuple[float, float]]] = {"collect_env": [], "doctor": [], "doctor --light": []}
     for turn in range(rounds + 1):

@@ -75,6 +75,8 @@ def start(code: str, awaited: bytes, home: str) -> Start:
             "XDG_CONFIG_HOME": home,
             "XDG_STATE_HOME": home,
         }
+        # Installed packages have their bytecode; ours is written in the first round, which is not counted.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         os.execve(sys.executable, [sys.executable, "-c", code], environment)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
     seen = b""
