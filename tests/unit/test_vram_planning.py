@@ -185,6 +185,7 @@ def test_splits_that_the_model_does_not_allow_are_refused(llama, gpus, parallel)
     ("plan", "words"),
     [
         (Plan(gpus=4, parallel="tp"), ["vllm serve org/m", "--tensor-parallel-size 4"]),
+        (Plan(quant="nf4", kv_dtype="fp8"), ["--quantization bitsandbytes", "--kv-cache-dtype fp8"]),
         (Plan(job="full", gpus=8, parallel="zero3"), ["--zero_stage 3", "deepspeed --num_gpus 8"]),
         (Plan(job="full", gpus=2, parallel="fsdp"), ["--use_fsdp"]),
         (Plan(job="lora", gpus=2, parallel="ddp"), ["torchrun --nproc-per-node 2", "accelerate launch"]),
@@ -194,6 +195,20 @@ def test_splits_that_the_model_does_not_allow_are_refused(llama, gpus, parallel)
 def test_launch_commands(plan, words):
     commands = "\n".join(launch_commands(plan, "org/m"))
     assert all(word in commands for word in words)
+
+
+def test_no_command_starts_something_else_than_the_plan():
+    assert launch_commands(Plan(quant="int8", gpus=2, parallel="tp"), "org/m") == (
+        "torchrun --nproc-per-node 2 run.py",
+    )
+    assert launch_commands(Plan(kv_dtype="int4"), "org/m") == ("python run.py",)
+
+
+def test_a_stage_of_a_pipeline_holds_the_embedding_or_the_head(llama):
+    layer = 218_112_000 * 2
+    embedding = 128256 * 4096 * 2
+    found = estimate(Plan(gpus=4, parallel="pp"), llama).weights
+    assert found == pytest.approx(8 * layer + embedding, rel=1e-4)
 
 
 def test_flops_count_what_a_token_meets(llama, mixtral):
@@ -419,11 +434,40 @@ def test_a_quantized_checkpoint_counts_by_its_own_header(tmp_path, llama):
     budget = Estimator(llama, found).estimate(Plan())
     assert budget.weights == found.bytes + 2 * 64 * 4
     assert any("gptq" in warning for warning in budget.warnings)
+    packed = Estimator(llama, dataclasses.replace(found, bytes=5_000_000_000))
+    for parallel, most in (("tp", 1.26e9), ("pp", 1.6e9), ("fsdp", 1.26e9)):
+        assert 1.25e9 <= packed.estimate(Plan(gpus=4, parallel=parallel)).weights < most
     assert stored_weights(str(tmp_path), {}) is None
     assert stored_weights(None, config) is None
     mxfp4 = stored_weights(str(tmp_path), {"quantization_config": {"quant_method": "mxfp4"}})
     assert mxfp4 is not None
     assert Estimator(llama, mxfp4).estimate(Plan()).weights == estimate(Plan(), llama).weights
+
+
+def test_a_model_published_quantized_counts_by_that_layout(llama):
+    from workbench.models.resolve import resolve
+    from workbench.vram.stored import published_weights
+
+    # The file of gpt-oss, and that of DeepSeek-R1 without the extra layer that transformers does not build.
+    for name, published, packed in (("gpt-oss-120b", 65.25e9, False), ("deepseek-r1", 673e9, True)):
+        resolved = resolve(name)
+        assert resolved.config is not None
+        skeleton = build_skeleton(resolved.config)
+        found = published_weights(resolved.hub_id, skeleton)
+        assert found is not None
+        assert found.bytes == pytest.approx(published, rel=0.01)
+        budget = Estimator(skeleton, found).estimate(Plan())
+        assert (budget.weights < 1.01 * published) is packed
+        assert any("The published checkpoint is quantized" in warning for warning in budget.warnings)
+        assert budget.categories[0].known == ("rule" if packed else "exact")
+    assert published_weights("meta-llama/Llama-3.1-8B", llama) is None
+
+
+def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path, llama):
+    from workbench.vram.stored import disagreement
+
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
+    assert disagreement(str(tmp_path), llama).startswith("The checkpoint cannot be read: ")
 
 
 def test_a_gguf_file_is_sized_by_its_blocks(tmp_path):

@@ -15,7 +15,7 @@ from workbench.vram.gpus import Gpu
 from workbench.vram.kv_cache import KvCacheBytes, kv_cache_bytes
 from workbench.vram.notes import gpu_notes, plan_warnings
 from workbench.vram.optimizer import OptimizerBytes, optimizer_bytes
-from workbench.vram.parallel import Parts, check_parallel, on_each_gpu
+from workbench.vram.parallel import Parts, check_parallel, on_each_gpu, shards_weights
 from workbench.vram.plan import Plan, check_plan
 from workbench.vram.saved import Structure
 from workbench.vram.stored import StoredWeights
@@ -189,7 +189,7 @@ class Estimator:
             logits=peak.logits,
             overhead=overhead.bytes,
             total=total,
-            categories=(*_categories(plan, peak, parts, optimizer, cache, found), overhead),
+            categories=(*_categories(plan, peak, parts, optimizer, cache, found, self._derived), overhead),
             warnings=(
                 *self._warnings,
                 *plan_warnings(plan, self.skeleton, weights, cache, found, self.holds_scores(plan), self.stored),
@@ -211,6 +211,11 @@ class Estimator:
                 "on_cpu": optimizer.on_cpu,
             },
         )
+
+    @property
+    def _derived(self) -> bool:
+        """Whether the weights are counted by a published layout."""
+        return self.stored is not None and self.stored.stays_packed and not self.stored.from_header
 
     def holds_scores(self, plan: Plan) -> bool:
         """Whether attention keeps a score for every pair of tokens under `plan`."""
@@ -345,14 +350,28 @@ def _overhead(plan: Plan, allocated: int, communication: int) -> Category:
 
 
 def _categories(
-    plan: Plan, peak: Phase, parts: Parts, optimizer: OptimizerBytes, cache: KvCacheBytes, found: Moments
+    plan: Plan,
+    peak: Phase,
+    parts: Parts,
+    optimizer: OptimizerBytes,
+    cache: KvCacheBytes,
+    found: Moments,
+    derived: bool,
 ) -> tuple[Category, ...]:
     exact = "exact" if plan.parallel == "none" else "rule"
-    shared = "" if plan.parallel == "none" else f", shared by {plan.parallel}"
+    shared = "" if plan.parallel == "none" else f", copied by {plan.parallel}"
+    if shards_weights(plan):
+        shared = f", shared by {plan.parallel}"
+    held = "by the layout of the published checkpoint" if derived else "as loaded"
     none = "none in this job"
     at_peak = f"at the peak, in {peak.name}; {format_bytes(parts.gradients)} when all are there"
     return (
-        Category("weights", peak.weights, exact, f"parameters, buffers and quantization state as loaded{shared}"),
+        Category(
+            "weights",
+            peak.weights,
+            "rule" if derived else exact,
+            f"parameters, buffers and quantization state {held}{shared}",
+        ),
         Category("adapters", peak.adapters, exact, f"{plan.lora.dtype}{shared}" if plan.has_adapters else none),
         Category(
             "gradients", peak.gradients, found.known if plan.trains else "exact", at_peak if plan.trains else none
@@ -388,7 +407,10 @@ def _kv_cache(plan: Plan, peak: Phase, cache: KvCacheBytes) -> Category:
     if cache.uncovered_kinds:
         kinds = ", ".join(cache.uncovered_kinds)
         return Category("kv_cache", peak.kv_cache, "not covered", f"without the state of its {kinds} layers")
-    why = f"{cache.per_token:,} bytes a token; {cache.after_prefill:,} after prefill, {cache.at_end:,} at the end"
+    whole = "" if plan.parallel == "none" else "all GPUs together: "
+    why = (
+        f"{whole}{cache.per_token:,} bytes a token; {cache.after_prefill:,} after prefill, {cache.at_end:,} at the end"
+    )
     if cache.recurrent:
         why += f"; {cache.recurrent:,} of it do not grow"
     return Category("kv_cache", peak.kv_cache, "exact" if plan.parallel == "none" else "rule", why)

@@ -45,7 +45,8 @@ def plan_warnings(
 def _of_the_checkpoint(plan: Plan, stored: Optional[StoredWeights]) -> list[str]:
     if stored is None:
         return []
-    found = [f"The checkpoint is quantized ({stored.method}, {format_bytes(stored.bytes)}): {stored.note}."]
+    what = "The checkpoint" if stored.from_header else "The published checkpoint"
+    found = [f"{what} is quantized ({stored.method}, {format_bytes(stored.bytes)}): {stored.note}."]
     if stored.stays_packed and plan.quant != "none":
         found.append(f"quant {plan.quant} has no effect on it.")
     if stored.stays_packed and plan.job == "full":

@@ -85,7 +85,7 @@ def _data_parallel(plan: Plan, skeleton: Skeleton, weights: WeightBytes, whole: 
     sharded["gradients"] = -(-whole.gradients // count)
     if plan.parallel == "zero2":
         return replace(whole, **sharded, communication=NCCL_BYTES + 2 * min(trained, ZERO_BUCKET_BYTES))
-    layer = WORKING_LAYERS * largest_layer_bytes(skeleton, plan)
+    layer = WORKING_LAYERS * max(_layer_bytes(_sized(skeleton, plan, weights)).values(), default=0)
     reduced = trained // max(1, dimensions(skeleton, plan).layers)
     return replace(
         whole,
@@ -106,22 +106,21 @@ def _with_master_weights(plan: Plan, whole: Parts) -> int:
     return state + 2 * trainable
 
 
-def largest_layer_bytes(skeleton: Skeleton, plan: Plan) -> int:
-    """Weights of the largest layer, unsharded."""
-    return max(_layer_bytes(skeleton, plan).values(), default=0)
-
-
-def _layer_bytes(skeleton: Skeleton, plan: Plan) -> dict[int, int]:
+def _layer_bytes(sized: list[tuple[ParameterEntry, int]]) -> dict[int, int]:
+    """Weights of each layer, unsharded."""
     found: dict[int, int] = {}
-    for entry, size in _sized(skeleton, plan):
+    for entry, size in sized:
         number = _LAYER.search(entry.name)
         if number:
             found[int(number.group(1))] = found.get(int(number.group(1)), 0) + size
     return found
 
 
-def _sized(skeleton: Skeleton, plan: Plan) -> list[tuple[ParameterEntry, int]]:
-    """Each parameter with its bytes; of a quantized one about, as its constants are spread evenly."""
+def _sized(skeleton: Skeleton, plan: Plan, weights: WeightBytes) -> list[tuple[ParameterEntry, int]]:
+    """Each parameter with its bytes, `weights` in all; what is not its own, such as block constants, is spread evenly.
+
+    So is what a checkpoint that is packed already takes less than its parameters would.
+    """
     quantized = quantized_modules(skeleton) if plan.quant != "none" else frozenset()
     per_weight = {"int8": 1.0, "nf4": 0.5 + 4 / 64, "fp4": 0.5 + 4 / 64}.get(plan.quant, 0.0)
     if plan.double_quant:
@@ -133,12 +132,15 @@ def _sized(skeleton: Skeleton, plan: Plan) -> list[tuple[ParameterEntry, int]]:
             found.append((entry, round(entry.numel * per_weight)))
         else:
             found.append((entry, entry.numel * DTYPE_BYTES[resting_dtype(entry, plan, patterns)]))
-    return found
+    counted, whole = sum(size for _, size in found), weights.total - weights.buffers
+    if counted == whole or not counted:
+        return found
+    return [(entry, size * whole // counted) for entry, size in found]
 
 
 def _tensor_parallel(plan: Plan, skeleton: Skeleton, weights: WeightBytes, whole: Parts) -> Parts:
     """Matrices and embeddings are cut, vectors are not; key/value heads are copied where there are too few to cut."""
-    split = sum(size for entry, size in _sized(skeleton, plan) if len(entry.shape) > 1)
+    split = sum(size for entry, size in _sized(skeleton, plan, weights) if len(entry.shape) > 1)
     count = plan.gpus
     own = weights.total - split + -(-split // count)
     single = replace(plan, gpus=1, parallel="none")
@@ -160,12 +162,18 @@ def _tensor_parallel(plan: Plan, skeleton: Skeleton, weights: WeightBytes, whole
 def _pipeline(
     plan: Plan, skeleton: Skeleton, weights: WeightBytes, whole: Parts, candidates: tuple[Moment, ...]
 ) -> tuple[Parts, tuple[Moment, ...]]:
-    """The first stage holds the embedding and several batches in flight, the last one the head and the logits."""
+    """The first stage holds the embedding and several batches in flight, the last one the head and the logits.
+
+    A head that is tied to the embedding has no parameter of its own: both stages hold the one there is.
+    """
     stages = plan.gpus
-    layers = _layer_bytes(skeleton, plan)
+    sized = _sized(skeleton, plan, weights)
+    layers = _layer_bytes(sized)
     deepest = -(-len(layers) // stages) if layers else 0
     body = max(layers.values(), default=0) * deepest
     outside = max(0, weights.total - sum(layers.values()))
+    head = sum(size for entry, size in sized if entry.module == skeleton.output_embeddings)
+    outside = max(outside - head, head) if head else outside
     share = body / max(1, sum(layers.values()))
     flights = min(stages, plan.accumulation) if plan.trains else 1
     first = tuple(
@@ -197,14 +205,7 @@ def launch_commands(plan: Plan, model: str) -> tuple[str, ...]:
     """How the job is started on the GPUs of the plan; several ways where there are several."""
     count = plan.gpus
     if not plan.trains:
-        serve = f"vllm serve {model} --dtype {plan.dtype} --max-model-len {plan.sequence_length + plan.new_tokens}"
-        if plan.parallel == "tp":
-            return (f"{serve} --tensor-parallel-size {count}", f"torchrun --nproc-per-node {count} run.py")
-        if plan.parallel == "pp":
-            return (f"{serve} --pipeline-parallel-size {count}",)
-        if plan.parallel == "ddp":
-            return (f"{serve} --data-parallel-size {count}",)
-        return (serve,) if count == 1 else (f"accelerate launch --num_processes {count} run.py",)
+        return _inference_commands(plan, model)
     precision = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}[plan.dtype]
     accelerate = f"accelerate launch --num_processes {count} --mixed_precision {precision}"
     if plan.parallel == "none":
@@ -221,6 +222,27 @@ def launch_commands(plan: Plan, model: str) -> tuple[str, ...]:
             f"deepspeed --num_gpus {count} train.py --deepspeed zero{stage}.json",
         )
     return (f"torchrun --nproc-per-node {count} train.py",)
+
+
+def _inference_commands(plan: Plan, model: str) -> tuple[str, ...]:
+    """vLLM where it can hold what is planned, and transformers."""
+    count = plan.gpus
+    flag = {"tp": "--tensor-parallel-size", "pp": "--pipeline-parallel-size", "ddp": "--data-parallel-size"}
+    commands = []
+    # vLLM converts to NF4 while it loads, to fp4 or int8 it does not; its quantized caches are fp8.
+    if plan.quant in ("none", "nf4") and plan.kv_dtype not in ("int8", "int4", "int2"):
+        serve = f"vllm serve {model} --dtype {plan.dtype} --max-model-len {plan.sequence_length + plan.new_tokens}"
+        serve += " --quantization bitsandbytes" if plan.quant == "nf4" else ""
+        serve += " --kv-cache-dtype fp8" if plan.kv_dtype == "fp8" else ""
+        if count == 1:
+            commands.append(serve)
+        elif plan.parallel in flag:
+            commands.append(f"{serve} {flag[plan.parallel]} {count}")
+    if plan.parallel == "tp":
+        commands.append(f"torchrun --nproc-per-node {count} run.py")
+    elif count > 1 and plan.parallel != "pp":
+        commands.append(f"accelerate launch --num_processes {count} run.py")
+    return tuple(commands) or ("python run.py",)
 
 
 def shards_weights(plan: Plan) -> bool:

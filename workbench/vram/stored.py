@@ -1,4 +1,4 @@
-"""What a checkpoint that is quantized already takes, by its own header: GPTQ, AWQ, FP8, MXFP4, GGUF. Stdlib only."""
+"""What a checkpoint that is quantized already takes: by its own header, or by its known layout. Stdlib only."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any, Optional
 
 from workbench.architecture.files import compare_files, read_tensors
-from workbench.architecture.skeleton import Skeleton
+from workbench.architecture.skeleton import DTYPE_BYTES, ParameterEntry, Skeleton
 from workbench.errors import WorkbenchError
 from workbench.models.gguf import read_gguf
 from workbench.models.safetensors_header import read_checkpoint
 from workbench.text import one_line
 
+# Published in no other form; what their config.json says under quantization_config. Blocks of 128 x 128 weights in
+# fp8 with a float32 scale each; of 32 in mxfp4 with a scale of one byte (transformers 5.23
+# ``integrations/finegrained_fp8.py``, ``integrations/mxfp4.py``).
+_PUBLISHED_AS = {
+    "deepseek-ai/DeepSeek-R1": "fp8",
+    "moonshotai/Kimi-K2-Instruct": "fp8",
+    "openai/gpt-oss-120b": "mxfp4",
+}
 # Stays packed on the GPU under transformers, tensor by tensor as in the file.
 _KEPT = ("gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "bitnet", "eetq", "hqq", "bitsandbytes")
 
@@ -29,6 +37,8 @@ class StoredWeights:
     stays_packed: bool
     """Whether transformers keeps them so on the GPU, so that the plan's weights are these bytes."""
     note: str
+    from_header: bool = True
+    """Whether the file was read; else its published layout was counted."""
 
 
 def stored_weights(path: Optional[str], config: Optional[dict[str, Any]]) -> Optional[StoredWeights]:
@@ -51,9 +61,41 @@ def stored_weights(path: Optional[str], config: Optional[dict[str, Any]]) -> Opt
     tensors = read_checkpoint(path)
     if not tensors:
         return None
-    kept = method in _KEPT
-    note = "tensors stay packed as in the file" if kept else "packed where a kernel for it is installed, else unpacked"
-    return StoredWeights(method, sum(tensor.size_bytes for tensor in tensors), kept, note)
+    return StoredWeights(method, sum(tensor.size_bytes for tensor in tensors), method in _KEPT, _packing(method))
+
+
+def published_weights(hub_id: Optional[str], skeleton: Skeleton) -> Optional[StoredWeights]:
+    """What the checkpoint of `hub_id` takes where it is published quantized only; None for any other."""
+    method = _PUBLISHED_AS.get(hub_id or "")
+    if not method:
+        return None
+    size_of = _fp8_bytes if method == "fp8" else _mxfp4_bytes
+    linear = {module.name for module in skeleton.modules if module.linear_kind} - {skeleton.output_embeddings}
+    size = sum(size_of(entry, entry.module in linear) for entry in skeleton.unique_parameters)
+    return StoredWeights(method, size, method in _KEPT, _packing(method), from_header=False)
+
+
+def _fp8_bytes(entry: ParameterEntry, linear: bool) -> int:
+    is_matrix = linear and entry.name.endswith(".weight")
+    if not (is_matrix or _is_fused_experts(entry)):
+        return entry.numel * DTYPE_BYTES[entry.dtype if not entry.follows_load_dtype else "bfloat16"]
+    rows, columns = entry.shape[-2:]
+    matrices = entry.numel // (rows * columns)
+    return entry.numel + 4 * matrices * -(-rows // 128) * -(-columns // 128)
+
+
+def _mxfp4_bytes(entry: ParameterEntry, _linear: bool) -> int:
+    return entry.numel * 17 // 32 if _is_fused_experts(entry) else entry.numel * DTYPE_BYTES["bfloat16"]
+
+
+def _is_fused_experts(entry: ParameterEntry) -> bool:
+    return ".experts." in entry.name and len(entry.shape) == 3
+
+
+def _packing(method: str) -> str:
+    if method in _KEPT:
+        return "tensors stay packed as in the file"
+    return "packed where a kernel for it is installed, else unpacked, which is counted here"
 
 
 def disagreement(path: Optional[str], skeleton: Skeleton) -> str:
@@ -62,8 +104,8 @@ def disagreement(path: Optional[str], skeleton: Skeleton) -> str:
         return ""
     try:
         found = read_tensors(path, skeleton.config)
-    except WorkbenchError:
-        return ""
+    except WorkbenchError as error:
+        return f"The checkpoint cannot be read: {error.message} What is counted here is the config's model."
     compared = compare_files(skeleton, found) if found is not None else None
     if compared is None or not (compared.shapes or compared.missing):
         return ""

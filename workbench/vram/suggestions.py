@@ -237,6 +237,6 @@ def _common_changes(plan: Plan) -> Iterator[Change]:
             return
         yield Change({"gpus": 2, "parallel": way}, f"a second GPU, {way}", "another GPU", 7)
     elif plan.parallel != "ddp":
-        yield Change({"gpus": plan.gpus * 2}, f"{plan.gpus * 2} GPUs", "twice the GPUs", 7)
+        yield Change({"gpus": plan.gpus * 2}, f"{plan.gpus * 2} GPUs", "more GPUs", 7)
     else:
         yield Change({"parallel": "fsdp"}, "sharded weights (fsdp)", "more communication", 4)

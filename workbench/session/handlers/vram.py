@@ -53,7 +53,7 @@ from workbench.vram.plan_file import PlanFile, open_plan, save_plan, to_toml
 from workbench.vram.prices import ApiPrice, load_prices
 from workbench.vram.reference_tables import GPT3, WHY_TABLES_MISLEAD, reference_tables
 from workbench.vram.solve import FIELDS, Solver, gpu_table
-from workbench.vram.stored import disagreement, stored_weights
+from workbench.vram.stored import disagreement, published_weights, stored_weights
 from workbench.vram.suggestions import make_it_fit, suggestions
 
 NVIDIA_SMI_SECONDS = 5.0
@@ -109,8 +109,11 @@ def estimator_of(name: str, context: Context) -> tuple[ResolvedModel, Estimator]
     if found is None or found[0] != config:
         while len(kept) >= KEPT_MODELS:
             kept.pop(next(iter(kept)))
-        stored = stored_weights(resolved.path, resolved.config)
         skeleton = load_skeleton(config, context.job)
+        if resolved.path is None:
+            stored = published_weights(resolved.hub_id, skeleton)
+        else:
+            stored = stored_weights(resolved.path, resolved.config)
         estimator = Estimator(skeleton, stored, disagreement(resolved.path, skeleton))
         found = kept[resolved.name] = (config, estimator)
     return resolved, found[1]
