@@ -204,6 +204,12 @@ def test_a_version_that_has_the_name_is_not_said_to_lack_it() -> None:
     assert change_of_call(facts, "Accelerator", "no_such_thing", ()) is None
 
 
+def test_a_folder_s_name_in_a_traceback_is_not_taken_for_a_package_to_install() -> None:
+    text = trace("someones_tool") + "ModuleNotFoundError: No module named 'torchaudio.backend'\n"
+    assert not any("-U someones" in step for step in first(text).fix)
+    assert any("-m pip install -U someones-tool" in step for step in first("someones-tool==1.0\n" + text).fix)
+
+
 def test_a_known_message_leaves_nothing_to_be_guessed() -> None:
     text = "AssertionError: Torch not compiled with CUDA enabled\n" + trace("accelerate")
     findings = diagnose(parse_report(text + "AttributeError: module 'torch' has no attribute 'xpu'\n")).findings

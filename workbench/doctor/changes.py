@@ -23,6 +23,8 @@ _IMPORTED_AS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "attr": "attrs",
+    "flashinfer": "flashinfer-python",
+    "orbax": "orbax-checkpoint",
     "lightning": "pytorch-lightning",
     "llava": "llava",
 }
@@ -101,7 +103,8 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
         facts: where the versions are looked up.
         call: ``Class``, ``Class.method`` or ``function``, as the message names it.
         argument: the argument's name, or ``""``.
-        packages: packages that the traceback names; where the call is only ``__init__`` one of these must fit.
+        packages: packages that the traceback names, or whose the call is; where it is only ``__init__`` one of these
+            must fit, and what their ``from_pretrained`` takes holds for all their classes.
     """
     parts = [part for part in call.split(".") if part not in ("__init__", "__new__", "<locals>")]
     wanted = {f"{part}({argument})" for part in parts} if argument else {".".join(parts[-2:])}
@@ -112,6 +115,7 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
             for key in row.get(word, {}):
                 last = key.split(".")[-1] if argument else key
                 nameless = not parts and argument and key.endswith(f"({argument})") and package in packages
+                nameless = nameless or (package in packages and key == f"from_pretrained({argument})")
                 change = (
                     _change(package, row, key, installed_version(facts, package))
                     if last in wanted or nameless

@@ -35,7 +35,8 @@ _KNOWN_NAMES = (
     "gradio hf_transfer huggingface_hub librosa liger_kernel lightning llama_cpp ninja numpy onnxruntime optimum "
     "packaging pandas peft PIL pytorch_lightning ray safetensors scipy sentence_transformers sentencepiece sklearn "
     "soundfile tensorboard tiktoken timm tokenizers torchao torchaudio torchvision transformers trl unsloth "
-    "unsloth_zoo vllm wandb xformers yaml"
+    "unsloth_zoo vllm wandb xformers yaml ctranslate2 faster_whisper fastapi flashinfer flax jax jaxlib keras "
+    "langchain onnx openai optax orbax pydantic sglang tensorflow"
 )
 _KNOWN = frozenset(_KNOWN_NAMES.split())
 _FAMILY = frozenset(("accelerate", "diffusers", "optimum", "peft", "trl", "unsloth", "unsloth-zoo"))
@@ -71,7 +72,7 @@ _OWNERS = (
     (re.compile(r"Lora\w*|Peft\w+|IA3\w*"), "peft"),
     (re.compile(r"Accelerator\w*|GradientAccumulationPlugin|DataLoaderConfiguration|PartialState"), "accelerate"),
     (re.compile(r"(?:Seq2Seq)?Trainer|(?:Seq2Seq)?TrainingArguments|is_\w+_available"), "transformers"),
-    (re.compile(r"\w+(?:ForCausalLM|ForConditionalGeneration|TokenizerFast)"), "transformers"),
+    (re.compile(r"\w+(?:For[A-Z][A-Za-z]{5,40}|LMHeadModel|TokenizerFast)"), "transformers"),
     (re.compile(r"\w+(?:DiffusionPipeline|DiffusionXLPipeline)|UNet2DConditionModel|AutoencoderKL"), "diffusers"),
 )
 # Who calls a package, where no traceback tells: transformers' Trainer is built on accelerate.
@@ -114,7 +115,7 @@ def _required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     have = facts.package(name)
     if not wanted or satisfies(have, wanted):
         return None
-    safe = name.replace("-", "_") in _PIP_SAFE or have is not None
+    safe = may_install(facts, name)
     return Finding(
         "required-version-missing",
         "error",
@@ -193,13 +194,15 @@ def _name(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         return _changed(facts, error, PYTHON, python, path)
     change = change_of(package, below, installed_version(facts, package))
     first = module.split(".")[0]
-    installed = change or first in _KNOWN or first == "torch" or package in callers_of(error)
+    callers = callers_of(error)
+    asked_by_package = bool(callers and callers[0])  # code of a program of one's own may mean a file beside it
+    installed = change or first in _KNOWN or first == "torch" or package in callers or asked_by_package
     if not installed and not re.search(rf"-packages[/\\]{first}\b", error.text) and package not in facts.packages:
         return None
     shadow = _shadowed(error, first, bool(found["half"] or found["half2"]))
     if shadow is not None:
         return shadow
-    if found["path"] and below.split(".")[-1].startswith("_") and package in callers_of(error)[:1]:
+    if found["path"] and below.split(".")[-1].startswith("_") and package in callers[:1]:
         return _compiled_part_missing(facts, error, package, path)
     return _misspelled(error, package, found["name"] or found["attribute"] or "") or _changed(
         facts, error, package, change, below
@@ -278,12 +281,8 @@ def _words(verdict: Verdict, name: str) -> str:
     change = verdict.change
     if change is None:
         return f"it has not, or no more, {name}"
-    release = f" {change.version}" if change.version else " a later release"
-    return (
-        f"{change.name} came with {change.package}{release}"
-        if change.added
-        else (f"{change.name} is gone since {change.package}{release}")
-    )
+    where = f"{change.package} {change.version}" if change.version else f"a later release of {change.package}"
+    return f"{change.name} came with {where}" if change.added else f"{change.name} is gone since {where}"
 
 
 def _titled(facts: Facts, package: str) -> str:
@@ -320,13 +319,15 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
         bound = f" (at least {change.version})" if change and change.version else ""
         companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
         steps.append(fixes.fresh_torch(facts, *companions, upgrade=True) + f"   # a newer torch{bound}")
+    elif old and not may_install(facts, old):
+        steps.append(f"Upgrade {old}, in the way it was installed")
     elif old:
         floor = f">={change.version}" if change and change.added and change.version and change.package == old else ""
         steps.append(fixes.install(facts, f"{old}{floor}", upgrade=True))
     pinned = _kept_back(facts, verdict)
     if pinned:
         steps.append(pinned if not steps else f"or, to keep {old} as it is: {pinned}")
-    elif new and new != "torch" and not steps:
+    elif new and new != "torch" and not steps and may_install(facts, new):
         steps.append(fixes.install(facts, new, upgrade=True))
     return tuple(steps)
 
@@ -338,6 +339,8 @@ def _kept_back(facts: Facts, verdict: Verdict) -> str:
         return "a release of the program or package above that was made for this torch" if new and verdict.old else ""
     if change is not None and not change.added:
         return fixes.install(facts, f"{new}<{change.version}") if change.version else ""
+    if not may_install(facts, new):
+        return ""
     born = month_of(verdict.old, installed_version(facts, verdict.old))
     release = release_of_that_time(new, born[0] + 1) if born and born[1] else None
     return fixes.install(facts, f"{new}=={release}.*") if release else ""
@@ -349,7 +352,7 @@ def _other_python(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
     minor = int(version.split(".")[1]) if version else 12
     if verdict.old == PYTHON:
         return (f"An environment with a newer Python: uv venv --python {version or '3.12'} .venv",)
-    steps = [fixes.install(facts, verdict.old, upgrade=True)] if verdict.old else []
+    steps = [fixes.install(facts, verdict.old, upgrade=True)] if may_install(facts, verdict.old) else []
     alternative = f"an environment with an older Python: uv venv --python 3.{minor - 1} .venv"
     return (*steps, f"or: {alternative}" if steps else alternative)
 
@@ -363,7 +366,7 @@ def _half_upgraded(facts: Facts, error: ErrorFact, package: str, name: str) -> F
         {**evidence(**{package.replace("-", "_"): installed_version(facts, package)}), **seen(error)},
         (
             "Restart the notebook kernel or the program.",
-            "If it stays: " + fixes.install(facts, package, options="--force-reinstall --no-deps --no-cache-dir"),
+            f"If it stays: {again(facts, package)}",
         ),
         _PIP_CHECK,
         affects=("chat",),
@@ -404,7 +407,7 @@ def _steps_undecided(facts: Facts, caller: str, package: str, likely: str) -> tu
             "torchvision and torchaudio that belong to it",
             f"or take a release of {caller or 'that package'} that was made for this torch",
         )
-    safe = [name for name in (caller, package) if name.replace("-", "_") in _PIP_SAFE or name in facts.packages]
+    safe = [name for name in (caller, package) if may_install(facts, name)]
     check = "python -m pip check   # what the installed packages ask of each other, and do not get"
     if likely == "caller" and caller and caller not in safe:
         return (f"Upgrade {caller}, or the program that it belongs to; or take an older {package}.", check)
@@ -413,7 +416,18 @@ def _steps_undecided(facts: Facts, caller: str, package: str, likely: str) -> tu
 
 # Packages of many years, which move and remove more names than they gain.
 _MATURE = frozenset(
-    (*_FAMILY, "transformers", "datasets", "torchvision", "torchaudio", "numpy", "scipy", "pandas", "scikit-learn")
+    (
+        *_FAMILY,
+        "transformers",
+        "datasets",
+        "torchvision",
+        "torchaudio",
+        "numpy",
+        "scipy",
+        "pandas",
+        "scikit-learn",
+        "jax",
+    )
 ) - {"unsloth", "unsloth-zoo", "optimum"}
 
 
@@ -427,7 +441,21 @@ def _likely_old(package: str, name: str) -> str:
     return "caller" if inside else ""
 
 
-_PIP_SAFE = frozenset(pip_name(name).replace("-", "_") for name in _KNOWN)
+_INSTALLABLE = frozenset((*map(pip_name, _KNOWN), "protobuf", "pydantic-core", "typing-extensions", "urllib3", "httpx"))
+
+
+def may_install(facts: Facts, package: str) -> bool:
+    """Whether this is the name of a package for certain: a folder in a traceback may be called otherwise than it."""
+    return package in _INSTALLABLE or package in facts.packages or package in table("changes")
+
+
+def again(facts: Facts, package: str) -> str:
+    """What puts the files of a package there anew."""
+    if not may_install(facts, package):
+        return (
+            f"Install {package or 'the package that the traceback names'} again, in a build for this Python and torch."
+        )
+    return fixes.install(facts, package, options="--force-reinstall --no-deps --no-cache-dir")
 
 
 def _call(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -439,7 +467,8 @@ def _call(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     call = found["call"] or found["positional"] or found["object"] or found["undefined"]
     argument, what = found["argument"] or "", found["argument"] or found["member"] or found["undefined"] or call
     whole = call if found["call"] else ".".join(filter(None, (call, found["member"])))
-    change = None if found["undefined"] else change_of_call(facts, whole, argument, callers)
+    owner = _owner(call)
+    change = None if found["undefined"] else change_of_call(facts, whole, argument, (*callers, owner))
     caller = callers[0] if callers else _USUAL_CALLER.get(change.package, "") if change else ""
     if change is not None:
         beside = next((name for name in callers if name not in ("", change.package)), "")
@@ -448,9 +477,14 @@ def _call(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     return _call_across(facts, error, call, what, callers)
 
 
+def _owner(call: str) -> str:
+    """The package that a class or function is of, by its name; ``""`` when that is not known."""
+    return next((name for pattern, name in _OWNERS if pattern.fullmatch(call.split(".")[0])), "")
+
+
 def _call_across(facts: Facts, error: ErrorFact, call: str, what: str, callers: tuple[str, ...]) -> Optional[Finding]:
     """A call between two packages of which only their releases' times can tell which is too old."""
-    owner = next((name for pattern, name in _OWNERS if pattern.fullmatch(call.split(".")[0])), "")
+    owner = _owner(call)
     if not callers and owner == "transformers":
         return _half_upgraded(facts, error, owner, what)
     packages = [name for name in dict.fromkeys((*callers[:3], owner)) if name]

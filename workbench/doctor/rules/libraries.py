@@ -10,6 +10,7 @@ from workbench.doctor.changes import installed_version, pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.guess import again
 from workbench.doctor.tables import table
 
 _MODELS = ("chat", "architecture", "vram")
@@ -138,15 +139,9 @@ def _symbol(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         error,
         f"{who} does not fit {whose}: {found['symbol'][:60]} is missing",
         why,
-        steps or (_again(facts, asker),),
+        steps or (again(facts, asker),),
         row["source"] if row else _LOADER,
     )
-
-
-def _again(facts: Facts, asker: str) -> str:
-    if not asker:
-        return "Install the package that the traceback names again, in a build for this Python and torch."
-    return fixes.install(facts, asker, options="--force-reinstall --no-deps --no-cache-dir")
 
 
 def _version(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -169,7 +164,7 @@ def _version(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             f"ldconfig -p | grep {found['library'].split('.so')[0]}   # the copies that the system knows",
         )
         if system
-        else (_again(facts, _asker(error)),),
+        else (again(facts, _asker(error)),),
     )
 
 
@@ -184,7 +179,7 @@ def _damaged(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         f"The file {found['library']} is damaged, or made for another kind of processor or system",
         "A download or a copy broke off, an environment was moved from another machine, or a linker's text file "
         "stands in place of the library.",
-        (_again(facts, asker), "uname -m; file " + f"{found['folder'] or ''}{found['library']}   # what it is"),
+        (again(facts, asker), "uname -m; file " + f"{found['folder'] or ''}{found['library']}   # what it is"),
     )
 
 
@@ -204,7 +199,7 @@ def _dll(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "or the DLLs of the CUDA or torch that the package was built with.",
         (
             "Install the newest Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
-            _again(facts, asker),
+            again(facts, asker),
         ),
         "https://learn.microsoft.com/en-us/cpp/windows/latest-supported-vc-redist",
     )
