@@ -167,6 +167,7 @@ SINGLE = {
     "package-incomplete": trace("pydantic", "pydantic_core")
     + "ModuleNotFoundError: No module named 'pydantic_core._pydantic_core'",
     "required-version-missing": "Exception: flashinfer_python with minimum required version 0.2.5 is not installed.",
+    "package-versions-do-not-fit": "TypeError: LlamaForCausalLM.__init__() got an unexpected keyword argument 'zzz'",
     "peft-import-error": "ImportError: cannot import name 'Loraconfig' from 'peft' (/v/site-packages/peft/__init__.py)",
 }
 
@@ -184,6 +185,7 @@ def test_other_words_of_an_exception_that_say_enough(name: str) -> None:
         "TypeError: train() got an unexpected keyword argument 'epochs'",
         "KeyError: 'input_ids'",
         "Exception: requires 2.0 of something",
+        "ValueError: matrix_rank requires ndim >= 2",
         "ValueError: math domain error",
     ],
 )

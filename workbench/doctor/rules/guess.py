@@ -112,10 +112,11 @@ def _required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         return None
     name = normalize(found["package"] or found["asked"])
     wanted = f">={found['minimum']}" if found["minimum"] else "".join((found["spec"] or "").split())
-    have = facts.package(name)
-    if not wanted or satisfies(have, wanted):
+    have = installed_version(facts, name)
+    sure = name in ("torch", PYTHON) or may_install(facts, name)
+    # "requires ndim >= 2" is about no package.
+    if not wanted or satisfies(have, wanted) or (found["asked"] and not sure):
         return None
-    safe = may_install(facts, name)
     return Finding(
         "required-version-missing",
         "error",
@@ -123,15 +124,23 @@ def _required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "It looks for this version when it starts, and refuses to go on without it.",
         {**evidence(**{name.replace("-", "_"): have}, asked_by=error.values.get("importer")), **seen(error)},
         (
-            fixes.install(facts, f"{name}{wanted}", upgrade=True)
-            if safe
-            else "Install it as its project's page says; the message names it.",
+            _what_is_asked_for(facts, name, wanted),
             f"{fixes.python_command(facts)} -m pip show {name}   # is it installed for this very Python?",
         ),
         f"https://pypi.org/project/{name}/",
         affects=("chat",),
         observed=True,
     )
+
+
+def _what_is_asked_for(facts: Facts, name: str, wanted: str) -> str:
+    if name == PYTHON:
+        return "An environment with such a Python: uv venv --python '" + wanted + "' .venv"
+    if name == "torch":
+        return f"{fixes.fresh_torch(facts, upgrade=True)}   # a torch {wanted}"
+    if not may_install(facts, name):
+        return "Install it as its project's page says; the message names it."
+    return fixes.install(facts, f"{name}{wanted}", upgrade=True)
 
 
 def _together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -236,7 +245,7 @@ def _compiled_part_missing(facts: Facts, error: ErrorFact, package: str, path: s
         "installed by another Python than the one that runs.",
         {**evidence(**{package.replace("-", "_"): facts.package(package)}, python=facts.python.version), **seen(error)},
         (
-            fixes.install(facts, package.removesuffix("-core"), package, options="--force-reinstall --no-cache-dir"),
+            again(facts, package),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.version, sys.executable)"   # which Python runs',
         ),
         "https://docs.pydantic.dev/latest/errors/usage_errors/",
@@ -486,7 +495,9 @@ def _call_across(facts: Facts, error: ErrorFact, call: str, what: str, callers: 
     """A call between two packages of which only their releases' times can tell which is too old."""
     owner = _owner(call)
     if not callers and owner == "transformers":
-        return _half_upgraded(facts, error, owner, what)
+        if call.startswith("is_"):  # only its own files ask it what is available
+            return _half_upgraded(facts, error, owner, what)
+        return _undecided(facts, error, "", owner, what)
     packages = [name for name in dict.fromkeys((*callers[:3], owner)) if name]
     family = [name for name in packages if name in _FAMILY]
     together = [family[0], "unsloth_zoo" if "unsloth" in family[0] else "transformers"] if family else []
