@@ -463,6 +463,27 @@ def test_a_model_published_quantized_counts_by_that_layout(llama):
     assert published_weights("meta-llama/Llama-3.1-8B", llama) is None
 
 
+def test_adapters_of_a_vision_tower_are_told():
+    from workbench.models.resolve import resolve
+
+    config = resolve("gemma-3-4b").config
+    assert config is not None
+    skeleton = build_skeleton(config)
+    # 27 layers of SigLIP, width 1,152: four square projections and two of 1,152 x 4,304, rank 16, float32.
+    expected = 27 * 4 * 16 * (4 * 2 * 1152 + 2 * (1152 + 4304)) / 2**20
+    found = [line for line in estimate(Plan(job="lora"), skeleton).warnings if "vision" in line]
+    assert len(found) == 1 and found[0].startswith(f"{expected:.1f} MiB of the adapters")
+    assert not any("vision" in line for line in estimate(Plan(), skeleton).warnings)
+
+
+def test_ranges_are_told_to_two_figures():
+    from workbench.vram.ranges import dollars, duration, range_words
+
+    assert range_words({"low": 2_716_500.0, "high": 6_338_520.0}, duration) == "31 – 73 days"
+    assert range_words({"low": 1501.63, "high": 8803.51}, dollars) == "1,500 – 8,800"
+    assert (duration(0.012), duration(1.89), duration(1e10)) == ("12 ms", "1.9 s", "320 years")
+
+
 def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path, llama):
     from workbench.vram.stored import disagreement
 

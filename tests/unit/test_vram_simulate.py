@@ -171,6 +171,13 @@ def test_cancelling_kills_the_process() -> None:
     assert simulate(cases.LLAMA, Plan(sequence_length=8, new_tokens=1)).total > 0
 
 
+def test_code_that_loops_over_tokens_is_refused_where_it_would_take_minutes() -> None:
+    for plan in (Plan(sequence_length=1025), Plan(job="full", sequence_length=257)):
+        with pytest.raises(WorkbenchError, match="one by one in Python") as caught:
+            simulate({"model_type": "mamba", "num_hidden_layers": 64}, plan)
+        assert "simulate at most" in caught.value.remedy
+
+
 def test_what_cannot_be_simulated_is_refused_in_words() -> None:
     for plan, kind in (
         (Plan(gpus=2, parallel="tp"), "unsupported-plan"),

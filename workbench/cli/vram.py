@@ -32,6 +32,7 @@ from workbench.session.protocol import (
     SurveyGpus,
     WritePlan,
 )
+from workbench.vram.plan import MAX_TOKENS
 
 JOBS = click.Choice(["inference", "full", "lora", "qlora"])
 QUANTS = click.Choice(["none", "nf4", "fp4", "int8"])
@@ -46,9 +47,9 @@ _PLAN_OPTIONS = (
     click.option("--quant", type=QUANTS, default=None, help="bitsandbytes on load; nf4 under --job qlora."),
     click.option("--double-quant/--no-double-quant", default=None, help="Quantize the 4-bit block constants too."),
     click.option("--dtype", type=DTYPES, default=None, metavar="auto|fp32|bf16|fp16", help="Of what is not quantized."),
-    click.option("--batch", type=click.IntRange(1, 2**30), default=None, help="Sequences at once on one GPU."),
-    click.option("--seq", type=click.IntRange(1, 2**30), default=None, help="Prompt or training tokens each."),
-    click.option("--new-tokens", type=click.IntRange(0, 2**30), default=None, help="Generated for each prompt."),
+    click.option("--batch", type=click.IntRange(1, MAX_TOKENS), default=None, help="Sequences at once on one GPU."),
+    click.option("--seq", type=click.IntRange(1, MAX_TOKENS), default=None, help="Prompt or training tokens each."),
+    click.option("--new-tokens", type=click.IntRange(0, MAX_TOKENS), default=None, help="Generated for each prompt."),
     click.option("--kv-dtype", type=KV_DTYPES, default=None, metavar="auto|bf16|fp8|int4|…", help="Of the KV cache."),
     click.option("--cache", type=click.Choice(["dynamic", "static"]), default=None, help="Kind of KV cache."),
     click.option("--optimizer", type=OPTIMIZERS, default=None, help="Of a training job."),
@@ -87,7 +88,7 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
 @click.option("--simulate", is_flag=True, help="Run the step on tensors without data too, in a child process.")
 @click.option("--measure", is_flag=True, help="Run this plan for real too, two steps, in a child process.")
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="With --measure: where it runs."
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default=None, help="With --measure: where it runs."
 )
 @click.option("--solve", type=click.Choice(["batch", "seq"]), default=None, help="Find the largest that fits.")
 @click.option("--fit", "make_fit", is_flag=True, help="Make the cheapest changes with which it fits the first --gpu.")
@@ -105,7 +106,7 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
     help="Times through it.",
 )
 @click.option("--code", is_flag=True, help="Print the code for this plan instead.")
-@click.option("--trl", is_flag=True, help="With --code: TRL's SFTTrainer.")
+@click.option("--trl", is_flag=True, help="As --code, with TRL's SFTTrainer.")
 @click.option("--markdown", is_flag=True, help="Print the budget as Markdown.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), default=None, help="Open a saved plan.")
 @click.option("--save", type=click.Path(path_type=Path), default=None, help="Save the plan as TOML.")
@@ -119,17 +120,35 @@ def command(common: Common, model: str | None, gpus: tuple[str, ...], **options:
     """
     if options["rules_of_thumb"]:
         return _print_rules(common)
+    _refuse_lone_options(options)
     asked = _Asked(model or "", list(gpus), options)
 
     async def work(session: SessionClient) -> int:
         await asked.open(session)
-        if options["code"] or options["markdown"]:
+        if options["code"] or options["trl"] or options["markdown"]:
             return await asked.print_text(session, common)
         if options["survey"]:
             return await asked.print_survey(session, common)
         return await asked.print_budget(session, common)
 
     return with_session(common, work)
+
+
+def _refuse_lone_options(options: dict[str, Any]) -> None:
+    """Options that mean nothing without another, or beside one.
+
+    Raises:
+        WorkbenchError: ``bad-option``.
+    """
+    for lone, needs in (("overwrite", "save"), ("device", "measure")):
+        if options[lone] and not options[needs]:
+            raise WorkbenchError("bad-option", f"--{lone} without --{needs}.", f"Add --{needs}, or leave it out.")
+    printed = [f"--{name}" for name in ("code", "trl", "markdown", "survey") if options[name]]
+    if len(printed) > 1 and printed != ["--code", "--trl"]:
+        raise WorkbenchError("bad-option", f"{' and '.join(printed)} print different things.", "Give one of them.")
+    run = [f"--{name}" for name in ("simulate", "measure", "solve") if options[name]]
+    if printed and run:
+        raise WorkbenchError("bad-option", f"{printed[0]} prints nothing of {run[0]}.", "Give one of them.")
 
 
 class _Asked:
@@ -191,7 +210,7 @@ class _Asked:
         if self.options["simulate"]:
             simulated = await ask(session, SimulateMemory(self.model, self.plan), MemorySimulated)
         if self.options["measure"]:
-            await ask(session, MeasureMemory(self.model, self.plan, self.options["device"]), MemoryMeasured)
+            await ask(session, MeasureMemory(self.model, self.plan, self.options["device"] or "auto"), MemoryMeasured)
         # Asked for last: a simulation and a measurement that are kept are held against it.
         result = (await ask(session, request, MemoryEstimated)).result
         if self.fitted is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from workbench.cli.output import console, print_text, table
 from workbench.text import format_bytes, format_count, format_seconds, gib
+from workbench.vram.ranges import dollars, duration, range_words, speed
 
 BAR_WIDTH = 64
 # Told apart without colour too.
@@ -19,7 +20,7 @@ FILLS = {
     "logits": ("░", "bright_magenta"),
     "overhead": ("·", "bright_black"),
 }
-LABELS = {"kv_cache": "KV cache", "logits": "logits, loss", "overhead": "context, reserve"}
+LABELS = {"kv_cache": "KV cache", "logits": "logits, loss"}
 VERDICTS = {"fits": "fits", "tight": "fits, tight", "no": "does not fit"}
 MOST_SUGGESTIONS = 8
 OWNERS_SHOWN = 5
@@ -102,7 +103,7 @@ def _print_categories(result: dict[str, Any], parts: dict[str, int]) -> None:
     _print_measurement(result)
     phases = ", ".join(f"{phase['name']} {phase['total'] / divisor:,.2f}" for phase in result.get("phases", ()))
     if phases:
-        print_text(f"Largest moment of each phase, without context and reserve ({unit}): {phases}.")
+        print_text(f"Largest moment of each phase, without overhead ({unit}): {phases}.")
 
 
 def _print_simulation(result: dict[str, Any], unit: str, divisor: int) -> None:
@@ -170,29 +171,16 @@ def _print_cost(result: dict[str, Any]) -> None:
     cost = result.get("cost") or {}
     lines = [f"{format_count(cost['flops_per_token'])} FLOPs a token"] if cost.get("flops_per_token") else []
     if cost.get("tokens_per_second"):
-        lines.append(f"{_range(cost['tokens_per_second'], _speed)} tokens/s")
+        lines.append(f"{range_words(cost['tokens_per_second'], speed)} tokens/s")
     if cost.get("seconds"):
         what = "the data set" if result["plan"]["job"] != "inference" else "one prompt and its answer"
-        lines.append(f"{_range(cost['seconds'], format_seconds)} for {what}")
+        lines.append(f"{range_words(cost['seconds'], duration)} for {what}")
     if cost.get("usd"):
-        lines.append(f"${_range(cost['usd'], _dollars)}")
+        lines.append(f"${range_words(cost['usd'], dollars)}")
     if lines:
         print_text(f"About {', '.join(lines)}.")
     for note in cost.get("notes") or ():
         print_text(f"  {note}")
-
-
-def _range(value: dict[str, float], show: Any) -> str:
-    low, high = show(value["low"]), show(value["high"])
-    return low if low == high else f"{low} to {high}"
-
-
-def _speed(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def _dollars(value: float) -> str:
-    return f"{value:,.2f}" if value >= 0.01 else f"{value:.1g}"
 
 
 def print_survey(rows: list[dict[str, Any]]) -> None:

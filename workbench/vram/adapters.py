@@ -6,15 +6,18 @@ Rules: peft 0.21 ``tuners/lora/layer.py`` (shapes), ``tuners_utils.py`` (``cast_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from workbench.architecture.lora import AdapterCount, LoraPlan, count_adapter
-from workbench.architecture.skeleton import Skeleton
+from workbench.architecture.skeleton import DTYPE_BYTES, Skeleton
 from workbench.errors import WorkbenchError
 from workbench.text import one_line
 from workbench.vram.optimizer import Trained
 from workbench.vram.plan import Plan
 from workbench.vram.weights import fp32_patterns, quantized_modules, resting_dtype
+
+_TOWER = re.compile(r"(^|[._])(vision|visual|audio)", re.IGNORECASE)
 
 
 def trained_tensors(skeleton: Skeleton, plan: Plan) -> tuple[Trained, ...]:
@@ -55,6 +58,16 @@ def adapter_count(skeleton: Skeleton, plan: Plan) -> AdapterCount:
             modules_to_save=lora.modules_to_save,
         ),
     )
+
+
+def tower_adapter_bytes(skeleton: Skeleton, plan: Plan) -> int:
+    """Of the adapters in a vision or audio tower, which get no gradient from text alone."""
+    if not plan.has_adapters or not any(_TOWER.search(module.name) for module in skeleton.modules):
+        return 0
+    shapes = {entry.module: entry.shape for entry in skeleton.parameters if entry.name.endswith(".weight")}
+    towers = [shapes.get(name, ()) for name in adapter_count(skeleton, plan).matched if _TOWER.search(name)]
+    widths = sum(shape[0] + shape[1] for shape in towers if len(shape) == 2)
+    return plan.lora.r * widths * DTYPE_BYTES[plan.lora.dtype]
 
 
 def _embeddings(skeleton: Skeleton) -> frozenset[str]:

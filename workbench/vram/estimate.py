@@ -9,7 +9,7 @@ from typing import Optional
 from workbench.architecture.skeleton import Skeleton
 from workbench.text import format_bytes
 from workbench.vram.activations import Moment, Moments, kept_logits_bytes, moments
-from workbench.vram.adapters import trained_tensors
+from workbench.vram.adapters import tower_adapter_bytes, trained_tensors
 from workbench.vram.dimensions import dimensions
 from workbench.vram.gpus import Gpu
 from workbench.vram.kv_cache import KvCacheBytes, kv_cache_bytes
@@ -145,6 +145,8 @@ class _Training:
     optimizer: OptimizerBytes
     largest: int = 0
     """Bytes of the largest gradient."""
+    in_towers: int = 0
+    """Bytes of adapters in vision or audio towers."""
 
 
 class Estimator:
@@ -192,7 +194,16 @@ class Estimator:
             categories=(*_categories(plan, peak, parts, optimizer, cache, found, self._derived), overhead),
             warnings=(
                 *self._warnings,
-                *plan_warnings(plan, self.skeleton, weights, cache, found, self.holds_scores(plan), self.stored),
+                *plan_warnings(
+                    plan,
+                    self.skeleton,
+                    weights,
+                    cache,
+                    found,
+                    self.holds_scores(plan),
+                    self.stored,
+                    training.in_towers,
+                ),
             ),
             phases=_largest_of_each(phases),
             peak_phase=peak.name,
@@ -249,6 +260,7 @@ class Estimator:
                 parameters=sum(tensor.numel for tensor in trained),
                 optimizer=optimizer_bytes(trained, key),
                 largest=max((tensor.bytes for tensor in trained), default=0),
+                in_towers=tower_adapter_bytes(self.skeleton, key),
             )
         return self._trained[key]
 

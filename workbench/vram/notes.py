@@ -30,14 +30,15 @@ def plan_warnings(
     found: Moments,
     holds_scores: bool = False,
     stored: Optional[StoredWeights] = None,
+    unseen: int = 0,
 ) -> tuple[str, ...]:
-    """One sentence for each."""
+    """One sentence for each; `unseen` are bytes of adapters that text alone does not train."""
     return (
         *_of_the_checkpoint(plan, stored),
         *_of_quantization(plan, skeleton, weights),
         *_of_length(plan, skeleton, cache),
         *_of_attention(plan, skeleton, holds_scores),
-        *_of_training(plan, skeleton),
+        *_of_training(plan, skeleton, unseen),
         *_of_knowledge(plan, skeleton, cache, found),
     )
 
@@ -109,7 +110,7 @@ def _of_attention(plan: Plan, skeleton: Skeleton, holds_scores: bool) -> list[st
     return [f"sdpa with fewer key than query heads in float32 {unfused} Choose 16 bit."]
 
 
-def _of_training(plan: Plan, skeleton: Skeleton) -> list[str]:
+def _of_training(plan: Plan, skeleton: Skeleton, unseen: int) -> list[str]:
     found = []
     if plan.job == "full" and plan.dtype != "float32" and plan.optimizer in ("adamw", "sgd"):
         found.append(
@@ -118,6 +119,11 @@ def _of_training(plan: Plan, skeleton: Skeleton) -> list[str]:
         )
     if plan.job == "full" and plan.dtype == "float16":
         found.append("Pure float16 training overflows easily, and gradient scaling needs float32 weights.")
+    if unseen > _WORTH_SAYING // 16:
+        found.append(
+            f"{format_bytes(unseen)} of the adapters are in the vision or audio tower: trained on text alone they get "
+            "no gradient and no optimizer state, which are counted here."
+        )
     if plan.trains and skeleton.config.get("is_encoder_decoder"):
         found.append("Training of an encoder-decoder: decoder lengths are taken to be those of the encoder.")
     return found

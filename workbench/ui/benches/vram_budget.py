@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from textual.content import Content
@@ -12,6 +12,7 @@ from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.flow import flow
 from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of, memory_bar
 from workbench.ui.widgets.memory_plot import told
+from workbench.vram.ranges import dollars, duration, range_words, speed
 
 FITS = {
     "fits": ("✔ fits", "$good"),
@@ -242,38 +243,3 @@ def cost_lines(result: Mapping[str, Any], width: int) -> list[Content]:
         " · ",
         width,
     )
-
-
-def range_words(value: Mapping[str, float], show: Callable[[float], str]) -> str:
-    """A range, or one number where both ends read the same; a unit that both have is said once."""
-    low, high = show(float(value["low"])), show(float(value["high"]))
-    if low == high:
-        return low
-    number, space, unit = low.partition(" ")
-    return f"{number if space and high.endswith(f' {unit}') else low} – {high}"
-
-
-def speed(value: float) -> str:
-    """Tokens a second without false precision: two figures."""
-    return two_figures(value)
-
-
-def two_figures(value: float) -> str:
-    """A number rounded to two figures."""
-    rounded = float(f"{value:.2g}")
-    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
-
-
-def duration(seconds: float) -> str:
-    """A time to two figures, in the unit that suits it."""
-    for limit, unit, length in ((90.0, "s", 1.0), (5400.0, "min", 60.0), (172_800.0, "h", 3600.0)):
-        if seconds < limit:
-            return f"{two_figures(seconds / length)} {unit}"
-    return f"{two_figures(seconds / 86_400)} days"
-
-
-def dollars(value: float) -> str:
-    """Money to two figures, cents at least from one cent on."""
-    if value >= 10:
-        return f"{float(f'{value:.2g}'):,.0f}"
-    return f"{value:,.2f}" if value >= 0.095 else f"{float(f'{value:.2g}'):g}"

@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from workbench.errors import WorkbenchError
 from workbench.session.protocol import EstimateMemory, MemoryEstimated
-from workbench.ui.benches.vram_budget import dollars, duration, gpu_block, parts_of, range_words, speed, total_of
+from workbench.ui.benches.vram_budget import gpu_block, parts_of, total_of
 from workbench.ui.benches.vram_plan import LABEL_OF, THIS_BOX, Draft, edited, fields_of, values_of
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.closer_look import ASKING
@@ -23,6 +23,7 @@ from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of, memory_bar
 from workbench.ui.widgets.memory_plot import told
 from workbench.vram.plan import JOBS, plan_to_dict
+from workbench.vram.ranges import dollars, duration, range_words, speed
 
 if TYPE_CHECKING:
     from workbench.ui.benches.vram import VramBench

@@ -23,7 +23,6 @@ from workbench.session.protocol import (
     PricesListed,
 )
 from workbench.text import format_count
-from workbench.ui.benches.vram_budget import dollars, duration, range_words, speed, two_figures
 from workbench.ui.benches.vram_plan import DATASETS, USUAL_GPUS, Draft
 from workbench.ui.link import SessionLink
 from workbench.ui.screens.token_tax import Decimal, TaxFields
@@ -31,6 +30,7 @@ from workbench.ui.screens.vram_screen import VramScreen
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.fields import Field, Fields, Value
 from workbench.vram.plan import plan_to_dict
+from workbench.vram.ranges import dollars, duration, range_words, speed, two_figures
 
 OWN_PRICE = "stated below"
 ANSWERS = (100, 1000, 10_000, 100_000, 1_000_000)

@@ -49,6 +49,7 @@ def simulate(source: Union[dict[str, Any], Skeleton], plan: Plan, job: Job = SIL
     check_config(config)
     check_plan(plan)
     _refuse_unsupported(plan)
+    _refuse_token_loops(str(config.get("model_type")), plan)
     versions = library_versions()
     needed = ["torch", "transformers"]
     needed += ["bitsandbytes"] if plan.quant != "none" or "8bit" in plan.optimizer else []
@@ -99,6 +100,24 @@ def _refuse_unsupported(plan: Plan) -> None:
             "unsupported-plan",
             f"A job under {plan.parallel} is not simulated: {_WHY_NOT[plan.parallel]}.",
             "The estimate covers it by documented rules; or simulate one GPU that holds everything.",
+        )
+
+
+_LOOPS_OVER_TOKENS = frozenset({"falcon_mamba", "jamba", "mamba", "rwkv", "xlstm", "zamba"})
+"""Models whose code, without kernels of its own, goes through the prompt token by token in Python."""
+MOST_LOOPED = 1024
+"""Tokens that such a loop simulates in about a minute; a training job has four times the steps."""
+
+
+def _refuse_token_loops(model_type: str, plan: Plan) -> None:
+    longest = MOST_LOOPED // 4 if plan.trains else MOST_LOOPED
+    if model_type in _LOOPS_OVER_TOKENS and plan.sequence_length > longest:
+        raise WorkbenchError(
+            "unsupported-plan",
+            f"{plan.sequence_length:,} tokens of {model_type} are not simulated: its code goes through them one by one "
+            "in Python, which would take minutes.",
+            f"The estimate stands; or simulate at most {longest:,}: activations and state of its layers grow in "
+            "proportion.",
         )
 
 
