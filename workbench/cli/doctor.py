@@ -101,7 +101,7 @@ def _too_old(python: str) -> str:
 
 def _refuse_unrecognised(report: Report, source: str) -> None:
     """A text in which nothing was recognised says nothing about health."""
-    if not report["facts"]["formats"] and not report["facts"]["errors"]:
+    if not (report["facts"]["formats"] or report["facts"]["errors"] or report["findings"]):
         raise WorkbenchError(
             "bad-report",
             f"Nothing in {source if source != '-' else 'standard input'} is a report that is known here.",
