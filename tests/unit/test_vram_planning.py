@@ -472,7 +472,8 @@ def test_adapters_of_a_vision_tower_are_told():
     # 27 layers of SigLIP, width 1,152: four square projections and two of 1,152 x 4,304, rank 16, float32.
     expected = 27 * 4 * 16 * (4 * 2 * 1152 + 2 * (1152 + 4304)) / 2**20
     found = [line for line in estimate(Plan(job="lora"), skeleton).warnings if "vision" in line]
-    assert len(found) == 1 and found[0].startswith(f"{expected:.1f} MiB of the adapters")
+    assert len(found) == 1
+    assert found[0].startswith(f"{expected:.1f} MiB of the adapters")
     assert not any("vision" in line for line in estimate(Plan(), skeleton).warnings)
 
 
