@@ -266,6 +266,21 @@ def measure(request: protocol.MeasureMemory) -> list[protocol.Message]:
     return [*steps, protocol.MemoryMeasured(request.model, request.plan, found, errors)]
 
 
+def kept(_request: protocol.ListMeasurements) -> list[protocol.Message]:
+    """Two measurements, of the scripted model and of another."""
+    plan = Plan(job="qlora", quant="nf4", sequence_length=512)
+    measured = {
+        **{"device": "CPU", "device_kind": "cpu", "weights_from": "checkpoint", "peak_phase": "backward"},
+        **{"allocated_bytes": 3 * GIB, "total": 3 * GIB, "step_seconds": [12.0, 6.9], "versions": {"torch": "2.13.0"}},
+    }
+    points = [
+        {"id": number, "measured_at": 1.79e9 - number, "model": model, "plan": plan_to_dict(plan)}
+        | {"measurement": measured}
+        for number, model in ((2, "llama-3.1-8b"), (1, "tiny-llama"))
+    ]
+    return [protocol.MeasurementsListed(points)]
+
+
 STANDING_PLAN = Plan(quant="nf4", sequence_length=812, new_tokens=1)
 
 
@@ -332,6 +347,7 @@ SCRIPTS: dict[type[protocol.Request], Any] = {
     protocol.EstimateModules: modules,
     protocol.SimulateMemory: simulate,
     protocol.MeasureMemory: measure,
+    protocol.ListMeasurements: kept,
     protocol.MeasureLoaded: standing,
     protocol.WritePlan: write,
     protocol.OpenPlan: open_plan,

@@ -49,6 +49,22 @@ async def test_the_table_of_gpus_is_sorted_and_chosen_from(session: ScriptedSess
         assert "H200 · " in screen_text(app)
 
 
+async def test_kept_measurements_are_listed_and_one_is_planned(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="vram", model=MODEL)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot, session)
+        await pilot.press("h")
+        await wait_until(pilot, lambda: "2 kept, the newest first" in said(app))
+        assert "qlora nf4 1 × 512" in said(app)
+        await wait_until(pilot, lambda: "steps took 12 s, 6.9 s. torch 2.13.0" in said(app))
+        await pilot.press("y")
+        assert "\tllama-3.1-8b\tqlora nf4 1 × 512\tCPU\t3221225472" in app.clipboard
+        await pilot.press("enter")
+        await settled(app, pilot, session)
+        plan = bench_of(app).draft.plan
+        assert (plan.job, plan.quant, plan.sequence_length) == ("qlora", "nf4", 512)
+
+
 async def test_plots_over_every_field_of_the_job(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, bench="vram", model=MODEL)
     async with app.run_test(size=(120, 36)) as pilot:

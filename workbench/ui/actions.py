@@ -209,6 +209,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("vram-compare", "c", "compare", "Two plans side by side", "This one and another.", "vram"),
     Action("vram-out", "o", "out", "Code, plan file, Markdown", "Copy, save, or open a plan.", "vram"),
     Action("vram-why", "w", "why", "Where the numbers come from", "Rule by rule.", "vram"),
+    Action("vram-kept", "h", "kept", "Measurements kept", "All of this box; open one as the plan.", "vram"),
     Action("vram-rules", "r", "rules", "Rules of thumb", "Beside the right numbers.", "vram"),
     Action("vram-find", "slash", "find", "Find a field", "By its name or value.", "vram"),
     Action("vram-reset", "0", "reset", "Reset the plan", "Back to the defaults.", "vram"),

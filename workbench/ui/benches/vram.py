@@ -60,7 +60,7 @@ from workbench.ui.widgets.fields import Value
 from workbench.ui.widgets.finder import find_in
 from workbench.ui.widgets.plan_fields import PlanFields
 from workbench.ui.widgets.row_list import RowList
-from workbench.vram.plan import check_plan, plan_from_dict, plan_to_dict
+from workbench.vram.plan import Plan, check_plan, plan_from_dict, plan_to_dict
 
 ADVICE_AFTER_SECONDS = 0.25
 """No key for so long, and the slower answers are asked for: what to change, kept simulations, the plot."""
@@ -241,7 +241,8 @@ class VramBench(Bench):
         self.set_class(self.size.height < LOW, "-low")
         self.set_class(self.size.width < SLIM, "-slim")
         self._share_lines()
-        self._draw()
+        # Once the parts have their new places, which the classes decide too.
+        self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
         if self.estimate is None or not self.is_mounted:
@@ -617,6 +618,17 @@ class VramBench(Bench):
         from workbench.ui.screens.vram_rules import RulesScreen
 
         self.app.push_screen(RulesScreen(self.link))
+
+    def action_kept(self) -> None:
+        """Every measurement kept on this box."""
+        if self._ready():
+            from workbench.ui.screens.vram_kept import KeptScreen
+
+            self.app.push_screen(KeptScreen(self.link, self.take_measured))
+
+    def take_measured(self, plan: Plan, model: str) -> None:
+        """Go on with the plan of a measurement, which is shown beside it where its model is the chosen one."""
+        self.open_plan(Draft(plan, self.draft.gpu, self.draft.dataset_tokens, self.draft.epochs), model)
 
     def action_why(self) -> None:
         """Where each number comes from."""
