@@ -63,6 +63,11 @@ def gib(count_bytes: float, digits: int = 2) -> str:
     return f"{count_bytes / 2**30:,.{digits}f}"
 
 
+def format_nats(value: float, decimals: int) -> str:
+    """A divergence with so many decimals; in powers of ten where these would all be zeros."""
+    return f"{value:.{decimals}f}" if value >= 10**-decimals or not value else f"{value:.1e}"
+
+
 def format_bytes(count_bytes: float) -> str:
     """Bytes with a binary unit, three significant figures: ``269 MiB``, ``5.72 GiB``."""
     size = float(count_bytes)

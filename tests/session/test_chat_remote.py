@@ -189,7 +189,7 @@ async def test_the_command(session_opener: Opener, fake: FakeServer, monkeypatch
     given = ("--url", fake.url.removesuffix("/v1"), "--api-key-env", "MY_KEY")
     out, err = await workbench("tiny", *given, "--prompt", "-", "--prompt-lookup", "4", stdin=b"A colour?")
     assert out == "Red\n"
-    assert "takes no prompt lookup" in err
+    assert "does not take prompt-lookup" in err
     out, _err = await workbench(*given, "--prompt", "A colour?", "--json")
     assert json.loads(out)["text"] == "Red"
     _out, err = await workbench("other", *given, "--prompt", "A colour?", expect=2)

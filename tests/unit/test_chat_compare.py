@@ -69,6 +69,12 @@ def test_figures_are_those_of_the_plain_formulas(tiny):
     worst = third.divergence.places[0]
     assert worst.kl_divergence == third.divergence.max_kl
     assert TEXT.startswith(tokenizer.decode(ids[: worst.position]))
+    others = (found.argmax(-1) != reference.argmax(-1)).nonzero()
+    assert (third.divergence.first_other is None) == (third.divergence.top1_agreement == 1)
+    if len(others) and third.divergence.first_other is not None:
+        first_other = third.divergence.first_other
+        assert first_other.position == int(others[0]) + 1
+        assert first_other.reference != first_other.variant
     assert first.layers == second.layers == ()
     assert len(third.answer_ids) == 8 or third.answer_ids[-1] in (0, 1, 2)
 

@@ -130,7 +130,7 @@ def test_lines_that_are_no_json_are_left_out_and_said(fake: FakeServer) -> None:
     fake.says(chunk("a"), b"data: nonsense\n\n", b"data: [1]\n\n", chunk("b"), END)
     result = ask(fake)
     assert result.text == "ab"
-    assert result.note == "2 lines of the server were no JSON and are left out"
+    assert result.note == "no JSON, left out: 2 lines of the server"
 
 
 def test_an_answer_in_one_piece(fake: FakeServer) -> None:
@@ -290,7 +290,7 @@ def test_what_is_ignored_or_refused_is_said(fake: FakeServer) -> None:
     fake.pages["/v1/models"] = page({"data": [{"id": "m", "owned_by": "library"}]})
     fake.says(chunk("a"), END)
     result = ask(fake, sampling={"top_k": 5, "min_p": 0.0, "no_repeat_ngram_size": 3, "temperature": 0.5})
-    assert result.note == "Ollama takes no no repeat ngram size, top k: not sent"
+    assert result.note == "Ollama does not take no-repeat-ngram-size, top-k: not sent"
     assert fake.asked()[-1].body["temperature"] == 0.5
 
 

@@ -7,7 +7,10 @@ from click.testing import CliRunner
 from rich.text import Text
 
 from workbench.cli.chat import command as chat
+from workbench.cli.chat_compare import read_text
 from workbench.cli.output import console, print_exact, print_text, table
+from workbench.errors import WorkbenchError
+from workbench.text import format_nats
 
 EVIL = "name\x1b]0;owned\x07\x9b31m\u202eend"
 
@@ -26,6 +29,22 @@ def test_what_is_printed_for_people_holds_no_control_character(capsys):
 def test_a_product_goes_into_a_pipe_as_it_is(capsys):
     print_exact("an answer\x1b[1m\n", end="")
     assert capsys.readouterr().out == "an answer\x1b[1m\n"
+
+
+def test_an_empty_text_is_not_taken_for_the_built_in_one(tmp_path):
+    empty = tmp_path / "empty.txt"
+    empty.write_text(" \n")
+    with pytest.raises(WorkbenchError, match="is empty"):
+        read_text(str(empty))
+
+
+def test_a_small_divergence_is_not_rounded_to_nothing():
+    assert [format_nats(value, 4) for value in (0.0, 0.1834, 0.00021, 2.3e-6)] == [
+        "0.0000",
+        "0.1834",
+        "0.0002",
+        "2.3e-06",
+    ]
 
 
 @pytest.mark.parametrize(

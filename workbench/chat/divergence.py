@@ -27,7 +27,7 @@ WORST_PLACES = 8
 
 @dataclass(frozen=True)
 class Place:
-    """A place of the text where the two part most."""
+    """A place of the text where the two part."""
 
     position: int
     """Index of the token, counted over the whole text."""
@@ -51,6 +51,7 @@ class Divergence:
         max_kl: its largest value.
         top1_agreement: share of positions at which both have the same most probable token.
         places: where they part most.
+        first_other: the first place at which their most probable tokens differ; None where there is none.
     """
 
     mean_kl: float
@@ -58,6 +59,7 @@ class Divergence:
     max_kl: float
     top1_agreement: float
     places: tuple[Place, ...]
+    first_other: Optional[Place] = None
 
 
 def windows(ids: Sequence[int], bos: Optional[int], context_length: Optional[int]) -> list[list[int]]:
@@ -183,12 +185,14 @@ class _Tally:
         count = max(1, len(self._divergences))
         ranked = sorted(self._divergences)
         worst = sorted(range(len(ranked)), key=self._divergences.__getitem__, reverse=True)[:WORST_PLACES]
+        other = next((index for index, (_, _, ours, theirs) in enumerate(self._places) if ours != theirs), None)
         return Divergence(
             mean_kl=math.fsum(self._divergences) / count,
             p99_kl=ranked[min(count - 1, math.ceil(0.99 * count) - 1)] if ranked else 0.0,
             max_kl=ranked[-1] if ranked else 0.0,
             top1_agreement=self._agreed / count,
             places=tuple(self._place(index, pieces, tokenizer) for index in worst),
+            first_other=None if other is None else self._place(other, pieces, tokenizer),
         )
 
     def _place(self, index: int, pieces: list[list[int]], tokenizer: TextTokenizer) -> Place:

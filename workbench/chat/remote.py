@@ -122,8 +122,8 @@ class RemoteAnswerer:
         asked = parameters(self._kind, given, options, alternatives, raw)
         run = _Run(on_token, on_pause, time.perf_counter())
         if asked.left_out:
-            names = ", ".join(name.replace("_", " ") for name in asked.left_out)
-            run.notes.append(f"{self.server.title} takes no {names}: not sent")
+            names = ", ".join(name.replace("_", "-") for name in asked.left_out)
+            run.notes.append(f"{self.server.title} does not take {names}: not sent")
         body = {"stream": True, **asked.fields, **self._prompt(messages, raw, extend)}
         if self.model:
             body["model"] = self.model
@@ -251,10 +251,12 @@ class RemoteAnswerer:
             if not run.pieces and not run.reasoning and run.unreadable:
                 text = f"{self.server.url} answers with lines that are no JSON."
                 raise WorkbenchError("not-openai", text, "Check the port and the path, which usually ends in /v1.")
-            text = f"{self.server.url} closed the connection in the middle of the answer."
-            raise WorkbenchError("server-cut", text, "What came is kept; ask again, and see the server's own log.")
+            when = "in the middle of the answer" if run.pieces or run.reasoning else "before it answered"
+            text = f"{self.server.url} closed the connection {when}."
+            raise WorkbenchError("server-cut", text, "Ask again, and see the server's own log.")
         if run.unreadable:
-            run.notes.append(f"{run.unreadable:,} lines of the server were no JSON and are left out")
+            lines = "1 line" if run.unreadable == 1 else f"{run.unreadable:,} lines"
+            run.notes.append(f"no JSON, left out: {lines} of the server")
         if run.finish_reason in ("content_filter", "abort", "error"):
             run.notes.append(f"the server ended the answer: {run.finish_reason.replace('_', ' ')}")
 

@@ -290,7 +290,7 @@ def explain_failure(address: Address, error: Exception, idle_seconds: float) -> 
     if isinstance(error, http.client.RemoteDisconnected):
         return WorkbenchError("server-cut", f"{place} closed the connection without an answer.", "Try again.", details)
     if isinstance(error, (http.client.IncompleteRead, ConnectionError)):
-        remedy = "What came is kept; ask again, and see the server's own log."
+        remedy = "Ask again, and see the server's own log."
         return WorkbenchError("server-cut", f"{place} closed the connection in the middle.", remedy, details)
     if isinstance(error, (http.client.HTTPException, ValueError)):
         return WorkbenchError("not-openai", f"{place} does not speak HTTP.", "Check the port.", one_line(details))

@@ -85,7 +85,7 @@ def cannot(kind: Kind) -> list[str]:
     """What is not to be had there, a line each."""
     lines = list(CANNOT)
     missing = [name for name in _ALL if name not in kind.extras] + list(NEVER_SENT)
-    lines.append(f"Sampling: {kind.title} takes no {', '.join(name.replace('_', ' ') for name in missing)}.")
+    lines.append(f"Sampling: {kind.title} does not take {', '.join(name.replace('_', '-') for name in missing)}.")
     if not kind.logprobs:
         lines.append(f"Looking inside: {kind.title} gives no log-probabilities.")
     if not kind.completes:

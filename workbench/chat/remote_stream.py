@@ -164,7 +164,7 @@ def _chunk(exchange: Exchange, value: Any) -> Chunk:
     if value.get("error") or value.get("object") == "error":
         said = one_line(exchange.hidden(error_message(value) or json.dumps(value)), 300)
         text = f"{exchange.address.url} gave up: {said}"
-        raise WorkbenchError("server-failed", text, "What came is kept; see the server's own log.")
+        raise WorkbenchError("server-failed", text, "See the server's own log.")
     choices = value.get("choices")
     first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     usage = value.get("usage")

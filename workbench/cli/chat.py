@@ -241,9 +241,21 @@ async def _answer(
     reply = await ask(session, request, Generated, show, printed=None if quiet else TokensGenerated)
     if not quiet:
         print_text()
-        if settings.remote is not None and reply.result["note"]:
-            print(f"workbench: {one_line(str(reply.result['note']))}", file=sys.stderr)
+        notes = [_cut(reply.result, settings), str(reply.result["note"]) if settings.remote is not None else ""]
+        for note in filter(None, notes):
+            print(f"workbench: {one_line(note)}", file=sys.stderr)
     return reply
+
+
+def _cut(result: dict[str, Any], settings: Settings) -> str:
+    """What ended an answer that the model did not end, but for a limit that was asked for."""
+    if not result["text"]:
+        return "the answer is empty"
+    if result["stopped_by"] == "context":
+        return "the answer was cut at the end of the context"
+    if result["finish_reason"] == "length" and "max_new_tokens" not in settings.sampling:
+        return f"the answer was cut at {result['new_tokens']:,} tokens; --max-new-tokens N lets it be longer"
+    return ""
 
 
 async def _converse(session: SessionClient, settings: Settings) -> None:

@@ -10,7 +10,7 @@ from workbench.cli.common import INTERRUPTED, Common, ask, decode_utf8, with_ses
 from workbench.cli.output import console, print_json, print_text, table
 from workbench.errors import WorkbenchError
 from workbench.session.protocol import CompareVariants, Event, VariantMeasured, VariantsCompared
-from workbench.text import format_bytes, one_line, sanitize
+from workbench.text import format_bytes, format_nats, one_line, sanitize
 
 MAX_TEXT_BYTES = 4 * 2**20
 PLACES = 3
@@ -36,6 +36,13 @@ def compare(common: Common, request: CompareVariants) -> int:
     return INTERRUPTED if result["cancelled"] else 0
 
 
+def _place(place: dict[str, Any]) -> str:
+    """``at 41, after 'The river': ' Rhine' instead of ' Seine'``; where both would say the same, that."""
+    said, reference = f"{place['variant']!r:.30}", f"{place['reference']!r:.30}"
+    what = f"both say {said}" if place["variant"] == place["reference"] else f"{said} instead of {reference}"
+    return f"at {place['position']:,}, after {one_line(place['before'], 50)!r}: {what}"
+
+
 def read_text(path: str) -> str:
     """The text of a file. Raises WorkbenchError for one that cannot be read, is too large or no UTF-8."""
     try:
@@ -46,6 +53,8 @@ def read_text(path: str) -> str:
         raise WorkbenchError(
             "too-long", f"{path} has {format_bytes(len(data))}.", f"At most {format_bytes(MAX_TEXT_BYTES)} are read."
         )
+    if not data.strip():
+        raise WorkbenchError("empty-text", f"{path} is empty.", "Name a text file, or leave --text out.")
     return decode_utf8(data, path)
 
 
@@ -63,8 +72,8 @@ def _print(result: dict[str, Any]) -> None:
             ("", "reference", "")
             if divergence is None
             else (
-                f"{divergence['mean_kl']:.4f}",
-                f"{divergence['p99_kl']:.3f}",
+                format_nats(divergence["mean_kl"], 4),
+                format_nats(divergence["p99_kl"], 3),
                 f"{100 * divergence['top1_agreement']:.1f} %",
             )
         )
@@ -77,9 +86,9 @@ def _print(result: dict[str, Any]) -> None:
             f"{variant['read_tokens_per_second']:.0f}",
         )
     console().print(grid)
-    cut = ", cut" if result["text_cut"] else ""
+    part = "the text's first " if result["text_cut"] else ""
     print_text(
-        f"KL in nats against {measured[0]['name']}, over {result['text_tokens']:,} tokens{cut}; {result['device']}."
+        f"KL in nats against {measured[0]['name']}, over {part}{result['text_tokens']:,} tokens; {result['device']}."
     )
     for variant in result["variants"]:
         _print_details(variant, result["prompt"])
@@ -94,8 +103,10 @@ def _print_details(variant: dict[str, Any], prompt: str) -> None:
         at = variant["differs_at"]
         where = "" if at is None else f" (differs from token {at + 1} on)"
         print_text(f"\n{name} answers{where}:\n{sanitize(variant['answer'])}")
-    for place in (variant["divergence"] or {}).get("places", [])[:PLACES]:
-        said = f"{place['variant']!r:.30} instead of {place['reference']!r:.30}"
-        print_text(f"  {name} KL {place['kl_divergence']:.2f} after {one_line(place['before'], 50)!r}: {said}")
+    divergence = variant["divergence"] or {}
+    if divergence.get("first_other"):
+        print_text(f"  {name} first says another token {_place(divergence['first_other'])}")
+    for place in divergence.get("places", [])[:PLACES]:
+        print_text(f"  {name} KL {format_nats(place['kl_divergence'], 2)} {_place(place)}")
     for layer in variant["layers"][:LAYERS]:
         print_text(f"  {name} weight error {100 * layer['relative_error']:.2f} %  {layer['name']}")

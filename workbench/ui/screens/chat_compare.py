@@ -137,6 +137,8 @@ class CompareScreen(CloserLook):
         if len(names) < 2:
             raise WorkbenchError("bad-option", "Only one variant is on.", "Turn on two or more.")
         text = read_attachment(comparing.path).text if comparing.path else ""
+        if comparing.path and not text.strip():
+            raise WorkbenchError("empty-text", f"{comparing.path} is empty.", "Name a text file, or none.")
         tokens, layers = int(comparing.values["tokens"]), bool(comparing.values["layers"])
         return CompareVariants(self._model, names, text, comparing.prompt.strip(), tokens, layers)
 

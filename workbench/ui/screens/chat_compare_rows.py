@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.content import Content
 
-from workbench.text import format_bytes, one_line
+from workbench.text import format_bytes, format_nats, one_line
 from workbench.ui.screens.chat_inside_rows import quoted
 from workbench.ui.widgets.bars import bar, left, right
 from workbench.ui.widgets.row_list import Row
@@ -25,8 +25,8 @@ def cells_of(variant: dict[str, Any]) -> list[str]:
     kl = ["–", "–", "–"]
     if divergence:
         kl = [
-            f"{divergence['mean_kl']:.4f}",
-            f"{divergence['p99_kl']:.3f}",
+            format_nats(divergence["mean_kl"], 4),
+            format_nats(divergence["p99_kl"], 3),
             f"{100 * divergence['top1_agreement']:.1f} %",
         ]
     return [
@@ -82,6 +82,13 @@ def remarks(result: dict[str, Any], variants: Sequence[dict[str, Any]]) -> Itera
             f"KL: divergence from {measured[0]['name']} in nats, mean and 99th percentile. "
             "Same top: how often both would say the same token."
         )
+        for variant in measured[1:]:
+            if first := (variant.get("divergence") or {}).get("first_other"):
+                said, meant = (quoted(str(first[key])) for key in ("variant", "reference"))
+                yield (
+                    f"{variant['name']} first says another token at {first['position']:,}: "
+                    f"“{said}” instead of “{meant}”."
+                )
         if measured[0].get("peak_of") == "process":
             yield "Peak is the whole process's highest so far, so later ones never show less."
     if result.get("cancelled"):
@@ -147,7 +154,7 @@ def _place_line(place: dict[str, Any]) -> Callable[[int], Content]:
         words = [left(quoted(str(place[key])), 14, style) for key, style in
                  (("token", "bold"), ("reference", ""), ("variant", ""))]  # fmt: skip
         head = Content.assemble(
-            right(f"{place['position']:,}", 6, "$muted"), right(f"{place['kl_divergence']:.2f}", 8), "  "
+            right(f"{place['position']:,}", 6, "$muted"), right(format_nats(place["kl_divergence"], 2), 8), "  "
         )
         row = Content.assemble(head, Content(" ").join(words))
         before = one_line(str(place["before"]).replace("\n", "↵"))
