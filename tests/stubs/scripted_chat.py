@@ -135,10 +135,10 @@ class ScriptedChat:
         return [protocol.AnswerRead([], "", "Its tokens were not recorded.")]
 
     def prompt(self, request: protocol.ReadPrompt) -> list[protocol.Message]:
-        after: int | None = NOTHING
+        after = None
         if request.answer:
             _, answer = self.store.message(int(request.answer))
-            after = answer.parent
+            after = NOTHING if answer.parent is None else answer.parent
         messages = self.store.load(int(request.conversation_id), leaf=after).messages if request.conversation_id else ()
         said = [(message.role, message.text) for message in messages]
         said += [("user", request.prompt)] if request.prompt else []

@@ -20,6 +20,7 @@ from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.session import protocol
 from workbench.ui.benches.chat import Prompt
 from workbench.ui.benches.chat_files import Attachment, completions, fenced, read_attachment
+from workbench.ui.benches.chat_status import Doing, context_line
 from workbench.ui.widgets.transcript import Transcript
 
 
@@ -260,13 +261,33 @@ async def test_a_conversation_is_exported_to_a_file(
         (tmp_path / "what-is-it.md").write_text("mine")
         await pilot.press("escape", "x")
         await wait_until(pilot, lambda: "as" in screen_text(app) and "fine-tune" in screen_text(app))
-        await pilot.press("m")
+        # A key held down comes twice before the question is gone.
+        question = app.screen
+        for _ in range(2):
+            question.post_message(events.Key("m", "m"))
         await wait_until(pilot, lambda: "Write to a file" in screen_text(app))
         await pilot.press("enter")
         await wait_until(pilot, lambda: "is there already." in screen_text(app))
         await pilot.press("escape")
         await pilot.pause()
         assert (tmp_path / "what-is-it.md").read_text() == "mine"
+
+
+async def test_a_damaged_history_is_told(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
+    note = "The conversations in conversations.db were damaged; they are kept as conversations.db.damaged."
+    loaded_session.script(protocol.ListConversations, lambda request: [protocol.ConversationsListed([], note)])
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(140, 30)) as pilot:
+        await begun(pilot)
+        await wait_until(pilot, lambda: note in screen_text(app))
+        await say(pilot, "Capital of France?")
+        assert note not in screen_text(app)
+
+
+def test_what_a_cut_off_conversation_takes_is_not_said_to_be_nothing() -> None:
+    assert context_line(data.MODEL, Doing()).plain == "0 of 8,192 tokens of context used"
+    uncounted = context_line(data.MODEL, Doing(begun=True)).plain
+    assert uncounted == "8,192 tokens of context, counted with the next message"
 
 
 async def test_the_context_is_guarded_and_asked_about_once(make_app: MakeApp) -> None:
@@ -280,6 +301,9 @@ async def test_the_context_is_guarded_and_asked_about_once(make_app: MakeApp) ->
         await wait_until(pilot, lambda: "46 of 60 tokens of context used" in screen_text(app))
         app.query_one(Prompt).text = " ".join("word" for _ in range(60))
         await pilot.press("enter")
+        await wait_until(pilot, lambda: "This message alone takes 65 tokens" in screen_text(app))
+        app.query_one(Prompt).text = " ".join("word" for _ in range(45))
+        await pilot.press("enter")
         await wait_until(pilot, lambda: "leave out the oldest" in screen_text(app))
         assert len(session.asked(protocol.Generate)) == 1
         await pilot.press("escape")
@@ -290,7 +314,7 @@ async def test_the_context_is_guarded_and_asked_about_once(make_app: MakeApp) ->
         await pilot.press("d")
         await answered(pilot)
         assert asked(session).overflow == "drop-oldest"
-        await say(pilot, " ".join("more" for _ in range(60)))
+        await say(pilot, " ".join("more" for _ in range(45)))
         assert asked(session).overflow == "drop-oldest"
         assert len(session.asked(protocol.Generate)) == 3
 
@@ -494,3 +518,20 @@ async def test_once_the_model_stands_an_empty_chat_is_written_in(session: Script
         await wait_until(pilot, lambda: len(app.screen_stack) == 2)
         await pilot.press("enter")
         await wait_until(pilot, lambda: app.session.model is not None and isinstance(app.focused, Prompt))
+
+
+async def test_a_conversation_replaced_while_another_bench_is_shown(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="chat")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await begun(pilot, "one", "two")
+        transcript = app.query_one(Transcript)
+        await pilot.press("f4")
+        await wait_until(pilot, lambda: transcript.size.width == 0)
+        transcript.set_turns(transcript.turns[:1])
+        for line in range(30):
+            assert not transcript.render_line(line).text.strip()
+        transcript.show_turn(0)
+        transcript.action_page(-1)
+        await pilot.press("f5")
+        await wait_until(pilot, lambda: "one" in screen_text(app))
+        assert "two" not in screen_text(app)

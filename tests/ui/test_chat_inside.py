@@ -7,7 +7,7 @@ from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from tests.ui.test_chat_conversation import answered, app_store, asked, begun
 from workbench.session import protocol
-from workbench.ui.screens.chat_inside_rows import answer_line, entropy_line
+from workbench.ui.screens.chat_inside_rows import alternative_rows, answer_line, entropy_line
 from workbench.ui.widgets.heat import Heat
 from workbench.ui.widgets.probability_view import ProbabilityView, probability_style
 from workbench.ui.widgets.transcript import Transcript
@@ -39,6 +39,14 @@ async def test_tokens_alternatives_prompt_and_a_fork(loaded_session: ScriptedSes
         request = asked(loaded_session)
         assert (request.again, request.keep_tokens, request.then_token) == ("2", 5, paris)
         assert app.query_one(Transcript).turns[-1].branch == (2, 2)
+
+
+def test_the_rank_of_a_token_below_the_recorded_ones_is_not_claimed() -> None:
+    token = dict(scripted_chat.tokens()[5])
+    others = [other for other in token["alternatives"] if other["id"] != token["id"]]
+    *ranked, chosen = [row.content(60).plain.split() for row in alternative_rows({**token, "alternatives": others})]
+    assert [words[0] for words in ranked] == [str(number) for number in range(1, len(others) + 1)]
+    assert chosen[:2] == ["▸", "…"]
 
 
 async def test_an_answer_that_was_not_recorded_is_scored_on_request(

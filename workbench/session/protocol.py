@@ -1272,6 +1272,8 @@ class ListConversations(Request):
 @dataclass(frozen=True)
 class ConversationsListed(Reply):
     conversations: list[dict[str, Any]]
+    note: str = ""
+    """What happened to a damaged file, one line."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ def _store(context: Context) -> ConversationStore:
 
 
 def _list(request: ListConversations, context: Context) -> ConversationsListed:
-    return ConversationsListed([conversation_dict(item) for item in _store(context).conversations(request.limit)])
+    store = _store(context)
+    return ConversationsListed([conversation_dict(item) for item in store.conversations(request.limit)], store.notice)
 
 
 def _read(store: ConversationStore, conversation_id: str) -> ConversationRead:

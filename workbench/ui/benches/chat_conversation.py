@@ -34,6 +34,7 @@ from workbench.session.protocol import (
 )
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.benches.chat_figures import (
+    FAILED_ANSWER,
     LOST_ANSWER,
     context_used,
     figures_line,
@@ -117,6 +118,8 @@ class ConversationBench(Bench):
         self.title = ""
         self.asking = Asking()
         self.doing = Doing()
+        self._history_note = ""
+        """What happened to a damaged history, one line."""
         self._begun_anew = False
         """Whether the user began a conversation that has no message yet."""
         self._restored = 0
@@ -176,6 +179,9 @@ class ConversationBench(Bench):
             if not wanted and not self._begun_anew:
                 listed = await self.link.ask(ListConversations(limit=1), ConversationsListed)
                 wanted = str(listed.conversations[0].get("id") or "") if listed.conversations else ""
+                self._history_note = listed.note
+                if listed.note and not wanted:
+                    self._show_opening()
             if wanted and not self.answering:
                 read = await self.link.ask(OpenConversation(wanted), ConversationRead)
                 self.show_conversation(read.conversation)
@@ -219,8 +225,8 @@ class ConversationBench(Bench):
     def _turns_of(self, conversation: dict[str, Any]) -> list[Turn]:
         """The messages as turns; what the context holds is counted on the way."""
         self.title = str(conversation.get("title") or "")
-        self.doing.used_tokens, self.doing.counted_by = 0, ""
         messages = conversation.get("messages") or []
+        self.doing.used_tokens, self.doing.counted_by, self.doing.begun = 0, "", bool(messages)
         for message in messages:
             self._count_context(figures_of(message), settings_of(message))
         return [turn_of(message) for message in messages]
@@ -252,13 +258,15 @@ class ConversationBench(Bench):
             words.append(f"ctrl+l loads {self.session.chosen}; what is not on this box is fetched first.")
         if self.session.model is None and self.asking.server is None:
             words.append("alt+u lets a model of an OpenAI-compatible server answer instead.")
+        if self._history_note:
+            words.append(self._history_note)
         if self.is_mounted and [turn.text for turn in self.transcript.turns] != words:
             self.transcript.set_turns([Turn("note", text) for text in words])
 
     def begin_anew(self) -> None:
         """An empty conversation; the one shown is kept."""
         self.conversation_id, self.title = "", ""
-        self.doing.used_tokens, self.doing.counted_by = 0, ""
+        self.doing.used_tokens, self.doing.counted_by, self.doing.begun = 0, "", False
         self.asking.overflow, self.asking.overflow_asked = "refuse", False
         self._begun_anew = True
         self.show_error(None)
@@ -347,7 +355,7 @@ class ConversationBench(Bench):
 
     async def _answer_failed(self, turn: Turn, draft: Draft, error: WorkbenchError) -> None:
         lost = error.kind == "session-lost"
-        self._end_turn(turn, foot=LOST_ANSWER if lost else "cut off: it failed")
+        self._end_turn(turn, foot=LOST_ANSWER if lost else FAILED_ANSWER if turn.text else "failed")
         self.show_error(error)
         field = self.query_one(Prompt)
         gives_back = not turn.text and not field.text

@@ -9,6 +9,7 @@ from workbench.text import format_bytes
 from workbench.ui.strip_text import SHORT_DTYPES, short_name
 from workbench.ui.widgets.transcript import Turn
 
+FAILED_ANSWER = "cut off: it failed; what came is kept"
 LOST_ANSWER = "cut off: the session was lost; what came is kept"
 CUT_OFF = ("length", "cancelled")
 """Why an answer ended that can be continued."""

@@ -121,6 +121,16 @@ class MessagesBench(ConversationBench):
             return True  # the answer itself will tell
         if read.tokens + room <= limit:
             return True
+        alone = await self._tokens_alone(prompt)
+        if alone >= limit:
+            self.show_error(
+                WorkbenchError(
+                    "too-long",
+                    f"This message alone takes {alone:,} tokens; the model's context is {limit:,}.",
+                    "Shorten it.",
+                )
+            )
+            return False
         from workbench.ui.screens.confirm import Confirm
 
         answers = [("d", "leave out the oldest messages, now and later in this conversation")]
@@ -132,6 +142,13 @@ class MessagesBench(ConversationBench):
         asking.overflow = "drop-oldest" if picked == "d" else "refuse"
         self.show_status()
         return picked is not None
+
+    async def _tokens_alone(self, prompt: str) -> int:
+        """What a message takes when all before it is left out; 0 where that cannot be told."""
+        try:
+            return (await self.link.ask(ReadPrompt(prompt, system=self.asking.system), PromptRead)).tokens
+        except (JobCancelled, WorkbenchError):
+            return 0
 
     def conversation_changed(self) -> None:
         if self._editing and self._edited() is None:

@@ -113,6 +113,8 @@ class Doing:
     """Whether a message was just not sent, for the reason that the line tells."""
     used_tokens: int = 0
     """Tokens that the conversation takes so far, as the last answer told."""
+    begun: bool = False
+    """Whether the conversation has messages."""
     counted_by: str = ""
     """The model whose tokens those are."""
     agreed: ModelStatus | None = None
@@ -167,7 +169,7 @@ def context_line(model: ModelStatus, doing: Doing) -> Content:
     limit = model.context_length
     if not limit:
         return Content.styled(f"{model.name} is ready.", "$muted")
-    if doing.used_tokens and doing.counted_by != model.name:
+    if doing.counted_by != model.name if doing.used_tokens else doing.begun:
         return Content.styled(f"{limit:,} tokens of context, counted with the next message", "$muted")
     used = f"{doing.used_tokens:,} of {limit:,} tokens of context used"
     share = doing.used_tokens / limit

@@ -25,20 +25,22 @@ def quoted(text: str) -> str:
 def alternative_rows(token: dict[str, Any]) -> Iterator[Row]:
     """What else could have stood there, the most probable first; the token itself is marked."""
     known = list(token["alternatives"])
-    if all(other["id"] != token["id"] for other in known) and token.get("logprob") is not None:
-        known.append({"id": token["id"], "text": token_words(token), "logprob": token["logprob"]})
     for number, other in enumerate(known, 1):
-        yield Row(str(other["id"]), _line(number, other, other["id"] == token["id"]), other)
+        yield Row(str(other["id"]), _line(str(number), other, other["id"] == token["id"]), other)
+    if all(other["id"] != token["id"] for other in known) and token.get("logprob") is not None:
+        # Its rank is not recorded: only that it is below those.
+        chosen = {"id": token["id"], "text": token_words(token), "logprob": token["logprob"]}
+        yield Row(str(token["id"]), _line("…", chosen, True), chosen)
 
 
-def _line(number: int, other: dict[str, Any], here: bool) -> Callable[[int], Content]:
+def _line(number: str, other: dict[str, Any], here: bool) -> Callable[[int], Content]:
     share = exp(other["logprob"])
 
     def line(width: int) -> Content:
         room = max(8, min(24, width - 32))
         return Content.assemble(
             ("▸ " if here else "  ", "bold $accent"),
-            right(str(number), 2, "$muted"),
+            right(number, 2, "$muted"),
             "  ",
             left(quoted(str(other["text"])), room, "bold" if here else ""),
             right(percent(share), 8),

@@ -26,7 +26,7 @@ class Confirm(Dialog[str]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box small"):
-            yield Static(Content.styled(self._question, "bold"), classes="box-title")
+            yield Static(Content.styled(f"{self._question}\n", "bold"))
             lines = [Content.assemble((f"{key:>7}", "bold $accent"), f"  {does}") for key, does in self._answers]
             lines.append(Content.assemble(("escape", "bold $accent"), "   leave it as it is"))
             yield Static(Content("\n").join(lines))

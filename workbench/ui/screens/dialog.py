@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Generic, TypeVar
 
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Input
@@ -26,6 +27,10 @@ class Dialog(ModalScreen[T | None], Generic[T]):
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id, classes="dialog")
+
+    def dismiss(self, result: T | None = None) -> AwaitComplete:
+        """Give the result and close, once: a key that came twice in one burst would close what lies beneath."""
+        return super().dismiss(result) if self.is_current else AwaitComplete()
 
     def action_close(self) -> None:
         self.dismiss(None)
