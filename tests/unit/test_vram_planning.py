@@ -324,6 +324,9 @@ def test_plan_files_on_disk(tmp_path):
         save_plan(file, path)
     assert caught.value.kind == "file-exists"
     save_plan(file, path, overwrite=True)
+    path.write_text("[plan]\nbatch = 0", encoding="utf-8")
+    with pytest.raises(WorkbenchError, match=r"plan\.toml: batch is 0"):
+        open_plan(path)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(WorkbenchError, match="UTF-8"):
         open_plan(path)

@@ -33,6 +33,7 @@ from workbench.session.protocol import (
     WritePlan,
 )
 from workbench.vram.plan import MAX_TOKENS
+from workbench.vram.plan_file import MOST_DATASET_TOKENS
 
 JOBS = click.Choice(["inference", "full", "lora", "qlora"])
 QUANTS = click.Choice(["none", "nf4", "fp4", "int8"])
@@ -96,7 +97,10 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
     "--survey", is_flag=True, help="Every GPU of the catalogue: fits or not, largest batch, longest sequence."
 )
 @click.option(
-    "--dataset-tokens", type=click.IntRange(0), default=None, help="Tokens of the data set, for time and money."
+    "--dataset-tokens",
+    type=click.IntRange(0, MOST_DATASET_TOKENS),
+    default=None,
+    help="Tokens of the data set, for time and money.",
 )
 @click.option(
     "--epochs",

@@ -14,6 +14,7 @@ from workbench.text import one_line
 from workbench.vram.plan import Plan, check_plan, plan_from_dict, plan_to_dict
 
 SCHEMA = 1
+MOST_DATASET_TOKENS = 10**15
 MAX_FILE_BYTES = 2**20
 _MAX_GPUS = 64
 
@@ -59,8 +60,11 @@ def from_toml(text: str, source: str = "The plan") -> PlanFile:
     plan_values = values.get("plan", {})
     if not isinstance(plan_values, dict):
         raise WorkbenchError("bad-plan", f"{source} has no [plan] section.", "Write one with --save first.")
-    plan = plan_from_dict(plan_values)
-    check_plan(plan)
+    try:
+        plan = plan_from_dict(plan_values)
+        check_plan(plan)
+    except WorkbenchError as error:
+        raise WorkbenchError(error.kind, f"{source}: {error.message}", error.remedy) from None
     return PlanFile(
         model=_text(source, values, "model"),
         plan=plan,
@@ -130,7 +134,7 @@ def _names(source: str, value: Any) -> tuple[str, ...]:
 
 
 def _count(source: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**15:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_DATASET_TOKENS:
         raise WorkbenchError("bad-plan", f"{source}: dataset_tokens is {value!r:.40}.", "Give a number of tokens.")
     return value
 
