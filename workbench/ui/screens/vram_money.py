@@ -156,7 +156,8 @@ def money_fields(trains: bool, gpu: str, prices: PricesListed) -> tuple[Field, .
             chosen,
             Field("dataset_tokens", "data set", DATASETS, "Tokens once through; Tokens sends them.", typed=True,
                   least=0, most=10**15),
-            Field("epochs", "epochs", (1, 2, 3, 5, 10), "Times through it.", typed=True, most=10_000),
+            Field("epochs", "epochs", (1, 2, 3, 5, 10), "Times through it.", typed=True, most=10_000, least=0.01,
+                  fractions=True),
         )  # fmt: skip
     apis = (OWN_PRICE, *(str(row["name"]) for row in prices.apis))
     own = ("api", (OWN_PRICE,))
