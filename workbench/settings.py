@@ -161,7 +161,7 @@ def save_setting(section: str, key: str, value: Any, path: Optional[Path] = None
     """
     path = path or settings_path()
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = toml.read(path) if path.exists() else ""
         table = toml.loads(text, str(path))
         if table.get(section, {}).get(key) == value:
             return
@@ -169,8 +169,6 @@ def save_setting(section: str, key: str, value: Any, path: Optional[Path] = None
         if toml.loads(changed, str(path)).get(section, {}).get(key) != value:
             raise WorkbenchError("bad-toml", f"{path} is laid out in a way that cannot be changed.", "Edit it by hand.")
         paths.write_atomic(path, changed.encode())
-    except UnicodeDecodeError as error:
-        raise WorkbenchError("bad-toml", f"{path} is not UTF-8 at byte {error.start}.", "Save it as UTF-8.") from None
     except OSError as error:
         raise WorkbenchError(
             "cannot-write", f"Settings not saved: {path}: {error.strerror}.", "Free some space or mend its permissions."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -127,6 +128,34 @@ def test_theme() -> None:
         assert "\n" not in line
         assert "\x1b" not in line
     load_themes()
+
+
+@fault(
+    "settings and themes that are no files",
+    "a pipe that nobody writes to; a link to /dev/zero; 50 GiB of nothing; a loop of links in the themes' place",
+    "not waited for, not read; the defaults and a line that says why",
+)
+def test_no_files(tmp_path: Path) -> None:
+    folder = config_dir() / "themes"
+    folder.mkdir(parents=True)
+    for path in (settings_path(), folder / "odd.toml"):
+        os.mkfifo(path)
+        (lines := list(load_settings().warnings)).extend(load_themes().failures)
+        path.unlink()
+        path.symlink_to("/dev/zero")
+        lines += [*load_settings().warnings, *load_themes().failures]
+        path.unlink()
+        with path.open("wb") as file:
+            file.truncate(50 * 2**30)
+        lines += [*load_settings().warnings, *load_themes().failures]
+        path.unlink()
+        assert sum("not a regular file" in line for line in lines) == 2
+        assert sum("larger than" in line for line in lines) == 1
+    shutil.rmtree(folder)
+    folder.symlink_to(folder)
+    theme, line = theme_or_fallback("dark")
+    assert theme.name == "dark"
+    assert "themes" in line or "dark.toml" in line
 
 
 @fault(

@@ -44,11 +44,11 @@ async def test_no_socket(box: Box) -> None:
     await stop_session(box.name, force=True)
     box.files.socket.mkdir()
     error = await box.refusal()
-    assert str(box.files.socket) in error.message
+    assert f"{box.files.socket}: it is a directory" in error.message
     box.files.socket.rmdir()
 
 
-@fault("something else in the lock's place", "a directory; a link", "named with what to do")
+@fault("something else in the lock's place", "a directory; a link; a pipe", "named with what to do")
 async def test_no_lock(box: Box, tmp_path: Path) -> None:
     box.files.worker_lock.mkdir()
     assert str(box.files.worker_lock) in (await box.refusal()).message
@@ -56,6 +56,10 @@ async def test_no_lock(box: Box, tmp_path: Path) -> None:
     box.files.worker_lock.symlink_to(tmp_path / "elsewhere")
     assert str(box.files.worker_lock) in (await box.refusal()).message
     assert not (tmp_path / "elsewhere").exists()
+    box.files.worker_lock.unlink()
+    os.mkfifo(box.files.worker_lock)
+    error = await box.refusal()
+    assert f"{box.files.worker_lock}: It is not a regular file" in error.message
     box.files.worker_lock.unlink()
 
 

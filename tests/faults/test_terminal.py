@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,50 @@ async def test_closed(box: Box) -> None:
     finally:
         app.end()
     assert (await box.must_work()).pid == before.pid
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@fault(
+    "app told to end: kill, and other signals that would end it",
+    "SIGTERM and SIGUSR1 as it paints",
+    "the terminal is put back as it was; the session goes on and the next one attaches",
+)
+async def test_told_to_end(box: Box, number: signal.Signals) -> None:
+    app = App("--session", box.name, "--bench", "doctor")
+    try:
+        await until(lambda: app.shows("Doctor") and lock_holder(box.files.worker_lock) is not None)
+        app.process.send_signal(number)
+        await until(lambda: app.process.poll() is not None, "the app stays")
+        assert app.process.returncode == 128 + number
+        await until(lambda: app.shows("\x1b[?1049l"), "the terminal stays in the app's screen")
+        assert app.shows("\x1b[?1000l")
+        assert not app.shows("Traceback")
+    finally:
+        app.end()
+    await box.must_work()
+
+
+@pytest.mark.e2e
+@fault(
+    "keys typed faster than the app follows",
+    "the palette opened and closed in one burst, 20 times; bench keys behind the key that ends the app",
+    "no crash; the app ends when told to",
+)
+async def test_typed_fast(box: Box) -> None:
+    app = App("--session", box.name, "--bench", "doctor")
+    try:
+        await until(lambda: app.shows("self-test"))
+        for _ in range(20):
+            app.press("\x10\x1b")
+            await asyncio.sleep(0.03)
+        await app.quiet()
+        assert app.process.poll() is None
+        app.press("\x11" + "\x1bOQ\x1bOR\x1bOS\x1b[15~" * 3)
+        await until(lambda: app.process.poll() is not None, "the app stays")
+        assert app.process.returncode == 0
+    finally:
+        app.end()
 
 
 TERMINALS = {

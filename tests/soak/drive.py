@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,9 @@ LOST = ("session-lost", "worker-not-answering", "worker-start-failed", "foreign-
 FREEZE_SECONDS = 0.3
 HALF = "\ufffd"
 """An answer stopped within a character is told with a mark for its half, and kept without."""
+REPORT_BYTES = 30_000
+"""Of what the app wrote last: it ends with the report of an error, if that is how it ended."""
+STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WARM_UP_SECONDS = 240.0
 """Half of it is quiet, and of that two thirds are looked at."""
 GROWTH_BYTES = 48 * 2**20
@@ -239,14 +243,18 @@ async def chaos(findings: Findings, until_time: float, pause_seconds: float) -> 
 async def play_app(app: App, findings: Findings, until_time: float) -> None:
     """Somebody at the keyboard, whose session comes and goes."""
     dice = random.Random(1)
+    pressed: deque[str] = deque(maxlen=20)
     while time.monotonic() < until_time:
         await asyncio.sleep(dice.uniform(0.1, 0.6))
         if app.process.poll() is not None:
-            findings.problems.append(f"the app ended with {app.process.returncode}")
+            await app.quiet()
+            report = STYLE.sub("", app.output.decode("utf-8", "replace"))
+            findings.problems.append(f"the app ended with {app.process.returncode} after {pressed}: {report}")
             return
-        app.press("\x12" if dice.random() < 0.1 else dice.choice(APP_KEYS))
+        pressed.append("\x12" if dice.random() < 0.1 else dice.choice(APP_KEYS))
+        app.press(pressed[-1])
         app.resize(dice.choice((80, 120)), dice.choice((24, 40)))
-        app.output = app.output[-1000:]
+        app.output = app.output[-REPORT_BYTES:]
         findings.done["app"] += 1
 
 

@@ -520,8 +520,8 @@ async def test_once_the_model_stands_an_empty_chat_is_written_in(session: Script
         await wait_until(pilot, lambda: app.session.model is not None and isinstance(app.focused, Prompt))
 
 
-async def test_a_conversation_replaced_while_another_bench_is_shown(session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(session, bench="chat")
+async def test_a_conversation_replaced_behind_another_bench(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(loaded_session, bench="chat")
     async with app.run_test(size=(100, 30)) as pilot:
         await begun(pilot, "one", "two")
         transcript = app.query_one(Transcript)

@@ -330,3 +330,22 @@ def test_a_file_that_fails_only_in_use_gives_one_clear_line(tmp_path):
     with pytest.raises(WorkbenchError, match="UNK") as caught:
         loaded.encode("☃")
     assert caught.value.kind == "bad-tokenizer"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content", "steps", "refused"),
+    [({"String": "a"}, "a" * 1000, 4, True), ({"Regex": "a*"}, "b" * 500, 1, True), ({"String": " "}, "▁", 3, False)],
+)
+def test_a_normalizer_that_makes_terabytes_is_refused(tmp_path, pattern, content, steps, refused):
+    file = tmp_path / "tokenizer.json"
+    step = {"type": "Replace", "pattern": pattern, "content": content}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0, "▁": 1}, merges=[]))
+    said = json.loads(tokenizer.to_str())
+    said["normalizer"] = {"type": "Sequence", "normalizers": [step] * steps}
+    file.write_text(json.dumps(said), encoding="utf-8")
+    if refused:
+        with pytest.raises(WorkbenchError, match="times as long") as caught:
+            load_tokenizer(file)
+        assert caught.value.kind == "bad-tokenizer"
+    else:
+        assert load_tokenizer(file).encode("a a") == [0, 1, 0]

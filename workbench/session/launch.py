@@ -152,13 +152,11 @@ async def _connect(files: SessionFiles, client: str, watch: bool, sanitize: bool
     try:
         connection = await transport.connect(files.socket)
     except (FileNotFoundError, ConnectionRefusedError):
-        return None
+        if not files.socket.is_dir():
+            return None
+        raise _unreachable(files, "it is a directory") from None
     except OSError as error:
-        raise WorkbenchError(
-            "session-unreachable",
-            f"Cannot connect to the session socket {files.socket}: {error.strerror or error}.",
-            "Remove the file if no workbench runs, or choose another --session name.",
-        ) from None
+        raise _unreachable(files, str(error.strerror or error)) from None
     session = SessionClient(connection, sanitize=sanitize)
     try:
         await asyncio.wait_for(session.greet(client, watch), ANSWER_TIMEOUT_SECONDS)
@@ -171,6 +169,14 @@ async def _connect(files: SessionFiles, client: str, watch: bool, sanitize: bool
         await session.close()
         raise
     return session
+
+
+def _unreachable(files: SessionFiles, why: str) -> WorkbenchError:
+    return WorkbenchError(
+        "session-unreachable",
+        f"Cannot connect to the session socket {files.socket}: {why}.",
+        "Remove it if no workbench runs, or choose another --session name.",
+    )
 
 
 async def _refuse_other_interpreter(session: SessionClient, files: SessionFiles, options: SessionOptions) -> None:

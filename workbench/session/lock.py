@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional
@@ -107,11 +108,10 @@ class FileLock:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise WorkbenchError(
-                "unsafe-directory",
-                f"Cannot open the lock {self._path}: {error.strerror}.",
-                f"Remove it if it is no file, free some space, or point {paths.RUNTIME_VARIABLE} elsewhere.",
-            ) from None
+            raise self._unusable(error.strerror or str(error)) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._unusable("It is not a regular file")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -119,6 +119,13 @@ class FileLock:
             return False
         self._descriptor = descriptor
         return True
+
+    def _unusable(self, why: str) -> WorkbenchError:
+        return WorkbenchError(
+            "unsafe-directory",
+            f"Cannot open the lock {self._path}: {why}.",
+            f"Remove it if it is no file, free some space, or point {paths.RUNTIME_VARIABLE} elsewhere.",
+        )
 
     @property
     def descriptor(self) -> Optional[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, unknown_tok
 # Added tokens without the special flag are of two kinds: markers (<think>, </s>, [IMG]) and stretches of
 # ordinary text (runs of spaces in GPT-NeoX). Only the first kind may be smuggled in by typing it.
 _LONG_CHARACTERS = 16_384
+_MOST_GROWTH = 256.0
+"""Published tokenizers stay below 10: a normalizer that prepends one character, a regular expression or two."""
 _IN_NO_VOCABULARY = "\U000f1e57"
 _MARKER = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 
@@ -40,6 +43,7 @@ def load_tokenizer_json(file: Path, name: str) -> HuggingFaceTokenizer:
         # A file may carry the truncation and padding of the training run; a count must not.
         backend.no_truncation()
         backend.no_padding()
+        _refuse_bomb(backend, file)
         dropout = getattr(backend.model, "dropout", None)
         if dropout:
             backend.model.dropout = None
@@ -50,6 +54,29 @@ def load_tokenizer_json(file: Path, name: str) -> HuggingFaceTokenizer:
                 "counted without it."
             )
         return found
+
+
+def _refuse_bomb(backend: Any, file: Path) -> None:
+    """Four replacements of one character by a thousand make 3 TB of 3 characters, in native code that nothing stops."""
+    for part in (backend.normalizer, backend.decoder):
+        growth = _growth(json.loads(part.__getstate__())) if part is not None else 1.0
+        if growth > _MOST_GROWTH:
+            raise bad_tokenizer(file, f"its replacements can make a text {growth:,.0f} times as long")
+
+
+def _growth(step: dict[str, Any]) -> float:
+    """How many characters a step of a normalizer or decoder can make of one, as far as its own texts say."""
+    steps = step.get("normalizers") or step.get("decoders")
+    if steps:
+        return math.prod(_growth(inner) for inner in steps)
+    added = len(step.get("content") or step.get("prepend") or "")
+    if step.get("type") == "Prepend":
+        return 1.0 + added
+    if step.get("type") != "Replace":
+        return 1.0
+    literal = step["pattern"].get("String")
+    # A regular expression may match the empty text between any two characters.
+    return max(1.0, added / len(literal)) if literal else 1.0 + added
 
 
 @contextlib.contextmanager

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on, work
 from textual.app import SystemCommand
 from textual.binding import BindingType
+from textual.command import CommandListItem, SimpleProvider
+from textual.css.query import NoMatches
 from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.screen import Screen
+from textual.widget import AwaitMount, MountError
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.settings import Settings, save_setting
@@ -36,6 +39,7 @@ from workbench.ui.bench import Bench
 from workbench.ui.gauges import Gauges, GaugeThread, ReadGauges, gauge_reader
 from workbench.ui.link import DescribeLoss, EndSession, OpenOther, OpenSession, SessionLink, told_by_client
 from workbench.ui.main_screen import MainScreen
+from workbench.ui.palette import Palette
 from workbench.ui.safety import with_control_filter
 from workbench.ui.session_state import (
     Attached,
@@ -61,6 +65,16 @@ if TYPE_CHECKING:
     from workbench.session.protocol import LoadModel, ModelStatus
     from workbench.ui.widgets.welcome import Welcome
 
+ENDING_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGALRM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
+"""What would else end the app with the terminal in another screen, without echo and sending mouse reports."""
 SECOND_PRESS_SECONDS = 5.0
 SHUTDOWN_WAIT_SECONDS = 2.0
 LATER_STYLES = ("doctor", "tokens", "architecture", "vram", "chat", "screens")
@@ -203,7 +217,8 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self.keymap = (EMACS_KEYS if self.settings.ui.emacs_keys else {}) | self.settings.keys
         self.set_keymap(self.keymap)
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+            for number in ENDING_SIGNALS:
+                asyncio.get_running_loop().add_signal_handler(number, self._end_by_signal, number)
         self.call_after_refresh(self._after_first_frame)
 
     async def _after_first_frame(self) -> None:
@@ -227,10 +242,29 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         with contextlib.suppress(RuntimeError):
             self.call_later(setattr, self, "gauges", gauges)
 
-    def _hang_up(self) -> None:
-        """The terminal is gone: leave at once, and leave the session as it is."""
+    def action_command_palette(self) -> None:
+        """Show every action by name."""
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
+    def search_commands(
+        self, commands: Sequence[CommandListItem], placeholder: str = "Search for commands…"
+    ) -> AwaitMount:
+        """Show a list of commands to choose from."""
+        found = SimpleProvider(self.screen, [*commands])
+        return self.push_screen(Palette([found], placeholder=placeholder))  # type: ignore[list-item]
+
+    def _handle_exception(self, error: Exception) -> None:
+        # Keys typed behind the one that ends the app, and replies that come late, find no place on the screen.
+        if not (self._exit and isinstance(error, (MountError, NoMatches))):
+            super()._handle_exception(error)
+
+    def _end_by_signal(self, number: int) -> None:
+        """Leave at once, the terminal in order if it is still there, and the session as it is."""
+        # A second one ends an app that cannot leave, as one whose terminal hangs.
+        asyncio.get_running_loop().remove_signal_handler(number)
         self.link.leave()
-        self.exit(0)
+        self.exit(128 + number)
 
     def _keep(self, key: str, value: str) -> None:
         """Remember a choice for the next run as soon as it is made."""

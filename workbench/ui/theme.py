@@ -139,7 +139,7 @@ def theme_or_fallback(name: str) -> tuple[Theme, str]:
     try:
         return load_theme(name), ""
     except WorkbenchError as error:
-        return load_theme(FALLBACK), f"{error.message} Using {FALLBACK}."
+        return load_theme(FALLBACK, theme_folders()[:1]), f"{error.message} Using {FALLBACK}."
 
 
 def load_themes(folders: Iterable[Path] | None = None) -> LoadedThemes:

@@ -230,6 +230,8 @@ class Transcript(ScrollView, can_focus=True):
         """Lay out the turns from `first` on, and repaint the lines that changed."""
         width = self._text_width
         if width <= 0:
+            # Not on screen: laid out anew with the size it gets. The lines it had are of other turns.
+            self._lines, self._starts = [], []
             return
         first = first if first <= len(self._starts) else 0
         start = self._starts[first] if first < len(self._starts) else len(self._lines)
@@ -316,6 +318,8 @@ class Transcript(ScrollView, can_focus=True):
     def show_turn(self, index: int, step: int = 0) -> None:
         """Put the cursor on a turn and bring it into view; its end where one comes up to it from below."""
         self.cursor = index
+        if index >= len(self._starts):
+            return
         height = self.size.height
         first, last = self._starts[index], self._end(index) - 1
         top = self.scroll_offset.y
@@ -326,7 +330,8 @@ class Transcript(ScrollView, can_focus=True):
     def action_page(self, step: int) -> None:
         self.scroll_to(y=self.scroll_offset.y + step * max(1, self.size.height - 1), animate=False)
         middle = self.scroll_target_y + self.size.height // 2
-        spoken = [i for i, turn in enumerate(self._turns) if turn.role in SPOKEN and self._starts[i] <= middle]
+        starts = zip(self._turns, self._starts, strict=False)
+        spoken = [i for i, (turn, start) in enumerate(starts) if turn.role in SPOKEN and start <= middle]
         if spoken:
             self.cursor = spoken[-1]
 
