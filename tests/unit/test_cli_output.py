@@ -53,10 +53,11 @@ def test_a_small_divergence_is_not_rounded_to_nothing():
         (["--compare", "bf16,nf4", "--temperature", "0", "--quant", "nf4"], "--quant, --temperature cannot go with"),
         (["--compare", "bf16,nf4", "--stop", "x", "--raw"], "--raw, --stop cannot go with"),
         (["--text", "x.txt", "--prompt", "hi"], "go with --compare"),
+        (["--prompt", "caf\udce9"], "--prompt is no UTF-8 from its character 4 on"),
         (["--compare", "bf16,nf4", "--url", "http://x/v1"], "not with --url"),
     ],
 )
-def test_what_a_comparison_would_pass_over_is_refused(options: list[str], named: str) -> None:
+def test_what_would_be_passed_over_or_cannot_be_read_is_refused(options: list[str], named: str) -> None:
     result = CliRunner().invoke(chat, ["tiny-llama", *options])
     assert result.exit_code == 2
-    assert named in result.output
+    assert named in result.output + str(result.exception)

@@ -154,6 +154,12 @@ def command(
         prompt = _standard_input()
     if not prompt:
         raise WorkbenchError("bad-prompt", "The prompt is empty.", "Type something.")
+    for name, words in (("--prompt", prompt), ("--system", system)):
+        try:
+            words.encode()
+        except UnicodeEncodeError as error:
+            text = f"{name} is no UTF-8 from its character {error.start + 1:,} on."
+            raise WorkbenchError("bad-prompt", text, "Convert it first, such as with iconv.") from None
     text = prompt
     reply = with_session(common, lambda session: _answer_once(session, settings, text, common.as_json))
     if common.as_json:
