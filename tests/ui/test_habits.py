@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from textual import events
 from textual.command import CommandPalette
 from textual.widgets import Input, TextArea
 
@@ -118,3 +119,14 @@ async def test_text_and_plan_are_there_again(session: ScriptedSession, make_app:
 def test_a_draft_that_is_none_gives_the_defaults() -> None:
     for text in ("", "{", "[]", '{"plan": {"batch": -1}, "gpu": "", "dataset_tokens": 0, "epochs": 1}', '{"plan": 3}'):
         assert draft_from(text) == Draft()
+
+
+async def test_escape_and_a_bench_key_in_one_burst(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(loaded_session, bench="doctor")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.focused is not None)
+        for key in ("f4", "escape", "f5"):
+            app.post_message(events.Key(key, None))
+        await wait_until(pilot, lambda: app.main.current == "chat" and isinstance(app.focused, TextArea))
+        await pilot.pause(0.2)
+        assert isinstance(app.focused, TextArea)

@@ -27,6 +27,9 @@ class TypedAhead(App[int], inherit_bindings=False):
         elif not event.is_forwarded:
             event.__dict__.update(typed_at=self._handled, meant_for=self.focused)
             await super().on_event(event)
+        elif event.key == "escape" and _is_hidden(event.__dict__.get("meant_for")):
+            # A bench key typed behind it was faster: it must not leave the field that has the focus there.
+            return
         elif event.__dict__.get("typed_at", self._handled) != self._handled:
             # A key before it was acted on meanwhile, which may move the focus with the app's next message.
             event.__dict__["typed_at"] = self._handled
@@ -57,3 +60,9 @@ class TypedAhead(App[int], inherit_bindings=False):
             focused._forward_event(events.Key(event.key, event.character))
         else:
             await self._act(event)
+
+
+def _is_hidden(widget: Widget | None) -> bool:
+    """Whether a widget is on a bench that is not shown any more."""
+    nodes = () if widget is None else widget.ancestors_with_self
+    return any(isinstance(node, Widget) and not node.display for node in nodes)
