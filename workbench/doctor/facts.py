@@ -104,6 +104,8 @@ class TorchFacts:
     build: Optional[str] = None
     """``cuda``, ``rocm``, ``xpu``, ``cpu`` or ``mps``."""
     cuda: Optional[str] = None
+    asked_cuda: Optional[str] = None
+    """The CUDA that the only install command in a paste asks for."""
     hip: Optional[str] = None
     arch_list: Optional[tuple[str, ...]] = None
     """Kernels inside, as torch names them: ``sm_80``, ``compute_90``."""

@@ -71,13 +71,14 @@ _ABOUT_ANOTHER = re.compile(
 )
 _NO_CUDA = re.compile(
     r"\bcuda(?: is)? (?:available )?(?:as |is |: ?)?(?:false|not available|unavailable)\b"
-    r"|\b(?:GPU|cuda) (?:is |was )?not (?:being )?(?:detected|recogni[sz]ed|found)\b"
-    r"|\b(?:doesn't|does not|can't|cannot|not) (?:see|detect|find|use|using) (?:my |the |any )?GPU\b"
+    r"|\b(?:GPUs?|cuda) (?:is |are |was |were )?not (?:being )?(?:detected|recogni[sz]ed|found)\b"
+    r"|\b(?:doesn't|does not|can't|cannot|not) (?:see|detect|find|use|using) (?:my |the |any |all )?"
+    r"(?:Nvidia )?GPUs?\b"
     r"|\bus(?:es?|ing) (?:the |my )?CPU (?:instead of|rather than|and not)|\bkeeps? using (?:the |my )?CPU\b",
     re.I,
 )
 _CONDITION = re.compile(r"\b(?:if|when|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
-_WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\bWindows Subsystem for Linux\b", re.I)
+_WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
 _NOT_WSL = re.compile(
     r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
 )

@@ -73,6 +73,12 @@ _ANSWER = re.compile(r"[\s:=>-]{0,6}(?:Out\[\d{1,5}\]:\s{0,2})?['\"]?(\d{1,2}\.\
 _PYTHON_BANNER = re.compile(r"^\s{0,4}(?:[-*•] )?Python v?['\"]?(\d\.\d{1,2}\.\d{1,2}(?:(?:rc|a|b)\d{1,2})?)\b")
 _MSC = re.compile(r"(\d\.\d{1,2}\.\d{1,2}) \(.{0,80}\[MSC v\.\d{4} (32|64) bit")
 _OS_RELEASE = re.compile(r"PRETTY_NAME=\"?([^\"\n]{3,80})")
+# Every way in which an install command names the CUDA of a torch build.
+_ASKED_CUDA = re.compile(
+    r"\b(?:cudatoolkit|pytorch-cuda|cuda-version) ?==? ?(?P<dotted>\d{1,2}\.\d{1,2})"
+    r"|(?:torch==[\d.]{3,12}\+|/whl/(?:nightly/)?)cu(?P<tag>\d{2,3})\b"
+)
+_INSTALL = re.compile(r"\b(?:pip3?|conda|mamba|uv add|poetry add)\b.{0,40}\b(?:install|add|create)\b")
 _SMALL_UNITS = {"": 1024, "K": 1024, "M": 2**20, "G": 2**30}
 
 
@@ -106,6 +112,18 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         draft.put(draft.torch, cuda_available=all(available))
     _printed_versions(lines, draft)
     _user_site(lines, draft)
+    _asked_cuda(lines, draft)
+
+
+def _asked_cuda(lines: Sequence[str], draft: Draft) -> None:
+    """The CUDA of the torch that was asked for; of several answers none is taken."""
+    found = {
+        match["dotted"] or f"{match['tag'][:-1]}.{match['tag'][-1]}"
+        for line in lines
+        if "torch" in line and _INSTALL.search(line[:600])
+        for match in _ASKED_CUDA.finditer(line[:600])
+    }
+    draft.put(draft.torch, asked_cuda=found.pop() if len(found) == 1 else None)
 
 
 def _rest(line: str, draft: Draft) -> None:

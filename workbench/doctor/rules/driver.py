@@ -654,11 +654,16 @@ def wsl_libcuda(facts: Facts) -> Result:
 def libcuda_not_visible(facts: Facts) -> Result:
     """nvidia-smi speaks to the kernel module but finds no libcuda."""
     error = facts.error("smi-no-cuda", "libcuda-missing")
-    if error is None or cuda_works(facts):
+    if error is None:
         return PASSED
     wsl = facts.platform.wsl
     if error.id == "libcuda-missing":
-        return [_libcuda_missing(facts, error)] if wsl or facts.driver.smi or facts.driver.version else PASSED
+        # torch looks in more places than others do, so this may fail where torch works.
+        asked_by_another = "ould not load library" in error.text
+        there = not cuda_works(facts) and (wsl or facts.driver.smi or facts.driver.version)
+        return [_libcuda_missing(facts, error)] if asked_by_another or there else PASSED
+    if cuda_works(facts):
+        return PASSED
     return [
         Finding(
             "libcuda-not-visible",

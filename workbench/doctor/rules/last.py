@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Optional
 
@@ -23,9 +24,23 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
         return guessed
     if any(finding.severity != "info" for finding in findings):
         return []
+    error = error or _failure(facts)
     if error is not None:
         return [_unrecognised(error)]
     return _cuda_unavailable(facts)
+
+
+# Words of a known message that tell of a failure, where no rule found that it fits the rest of a paste.
+_FAILED = re.compile(r"\b\w{0,40}Error: |ould not load |cannot open shared object|[Ff]ailed to initialize|\bfatal: ")
+_NO_MORE_THAN_A_WARNING = re.compile(r"[Ww]arning|\bWARN\b|\bW\d? |ignore|harmless|cuInit|ldconfig", re.IGNORECASE)
+
+
+def _failure(facts: Facts) -> Optional[ErrorFact]:
+    """A message of a paste that tells of a failure; what a program went on after is none."""
+    if facts.origin != "report":
+        return None
+    told = (error for error in facts.errors if _FAILED.search(error.text))
+    return next((error for error in told if not _NO_MORE_THAN_A_WARNING.search(error.text)), None)
 
 
 def _unrecognised(error: ErrorFact) -> Finding:

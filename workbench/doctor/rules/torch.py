@@ -16,7 +16,6 @@ from workbench.doctor.rules.common import (
     Result,
     Rule,
     capabilities,
-    cuda_major,
     cuda_works,
     evidence,
     gpu_names,
@@ -295,12 +294,17 @@ def _aarch64_cpu(facts: Facts) -> Finding:
     )
 
 
+_SINCE_CUDA_13 = ". Since torch 2.11 the default wheel is built with CUDA 13, which needs driver 580."
+
+
 def driver_too_old(facts: Facts) -> Result:
     """The driver cannot run the CUDA major that torch was built with."""
     error = facts.error("driver-too-old", "driver-insufficient")
-    major = cuda_major(facts)
+    cuda = _cuda_wanted(facts)
+    numbers = release_of(cuda)
+    major = numbers[0] if numbers else None
     offered = _driver_major(facts)
-    old = _older_than(facts, major, offered)
+    old = _older_than(facts, cuda, offered)
     if error is None and old is None:
         return None
     if cuda_works(facts) or (error is None and not old):
@@ -316,7 +320,7 @@ def driver_too_old(facts: Facts) -> Result:
         fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
     elif not fix:
         fix = [fixes.reinstall_torch(facts)[0], *fixes.reinstall_torch(facts)[1:]]
-    wants = f"CUDA {facts.torch.cuda}" if facts.torch.cuda else "a newer CUDA"
+    wants = f"CUDA {cuda}" if cuda else "a newer CUDA"
     note = " The tables end before this torch; the rule is NVIDIA's: a driver runs no newer CUDA major than its own."
     return [
         Finding(
@@ -325,12 +329,13 @@ def driver_too_old(facts: Facts) -> Result:
             f"The NVIDIA driver is too old for this torch ({wants})",
             f"torch brings {wants}"
             + (f", which needs driver {minimum} or newer" if minimum else "")
-            + ". Since torch 2.11 the default wheel is built with CUDA 13, which needs driver 580."
+            + ("." if major and major < 13 else _SINCE_CUDA_13)
             + (note if newer_than_table("torch", facts.torch.version) else ""),
             {
                 **evidence(
                     torch__version=facts.torch.version,
                     torch__cuda=facts.torch.cuda,
+                    asked_for=None if facts.torch.cuda else cuda,
                     driver=facts.driver.version,
                     driver__cuda=found_cuda(facts) or facts.driver.cuda,
                 ),
@@ -349,7 +354,20 @@ def _driver_major(facts: Facts) -> Optional[int]:
     return numbers[0] if numbers else None
 
 
-def _older_than(facts: Facts, major: Optional[int], offered: Optional[int]) -> Optional[bool]:
+def _cuda_wanted(facts: Facts) -> Optional[str]:
+    """The CUDA of this torch: as it says itself, else as the command says that installed it."""
+    if facts.torch.build == "cuda":
+        return facts.torch.cuda
+    unseen = facts.torch.build is None and facts.torch.cuda_available is False
+    return facts.torch.asked_cuda if unseen else None
+
+
+def _older_than(facts: Facts, cuda: Optional[str], offered: Optional[int]) -> Optional[bool]:
+    numbers = release_of(cuda)
+    major = numbers[0] if numbers else None
+    # Minor versions became interchangeable with CUDA 11; before, a driver ran nothing newer than its own.
+    if numbers and numbers[0] < 11 and facts.driver.cuda and not facts.platform.wsl:
+        return older(facts.driver.cuda, cuda or "")
     if major is None:
         before_all = older(facts.driver.version, "440.33") and facts.torch.cuda_available is False
         return True if before_all and not facts.platform.wsl else None
