@@ -215,6 +215,8 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert "divisor" in refused("inspect", "tiny-llama", "--set", "num_key_value_heads=3")
     assert "cannot name a session" in refused("session", "start", "--session", "../x")
     assert "nonsense" in refused("vram", "tiny-llama", "--gpu", "nonsense")
+    assert "without a name" in refused("vram", "tiny-llama", "--gpu", "")
+    assert "--lora means nothing for inference" in refused("vram", "tiny-llama", "--lora", "r=8")
     assert "No such command" in refused("fly")
 
 

@@ -155,6 +155,18 @@ def _refuse_lone_options(options: dict[str, Any]) -> None:
         raise WorkbenchError("bad-option", f"{printed[0]} prints nothing of {run[0]}.", "Give one of them.")
 
 
+def _refuse_training_options(options: dict[str, Any], job: str) -> None:
+    """Options that mean nothing where nothing is trained: who gives them forgot the job.
+
+    Raises:
+        WorkbenchError: ``bad-option``.
+    """
+    training = ("lora", "optimizer", "fused", "gradient_checkpointing", "chunked_loss", "accumulation", "kbit_prepare")
+    given = [f"--{name.replace('_', '-')}" for name in training if options[name] not in (None, False)]
+    if job == "inference" and given:
+        raise WorkbenchError("bad-option", f"{given[0]} means nothing for inference.", "Add --job lora, qlora or full.")
+
+
 class _Asked:
     """What the command line asks for, with the plan file filled in."""
 
@@ -177,6 +189,7 @@ class _Asked:
         if not self.model:
             raise WorkbenchError("bad-option", "No model is named.", "Name one: workbench vram MODEL --job qlora.")
         self.plan.update(plan_of(self.options, self.plan))
+        _refuse_training_options(self.options, str(self.plan.get("job", "inference")))
         if self.options["make_fit"]:
             await self._make_it_fit(session)
         if self.options["save"] is not None:

@@ -59,6 +59,8 @@ def parse_gpu(text: str) -> Gpu:
     size = _SIZE.fullmatch(text.strip())
     if size:
         return _by_size(text.strip(), float(size.group(1)) * _UNITS[size.group(2).lower()])
+    if not text.strip():
+        raise WorkbenchError("unknown-gpu", "A GPU without a name.", "Give a name, or its memory such as 24GB.")
     candidates = find_gpus(text)
     if not candidates:
         raise WorkbenchError(

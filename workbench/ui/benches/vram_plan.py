@@ -150,7 +150,7 @@ ITEMS = (
     Item(Field("padded", "padding", (False, True), "A mask rules out the flash kernel."), _trains),
     Item(Field("chunked_loss", "chunked loss", (False, True), "Never all logits at once (TRL, Liger)."), _trains),
     Item(Field("keep_outputs", "keep outputs", (False, True), "The loop holds the logits through backward."), _trains),
-    Item(Field("gpu", "GPU", (THIS_BOX, *USUAL_GPUS), "enter types a name or a size, t lists all.", typed=True)),
+    Item(Field("gpu", "GPU", (THIS_BOX, *USUAL_GPUS), "By name or by its memory; t lists all.", typed=True)),
     Item(_number("gpus", "number", (1, 2, 4, 8, 16, 32, 64), "GPUs that share the job.", MAX_GPUS)),
     Item(
         Field("parallel", "parallel", PARALLELS[1:], "ddp copies, fsdp and zero shard, tp and pp split the model."),
