@@ -338,14 +338,13 @@ async def test_hostile_strings_are_shown_and_not_obeyed(make_app: MakeApp) -> No
     session.script(protocol.Generate, lambda request: [protocol.Generated("c1", {"text": hostile})])
     app = make_app(session, model=hostile)
     async with app.run_test(size=(120, 36), notifications=True) as pilot:
-        for key, shown in (("f1", "FINDINGS"), ("f3", "[/nope]"), ("f4", "[/nope]"), ("f5", "message")):
+        for key, shown in (("f1", "FINDINGS"), ("f3", "nope]"), ("f4", "nope]"), ("f5", "message")):
             await pilot.press(key)
             await wait_until(pilot, lambda shown=shown: shown in screen_text(app))
             _assert_clean(screen_text(app))
         await wait_until(pilot, lambda: isinstance(app.focused, Prompt))
         app.query_one(Prompt).text = hostile
-        # Once more: the name as cleaned is not the name as chosen, so it asks whether that model is meant.
-        await pilot.press("enter", "enter")
+        await pilot.press("enter")
         await wait_until(pilot, lambda: session.asked(protocol.Generate))
         await pilot.pause()
         _assert_clean(screen_text(app))
