@@ -11,6 +11,10 @@ SMI = "| NVIDIA-SMI {0}    Driver Version: {0}    CUDA Version: {1} |\n"
 BLIND = "Pytorch does not see GPUs\n"
 CONDA = "conda install pytorch torchvision {} -c pytorch\n"
 LIBCUDA = "Could not load library libcudnn_cnn_infer.so.8. Error: {}: cannot open shared object file\n"
+BNB_ENVIRON = (
+    'Traceback (most recent call last):\n  File "/home/u/lib/python3.9/site-packages/{}", line 66, in report\n'
+    "    lib_path = os.environ['LD_LIBRARY_PATH'].strip()\nKeyError: 'LD_LIBRARY_PATH'"
+)
 
 FIRES = {
     "a driver of CUDA 10.1, a toolkit of 10.2": (
@@ -22,6 +26,36 @@ FIRES = {
         BLIND
         + "pip install torch --index-url https://download.pytorch.org/whl/cu121\n"
         + SMI.format("470.82.01", "11.4"),
+    ),
+    "the system keeps the GPU": (
+        "wsl-gpu-blocked",
+        "In WSL 2\nFailed to initialize NVML: GPU access blocked by the operating system",
+    ),
+    "a GPU that the kernel does not take": (
+        "gpu-unknown-to-kfd",
+        "Unable to open /dev/kfd read-write: Cannot allocate memory\nigor is member of render group\n"
+        "[ 3.5] kfd kfd: amdgpu: PITCAIRN  not supported in kfd",
+    ),
+    "no memory is no permission": ("kfd-without-memory", "Unable to open /dev/kfd read-write: Cannot allocate memory"),
+    "a portable Python": (
+        "missing-compiler-or-python-headers",
+        "D:\\py\\Lib\\site-packages\\triton\\windows_utils.py:315: UserWarning: Failed to find Python libs.\n"
+        "C:/Temp/cuda_utils.c:14: error: include file 'Python.h' not found",
+    ),
+    "a variable that bitsandbytes wants": ("bnb-legacy-loader", BNB_ENVIRON.format("bitsandbytes/__main__.py")),
+    "a build without Intel GPUs": (
+        "torch-without-backend",
+        "RuntimeError: PyTorch is not linked with support for xpu devices",
+    ),
+    "a Mac": (
+        "bnb-unsupported-on-macos",
+        "bin /Users/u/miniconda3/lib/python3.10/site-packages/bitsandbytes/libbitsandbytes_cpu.so\n"
+        "/Users/u/miniconda3/lib/python3.10/site-packages/bitsandbytes/cextension.py:34: UserWarning: The installed "
+        "version of bitsandbytes was compiled without GPU support.",
+    ),
+    "NCCL and the pod's shared memory": (
+        "shm-too-small",
+        "[3] include/shm.h:28 NCCL WARN Call to posix_fallocate failed : No space left on device",
     ),
     "libcuda in WSL, where torch works": (
         "libcuda-not-visible",
@@ -37,6 +71,27 @@ SILENT = {
         "driver-too-old-for-wheel-cuda",
         BLIND + CONDA.format("pytorch-cuda=12.1") + CONDA.format("pytorch-cuda=11.8") + SMI.format("470.82.01", "11.4"),
     ),
+    "NVML fails for another reason": ("wsl-gpu-blocked", "In WSL 2\nFailed to initialize NVML: Unknown Error"),
+    "a group that is not the user's": (
+        "gpu-unknown-to-kfd",
+        "Unable to open /dev/kfd read-write: Permission denied\nigor is not member of render group",
+    ),
+    "a group that is the user's": (
+        "gpu-device-not-allowed",
+        "/dev/kfd is there\nigor is member of render group\nRuntimeError: something else",
+    ),
+    "headers of another kind": (
+        "missing-compiler-or-python-headers",
+        "C:/Temp/a.c:14: error: include file 'numpy.h' not found",
+    ),
+    "the same variable in a program of one's own": ("bnb-legacy-loader", BNB_ENVIRON.format("train.py")),
+    "another backend's sentence": ("torch-without-backend", "This wheel is linked with support for xpu devices"),
+    "CPU build on Linux": (
+        "bnb-unsupported-on-macos",
+        "/home/u/lib/python3.10/site-packages/bitsandbytes/cextension.py:34: UserWarning: The installed "
+        "version of bitsandbytes was compiled without GPU support.",
+    ),
+    "a disk that is full": ("shm-too-small", "OSError: [Errno 28] No space left on device: '/home/u/model.bin'"),
     "cuDNN itself is what is missing": (
         "libcuda-not-visible",
         "In WSL 2\n" + LIBCUDA.format("libcudnn_cnn_infer.so.8"),
@@ -64,3 +119,14 @@ def test_no_verdict_of_health_over_a_failure_that_no_rule_takes() -> None:
     line = "RuntimeError: libcuda.so.1: cannot open shared object file: No such file or directory"
     assert judged(line + "\ntorch.cuda.is_available() returns True").verdict == "degraded"
     assert judged("Warning, ignored: " + line + "\ntorch.cuda.is_available() returns True").verdict == "healthy"
+
+
+def test_nvidia_libraries_in_a_container_are_mended_there() -> None:
+    mismatch = "Failed to initialize NVML: Driver/library version mismatch"
+    assert "anew" in judged(SMI.format("515.48.07", "11.7") + mismatch).findings[0].fix[0]
+    assert judged(mismatch).findings[0].fix[0] == "sudo reboot"
+
+
+def test_a_full_disk_stays_one_beside_a_full_dev_shm() -> None:
+    text = "OSError: [Errno 28] No space left on device: '/data'\n" + FIRES["NCCL and the pod's shared memory"][1]
+    assert {finding.id for finding in judged(text).findings} >= {"hf-cache-disk-full", "shm-too-small"}

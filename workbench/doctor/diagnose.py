@@ -56,7 +56,9 @@ _GPU_DOWN = (
     "driver-library-version-mismatch",
     "nouveau-loaded",
     "kernel-module-not-loaded",
+    "gpu-unknown-to-kfd",
     "gpu-device-not-allowed",
+    "wsl-gpu-blocked",
     "container-without-gpu-runtime",
     "fabric-manager-not-running",
     "cuda-compat-on-unsupported-gpu",
@@ -244,6 +246,10 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),
     "kernel-launch-failed": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported", "cuda-hangs"),
     "torch-import-broken": ("torch-import-hangs",),
+    "bnb-legacy-loader": ("bnb-unsupported-on-macos",),
+    "gpu-device-not-allowed": ("gpu-unknown-to-kfd",),
+    "kfd-without-memory": ("gpu-unknown-to-kfd", "gpu-device-not-allowed"),
+    "rocm-no-device": ("gpu-unknown-to-kfd",),
     "bf16-unsupported-gpu": ("torch-wheel-lacks-gpu-arch",),
 }
 

@@ -400,7 +400,8 @@ def macos(facts: Facts) -> Result:
     unfound = facts.error("pip-no-match")
     if refused is None and unfound is not None and unfound.values.get("package") == "bitsandbytes":
         refused = unfound
-    if facts.platform.system is None or (version is None and refused is None):
+    old = facts.error("bnb-no-gpu-support", "bnb-legacy-loader")
+    if facts.platform.system is None or (version is None and refused is None and old is None):
         return None
     if facts.platform.system != "Darwin" or at_least(version, "0.49.0"):
         return PASSED
@@ -409,11 +410,11 @@ def macos(facts: Facts) -> Result:
             "bnb-unsupported-on-macos",
             "error",
             f"bitsandbytes {version} does not run on macOS" if version else "This bitsandbytes does not run on macOS",
-            "Wheels for Apple silicon exist from 0.49 on; older ones carry Linux libraries only. transformers "
-            "before 4.43 takes bitsandbytes with CUDA only.",
+            "A Mac has no CUDA. bitsandbytes has wheels for Apple silicon from 0.49 on; older ones carry Linux "
+            "libraries only. transformers before 4.43 takes bitsandbytes with CUDA only.",
             {
                 **evidence(bitsandbytes=facts.bitsandbytes.version, os=facts.platform.os),
-                **seen(refused or facts.error("bnb-no-gpu-support")),
+                **seen(refused or old),
             },
             (
                 fixes.install(facts, "bitsandbytes>=0.49")
@@ -425,7 +426,7 @@ def macos(facts: Facts) -> Result:
             affects=QUANTIZED,
             observed=refused is not None
             or facts.bitsandbytes.works is False
-            or facts.error("accelerate-required", "bnb-no-gpu-support") is not None,
+            or (old or facts.error("accelerate-required")) is not None,
         )
     ]
 

@@ -35,9 +35,17 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
         return None if kernel is None or library is None else PASSED
     if error is None and cuda_works(facts):
         return PASSED
-    inside = bool(facts.platform.container)
+    # A table of nvidia-smi in the same paste is that of a place where it works, mostly the host.
+    inside = bool(facts.platform.container) or bool(error and facts.origin == "report" and facts.driver.version)
     fix = (
-        ("Restart the container, so that the host's present driver libraries are mounted into it.",)
+        (
+            "Make the container anew (docker rm, docker run), so that the host's present driver libraries are mounted "
+            "into it; a restart of the host changes nothing where nvidia-smi works there.",
+            "find / -name 'libnvidia-ml.so*' -not -path '/proc/*'   # in the container: the version of the host's?",
+            "If not, the image brings a driver of its own: take nvidia-utils-*, libnvidia-* and nvidia-driver-* out "
+            "of it.",
+            "nvidia-smi   # fails on the host too: sudo reboot there",
+        )
         if inside
         else (
             "sudo reboot",
@@ -50,9 +58,14 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
         Finding(
             "driver-library-version-mismatch",
             "error",
-            "The NVIDIA driver was updated under a running kernel module",
-            "The kernel still runs the old driver module while the libraries on disk are already new; every CUDA call "
-            "fails until both are of one version.",
+            "The NVIDIA libraries here are not of the host's driver"
+            if inside
+            else "The NVIDIA driver was updated under a running kernel module",
+            "The kernel module is the host's, and the libraries that ask it, in a container mostly, are of another "
+            "version: they were left from before an update, or came with the image."
+            if inside
+            else "The kernel still runs the old driver module while the libraries on disk are already new; every CUDA "
+            "call fails until both are of one version.",
             {**evidence(kernel_module=kernel, library=library), **seen(error)},
             fix,
             ISSUES + "NVIDIA/ubuntu-packaging-nvidia-driver/issues/3",

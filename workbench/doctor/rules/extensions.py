@@ -527,12 +527,24 @@ def compiler_missing(facts: Facts) -> Result:
             "Python's headers are missing" if error.id == "python-h" else "There is no C compiler",
             "Triton (torch.compile, many kernels) compiles a small C file at run time.",
             {**evidence(c_compiler=facts.platform.c_compiler, headers=facts.python.headers), **seen(error)},
-            _compiler_fix(facts),
+            _headers_on_windows(facts) if error.id == "python-h" and fixes.on_windows(facts) else _compiler_fix(facts),
             ISSUES + "sgl-project/sglang/pull/18644",
             affects=("chat",),
             observed=True,
         )
     ]
+
+
+def _headers_on_windows(facts: Facts) -> tuple[str, ...]:
+    """python.org's installer brings the headers; the embeddable Python, which portable programs carry, does not."""
+    minor = minor_name(facts.python.version)
+    version = f"Python {minor}" if minor else "Python of the same version (3.x)"
+    return (
+        f"Install the whole {version} from https://www.python.org/downloads/windows/ beside this one.",
+        "Copy its folders include and libs next to the python.exe that the program uses: an embedded or portable "
+        "Python comes without them.",
+        "Then delete %USERPROFILE%\\.triton\\cache and run again.",
+    )
 
 
 def _compiler_fix(facts: Facts) -> tuple[str, ...]:

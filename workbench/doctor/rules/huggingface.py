@@ -604,6 +604,9 @@ def unknown_architecture(facts: Facts) -> Result:
 def disk_full(facts: Facts) -> Result:
     """No room where models are kept."""
     error = facts.error("no-space")
+    shared = facts.error("nccl-shared-memory")
+    if error is not None and shared is not None and error.line == shared.line:
+        error = None  # what is full is /dev/shm
     disks = [disk for disk in facts.platform.disks or () if disk.free_bytes is not None]
     if error is None and not disks:
         return None

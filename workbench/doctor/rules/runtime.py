@@ -116,7 +116,8 @@ def shm_too_small(facts: Facts) -> Result:
                 **seen(error),
             },
             (
-                "docker run --ipc=host …   # or --shm-size=16g; Kubernetes: an emptyDir of medium Memory at /dev/shm",
+                "docker run --ipc=host …   # or --shm-size=16g",
+                "Kubernetes: a volume 'emptyDir: {medium: Memory}', mounted at /dev/shm",
                 "num_workers=0 until then",
             ),
             ISSUES + "pytorch/pytorch/issues/5040",

@@ -18,6 +18,7 @@ from workbench.doctor.rules.common import (
     capabilities,
     cuda_works,
     evidence,
+    from_message,
     gpu_names,
     no_gpu_told,
     seen,
@@ -858,6 +859,42 @@ def rocm_no_device(facts: Facts) -> Result:
     ]
 
 
+_BACKENDS = {
+    "xpu": (
+        "Intel GPUs",
+        "python -m pip install torch --index-url https://download.pytorch.org/whl/xpu   # torch 2.5 and newer",
+        "Older torch: the XPU build of intel-extension-for-pytorch with its own torch; its CPU build has no xpu.",
+    ),
+    "mps": ("Apple GPUs", "torch has mps only on macOS 12.3 and newer, in builds for Apple silicon."),
+    "hip": ("AMD GPUs", "Take the ROCm build, and name the device 'cuda': torch's ROCm build keeps that name."),
+}
+
+
+def without_backend(facts: Facts) -> Result:
+    """A device asked for by name that this build of torch has no code for."""
+
+    def make(error: ErrorFact) -> Finding:
+        device = error.values.get("device", "").lower()
+        whose, *steps = _BACKENDS.get(device, ("",))
+        if device == "cuda":
+            steps = list(fixes.reinstall_torch(facts))
+        return Finding(
+            "torch-without-backend",
+            "error",
+            f"This build of torch has no code for {device} devices" + (f" ({whose})" if whose else ""),
+            "The kind of device is fixed when torch is built; a driver or another package does not add it.",
+            {**evidence(torch__version=facts.torch.version, gpus=gpu_names(facts)), **seen(error)},
+            (*steps, "or choose another device in the program: device='cpu'"),
+            "https://docs.pytorch.org/docs/stable/notes/get_start_xpu.html"
+            if device == "xpu"
+            else "https://pytorch.org/get-started/locally/",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+
+    return from_message(facts, ("torch-without-backend",), make)
+
+
 def rocm_gfx_unsupported(facts: Facts) -> Result:
     """The ROCm build has no code for this gfx target."""
     error = facts.error("hip-no-binary")
@@ -1078,6 +1115,7 @@ RULES: tuple[Rule, ...] = (
     driver_too_old,
     wheel_lacks_gpu_arch,
     rocm_no_device,
+    without_backend,
     rocm_gfx_unsupported,
     mkl_too_new,
     torch_import_broken,
