@@ -638,6 +638,10 @@ PLAIN = {
     "no-gradient-reaches-adapter": "element 0 of tensors does not require grad and does not have a grad_fn",
     "cuda-headers-missing": "main.c:2:10: fatal error: cuda.h: No such file or directory",
     "triton-helper-did-not-compile": "Command '['/usr/bin/gcc', 'm.c', '-lcuda']' returned non-zero exit status 1.",
+    "gpu-unknown-to-kfd": "kfd kfd: amdgpu: PITCAIRN  not supported in kfd",
+    "kfd-without-memory": "Unable to open /dev/kfd read-write: Cannot allocate memory",
+    "wsl-gpu-blocked": "Failed to initialize NVML: GPU access blocked by the operating system",
+    "bnb-legacy-loader": "bitsandbytes/__main__.py\nKeyError: 'LD_LIBRARY_PATH'",
     "flashinfer-mismatch": "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
 }
 HARMLESS = (

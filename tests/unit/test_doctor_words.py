@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from workbench.doctor.diagnose import Report, diagnose
+from workbench.doctor.facts import Facts
+from workbench.doctor.fixes import install
 from workbench.doctor.parse.report import parse_report
+from workbench.doctor.report import summary, to_json
 
 SMI = "| NVIDIA-SMI {0}    Driver Version: {0}    CUDA Version: {1} |\n"
 BLIND = "Pytorch does not see GPUs\n"
@@ -130,3 +133,39 @@ def test_nvidia_libraries_in_a_container_are_mended_there() -> None:
 def test_a_full_disk_stays_one_beside_a_full_dev_shm() -> None:
     text = "OSError: [Errno 28] No space left on device: '/data'\n" + FIRES["NCCL and the pod's shared memory"][1]
     assert {finding.id for finding in judged(text).findings} >= {"hf-cache-disk-full", "shm-too-small"}
+
+
+def test_a_card_that_somebody_names_is_not_counted() -> None:
+    told = "RTX 4090-24G*8\nCUDA_VISIBLE_DEVICES=4 python finetune.py\nRuntimeError: CUDA error"
+    assert "cuda-visible-devices-wrong" not in [finding.id for finding in judged(told).findings]
+    listed = "GPU 0: NVIDIA GeForce RTX 4090 (UUID: GPU-00000000-0000-0000-0000-000000000000)\n" + told
+    assert "cuda-visible-devices-wrong" in [finding.id for finding in judged(listed).findings]
+
+
+@pytest.mark.parametrize(("folder", "command"), [("deepspeed", "install -U deepspeed"), ("", "<package>")])
+def test_the_package_that_a_traceback_names_is_the_one_to_upgrade(folder: str, command: str) -> None:
+    line = (
+        f'  File "E:\\venv\\lib\\site-packages\\{folder}\\runtime\\utils.py", line 18, in <module>\n' if folder else ""
+    )
+    found = judged(line + "ModuleNotFoundError: No module named 'torch._six'").findings[0]
+    assert found.id == "package-too-old-for-torch"
+    assert command in found.fix[-1]
+
+
+def test_an_unnamed_system_leaves_no_comma() -> None:
+    lines = dict(summary(to_json(judged("docker run --gpus all ghcr.io/someone/thing:1 \nRuntimeError: no"))))
+    assert lines["system"] == "in docker"
+
+
+def test_conda_forge_calls_torch_pytorch() -> None:
+    facts = Facts(origin="report", conda=("torch", "numpy"))
+    assert install(facts, "torch==2.6.0", "numpy").endswith("conda-forge pytorch==2.6.0 numpy")
+    assert "pytorch" not in install(Facts(origin="report"), "torch==2.6.0")
+
+
+def test_a_kepler_card_gets_what_still_knows_it() -> None:
+    k20 = SMI.format("450.51.06", "11.0") + "GPU 0: Tesla K20m (UUID: GPU-00000000-0000-0000-0000-000000000000)\n"
+    told = k20 + "PyTorch no longer supports this GPU because it is too old."
+    first = judged(told).findings[0]
+    assert (first.id, "TORCH_CUDA_ARCH_LIST=3.5" in first.fix[0]) == ("torch-wheel-lacks-gpu-arch", True)
+    assert "ARCH_LIST" not in " ".join(judged(told.replace("K20m", "V100")).findings[0].fix)

@@ -67,7 +67,9 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
     """The command that installs `packages` into this environment, with the tool that installed them before."""
     words = " ".join(quote(facts, package) for package in packages)
     if not options and _all_from_conda(facts, packages):
-        return f"conda install -y -c conda-forge {words}"
+        # There torch is called pytorch.
+        names = re.sub(r"(?<![^ '])torch(?![\w-])", "pytorch", words)
+        return f"conda install -y -c conda-forge {names}"
     flags = f"{' -U' if upgrade else ''}{' ' + options if options else ''}"
     return f"{_pip(facts, 'install')}{flags} {words}"
 

@@ -87,10 +87,10 @@ def summary(report: Json) -> list[tuple[str, str]]:
 def _python(python: Json, platform: Json) -> str:
     kind = f" ({python['kind']})" if python.get("kind") else ""
     system = " ".join(filter(None, (platform.get("os") or platform.get("system"), platform.get("machine"))))
-    if platform.get("wsl"):
-        system += ", WSL"
+    where = ["WSL"] if platform.get("wsl") else []
     if platform.get("container"):
-        system += f", in {platform['container']}"
+        where.append(f"in {platform['container']}")
+    system = ", ".join(filter(None, (system, *where)))
     parts = [f"{python['version']}{kind}" if python.get("version") else "", python.get("executable") or "", system]
     return " · ".join(filter(None, parts))
 

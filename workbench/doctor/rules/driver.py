@@ -438,7 +438,9 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
     if value is None or cuda_works(facts):
         return PASSED
     shown = value.strip().strip("'\"")
-    fault = _visible_fault(shown, len(facts.nvidia_gpus()) if facts.gpus else None)
+    # People name one card and have eight; only a program's list counts them.
+    listed = facts.origin == "live" or not {"nvidia-smi", "collect_env"}.isdisjoint(facts.formats)
+    fault = _visible_fault(shown, len(facts.nvidia_gpus()) if facts.gpus and listed else None)
     if fault is None and facts.error("no-cuda-gpus") and not facts.gpus and re.fullmatch(r"[1-9]\d{0,3}", shown):
         fault = f"names GPU {shown}, which is not there"
     if fault is None:

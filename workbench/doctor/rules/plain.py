@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.doctor import fixes
+from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import Result, seen
@@ -23,6 +24,8 @@ def plain_messages(facts: Facts) -> Result:
 
 def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
     steps = row.get("windows", row["fix"]) if fixes.on_windows(facts) else row["fix"]
+    if "named" in row and error.values.get("caller"):
+        steps = row["named"]
     return Finding(
         row["id"],
         "error",
@@ -38,7 +41,7 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
 
 def _filled(text: str, error: ErrorFact) -> str:
     for name, value in error.values.items():
-        text = text.replace(f"{{{name}}}", value)
+        text = text.replace(f"{{{name}}}", pip_name(value) if name == "caller" else value)
     return text
 
 

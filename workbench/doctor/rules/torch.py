@@ -403,6 +403,9 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
                 if new
                 else "The GPU is newer than this build, which was made before there was one of its kind."
                 if _beyond(code, capability)
+                else "The GPU is older than what this build still carries: wheels have left out 3.5 since torch 1.3, "
+                "and CUDA 12 no longer compiles for it."
+                if capability and older(capability, "3.7")
                 else "The GPU is older than what this build still carries; CUDA 13 builds start at 7.5, and torch "
                 "2.14 with "
                 "CUDA 12.6 is the last for Maxwell, Pascal and Volta."
@@ -458,7 +461,12 @@ def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
         )
     fix = fixes.reinstall_torch(facts)
     if "No published torch wheel" in fix[-1] and capability and older(capability, "3.7"):
-        return ("No torch since 2.6 runs on this GPU: use llama.cpp, or another card.",)
+        return (
+            "Compile torch from source with CUDA 11, the last for this GPU: export TORCH_CUDA_ARCH_LIST="
+            f"{capability}, then python setup.py install",
+            "or take wheels of that time: torch 1.2 and older carry 3.5",
+            "or llama.cpp on the CPU, or another card",
+        )
     return fix
 
 
@@ -738,6 +746,12 @@ def _glibc_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
             f"or take a wheel of {package} that was built for an older system",
             f"or: {newer[0].lower()}{newer[1:]}",
         )
+    beside = package.startswith("torch") and package != "torch"
+    if beside or older(facts.torch.version, "2.7"):
+        # torch itself runs here: what was built on a newer system is another package.
+        which = package or "the package that the message names"
+        from_pip = f"{fixes.python_command(facts)} -m pip install --force-reinstall --no-deps {package}"
+        return (newer, *((f"or {which} as a wheel of pip: {from_pip}",) if package else ()))
     last = (fixes.install(facts, "torch==2.6.0") + "   # the last for glibc 2.17",) if _takes_2_6(facts) else ()
     return (newer, *last)
 
