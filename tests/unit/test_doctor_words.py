@@ -169,3 +169,12 @@ def test_a_kepler_card_gets_what_still_knows_it() -> None:
     first = judged(told).findings[0]
     assert (first.id, "TORCH_CUDA_ARCH_LIST=3.5" in first.fix[0]) == ("torch-wheel-lacks-gpu-arch", True)
     assert "ARCH_LIST" not in " ".join(judged(told.replace("K20m", "V100")).findings[0].fix)
+
+
+@pytest.mark.parametrize(
+    ("line", "there"), [("Collecting torchvision==0.18.1", True), ("Collecting torchvision", False)]
+)
+def test_a_companion_that_pip_fetched_is_replaced_with_torch(line: str, there: bool) -> None:
+    text = "Windows 11\nCollecting torch==2.3.1\n" + line + "\nAssertionError: Torch not compiled with CUDA enabled"
+    first = judged("torch 2.3.1\n" + text).findings[0]
+    assert (first.id, any("torchvision" in step for step in first.fix)) == ("torch-cpu-only", there)

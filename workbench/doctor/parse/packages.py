@@ -58,6 +58,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             installed = _DIST_INFO.fullmatch(line)
             if installed:
                 draft.package(installed[1], installed[2], "named")
+        elif text.startswith("Collecting torch") and "==" in text:
+            _collected(text, draft)
         elif "==" in text:
             _pin(line, draft)
         elif text.startswith("[conda]"):
@@ -76,6 +78,16 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _row(line, draft, mode)
         elif "-" in text and " " not in text:
             _dashed(line, draft)
+
+
+_COLLECTED = re.compile(r"Collecting (torchvision|torchaudio)==(\d[\w.+]{0,20})$")
+
+
+def _collected(text: str, draft: Draft) -> None:
+    """A companion of torch that pip fetches with it, so that both are replaced together."""
+    match = _COLLECTED.match(text)
+    if match:
+        draft.package(match[1], match[2], "pip install")
 
 
 def _mode(text: str, mode: str, draft: Draft) -> str:
