@@ -83,6 +83,13 @@ def ensure_private_dir(path: Path) -> Path:
             f"{path} is not a directory of user {os.getuid()}.",
             f"Remove it, or point {RUNTIME_VARIABLE} at a directory of your own.",
         )
+    if info.st_mode & stat.S_ISVTX:
+        # Root may own /tmp; closing it would lock every other user out.
+        raise WorkbenchError(
+            "unsafe-directory",
+            f"{path} is everybody's, as /tmp is.",
+            f"Point {RUNTIME_VARIABLE} at a directory in it, which is made if need be.",
+        )
     if stat.S_IMODE(info.st_mode) & 0o077:
         path.chmod(0o700)
     return path

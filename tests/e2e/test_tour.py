@@ -54,7 +54,7 @@ def test_the_tour_walks_every_bench_and_does_what_it_says(terminal: Terminal) ->
     assert "What is the capital of France?" in screen
     terminal.keys("Enter")
     terminal.wait_until(lambda shown: "TOUR" not in shown and "no model" in shown, 20, "the tour does not leave")
-    terminal.keys("Escape", "q")
+    terminal.keys("C-q")
     terminal.wait_for("left with 0")
     settings = load_settings()
     assert settings.ui.welcomed

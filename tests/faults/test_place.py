@@ -93,7 +93,7 @@ def test_xdg_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert str(paths.runtime_dir()) == f"/tmp/workbench-{os.getuid()}"
 
 
-@fault("runtime directory shared with others", "mode 0777; another owner; a link", "closed; refused; refused")
+@fault("runtime directory shared with others", "mode 0777; 1777 as /tmp; another's; a link", "closed; the rest refused")
 def test_shared_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     place = tmp_path / "run"
     place.mkdir()
@@ -101,6 +101,10 @@ def test_shared_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv(paths.RUNTIME_VARIABLE, str(place))
     SessionFiles.of("x")
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    place.chmod(0o1777)
+    assert "everybody's" in complaint().message
+    assert stat.S_IMODE(place.stat().st_mode) == 0o1777
+    place.chmod(0o700)
     link = tmp_path / "link"
     link.symlink_to(place)
     monkeypatch.setenv(paths.RUNTIME_VARIABLE, str(link))
@@ -201,7 +205,8 @@ async def test_ten_starts(box: Box) -> None:
 async def test_full_runtime(box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     place = Path(os.environ[paths.RUNTIME_VARIABLE]) / "full"
     place.mkdir(mode=0o700)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)], capture_output=True).returncode:
+    options = "size=64k,mode=700"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(place)], capture_output=True).returncode:
         pytest.skip("needs to mount a file system")
     with contextlib.suppress(OSError):
         (place / "filler").write_bytes(b"x" * 64 * 1024)

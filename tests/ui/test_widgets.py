@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -210,9 +211,8 @@ def test_a_number_is_read_as_people_write_it(typed: str, read: int) -> None:
     ],
 )
 def test_what_is_no_such_number_is_refused_in_words(typed: str, reason: str) -> None:
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
         Field("n", "n", (1,), typed=True).read(typed)
-    assert str(refused.value) == reason
 
 
 def test_a_field_of_fractions_takes_them_and_steps_past_them() -> None:
