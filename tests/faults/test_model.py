@@ -287,7 +287,7 @@ async def test_clock(shared_box: Box) -> None:
 async def test_killed_child(shared_box: Box) -> None:
     runtime = os.environ["WORKBENCH_RUNTIME_DIR"]
     client = await shared_box.open()
-    call = client.start(protocol.SimulateMemory("tiny-llama", {"job": "full"}))
+    call = client.start(protocol.SimulateMemory("llama-3.1-8b", {"job": "full"}))
     async for event in call.events():
         if isinstance(event, protocol.JobProgressed):
             break  # the child has the request; one that dies before is started again
