@@ -288,10 +288,11 @@ async def test_killed_child(shared_box: Box) -> None:
     runtime = os.environ["WORKBENCH_RUNTIME_DIR"]
     client = await shared_box.open()
     call = client.start(protocol.SimulateMemory("llama-3.1-8b", {"job": "full"}))
+    children: list[int] = []
     async for event in call.events():
-        if isinstance(event, protocol.JobProgressed):
+        children = [pid for pid in processes_of(runtime) if pid != pid_of(client)]
+        if children and isinstance(event, protocol.JobProgressed) and event.phase in ("forward", "backward"):
             break  # the child has the request; one that dies before is started again
-    children = [pid for pid in processes_of(runtime) if pid != pid_of(client)]
     assert children
     for child in children:
         os.kill(child, signal.SIGKILL)
