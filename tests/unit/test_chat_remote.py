@@ -360,7 +360,10 @@ def test_servers_of_this_box_are_found(fake: FakeServer) -> None:
 
 def test_models_are_named_as_the_server_does() -> None:
     server = Server("http://x/v1", "ollama", "Ollama", ("qwen:latest", "phi"))
-    assert choose_model(server, "") == "qwen:latest"
+    assert choose_model(Server("http://x/v1", "ollama", "Ollama", ("phi",)), "") == "phi"
+    with pytest.raises(WorkbenchError, match="has 2 models and none was named") as raised:
+        choose_model(server, "")
+    assert raised.value.remedy == "Name one of qwen:latest, phi."
     assert choose_model(server, "qwen") == "qwen:latest"
     with pytest.raises(WorkbenchError, match="has no 'llama'"):
         choose_model(server, "llama")

@@ -29,6 +29,7 @@ class TokenStep:
         entropy_bits: of that distribution, if alternatives were asked for.
         alternatives: the most probable tokens of that distribution, if asked for.
         given: whether the answer was told to begin with this token.
+        alone: the token by itself where no text became complete with it: an end token, or bytes as ``<0xE2>``.
     """
 
     id: int
@@ -37,11 +38,12 @@ class TokenStep:
     entropy_bits: Optional[float] = None
     alternatives: tuple[Alternative, ...] = ()
     given: bool = False
+    alone: str = ""
 
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Memory at the end of an answer.
+    """Memory at the end of an answer; None where it is not known, as of a server.
 
     Attributes:
         weights_bytes: parameters, buffers, quantization state.
@@ -49,12 +51,12 @@ class MemoryUse:
         peak_bytes: highest allocation on the device during this answer; on the CPU the process' highest
             resident size so far.
         peak_of: ``device`` or ``process``, saying which of the two it is; ``server`` where a server answered, which
-            tells none of this: all is 0 then.
+            tells none of this.
     """
 
-    weights_bytes: int
-    kv_cache_bytes: int
-    peak_bytes: int
+    weights_bytes: Optional[int]
+    kv_cache_bytes: Optional[int]
+    peak_bytes: Optional[int]
     peak_of: str
 
 
@@ -67,15 +69,15 @@ class GenerationResult:
         ids: every token of the answer, those given and the end token included.
         finish_reason: ``stop`` (end token or stop string), ``length``, ``cancelled`` or ``failed``.
         stopped_by: ``end-token``, ``stop-string``, ``max-new-tokens``, ``context``, ``cancelled`` or ``failed``.
-        prompt_tokens: length of the prompt.
+        prompt_tokens: length of the prompt; None where a server does not tell.
         new_tokens: tokens chosen now.
         given_tokens: tokens that the answer was told to begin with.
-        reused_tokens: tokens of the prompt that were still in the KV cache.
+        reused_tokens: tokens of the prompt that were still in the KV cache; None where a server does not tell.
         time_to_first_token_seconds: from the call to the first chosen token; 0 if there is none.
         tokens_per_second: of decoding: tokens after the first, by the time since the first; 0 below two tokens.
         prefill_seconds: time spent on the part of the prompt that was not in the cache.
         decode_seconds: from the first to the last token.
-        seed: the random seed used; meaningless if `greedy`.
+        seed: the random seed used; meaningless if `greedy`, None where a server drew its own.
         greedy: whether no chance was involved.
         method: ``own`` for this loop, ``graph`` where it replayed a CUDA graph, ``generate`` for the fallback,
             ``server`` where a server answered.
@@ -88,15 +90,15 @@ class GenerationResult:
     ids: list[int]
     finish_reason: str
     stopped_by: str
-    prompt_tokens: int
+    prompt_tokens: Optional[int]
     new_tokens: int
     given_tokens: int
-    reused_tokens: int
+    reused_tokens: Optional[int]
     time_to_first_token_seconds: float
     tokens_per_second: float
     prefill_seconds: float
     decode_seconds: float
-    seed: int
+    seed: Optional[int]
     greedy: bool
     method: str
     guessed_tokens: int

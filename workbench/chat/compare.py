@@ -189,7 +189,7 @@ class VariantComparer:
             quant=facts.quant,
             dtype=facts.dtype,
             weights_bytes=facts.weights_bytes,
-            peak_bytes=answer.memory.peak_bytes,
+            peak_bytes=answer.memory.peak_bytes or 0,
             peak_of=answer.memory.peak_of,
             load_seconds=facts.load_seconds,
             read_tokens_per_second=reader.positions / read_seconds,

@@ -287,7 +287,7 @@ class Generator:
             run.ids.append(token_id)
             text = run.text.push(token_id)
             if on_token is not None:
-                on_token(TokenStep(token_id, text, None, given=True))
+                on_token(TokenStep(token_id, text, None, given=True, alone=self._alone(token_id, text)))
         return run
 
     def _way_of(self, options: SamplingOptions, limit: int) -> str:
@@ -511,8 +511,12 @@ class Generator:
             alternatives = tuple(
                 Alternative(item, token_text(self._tokenizer, item), logprob) for item, logprob in choice.alternatives
             )
-            run.on_token(TokenStep(choice.id, text, choice.logprob, choice.entropy_bits, alternatives))
+            alone = self._alone(choice.id, text)
+            run.on_token(TokenStep(choice.id, text, choice.logprob, choice.entropy_bits, alternatives, alone=alone))
         return bool(run.stopped_by)
+
+    def _alone(self, token_id: int, text: str) -> str:
+        return "" if text else token_text(self._tokenizer, token_id)
 
     def _result(self, run: _Run) -> GenerationResult:
         run.text.finish()

@@ -31,7 +31,7 @@ _TOO_LONG = re.compile(
 
 @dataclass(frozen=True)
 class RemoteResult(GenerationResult):
-    """An answer of a server; what a server does not tell is 0 or empty.
+    """An answer of a server; what a server does not tell is None or empty.
 
     Attributes:
         server: address of its API.
@@ -285,20 +285,20 @@ class RemoteAnswerer:
             ids=[],
             finish_reason=finish,
             stopped_by=run.stopped_by or ("max-new-tokens" if length else by),
-            prompt_tokens=run.last.get("prompt_tokens", 0),
+            prompt_tokens=run.last.get("prompt_tokens"),
             new_tokens=count,
             given_tokens=0,
-            reused_tokens=run.last.get("cached_tokens", 0),
+            reused_tokens=run.last.get("cached_tokens"),
             time_to_first_token_seconds=run.first_at - run.started if run.first_at else 0.0,
             tokens_per_second=(count - 1) / decode_seconds if decode_seconds > 0 and count > 1 else 0.0,
             prefill_seconds=0.0,
             decode_seconds=decode_seconds,
-            seed=options.seed if options.seed is not None else 0,
+            seed=options.seed,
             greedy=options.is_greedy,
             method="server",
             guessed_tokens=0,
             note="; ".join(run.notes),
-            memory=MemoryUse(0, 0, 0, "server"),
+            memory=MemoryUse(None, None, None, "server"),
             server=self.server.url,
             server_kind=self.server.title,
             model=self.model or one_line(run.last.get("model", ""), 200),
@@ -316,5 +316,5 @@ def _steps(text: str, tokens: tuple[ToldToken, ...]) -> Iterator[TokenStep]:
         # A server tells an unfinished character otherwise than the text has it; the last token takes what is left.
         own = token.text if text.startswith(token.text) else ""
         text = text[len(own) :]
-        yield TokenStep(token.id, own, token.logprob, None, token.alternatives)
+        yield TokenStep(token.id, own, token.logprob, None, token.alternatives, alone="" if own else token.text)
     yield TokenStep(tokens[-1].id, text, tokens[-1].logprob, None, tokens[-1].alternatives)

@@ -95,7 +95,7 @@ def cannot(kind: Kind) -> list[str]:
     if not kind.continues:
         lines.append("Writing on: an answer cannot be continued; ask for more in a message.")
     if not kind.sure:
-        lines.append("Unknown server: it may ignore options without saying so.")
+        lines.append("Options: an unknown server may ignore some without saying so.")
     return lines
 
 

@@ -22,6 +22,7 @@ PORTS = (8000, 8001, 8080, 8081, 30000, 11434, 1234, 5000, 3000, 4000)
 LOCAL_SECONDS = 1.5
 NAMED_SECONDS = 15.0
 _MOST_MODELS = 1000
+_MOST_NAMED = 6
 _OWNERS = {
     "vllm": "vllm",
     "sglang": "sglang",
@@ -171,18 +172,26 @@ def choose_model(server: Server, wanted: str) -> str:
     """The model to name in a request; empty where the server has one and does not say which.
 
     Raises:
-        WorkbenchError: ``unknown-model`` if the server lists others only.
+        WorkbenchError: ``unknown-model`` if the server lists others only, or several and none is named.
     """
+    where = f"{server.title} at {server.url}"
     if not wanted:
         # transformers serve lists what lies in the cache, not what it was started with; without a name it takes that.
-        return "" if server.kind == "transformers" or not server.models else server.models[0]
+        if server.kind == "transformers" or not server.models:
+            return ""
+        if len(server.models) == 1:
+            return server.models[0]
+        text = f"{where} has {len(server.models):,} models and none was named."
+        raise WorkbenchError("unknown-model", text, f"Name one of {_names(server)}.")
     if not server.models or wanted in server.models or server.kind in ("unknown", "transformers"):
         return wanted
     tagged = f"{wanted}:latest"
     if tagged in server.models:  # Ollama's own rule for a name without a tag
         return tagged
-    names = ", ".join(one_line(name, 60) for name in server.models[:6])
-    more = f" and {len(server.models) - 6} more" if len(server.models) > 6 else ""
-    raise WorkbenchError(
-        "unknown-model", f"{server.title} at {server.url} has no {one_line(wanted, 60)!r}.", f"It has {names}{more}."
-    )
+    raise WorkbenchError("unknown-model", f"{where} has no {one_line(wanted, 60)!r}.", f"It has {_names(server)}.")
+
+
+def _names(server: Server) -> str:
+    names = ", ".join(one_line(name, 60) for name in server.models[:_MOST_NAMED])
+    more = len(server.models) - _MOST_NAMED
+    return f"{names} and {more:,} more" if more > 0 else names

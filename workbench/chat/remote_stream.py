@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
+from workbench.chat.answer_text import REPLACEMENT
 from workbench.chat.answers import Alternative
 from workbench.chat.remote_http import Exchange, error_message, not_openai
 from workbench.errors import WorkbenchError
 from workbench.text import one_line
+from workbench.tokens.byte_level import readable
 
 LINE_BYTES = 4 * 2**20
 _WHOLE_BYTES = 32 * 2**20
@@ -235,12 +237,12 @@ def _id(item: dict[str, Any]) -> int:
 
 def _token_text(item: dict[str, Any]) -> str:
     text = _text(item.get("token"))
-    if text:
+    if text and REPLACEMENT not in text:
         return text
     values = item.get("bytes")
-    if isinstance(values, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in values):
-        return bytes(values).decode("utf-8", "replace")
-    return ""
+    if isinstance(values, list) and values and all(isinstance(byte, int) and 0 <= byte < 256 for byte in values):
+        return readable(bytes(values))
+    return text
 
 
 def _logprob(value: Any) -> Optional[float]:

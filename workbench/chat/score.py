@@ -44,7 +44,9 @@ def score_tokens(
             first += block.shape[0]
             for token_id, logprob, entropy, others in _read(block.float(), torch.tensor(following), alternatives):
                 named = tuple(Alternative(item, token_text(tokenizer, item), value) for item, value in others)
-                steps.append(TokenStep(token_id, decoder.push(token_id), logprob, entropy, named))
+                text = decoder.push(token_id)
+                alone = "" if text else token_text(tokenizer, token_id)
+                steps.append(TokenStep(token_id, text, logprob, entropy, named, alone=alone))
     return steps
 
 

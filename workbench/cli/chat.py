@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from workbench.chat.options import SamplingOptions
 from workbench.cli.chat_compare import compare as compare_variants
 from workbench.cli.chat_compare import read_text
 from workbench.cli.common import (
@@ -68,6 +69,11 @@ def _model_name(context: click.Context, parameter: click.Parameter, value: Any) 
     return value if context.params.get("url") else model_name(context, parameter, value)
 
 
+def _told(name: str, help: str) -> str:
+    """An option's help with what it is where neither the user nor the model's own generation config says."""
+    return f"{help}  [default: {getattr(SamplingOptions(), name):g}]"
+
+
 @click.command("chat")
 @click.argument("model", required=False, callback=_model_name, shell_complete=complete_model)
 @click.option("--prompt", default=None, metavar="TEXT|-", help="Answer this and end; - reads standard input.")
@@ -76,18 +82,39 @@ def _model_name(context: click.Context, parameter: click.Parameter, value: Any) 
 @click.option("--double-quant/--no-double-quant", default=False, help="Quantize the 4-bit block constants too.")
 @click.option("--dtype", type=DTYPES, default="auto", metavar="auto|fp32|bf16|fp16", show_default=True)
 @click.option("--device", default="auto", metavar="auto|cuda|cuda:N|cpu|mps", show_default=True)
-@click.option("--temperature", type=float, default=None, help="0 is greedy.")
-@click.option("--top-p", type=float, default=None, help="Keep the most probable tokens that add up to this.")
-@click.option("--top-k", type=int, default=None, help="0 keeps all.")
-@click.option("--min-p", type=float, default=None, help="Drop tokens below this share of the most probable.")
-@click.option("--repetition-penalty", type=float, default=None, help="Above 1: less of what was said.")
-@click.option("--no-repeat-ngram-size", type=int, default=None, metavar="N", help="Never repeat a run of N tokens.")
+@click.option("--temperature", type=float, default=None, help=_told("temperature", "0 is greedy."))
+@click.option(
+    "--top-p", type=float, default=None, help=_told("top_p", "Keep the most probable tokens that add up to this.")
+)
+@click.option("--top-k", type=int, default=None, help=_told("top_k", "0 keeps all."))
+@click.option(
+    "--min-p", type=float, default=None, help=_told("min_p", "Drop tokens below this share of the most probable.")
+)
+@click.option(
+    "--repetition-penalty",
+    type=float,
+    default=None,
+    help=_told("repetition_penalty", "Above 1: less of what was said."),
+)
+@click.option(
+    "--no-repeat-ngram-size",
+    type=int,
+    default=None,
+    metavar="N",
+    help=_told("no_repeat_ngram_size", "Never repeat a run of N tokens; 0 allows it."),
+)
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this; repeatable.")
-@click.option("--max-new-tokens", type=int, default=None, help="End the answer after this many.  [default: 512]")
-@click.option("--seed", type=int, default=None, help="The same seed gives the same text.")
+@click.option(
+    "--max-new-tokens", type=int, default=None, help=_told("max_new_tokens", "End the answer after this many.")
+)
+@click.option("--seed", type=int, default=None, help="The same seed gives the same text.  [default: drawn anew]")
 @click.option("--greedy", is_flag=True, default=None, help="Always the most likely token.")
 @click.option(
-    "--prompt-lookup", type=int, default=None, metavar="N", help="Guess up to N tokens at once from what was said."
+    "--prompt-lookup",
+    type=int,
+    default=None,
+    metavar="N",
+    help=_told("prompt_lookup", "Guess up to N tokens at once from what was said; 0 is off."),
 )
 @click.option("--raw", is_flag=True, help="Complete the prompt as it is, without a chat template.")
 @click.option(
@@ -124,6 +151,9 @@ def command(
 
     With --prompt the answer is printed as it streams and nothing is kept. Without, each line is a message of a
     conversation that is kept; ctrl+c stops an answer, ctrl+d ends.
+
+    A sampling option that is not given is what the model's own generation config says, else the default told below;
+    a server takes its own.
     """
     if double_quant and quant not in ("nf4", "fp4"):
         raise click.UsageError(f"--double-quant goes with --quant nf4 or fp4, not {quant}.")

@@ -1263,6 +1263,13 @@ class Followed(Reply):
 
 
 @dataclass(frozen=True)
+class StopAnswer(Request):
+    """Stop the answer being written in a conversation, whoever asked for it. Reply: `CancelNoted`."""
+
+    conversation_id: str
+
+
+@dataclass(frozen=True)
 class ListConversations(Request):
     """Reply: `ConversationsListed`, newest first."""
 

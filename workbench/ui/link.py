@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
-    from workbench.session.client import SessionClient, SessionLost
+    from workbench.session.client import Call, SessionClient, SessionLost
     from workbench.session.protocol import Event, Reply, Request
 
 R = TypeVar("R", bound="Reply")
@@ -60,6 +60,8 @@ class SessionLink:
         self._settled = asyncio.Event()
         """Set while it is known whether there is a session; cleared while one is looked for or started."""
         self._leaving = False
+        self._calls: dict[int, Call] = {}
+        """What is being asked, by the identity of its request."""
 
     @property
     def client(self) -> SessionClient | None:
@@ -123,6 +125,12 @@ class SessionLink:
             raise _session_lost()
         return await self._conversation(client, request, expected, on_event)
 
+    def stop(self, request: Request) -> None:
+        """Stop a request that is being asked; who asked gets its reply, which may be what was there by then."""
+        call = self._calls.get(id(request))
+        if call is not None:
+            call.cancel()
+
     async def ask_interpreter(
         self, python: str, request: Request, expected: type[R], on_event: Callable[[Event], None] | None = None
     ) -> R:
@@ -152,7 +160,7 @@ class SessionLink:
     async def _conversation(
         self, client: SessionClient, request: Request, expected: type[R], on_event: Callable[[Event], None] | None
     ) -> R:
-        call = client.start(request)
+        call = self._calls[id(request)] = client.start(request)
         try:
             async for event in call.events():
                 if on_event is not None:
@@ -162,6 +170,8 @@ class SessionLink:
             if not self._leaving:
                 call.cancel()
             raise
+        finally:
+            del self._calls[id(request)]
         if not isinstance(reply, expected):
             raise _session_lost(f"The session answered {type(reply).__name__} to {type(request).__name__}.")
         return reply

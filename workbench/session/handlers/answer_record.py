@@ -31,7 +31,7 @@ def being_answered(request: Generate, context: Context, open_record: Callable[[]
         WorkbenchError: ``busy`` if the conversation is being answered already.
     """
     runtime, answers = context.runtime, answers_of(context.runtime)
-    live = answers.begin(request.conversation_id if request.save else "")
+    live = answers.begin(request.conversation_id if request.save else "", context.job)
     record: Optional[Record] = None
     try:
         record = open_record()

@@ -11,7 +11,9 @@ from workbench.chat.conversations import Conversation, Preset
 from workbench.chat.export import to_jsonl, to_markdown
 from workbench.chat.store import NOTHING, ConversationStore
 from workbench.errors import WorkbenchError
+from workbench.session.lanes import LaneJob
 from workbench.session.protocol import (
+    CancelNoted,
     ConversationDeleted,
     ConversationRead,
     ConversationsExported,
@@ -29,6 +31,7 @@ from workbench.session.protocol import (
     SavePreset,
     SearchConversations,
     ShowMessage,
+    StopAnswer,
 )
 from workbench.session.runtime import Context, Handler, Runtime, quick
 
@@ -43,6 +46,8 @@ class LiveAnswer:
     """Empty while it is not kept."""
     shown: bool = False
     """Whether its message is in the store already, so that it can be followed."""
+    job: Optional[LaneJob] = None
+    """Stops it."""
     followers: list[Context] = field(default_factory=list)
     sent_text: str = ""
     """What clients have been sent of it."""
@@ -56,11 +61,11 @@ class Answers:
     live: list[LiveAnswer] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def begin(self, conversation_id: str) -> LiveAnswer:
+    def begin(self, conversation_id: str, job: LaneJob) -> LiveAnswer:
         """Take a conversation, new if empty, for one answer. Raises WorkbenchError ``busy`` if another has it."""
         with self.lock:
             self.refuse_while_answering(conversation_id)
-            live = LiveAnswer(conversation_id)
+            live = LiveAnswer(conversation_id, job=job)
             self.live.append(live)
             return live
 
@@ -169,6 +174,13 @@ def _show(request: ShowMessage, context: Context) -> ConversationRead:
     return ConversationRead(conversation_dict(_store(context).show_message(conversation, message)))
 
 
+def _stop(request: StopAnswer, context: Context) -> CancelNoted:
+    live = answers_of(context.runtime).live_of(request.conversation_id)
+    if live is not None and live.job is not None:
+        live.job.cancel()
+    return CancelNoted(live is not None)
+
+
 def _search(request: SearchConversations, context: Context) -> ConversationsFound:
     if not request.words.strip():
         return ConversationsFound([])
@@ -219,6 +231,7 @@ HANDLERS: dict[type[Request], Handler] = {
     RenameConversation: quick(_rename),
     DeleteConversation: quick(_delete),
     ShowMessage: quick(_show),
+    StopAnswer: quick(_stop),
     SearchConversations: quick(_search),
     ExportConversations: quick(_export),
     ListPresets: quick(_list_presets),

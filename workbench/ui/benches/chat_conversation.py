@@ -18,7 +18,6 @@ from textual.widgets import Static
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.session.protocol import (
     AnswerStarted,
-    Cancel,
     ConversationOpened,
     ConversationRead,
     ConversationsListed,
@@ -30,6 +29,7 @@ from workbench.session.protocol import (
     JobProgressed,
     ListConversations,
     OpenConversation,
+    StopAnswer,
     TokensGenerated,
 )
 from workbench.ui.bench import Bench, ErrorLine
@@ -118,6 +118,8 @@ class ConversationBench(Bench):
         self.title = ""
         self.asking = Asking()
         self.doing = Doing()
+        self._asked: Generate | None = None
+        """What is being answered; None where the answer is another client's, or was asked for in an earlier run."""
         self._history_note = ""
         """What happened to a damaged history, one line."""
         self._begun_anew = False
@@ -324,6 +326,7 @@ class ConversationBench(Bench):
             turns.append(Turn("user", request.prompt))
         turn = Turn("assistant", kept, growing=True, expected=len(kept))
         self.transcript.set_turns([*turns, turn])
+        self._asked = request
         self._set_answering(True)
         try:
             reply = await self.link.ask(request, Generated, self._on_event)
@@ -339,6 +342,7 @@ class ConversationBench(Bench):
             self._end_turn(turn, text=str(reply.result.get("text") or turn.text), foot=foot)
             await self._read_again(foot)
         finally:
+            self._asked = None
             self._set_answering(False)
 
     async def _read_again(self, foot: str) -> None:
@@ -362,6 +366,7 @@ class ConversationBench(Bench):
         if gives_back:
             # Nothing was answered, so the words go back to where they can be sent again.
             field.text, self.asking.files = draft.text, draft.files
+            field.move_cursor(field.document.end)
         if self.conversation_id and not lost:
             await self._read_again("")
             if gives_back:
@@ -398,10 +403,12 @@ class ConversationBench(Bench):
         self.show_status()
 
     def action_stop(self) -> None:
-        if self.link.client is not None:
-            self.link.client.send(Cancel())
-            self.doing.progress = "stopping"
-            self.show_status()
+        if self._asked is not None:
+            self.link.stop(self._asked)
+        elif self.link.client is not None:
+            self.link.client.send(StopAnswer(self.conversation_id))
+        self.doing.progress = "stopping"
+        self.show_status()
 
     # --- One line on what goes on --------------------------------------------------------------------------
 

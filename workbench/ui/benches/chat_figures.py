@@ -28,8 +28,11 @@ def settings_of(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def variant_words(settings: dict[str, Any]) -> str:
-    """``smollm2-135m-instruct nf4``, of what is known."""
-    name = short_name(str(settings.get("model") or ""))
+    """``smollm2-135m-instruct nf4``, of what is known; a server's model as the server names it."""
+    name = str(settings.get("model") or "")
+    if settings.get("server"):
+        return name.removesuffix(f" at {settings['server']}")
+    name = short_name(name)
     quant, dtype = str(settings.get("quant") or ""), str(settings.get("dtype") or "")
     precision = SHORT_DTYPES.get(dtype, dtype) if quant in ("", "none") else quant
     return f"{name} {precision}".strip()
@@ -70,11 +73,12 @@ def figures_line(result: dict[str, Any], variant: str = "") -> str:
     memory = result.get("memory") or {}
     reused = f" ({result['reused_tokens']:,} reused)" if result.get("reused_tokens") else ""
     given = result.get("given_tokens") or 0
+    out = "out" if result.get("tokens_told", True) else "pieces out"
     known: list[tuple[Any, Callable[[], str]]] = [
         (variant, lambda: variant),
         (result.get("prompt_tokens"), lambda: f"{result['prompt_tokens']:,} in{'' if given else reused}"),
         (given, lambda: f"{given:,} kept{reused}"),
-        (result.get("new_tokens"), lambda: f"{result['new_tokens']:,} out"),
+        (result.get("new_tokens"), lambda: f"{result['new_tokens']:,} {out}"),
         (result.get("time_to_first_token_seconds"), lambda: f"first {result['time_to_first_token_seconds']:.2f} s"),
         (result.get("tokens_per_second"), lambda: f"{result['tokens_per_second']:.1f} tok/s"),
         (memory.get("kv_cache_bytes"), lambda: f"KV {format_bytes(memory['kv_cache_bytes'])}"),

@@ -23,6 +23,7 @@ ENDED = {
     "cancelled": "stopped",
     "failed": "by a failure",
 }
+UNKNOWN = "unknown"
 EMPTY = "Answers have not been measured here yet: what one took is shown once it is there."
 
 
@@ -60,11 +61,14 @@ def numbers_lines(
 ) -> list[Content]:
     """All that is known of an answer, in three groups."""
     figures = figures_of(message)
-    if not figures.get("prompt_tokens"):
+    settings = settings_of(message)
+    if not figures.get("prompt_tokens") and not (figures and settings.get("server")):
         return Content.styled(EMPTY, "$muted").wrap(width)
-    lines = [_heading("ANSWER", variant_words(settings_of(message)))]
+    if settings.get("server"):
+        model, estimate = None, {}
+    lines = [_heading("ANSWER", variant_words(settings))]
     lines += _speed(figures)
-    if model is not None and model.decoding and model.name == settings_of(message).get("model"):
+    if model is not None and model.decoding and model.name == settings.get("model"):
         lines += _row("measured", model.decoding).wrap(width)
     lines += [Content(""), _heading("CONTEXT", ""), *_context(figures, model, width)]
     lines += [Content(""), *_memory(figures, estimate, width)]
@@ -81,12 +85,13 @@ def _row(label: str, *parts: str) -> Content:
 
 
 def _speed(figures: dict[str, Any]) -> Iterator[Content]:
-    prompt, reused = int(figures["prompt_tokens"]), int(figures.get("reused_tokens") or 0)
+    prompt, reused = int(figures.get("prompt_tokens") or 0), int(figures.get("reused_tokens") or 0)
     given, new = int(figures.get("given_tokens") or 0), int(figures.get("new_tokens") or 0)
     known = prompt + given
     read = max(0, known - reused)
     kept = f"{given:,} kept of the answer" if given else ""
-    yield _row("prompt", f"{prompt:,} tokens", kept, f"{reused:,} of {known:,} still in the KV cache" if reused else "")
+    length = f"{prompt:,} tokens" if prompt else UNKNOWN
+    yield _row("prompt", length, kept, f"{reused:,} of {known:,} still in the KV cache" if reused else "")
     if figures.get("prefill_seconds"):
         seconds = float(figures["prefill_seconds"])
         yield _row(
@@ -99,7 +104,8 @@ def _speed(figures: dict[str, Any]) -> Iterator[Content]:
     speed = float(figures.get("tokens_per_second") or 0)
     took = f" in {format_seconds(float(figures['decode_seconds']))}" if figures.get("decode_seconds") else ""
     graph = "CUDA graph" if figures.get("method") == "graph" else ""
-    yield _row("decode", f"{speed:.1f} tok/s" if speed else "–", f"{new:,} tokens{took}", graph)
+    made = "pieces, for the server counts no tokens" if figures.get("tokens_told") is False else "tokens"
+    yield _row("decode", f"{speed:.1f} tok/s" if speed else "–", f"{new:,} {made}{took}", graph)
     if figures.get("guessed_tokens"):
         yield _row("lookup", f"{int(figures['guessed_tokens']):,} tokens guessed", "each saved a pass")
     ended = ENDED.get(str(figures.get("stopped_by")))
@@ -111,6 +117,9 @@ def _speed(figures: dict[str, Any]) -> Iterator[Content]:
 
 
 def _context(figures: dict[str, Any], model: ModelStatus | None, width: int) -> Iterator[Content]:
+    if not figures.get("prompt_tokens"):
+        yield _row("used", UNKNOWN)
+        return
     used = context_used(figures)
     limit = model.context_length if model is not None else None
     if not limit:
@@ -126,6 +135,12 @@ def _memory(figures: dict[str, Any], estimate: dict[str, Any], width: int) -> It
     memory = figures.get("memory") or {}
     rung, static = estimate.get("estimate") or {}, estimate.get("static") or {}
     on_device = memory.get("peak_of") == "device"
+    if memory.get("peak_of") == "server":
+        yield _heading("MEMORY", "")
+        for label in ("weights", "KV cache", "peak"):
+            yield _row(label, UNKNOWN)
+        yield Content.styled("The server tells nothing of its memory.", "$muted")
+        return
     heads = ("measured", "estimate", "error")
     yield Content.assemble(left("MEMORY", LABEL, "bold $muted"), *(right(head, COLUMN, "$muted") for head in heads))
     yield _beside("weights", memory.get("weights_bytes"), static.get("weights") or rung.get("weights"))

@@ -23,6 +23,7 @@ from workbench.ui.widgets.probability_view import ProbabilityView, legend, token
 from workbench.ui.widgets.row_list import RowList
 
 ALTERNATIVES = 8
+SOURCES = {"recorded": "as recorded while it was written", "scored": "as the loaded model reads it now"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class InsideScreen(CloserLook):
         if not reply.source:
             self._offer_scoring(reply.note)
             return
-        self._summary = shown.answer_line(reply.tokens, reply.source) + (f" · {reply.note}" if reply.note else "")
+        self.retitle(f"Inside the answer, {SOURCES[reply.source]}")
+        self._summary = shown.answer_line(reply.tokens) + (f" · {reply.note}" if reply.note else "")
         self.say(self._summary)
         self.query_one(ProbabilityView).set_tokens(reply.tokens)
 
@@ -183,7 +185,7 @@ class InsideScreen(CloserLook):
             return
         self.query_one("#inside-token", OneLine).show(shown.token_line(token, view.cursor, len(self._tokens)))
         self.query_one(EntropyLine).show_tokens(self._tokens, view.cursor)
-        self.query_one(RowList).set_rows(shown.alternative_rows(token), cursor_key=str(token["id"]))
+        self.query_one(RowList).set_rows(shown.alternative_rows(token), cursor_key=shown.chosen_key(token))
 
     @on(PieceView.Highlighted, "#inside-prompt")
     def show_piece(self) -> None:

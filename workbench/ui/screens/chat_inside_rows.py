@@ -24,13 +24,23 @@ def quoted(text: str) -> str:
 
 def alternative_rows(token: dict[str, Any]) -> Iterator[Row]:
     """What else could have stood there, the most probable first; the token itself is marked."""
-    known = list(token["alternatives"])
-    for number, other in enumerate(known, 1):
-        yield Row(str(other["id"]), _line(str(number), other, other["id"] == token["id"]), other)
-    if all(other["id"] != token["id"] for other in known) and token.get("logprob") is not None:
+    known, here = list(token["alternatives"]), chosen_key(token)
+    keys = [_key(other["id"], other["text"]) for other in known]
+    for number, (key, other) in enumerate(zip(keys, known, strict=True), 1):
+        yield Row(key, _line(str(number), other, key == here), other)
+    if here not in keys and token.get("logprob") is not None:
         # Its rank is not recorded: only that it is below those.
         chosen = {"id": token["id"], "text": token_words(token), "logprob": token["logprob"]}
-        yield Row(str(token["id"]), _line("…", chosen, True), chosen)
+        yield Row(here, _line("…", chosen, True), chosen)
+
+
+def chosen_key(token: dict[str, Any]) -> str:
+    """The row of the token itself among its alternatives."""
+    return _key(token["id"], token_words(token))
+
+
+def _key(token_id: int, text: str) -> str:
+    return str(token_id) if token_id >= 0 else f"text:{text}"  # a server may tell no ids
 
 
 def _line(number: str, other: dict[str, Any], here: bool) -> Callable[[int], Content]:
@@ -58,15 +68,17 @@ def token_line(token: dict[str, Any], index: int, count: int) -> Content:
     parts = [
         f"token {index + 1:,} of {count:,}",
         quoted(token_words(token)),
-        f"id {token['id']}",
+        f"id {token['id']}" if token["id"] >= 0 else "",
         percent(known) if known is not None else share,
     ]
     if entropy is not None:
         parts.append(f"entropy {entropy:.2f} bits")
-    return Content.assemble((parts[1], "bold"), ("   " + " · ".join([parts[0], *parts[2:]]), "$muted"))
+    return Content.assemble(
+        (parts[1], "bold"), ("   " + " · ".join(part for part in (parts[0], *parts[2:]) if part), "$muted")
+    )
 
 
-def answer_line(tokens: list[dict[str, Any]], source: str) -> str:
+def answer_line(tokens: list[dict[str, Any]]) -> str:
     """The answer as a whole: how sure the model was."""
     logs = [token["logprob"] for token in tokens if token.get("logprob") is not None]
     if not logs:
@@ -74,14 +86,13 @@ def answer_line(tokens: list[dict[str, Any]], source: str) -> str:
     low = sum(exp(value) < 0.5 for value in logs)
     bits = [token["entropy_bits"] for token in tokens if token.get("entropy_bits") is not None]
     mean = f" · mean entropy {sum(bits) / len(bits):.2f} bits" if bits else ""
-    how = "as recorded while it was written" if source == "recorded" else "as the loaded model reads it now"
-    return f"{len(tokens):,} tokens, {low:,} below 50 % · perplexity {exp(-sum(logs) / len(logs)):.2f}{mean} · {how}"
+    return f"{len(tokens):,} tokens, {low:,} below 50 % · perplexity {exp(-sum(logs) / len(logs)):.2f}{mean}"
 
 
 def entropy_line(tokens: list[dict[str, Any]], cursor: int, width: int) -> Content:
     """Entropy along the answer; the highest is said, the cursor's place is marked."""
     bits = [token.get("entropy_bits") or 0.0 for token in tokens]
-    if not bits or width < 40:
+    if width < 40 or all(token.get("entropy_bits") is None for token in tokens):
         return Content("")
     most = max(bits)
     tail = f"  most {most:.1f} bits"

@@ -160,6 +160,9 @@ class ServerPicker(Dialog[PickedServer]):
         row = self.query_one(RowList).row
         server = row.data.server if row is not None else {}
         lines = [one_line(str(line), 200) for line in server.get("cannot") or ()]
+        if lines and self.has_class("-short"):
+            # The models need the rows: only what is limited is named, not how.
+            lines = [f"Limited or missing there: {'; '.join(line.partition(':')[0] for line in lines)}."]
         if server.get("note"):
             lines.insert(0, one_line(str(server["note"]), 200))
         self.query_one("#server-cannot", Static).update(Content("\n".join(lines)))
@@ -171,8 +174,10 @@ class ServerPicker(Dialog[PickedServer]):
             ("escape", "bold $accent"),
             " leaves",
         )
-        told = Content.assemble(one_line(self._told), "\n", keys) if self._told else keys
-        self.query_one("#server-foot", Static).update(told)
+        models = len(server.get("models") or ())
+        told = self._told or (f"{models:,} models; type to search." if models > 1 else "")
+        shown = Content.assemble(one_line(told), "\n", keys) if told else keys
+        self.query_one("#server-foot", Static).update(shown)
 
     def action_other_field(self) -> None:
         self.focus_next(Input)

@@ -9,7 +9,17 @@ from textual.screen import Screen
 from workbench.ui.widgets.one_line import OneLine
 
 MOST_KEYS = 5
-SHOWN = {"question_mark": "?", "exclamation_mark": "!", "slash": "/", "minus": "-", "dollar_sign": "$"}
+SHOWN = {
+    "question_mark": "?",
+    "exclamation_mark": "!",
+    "slash": "/",
+    "minus": "-",
+    "dollar_sign": "$",
+    "comma": ",",
+    "full_stop": ".",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+}
 
 
 def _shown(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import exp
 from typing import Any
 
@@ -12,6 +13,8 @@ from workbench.ui.widgets.pieces import SPECIAL, PieceView
 
 UNSURE, UNLIKELY = 0.5, 0.1
 """Below these a token is underlined, and bold besides: shades alone are lost in sixteen colours or none."""
+BYTES = re.compile("(<0x[0-9A-F]{2}>)+")
+"""A token that is no whole characters."""
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -21,9 +24,9 @@ def probability(token: dict[str, Any]) -> float | None:
 
 
 def token_words(token: dict[str, Any]) -> str:
-    """The token's text; that of an equal alternative where the answer shows none, as of an end token."""
-    if token["text"]:
-        return str(token["text"])
+    """The token's text; where the answer shows none, as of an end token, what the token is by itself."""
+    if token["text"] or token.get("alone"):
+        return str(token["text"] or token["alone"])
     return next((str(other["text"]) for other in token["alternatives"] if other["id"] == token["id"]), "")
 
 
@@ -60,7 +63,8 @@ class ProbabilityView(PieceView):
             # A line break stays the last sign of its token, so that the mark is not on the next line.
             text = f"{words[:-1]}{mark}\n" if mark and words.endswith("\n") else (words or "▯") + mark
             end = place + max(1, len(words))
-            pieces.append({"text": text, "start": place, "end": end, "special": bool(words) and not token["text"]})
+            special = bool(words) and not token["text"] and not BYTES.fullmatch(words)
+            pieces.append({"text": text, "start": place, "end": end, "special": special})
             place = end
         self.set_pieces(pieces)
 
