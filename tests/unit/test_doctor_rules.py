@@ -642,6 +642,12 @@ PLAIN = {
     "kfd-without-memory": "Unable to open /dev/kfd read-write: Cannot allocate memory",
     "wsl-gpu-blocked": "Failed to initialize NVML: GPU access blocked by the operating system",
     "bnb-legacy-loader": "bitsandbytes/__main__.py\nKeyError: 'LD_LIBRARY_PATH'",
+    "amd-devices-missing": "Unable to open /dev/kfd read-write: No such file or directory",
+    "package-versions-do-not-fit": "RuntimeError: Unsloth: Please file a bug report! Error patching SFTTrainer",
+    "cuda-home-malformed": "FileNotFoundError: [Errno 2] No such file or directory: ':/usr/local/cuda/bin/nvcc'",
+    "mps-has-no-bfloat16": "TypeError: BFloat16 is not supported on MPS",
+    "llama-cpp-no-layers": "llama_print_timings: eval time = 10 s\nnot faster than before, the GPU is idle",
+    "llama-cpp-built-for-cpu": "llama_model_load\nBLAS = 0\nLlama(model_path=x, n_gpu_layers=10)",
     "flashinfer-mismatch": "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
 }
 HARMLESS = (

@@ -135,6 +135,8 @@ def _from_packages(facts: Facts, torch: TorchFacts) -> TorchFacts:
     release = torch_release(torch.version)
     if system == "Linux" and machine == "x86_64" and release is not None:
         return replace(torch, build="cuda", cuda=cuda_of(release.index))
+    if any(re.search(r"\b(?:Jetson|Orin|Xavier)\b", gpu.name or "") for gpu in facts.gpus or ()):
+        return torch  # the builds for a Jetson have no tag either
     if system == "Linux" and machine == "aarch64" and release is not None:
         on_index = at_least(minor_name(torch.version), "2.11")
         return replace(torch, build="cuda", cuda=cuda_of(release.index)) if on_index else replace(torch, build="cpu")

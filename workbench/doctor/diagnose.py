@@ -17,6 +17,7 @@ from workbench.doctor.rules import (
     extensions,
     hanging,
     huggingface,
+    pairs,
     plain,
     runtime,
     torch,
@@ -32,6 +33,7 @@ RULES = (
     *huggingface.RULES,
     *runtime.RULES,
     *plain.RULES,
+    *pairs.RULES,
     *hanging.RULES,
 )
 
@@ -129,6 +131,7 @@ _BUILD_ROOTS = (
     "host-compiler-too-new-for-nvcc",
     "nvcc-too-old-for-gpu",
     "toolkit-too-old-for-package",
+    "cuda-home-malformed",
     "cuda-home-unset",
     "msvc-missing",
     "missing-compiler-or-python-headers",
@@ -196,6 +199,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "import-hangs",
         "libstdcxx-too-old",
         "torch-shadowed",
+        "hf-home-unwritable",
     ),
     "transformers-too-new-for-torch": ("duplicate-torch-installs",),
     "extension-built-for-other-cuda": (
@@ -240,7 +244,9 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "requirements-contradict": ("no-wheel-for-this-platform", "intel-python-on-mac"),
     "memlock-or-nccl": ("shm-too-small",),
     "cmake-missing": ("cuda-home-unset", "msvc-missing"),
-    "no-cuda-gpus-available": ("cuda-visible-devices-wrong", "cuda-wheel-on-amd"),
+    "cuda-home-unset": ("cuda-home-malformed",),
+    "no-cuda-gpus-available": ("wsl-libcuda", "cuda-visible-devices-wrong", "cuda-wheel-on-amd", "torch-cpu-only"),
+    "packages-known-apart": _IMPORT_ROOTS,
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
     "no-nvidia-driver": ("kernel-module-not-loaded", "container-without-gpu-runtime", "nouveau-loaded"),
     "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),

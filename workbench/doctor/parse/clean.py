@@ -25,6 +25,13 @@ _FENCES = re.compile(r"^[ \t]{0,6}(?:`{3,8}|~{3,8})[\w+-]{0,20}[ \t]*$", re.MULT
 _TIMES = re.compile(r"^\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]{0,10}Z?\]?[ \t]", re.MULTILINE)
 _RANKS = re.compile(r"^(?:\[rank\d{1,4}\]:|\([A-Za-z_]{1,40}(?: [\w=-]{1,30}){0,3} pid=\d{1,9}\))[ \t]?", re.MULTILINE)
 _BOX = re.compile(r"^[ \t]{0,4}│[ \t]?|[ \t]*│[ \t]*$", re.MULTILINE)
+# What a service manager or a program's own log puts before each line.
+_LOGGED = re.compile(
+    r"^(?:[A-Z][a-z]{2}[ ]{1,2}\d{1,2} \d\d:\d\d:\d\d \S{1,60} [^\s:\[]{1,60}(?:\[\d{1,9}\])?:[ ]"
+    r"|\d\d:\d\d:\d\d[-.,]\d{3,6}[ ]{1,4}(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)[ ]{1,8}"
+    r"|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)[ ]\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{1,6})?[ ](?:\[[^\]\n]{1,60}\][ ]?)?)",
+    re.MULTILINE,
+)
 _COMPOSE = re.compile(r"^[A-Za-z][\w.-]{0,40}-\d{1,3}[ \t]{1,8}\|[ \t]", re.MULTILINE)
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 # Underlines are taken for emphasis only at the start of a list's item: Python's own names wear them too.
@@ -45,6 +52,7 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     quotes = _QUOTES_BEFORE_PROMPT if _PROMPT.search(text) else _QUOTES
     text = _COMPOSE.sub("", _TIMES.sub("", _FENCES.sub("", quotes.sub("", text))))
     text = _RANKS.sub("", text) if "rank" in text or "pid=" in text else text
+    text = _LOGGED.sub("", text)
     text = _BOX.sub("", text) if "│" in text else text
     text = _BOLD.sub(r"\1", text) if "**" in text else text
     text = _EMPHASIS.sub(r"\1\2", text) if "__" in text else text

@@ -59,6 +59,23 @@ def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
     return _fact(lines, root)
 
 
+_IMPORTS = re.compile(r"\s{1,12}(?:from|import) (?P<module>[A-Za-z_]\w{1,60})")
+
+
+def cut_traceback(lines: Sequence[str]) -> Optional[ErrorFact]:
+    """A traceback that breaks off before the line that names its exception; with the packages that it goes through."""
+    start = next((n for n in range(len(lines) - 1, -1, -1) if "Traceback (most recent call last)" in lines[n]), None)
+    if start is None:
+        return None
+    below = [line[:_MAX_LINE] for line in lines[start + 1 : start + 1 + _FRAMES_ABOVE]]
+    if not any("File " in line for line in below):
+        return None
+    named = [match["module"] for match in map(_IMPORTS.match, below) if match]
+    callers = list(_callers(lines, min(len(lines), start + 1 + _FRAMES_ABOVE), ""))
+    packages = [name for name in dict.fromkeys((*callers, *reversed(named))) if name]
+    return ErrorFact("traceback-cut", lines[start].strip()[:200], start + 1, {"callers": ",".join(packages)})
+
+
 def _names_one(line: str) -> bool:
     """Whether a line can hold an exception; asked first, because searching costs a hundred times as much."""
     return "Error" in line or "Exception" in line or "RequirementNotMet" in line or "Exit" in line

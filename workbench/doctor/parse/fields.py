@@ -15,6 +15,7 @@ _GPU = re.compile(
 )
 _NOTHING = frozenset(("", "n/a", "none", "could not collect", "no cuda", "not found", "not installed", "unknown"))
 _BNB_HEADER = re.compile(r"bitsandbytes v(\d{1,2}\.\d{1,3}\.\d{1,3}[\w.]{0,10})")
+_BNB_BINARY = re.compile(r"\s{0,4}bin (\S{3,300})[/\\]libbitsandbytes_\w{2,40}\.(?:so|dll)\b")
 _CAPABILITY = re.compile(r"[Cc]ompute [Cc]apability(?: among GPUs detected)?:\s{0,2}\(?(\d{1,2})[.,]\s{0,2}(\d)\)?")
 _PLATFORM_MACHINE = re.compile(r"(x86_64|aarch64|arm64|AMD64|ppc64le)")
 _VERSIONED = (
@@ -22,6 +23,9 @@ _VERSIONED = (
     "diffusers datasets flash-attn triton vllm torchvision torchaudio torchao pip scipy"
 )
 _PACKAGES = frozenset(_VERSIONED.split())
+
+# The questions of an issue's form stand as headings above their answers.
+_HEADING = re.compile(r"\s{0,3}#{1,6}\s{1,4}([A-Za-z][^:#\n]{1,40}?)\s{0,4}[?:]?\s{0,4}$")
 
 Handler = Callable[[Draft, str], None]
 
@@ -37,6 +41,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
                 draft.saw("bitsandbytes")
                 draft.put(draft.bitsandbytes, version=header[1], installed=True)
                 draft.package("bitsandbytes", header[1])
+        if "libbitsandbytes" in line:
+            chosen = _BNB_BINARY.match(line)
+            draft.put(draft.bitsandbytes, location=chosen[1] if chosen else None)
         if "apability" in line:
             _capability(line, draft)
         if ":" not in line:
@@ -50,6 +57,23 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         if field:
             name = " ".join(field[1].replace("`", "").replace("🤗", "").lower().split())
             _take(draft, name, (field[2] or "").strip(" \t`*"), in_bitsandbytes)
+
+
+def read_forms(lines: Sequence[str], draft: Draft) -> None:
+    """Take the answers of an issue's form, where nothing that a program printed says it."""
+    for number, line in enumerate(lines):
+        if "#" in line:
+            _answered(lines, number, draft)
+
+
+def _answered(lines: Sequence[str], number: int, draft: Draft) -> None:
+    """What stands below the heading of a form."""
+    heading = _HEADING.match(lines[number][:80])
+    handler = _FIELDS.get(" ".join(heading[1].lower().split())) if heading else None
+    if handler is not None:
+        answer = next((line.strip() for line in lines[number + 1 : number + 4] if line.strip()), "")
+        if answer and len(answer) < 200 and not answer.startswith(("#", "_No response")):
+            handler(draft, answer)
 
 
 def name_gpu(draft: Draft, index: int, name: str) -> None:
@@ -233,6 +257,10 @@ def _libc(draft: Draft, value: str) -> None:
 
 def _gpu_type(draft: Draft, value: str) -> None:
     name = _known(value)
+    vendor = re.match(r"(cuda|nvidia|amd|rocm)\b", value, re.IGNORECASE)
+    if vendor:
+        kind = "amd" if vendor[1].lower() in ("amd", "rocm") else "nvidia"
+        draft.put(draft.platform, gpu_vendors=(kind,))
     if name and gpu_vendor(name):
         count = re.match(r"(\d{1,2})\s?[x×]\s", name)
         for index in range(min(int(count[1]), 16) if count else 1):
@@ -279,6 +307,7 @@ _FIELDS: dict[str, Handler] = {
     "gpu type": _gpu_type,
     "gpu": _gpu_type,
     "gpu model": _gpu_type,
+    "gpu vendor": _gpu_type,
     "accelerator": _gpu_type,
     "gpu models and configuration": _models,
 }

@@ -11,10 +11,11 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
+from workbench.doctor.installed import NOTABLE
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.fields import gpu_vendor, name_gpu
 from workbench.doctor.tables import gpu_capability
-from workbench.doctor.versions import parse_version
+from workbench.doctor.versions import normalize, parse_version
 
 _MAX_LINE = 600
 _MAX_CHARACTERS = 150_000
@@ -58,6 +59,23 @@ _TORCH = re.compile(
     r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2})?(?:\+\w{3,12})?)(?![\w.]*[-.]\w)",
     re.I,
 )
+_PIN = re.compile(
+    r"(?<![\w.-])(?P<name>[A-Za-z][\w-]{1,40}) ?== ?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?:\+\w{1,12})?)(?<![.])"
+)
+_PROGRAM = re.compile(
+    r"\b(?:if|assert|elif|while|require\w*|pinned|upgrad\w*|downgrad\w*|instead|before|try|tried)\b|\binstall\b", re.I
+)
+_MISSPELLED = {"transformer": "transformers", "pytorch": "torch", "bitsandbyte": "bitsandbytes"}
+_NOTABLE = frozenset(NOTABLE)
+# Only what is no word of everyday language.
+_DISTRIBUTIONS = (
+    re.compile(
+        r"\b(?:Arch Linux|CachyOS|Manjaro|EndeavourOS|Fedora|Rocky ?Linux|AlmaLinux|CentOS|openSUSE|RHEL|Nobara)\b"
+    ),
+    re.compile(r"\blinux-cachyos\b"),
+    re.compile(r"(?<=\bis )Arch\b|(?<=\bon )Arch\b"),
+)
+_NOT_THIS = re.compile(r"\b(?:not|unlike|than|or|docker|image|container|also on)\b[^.]{0,30}$", re.I)
 # Words before a version that say that another one is meant than what is installed.
 _OF_ANOTHER = re.compile(
     r"\b(?:requires?|required|needs?|for|built|compiled|against|than|before|since|until|upgrad\w*|updat\w*|"
@@ -77,6 +95,18 @@ _NO_CUDA = re.compile(
     r"|\bus(?:es?|ing) (?:the |my )?CPU (?:instead of|rather than|and not)|\bkeeps? using (?:the |my )?CPU\b",
     re.I,
 )
+# What a program says when it starts on the CPU; a complaint only where a GPU is spoken of.
+_STARTED_ON_CPU = re.compile(
+    r"\b(?:[Uu]sing |[Rr]unning on |[Ll]oaded on )?(?:torch )?[Dd]evice(?:[_ ]type)?:?(?: is| =|=)? ?['\"`]?cpu\b"
+    r"|\b(?:torch|it|everything|inference|training|the model) (?:is|runs|is running|was) (?:only )?(?:on )?"
+    r"(?:the )?CPU\b",
+    re.I,
+)
+_WANTS_GPU = re.compile(
+    r"\b(?:how|get|want|use|uses|using|see|find|detect\w*|back|on|my|the|have|has|with)\b.{0,40}\b(?:GPU|cuda|nvidia)\b",
+    re.I,
+)
+_NVIDIA_THERE = re.compile(r"\bnvidia (?:cuda )?(?:toolkit|gpu|card) (?:was |is )?(?:detected|found)\b", re.I)
 _CONDITION = re.compile(r"\b(?:if|when|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
 _NOT_WSL = re.compile(
@@ -89,13 +119,19 @@ _WINDOWS = re.compile(r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<![\w/])[A-Z]:\\\\
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what nothing else has told."""
     short = _around([line for line in lines if 4 < len(line) <= _MAX_LINE])
+    _pins(short, draft)
     _started(short, draft)
     _wsl(short, draft)
     if not draft.gpus and not draft.no_gpus:
         _gpu(short, draft)
     if draft.torch.get("version") is None and "torch" not in draft.packages and draft.torch.get("installed") is None:
         _torch(short, draft)
-    told = any(_NO_CUDA.search(line) and not _CONDITION.search(line) for line in short)
+    if any(_NVIDIA_THERE.search(line) for line in short):
+        draft.put(draft.platform, gpu_vendors=("nvidia",))
+    _distribution(short, draft)
+    told = any(_NO_CUDA.search(line) and not _CONDITION.search(line) for line in short) or (
+        any(_STARTED_ON_CPU.search(line) for line in short) and any(_WANTS_GPU.search(line) for line in short)
+    )
     draft.put(draft.torch, cuda_available=False if told else None)
     unix = any(_UNIX_SITE.search(line) for line in short)
     if draft.platform.get("system") is None and not unix and any(_WINDOWS.search(line) for line in short):
@@ -113,6 +149,31 @@ def _around(lines: list[str]) -> list[str]:
 def _first(lines: list[str]) -> list[str]:
     ends = list(itertools.accumulate(map(len, lines)))
     return lines[: bisect.bisect_right(ends, _MAX_CHARACTERS // 2)]
+
+
+def _pins(lines: Sequence[str], draft: Draft) -> None:
+    """Versions that a sentence names as pip would, several in a line too; of two answers none is taken."""
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        if "==" not in line or _ABOUT_ANOTHER.search(line) or _PROGRAM.search(line):
+            continue
+        for match in itertools.islice(_PIN.finditer(line), 40):
+            name = normalize(match["name"])
+            found.setdefault(_MISSPELLED.get(name, name), set()).add(match["version"])
+    for name, versions in found.items():
+        if len(versions) == 1 and name in _NOTABLE and name not in draft.packages:
+            draft.package(name, versions.pop(), "named")
+
+
+def _distribution(lines: Sequence[str], draft: Draft) -> None:
+    """The distribution, or a kernel that only one has, as a sentence names it."""
+    if draft.platform.get("os") is not None or draft.platform.get("system") in ("Windows", "Darwin"):
+        return
+    for line in lines:
+        found = next(filter(None, (pattern.search(line) for pattern in _DISTRIBUTIONS)), None)
+        if found and not _NOT_THIS.search(line[: found.start()]) and "[ ]" not in line:
+            draft.put(draft.platform, os=found[0], system="Linux")
+            return
 
 
 def _started(lines: Sequence[str], draft: Draft) -> None:

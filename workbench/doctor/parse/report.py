@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact, Facts, Install
-from workbench.doctor.parse import builds, fields, nvidia_smi, packages, prose, shell, unsloth
+from workbench.doctor.parse import builds, fields, llama_cpp, nvidia_smi, packages, prose, shell, unsloth
 from workbench.doctor.parse.clean import numbered_lines
 from workbench.doctor.parse.draft import Draft
-from workbench.doctor.parse.exceptions import last_exception
+from workbench.doctor.parse.exceptions import cut_traceback, last_exception
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.system import xids_in
 from workbench.doctor.versions import parse_version
@@ -33,7 +33,9 @@ def parse_report(text: str) -> Facts:
     fields.read(lines, draft)
     packages.read(lines, draft)
     unsloth.read(lines, draft)
+    llama_cpp.read(lines, draft)
     shell.read(lines, draft)
+    fields.read_forms(lines, draft)
     draft.errors += find_messages(lines)
     builds.read(lines, draft)
     prose.read(lines, draft)
@@ -94,6 +96,7 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors})
+    draft.errors = [_of_a_model(error, lines) for error in draft.errors]
     if draft.errors:
         draft.saw("messages")
 
@@ -108,6 +111,18 @@ def _with_folder(error: ErrorFact, lines: list[str]) -> ErrorFact:
     return replace(error, values={**error.values, "folder": found[1]}) if found else error
 
 
+_MODEL_TYPE = re.compile(r"KeyError: ['\"](?P<type>[a-z][a-z0-9]{1,20}(?:[_.-]?[a-z0-9]{1,20}){0,5})['\"]\s{0,4}$")
+_LOADS_MODEL = re.compile(r"configuration_auto|CONFIG_MAPPING|\bAuto\w{3,30}\.from_pretrained\(|config_class = ")
+
+
+def _of_a_model(error: ErrorFact, lines: list[str]) -> ErrorFact:
+    """A key that is not found while a model's configuration is read: the kind of the model."""
+    found = _MODEL_TYPE.search(error.text) if error.id == "unknown-error" else None
+    if found is None or not any(_LOADS_MODEL.search(line[:600]) for line in lines):
+        return error
+    return replace(error, id="unknown-architecture", values={**error.values, "type": found["type"]})
+
+
 def _unknown_errors(lines: list[str], told: set[int]) -> list[ErrorFact]:
     """The exception that ends the paste, where no known message stands in it; where there are none, a complaint."""
     last = last_exception(lines, told)
@@ -115,7 +130,10 @@ def _unknown_errors(lines: list[str], told: set[int]) -> list[ErrorFact]:
         return [last] if last else []
     good = max((number for number, line in enumerate(lines) if "Successfully installed" in line), default=-1)
     said = next((number for number in range(good + 1, len(lines)) if _COMPLAINT.match(lines[number][:400])), None)
-    return [] if said is None else [ErrorFact("unknown-error", mask_text(lines[said].strip()[:400]), said + 1)]
+    if said is not None:
+        return [ErrorFact("unknown-error", mask_text(lines[said].strip()[:400]), said + 1)]
+    cut = cut_traceback(lines)
+    return [cut] if cut else []
 
 
 # A complaint that is no Python exception; only where nothing else is known.

@@ -57,6 +57,7 @@ _WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|~)\\[^\n]{0,200}(?:site-packages|pytho
 _REPL = re.compile(r"(?:>>>|In \[\d{1,5}\]:|print\()\s{0,2}.{0,80}torch\.cuda\.is_available\(\)")
 _BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac|WSL ?2)\b", re.IGNORECASE)
 _MAC = re.compile(r"\bApple M\d\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d|\bMac ?OS ?X\b")
+_SECURE_BOOT = re.compile(r"\bsecure ?boot(?: is| state)?[: ]{0,3}(enabled|disabled|on|off)\b", re.I)
 _NO_GPU = re.compile(
     r"\b(?:I|[Ww]e|my (?:machine|computer|laptop)) (?:do not|don't|does not|doesn't) have (?:a|any) "
     r"(?:NVIDIA |Nvidia |nvidia )?(?:GPU|gpu)\b"
@@ -103,6 +104,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             draft.put(draft.driver, version=driver[1] if driver else None)
         if ".io/" in line or "docker" in line.lower():
             _image(line, draft)
+        if "ecure" in line and "oot" in line:
+            secure = _SECURE_BOOT.search(line)
+            draft.put(draft.platform, secure_boot=secure[1].lower() in ("enabled", "on") if secure else None)
         if " have a" in line and _NO_GPU.search(line):
             draft.no_gpus = True
             draft.put(draft.platform, gpu_vendors=())
@@ -232,6 +236,8 @@ def _availability(lines: Sequence[str], index: int) -> list[bool]:
     answer = same[1] if same else ""
     if not answer and _REPL.search(lines[index]):
         answer = _later_answer(lines[index + 1 : index + 9])
+    elif not answer and re.fullmatch(r"[)\s\"'`]{0,6}[:=][\s\"'`]{0,6}", rest):
+        answer = _later_answer(lines[index + 1 : index + 2])
     return [answer == "True"] if answer else []
 
 

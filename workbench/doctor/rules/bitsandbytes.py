@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Optional
 
 from workbench.doctor import fixes
@@ -146,12 +147,23 @@ def legacy_loader(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            (_upgrade(facts),),
+            (*_leave_checkout(facts), _upgrade(facts)),
             BNB + "issues/741",
             affects=QUANTIZED,
             observed=error is not None,
         )
     ]
+
+
+def _leave_checkout(facts: Facts) -> tuple[str, ...]:
+    """What comes before an upgrade where Python takes a folder of sources in place of what pip installs."""
+    location = facts.bitsandbytes.location
+    if facts.origin == "live" or not location or re.search(r"(?:site|dist)-packages|\.egg\b", location):
+        return ()
+    return (
+        f"{fixes.uninstall(facts, 'bitsandbytes')}   # what runs is a checkout, compiled without the library wanted",
+        f"Move {location} away, or start the program elsewhere: that folder comes before what pip installs.",
+    )
 
 
 def source_not_compiled(facts: Facts) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, system_packages
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import (
@@ -24,6 +24,14 @@ from workbench.doctor.rules.common import (
 from workbench.doctor.tables import is_datacenter
 from workbench.doctor.versions import parse_version
 from workbench.text import format_bytes
+
+_NOT_BY_REBOOT = (
+    "cat /proc/driver/nvidia/version; modinfo nvidia | grep ^version; dpkg -l | grep -i nvidia   # which part is old",
+    "sudo apt --fix-broken install; sudo apt install --reinstall nvidia-driver-<branch> nvidia-dkms-<branch>   # both "
+    "of one version; dkms status must list the module for this kernel",
+    "sudo update-initramfs -u && sudo reboot   # else the old module is loaded from there again",
+    "Where a driver was once installed from a .run file: sudo nvidia-uninstall, then the packages of the distribution",
+)
 
 
 def driver_library_version_mismatch(facts: Facts) -> Result:
@@ -47,6 +55,8 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
             "nvidia-smi   # fails on the host too: sudo reboot there",
         )
         if inside
+        else _NOT_BY_REBOOT
+        if facts.error("rebooted-in-vain")
         else (
             "sudo reboot",
             "or, with nothing using the GPU: sudo rmmod nvidia_drm nvidia_modeset nvidia_uvm nvidia && sudo "
@@ -60,6 +70,8 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
             "error",
             "The NVIDIA libraries here are not of the host's driver"
             if inside
+            else "The NVIDIA kernel module and the driver's libraries are of two versions, even after a reboot"
+            if facts.error("rebooted-in-vain")
             else "The NVIDIA driver was updated under a running kernel module",
             "The kernel module is the host's, and the libraries that ask it, in a container mostly, are of another "
             "version: they were left from before an update, or came with the image."
@@ -77,7 +89,7 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
 
 def kernel_module_not_loaded(facts: Facts) -> Result:
     """The card is there, the driver's kernel module is not."""
-    error = facts.error("smi-cannot-communicate")
+    error = facts.error("smi-cannot-communicate", "nvidia-module-missing")
     machine = facts.platform
     bare = machine.container == "" and machine.wsl is False
     missing = bool(
@@ -91,17 +103,13 @@ def kernel_module_not_loaded(facts: Facts) -> Result:
     if cuda_works(facts):
         return PASSED
     installed = facts.driver.smi or error is not None
-    fix = (
-        "sudo apt install linux-headers-$(uname -r) && sudo dkms autoinstall && sudo modprobe nvidia",
-        "If modprobe says 'Key was rejected', Secure Boot refuses the module: enrol its key with "
-        "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der, then reboot.",
-        "sudo reboot   # when a new kernel was installed, the module must be built for it first",
-    )
+    fix = _module_steps(facts, error)
     return [
         Finding(
             "kernel-module-not-loaded",
             "error",
             "The NVIDIA kernel module is not loaded"
+            + (", which Secure Boot asks a signature of" if machine.secure_boot else "")
             if installed
             else "No NVIDIA driver is installed for the NVIDIA GPU",
             "The GPU is on the bus but the driver's kernel module does not run: it was not built for this kernel, "
@@ -120,6 +128,37 @@ def kernel_module_not_loaded(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    """How the module comes to be built for this kernel, and to be let in."""
+    build = system_packages.install(
+        facts,
+        apt="linux-headers-$(uname -r)",
+        dnf="kernel-devel-$(uname -r) akmod-nvidia",
+        pacman="$(uname -r | grep -q cachyos && echo linux-cachyos-headers || echo linux-headers) nvidia-dkms",
+    )
+    signed = (
+        "mokutil --sb-state   # 'enabled': the module must be signed with a key that was enrolled",
+        "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der   # Fedora: /etc/pki/akmods/certs/public_key.der; "
+        "reboot, and choose 'Enroll MOK' in the blue menu",
+        "or switch Secure Boot off in the firmware's settings",
+    )
+    built = (
+        build
+        + " && sudo dkms autoinstall && sudo modprobe nvidia   # the headers of the very kernel that runs (uname -r)"
+        if "dnf" not in build
+        else build + " && sudo akmods --force && sudo modprobe nvidia",
+        "sudo reboot   # when a new kernel was installed, the module must be built for it first",
+    )
+    if facts.platform.secure_boot or (error is not None and "Key was rejected" in error.text):
+        return (*signed, *built)
+    return (
+        built[0],
+        "If modprobe says 'Key was rejected', Secure Boot refuses the module: enrol its key with "
+        "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der, then reboot.",
+        built[1],
+    )
 
 
 def nouveau_loaded(facts: Facts) -> Result:
@@ -494,11 +533,14 @@ def no_cuda_gpus(facts: Facts) -> Result:
     if error is None and (facts.torch.build in ("cpu", "mps") or facts.platform.system == "Darwin"):
         return PASSED
     answered = error is not None and error.id == "no-cuda-gpus"
+    windows = fixes.on_windows(facts) and not answered and facts.torch.build is None
     return [
         Finding(
             "no-cuda-gpus-available",
             "error",
-            "torch sees no GPU",
+            "torch sees no GPU; on Windows it is most likely the build without CUDA"
+            if windows
+            else "torch sees no GPU",
             "The driver answered, but offered no device to this process: CUDA_VISIBLE_DEVICES, a job scheduler, or a "
             "container limited to other devices."
             if answered
@@ -644,24 +686,35 @@ def wsl_libcuda(facts: Facts) -> Result:
         return None if facts.platform.wsl is None else PASSED
     linux_driver = next((name for name in facts.packages if name.startswith("nvidia-driver-")), None)
     broken = cuda_works(facts) is False
-    no_libcuda = facts.driver.libcuda == ""
-    if cuda_works(facts) or not (broken or linux_driver) or not (linux_driver or no_libcuda or facts.error("no-lcuda")):
+    error = None if facts.environment.get("CUDA_VISIBLE_DEVICES") is not None else facts.error("no-cuda-gpus")
+    told = no_gpu_told(facts) and facts.torch.build != "cpu"
+    signs = linux_driver or facts.driver.libcuda == "" or facts.error("no-lcuda") or error or told
+    if cuda_works(facts) or not (broken or linux_driver or error) or not signs:
         return PASSED
     return [
         Finding(
             "wsl-libcuda",
             "error",
-            "Under WSL the Windows driver's libcuda is not found",
-            "WSL takes the driver from Windows through /usr/lib/wsl/lib; a Linux driver installed inside hides it.",
-            evidence(libcuda=facts.driver.libcuda, kernel=facts.platform.kernel),
+            "Under WSL the Windows driver's libcuda is not found, or another one comes before it",
+            "WSL takes the driver from Windows through /usr/lib/wsl/lib; a Linux driver installed inside hides it, and "
+            "programs from Nix or with a library path of their own do not look there.",
+            {
+                **evidence(
+                    libcuda=facts.driver.libcuda,
+                    kernel=facts.platform.kernel,
+                    wsl=facts.platform.wsl,
+                    cuda_available=facts.torch.cuda_available,
+                ),
+                **seen(error),
+            },
             (
+                "export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH   # and into ~/.bashrc",
                 "sudo apt purge 'nvidia-driver-*' 'libnvidia-compute-*'   # inside WSL no driver may be installed",
-                "export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH",
                 "wsl --update   # in PowerShell; then install the newest driver on Windows",
             ),
             ISSUES + "microsoft/WSL/issues/8587",
             affects=ALL_GPU_BENCHES,
-            observed=broken,
+            observed=broken or error is not None,
         )
     ]
 

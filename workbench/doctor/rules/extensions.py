@@ -405,6 +405,9 @@ def xformers_mismatch(facts: Facts) -> Result:
         return None
     built = error.values.get("built") if error else None
     wanted = built or (pair[0] if pair else None)
+    other_python = _built_for_other_python(facts, error)
+    if other_python is not None:
+        return [other_python]
     if error is None and (
         satisfies(torch, wanted) if wanted and wanted.startswith(">") else release_of(torch, 3) == release_of(wanted, 3)
     ):
@@ -426,6 +429,31 @@ def xformers_mismatch(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _built_for_other_python(facts: Facts, error: Optional[ErrorFact]) -> Optional[Finding]:
+    """An xformers whose torch is the right one, and whose Python is not."""
+    values = error.values if error else {}
+    built, have = values.get("built"), values.get("have")
+    if error is None or not built or built != have or not values.get("python") or values["python"] == values["runs"]:
+        return None
+    tag = f"cp{values['runs'].replace('.', '')}"
+    return Finding(
+        "xformers-torch-mismatch",
+        "warning",
+        f"xformers was built for Python {values['python']}, and this is {values['runs']}",
+        "A compiled module fits the Python that it was built with; its torch is the right one.",
+        {**evidence(xformers=facts.package("xformers"), torch__version=have), **seen(error)},
+        (
+            fixes.uninstall(facts, "xformers") + "   # SDPA in torch does the same work",
+            f"or a wheel of it for {tag} and this torch from where the torch came from, with --no-deps",
+            "or compile it against the torch that is here: "
+            + fixes.install(facts, "xformers", options="--no-deps --no-build-isolation --no-binary xformers"),
+        ),
+        ISSUES + "facebookresearch/xformers",
+        affects=("chat",),
+        observed=True,
+    )
 
 
 def _xformers_for_torch(facts: Facts) -> tuple[str, ...]:
@@ -662,6 +690,9 @@ _KERNELS_OF = {
     "exl_ext": "autoawq-kernels",
     "exlv2_ext": "autoawq-kernels",
     "awq_inference_engine": "autoawq-kernels",
+    "awq": "autoawq-kernels",
+    "autogptq": "auto-gptq",
+    "auto_gptq": "auto-gptq",
     "exllama_kernels": "auto-gptq",
     "exllamav2_kernels": "auto-gptq",
     "selective_scan_cuda": "mamba-ssm",
@@ -723,11 +754,21 @@ def _its_build(facts: Facts, name: str) -> tuple[str, ...]:
     torch, cuda = minor_name(facts.torch.version), facts.torch.cuda
     match = ", ".join(filter(None, (f"torch {torch}" if torch else "", f"CUDA {cuda}" if cuda else "")))
     if match:
-        return (f"Install the build of {name} that was made for {match}.",)
+        return (f"Install the build of {name} that was made for {match}.", *_SUCCESSORS.get(name, ()))
     return (
         f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__, torch.version.cuda)"',
         f"Install the build of {name} that was made for exactly these two versions.",
+        *_SUCCESSORS.get(name, ()),
     )
+
+
+# Packages that are made no more, and what reads the same models.
+_SUCCESSORS = {
+    "auto-gptq": (
+        "or GPTQModel in its place, which is made for today's torch and transformers: pip install gptqmodel",
+    ),
+    "autoawq-kernels": ("or gptqmodel or vLLM in its place: autoawq ended with torch 2.6",),
+}
 
 
 def cudnn_missing(facts: Facts) -> Result:

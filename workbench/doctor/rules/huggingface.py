@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Optional
 
@@ -218,8 +219,10 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
         Finding(
             id,
             "error",
-            f"{package} {found or ''} does not fit transformers {version or ''}".replace("  ", " ").strip(),
-            why + (f" This one wants {package}{specifier}." if specifier else ""),
+            _named(package, found)
+            + " does not fit "
+            + (_asks(package, import_error) or _named("transformers", version)),
+            _since(package, import_error) or why + (f" This one wants {package}{specifier}." if specifier else ""),
             {
                 **evidence(transformers=version, **{package.replace("-", "_"): found}, needs=specifier),
                 **seen(error or import_error),
@@ -230,6 +233,23 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
             observed=error is not None or import_error is not None,
         )
     ]
+
+
+def _named(package: str, version: Optional[str]) -> str:
+    return f"{package} {version}" if version else package
+
+
+def _since(package: str, error: Optional[ErrorFact]) -> str:
+    """When a package gained the name that an import does not find; ``""`` where the table does not say."""
+    name = error.values.get("name") if error else None
+    bound = _bound(package, name) or ""
+    return f"{name} came with {package} {bound[2:]}." if bound.startswith(">=") else ""
+
+
+def _asks(package: str, error: Optional[ErrorFact]) -> str:
+    """The one package that is known to ask for the name that is not there; ``""`` where several may."""
+    users = _without(package, error.values.get("name")) if error else {}
+    return next(iter(users)) if len(users) == 1 else ""
 
 
 def _held_back(facts: Facts, package: str, error: ErrorFact) -> Optional[Finding]:
@@ -441,17 +461,31 @@ def accelerate(facts: Facts) -> Result:
     if error is not None and found and not too_old and not named:
         return [_restart(facts, error)]
     minimum = row["accelerate"] if row and not (named and found and not too_old) else None
+    asked = re.search(r"accelerate ?>= ?(\d[\d.]{0,8}\d)", error.text) if error else None
     return [
         Finding(
             "accelerate-missing",
             "error" if error or too_old else "warning",
             f"accelerate {found} is too old"
             if found
+            else f"accelerate is not there, or older than {asked[1]}, where this program runs"
+            if asked
             else "accelerate is not installed: no device_map, no 4-bit loading",
             "transformers hands placing and quantized loading to accelerate."
             + (f" It wants {minimum} or newer." if minimum else ""),
             {**evidence(transformers=version, accelerate=found), **seen(error)},
-            (fixes.install(facts, "accelerate", upgrade=True), "Restart the notebook kernel afterwards."),
+            (
+                fixes.install(facts, f"accelerate>={asked[1]}" if asked else "accelerate", upgrade=True),
+                *(
+                    (
+                        f'{fixes.python_command(facts)} -c "import sys, accelerate; print(sys.executable, '
+                        'accelerate.__version__)"   # with the Python that the program runs under: is it this one?',
+                    )
+                    if asked
+                    else ()
+                ),
+                "Restart the notebook kernel or the program afterwards.",
+            ),
             ISSUES + "huggingface/transformers/issues/24539",
             affects=("chat", "vram"),
             observed=True,
@@ -664,7 +698,16 @@ def cache_unwritable(facts: Facts) -> Result:
             {**evidence(path=path, owner=locked[0].owner if locked else None), **seen(error)},
             (fixes.export(facts, "HF_HOME", r"$HOME\hf", "a folder that you may write to"),)
             if fixes.on_windows(facts)
-            else ("sudo chown -R $(id -u):$(id -g) ~/.cache/huggingface", "or: export HF_HOME=/somewhere/writable/hf"),
+            else (
+                *(
+                    ("sudo chown -R $(id -u):$(id -g) ~/.cache/huggingface",)
+                    if path and "nonexistent" not in path and "/" in path
+                    else ()
+                ),
+                "export HF_HOME=/somewhere/writable/hf   # TIKTOKEN_CACHE_DIR, TORCH_HOME, XDG_CACHE_HOME for others",
+                "In a container: give its user a home, or mount a volume there that belongs to the user's id (chown "
+                "<uid> on the host, or docker run --user).",
+            ),
             ISSUES + "huggingface/transformers/issues/13472",
             affects=("chat",),
             observed=True,

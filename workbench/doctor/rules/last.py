@@ -18,6 +18,9 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     findings = list(findings)
     if any(finding.severity == "error" and finding.observed for finding in findings):
         return []
+    cut = facts.error("traceback-cut")
+    if cut is not None:
+        return [] if any(finding.severity == "error" for finding in findings) else [_cut(cut)]
     error = facts.error("unknown-error")
     guessed = (library_error(facts, error) or guessed_error(facts, error)) if error else None
     if guessed:
@@ -55,6 +58,21 @@ def _unrecognised(error: ErrorFact) -> Finding:
         {**evidence(raised_in=package), **seen(error)},
         (f"Search the message in the issues of {where}.",),
         ISSUES + "search?type=issues",
+        observed=True,
+    )
+
+
+def _cut(error: ErrorFact) -> Finding:
+    packages = [name for name in callers_of(error) if name]
+    return Finding(
+        "traceback-cut",
+        "warning",
+        "Could not be judged: the traceback breaks off before the line that names the error",
+        "The last line of a traceback says what failed."
+        + (f" This one goes through {', '.join(packages[:4])}." if packages else ""),
+        seen(error),
+        ("Paste the report again with everything down to the last line of the traceback, and with pip list.",),
+        "https://docs.python.org/3/tutorial/errors.html",
         observed=True,
     )
 

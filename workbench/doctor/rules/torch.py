@@ -36,7 +36,7 @@ from workbench.doctor.tables import (
     torch_releases,
     variant_of,
 )
-from workbench.doctor.versions import at_least, minor_name, older, release_of
+from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of
 
 EVERYTHING = ("chat", "vram", "architecture")
 
@@ -107,6 +107,8 @@ def _what_fails(error: Optional[ErrorFact]) -> str:
     values = error.values if error else {}
     if values.get("library"):
         return f"{values['library']} is not found"
+    if error is not None and "fbgemm" in error.text:
+        return "libomp140.x86_64.dll, which its fbgemm.dll asks for, is most likely missing"
     return f"undefined symbol {values['symbol'][:60]}" if values.get("symbol") else "a DLL cannot be loaded"
 
 
@@ -114,13 +116,15 @@ def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     repair = fixes.repair_torch(facts)
     if error is None:
         return repair or fixes.reinstall_torch(facts)
-    if error.id == "torch-import-dll" and older(facts.torch.version, "2.4.1") and "fbgemm" in error.text:
+    if error.id == "torch-import-dll" and not at_least(facts.torch.version, "2.4.1") and "fbgemm" in error.text:
         # fbgemm.dll of 2.4.0 asks for a debug build's libomp140, which no redistributable brings.
         companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
         index = f"--index-url {WHEELS}/{variant_of(facts.torch.cuda) or 'cu121'}"
         return (
-            fixes.install(facts, "torch==2.4.1", *companions, options=index) + "   # brings what fbgemm.dll lacked",
+            fixes.install(facts, "torch==2.4.1", *companions, options=index) + "   # or newer: brings what fbgemm.dll "
+            "lacked in 2.4.0 and the nightlies before it",
             "or put libomp140.x86_64.dll, from Visual Studio's C++ build tools, into C:\\Windows\\System32",
+            "else, with another torch: the newest https://aka.ms/vs/17/release/vc_redist.x64.exe",
         )
     if error.id == "torch-import-dll":
         return (
@@ -178,8 +182,8 @@ def torch_cpu_only(facts: Facts) -> Result:
         return None
     if (build is not None and build != "cpu") or cuda_works(facts):
         return PASSED
-    if build is None and _is_jetson(facts) and (error or facts.torch.cuda_available is False):
-        return [_aarch64_cpu(facts)]
+    if build is None and _is_jetson(facts):
+        return [_aarch64_cpu(facts)] if error or facts.torch.cuda_available is False else None
     if build is None and error is not None and error.id != "torch-not-compiled-with-cuda":
         return None
     has_gpu = facts.has_nvidia()
@@ -539,7 +543,7 @@ def no_wheel_for_python(facts: Facts) -> Result:
         or "alpine" in (facts.platform.os or "").lower()
     ):
         return PASSED
-    if facts.platform.system == "Darwin" and facts.platform.machine == "x86_64":
+    if _intel_mac(facts):
         return PASSED
     unpublished = _unpublished(facts, error)
     if unpublished:
@@ -557,9 +561,11 @@ def no_wheel_for_python(facts: Facts) -> Result:
             "Python that "
             "is too new or too old, a 32-bit one, or a platform without wheels.",
             {**evidence(python=python, bits=facts.python.bits, offered=error.values.get("offered")), **seen(error)},
-            (
+            _asked_release(facts, asked[1], error)
+            if asked and not fits
+            else (
                 f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: uv venv --python 3.12 .venv",
-                r".venv\Scripts\activate" if fixes.on_windows(facts) else "source .venv/bin/activate",
+                _activate(facts),
                 "uv pip install torch",
             )
             if not fits
@@ -582,13 +588,48 @@ def _no_wheel_title(python: Optional[str], asked: Optional[re.Match[str]]) -> st
     return f"pip finds no torch wheel for Python {python}" if python else "pip finds no torch wheel for this Python"
 
 
+def _activate(facts: Facts) -> str:
+    return r".venv\Scripts\activate" if fixes.on_windows(facts) else "source .venv/bin/activate"
+
+
+def _asked_release(facts: Facts, asked: str, error: ErrorFact) -> tuple[str, ...]:
+    """How to get the very release that is asked for, and what is there without it."""
+    tag = local_tag(asked) or ""
+    python = _python_of(asked)
+    index = f" --index-url {WHEELS}/{tag}" if re.fullmatch(r"cu\d{2,3}|cpu", tag) else ""
+    offered = [word.strip() for word in error.values.get("offered", "").split(",") if release_of(word.strip())]
+    return (
+        f"An environment with Python {python} (64-bit), for which torch{asked} was made: uv venv --python {python} "
+        ".venv",
+        _activate(facts),
+        f"uv pip install torch{asked.partition('+')[0]}{index}"
+        + ("" if index else "   # then the rest of the program's requirements"),
+        *((f"or, where nothing needs that release: torch=={offered[-1]}, which is offered here",) if offered else ()),
+    )
+
+
+def _python_of(asked: str) -> str:
+    """The newest Python that a release was made for; before the table 3.10 (1.11 and 1.12) or 3.9."""
+    version = asked.lstrip("=")
+    release = torch_release(version)
+    return release.python_max if release else "3.10" if at_least(version, "1.11") else "3.9"
+
+
+def _intel_mac(facts: Facts) -> bool:
+    """Whether this is a Mac with an Intel processor, for which pip offers nothing newer than 2.2.2."""
+    if facts.platform.system == "Darwin" and facts.platform.machine is not None:
+        return facts.platform.machine == "x86_64"
+    error = facts.error("pip-no-torch")
+    offered = (error.values.get("offered", "") if error else "").split(",")
+    ends = offered[-1].strip() == "2.2.2" and len(offered) > 1
+    return ends and facts.platform.system in ("Darwin", None) and not fixes.on_windows(facts)
+
+
 def _older_python(asked: Optional[re.Match[str]]) -> tuple[str, ...]:
     """The Python for a release that one insists on."""
     if asked is None:
         return ()
-    release = torch_release(asked[1].lstrip("="))
-    # Releases before the table were made for Python up to 3.10 (1.11 and 1.12) or 3.9.
-    python = release.python_max if release else "3.10" if at_least(asked[1].lstrip("="), "1.11") else "3.9"
+    python = _python_of(asked[1])
     return (f"To keep torch{asked[1]}: an environment with Python {python}: uv venv --python {python} .venv",)
 
 
@@ -626,6 +667,9 @@ def no_match(facts: Facts) -> Result:
         return PASSED
     package, spec = error.values.get("package", "the package"), error.values.get("spec", "")
     if package == "bitsandbytes" and facts.platform.system == "Darwin":
+        return PASSED
+    # What an import did not find is the name of a function as often as that of a package.
+    if any(f"import name '{package}'" in other.text for other in facts.errors):
         return PASSED
     offered = " ".join(error.values.get("offered", "").split())
     none = offered in ("", "none")
@@ -680,10 +724,8 @@ def musl(facts: Facts) -> Result:
 def no_wheel_for_intel_mac(facts: Facts) -> Result:
     """Intel Macs ended with torch 2.2.2."""
     machine = facts.platform
-    if machine.system is None or machine.machine is None:
-        return None
-    if machine.system != "Darwin" or machine.machine != "x86_64":
-        return PASSED
+    if not _intel_mac(facts):
+        return None if machine.system is None or machine.machine is None else PASSED
     if facts.error("pip-no-torch") is None and not facts.lacks("torch"):
         return PASSED
     return [
@@ -693,7 +735,11 @@ def no_wheel_for_intel_mac(facts: Facts) -> Result:
             "torch ended for Intel Macs with 2.2.2",
             "No newer wheels are made for macOS on x86-64, so pip offers nothing or an old release.",
             {**evidence(os=machine.os, machine=machine.machine), **seen(facts.error("pip-no-torch"))},
-            ("python -m pip install torch==2.2.2 'numpy<2' 'transformers<4.58'   # needs Python 3.8 to 3.12",),
+            (
+                "python -m pip install torch==2.2.2 'numpy<2' 'transformers<4.58'   # needs Python 3.8 to 3.12",
+                'python -c "import platform; print(platform.machine())"   # x86_64 on an M processor: an Intel Python '
+                "under Rosetta; make the environment with an arm64 one",
+            ),
             ISSUES + "pytorch/pytorch/issues/161614",
             affects=EVERYTHING,
             observed=facts.error("pip-no-torch") is not None,

@@ -1,0 +1,73 @@
+"""What llama.cpp and its Python package print when they load a model: whether the GPU takes part. Stdlib only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from workbench.doctor.environment import mask_text
+from workbench.doctor.facts import ErrorFact
+from workbench.doctor.parse.draft import Draft
+
+_MARKS = (
+    "llama_",
+    "llama.cpp",
+    "llama-cpp",
+    "llama cpp",
+    "llm_load",
+    "ggml",
+    "load_tensors",
+    "n_gpu_layers",
+    "n-gpu-layers",
+)
+_NOT_BUILT = re.compile(
+    r"not compiled with GPU offload support|no usable GPU found|compiled without (?:GPU|CUDA|cuBLAS) support", re.I
+)
+# The build's features; a build for CUDA or Metal says 1. Newer releases name the kinds of GPU in place of BLAS.
+_NO_BLAS = re.compile(r"\bBLAS = 0\b")
+_NO_LAYER = re.compile(r"offloaded 0/\d{1,4} layers to GPU")
+_WANTED = re.compile(
+    r"n[_-]gpu[_-]layers[\"']?\s{0,3}[=:, ]\s{0,3}-?[1-9]|(?:^|\s)-ngl[= ]-?[1-9]"
+    r"|\b(?:GPU|cuBLAS|CUDA)\b.{0,40}\b(?:not|isn't|doesn't|don't|never)\b"
+    r"|\b(?:not|isn't|doesn't|don't|never|how|only|want|get)\b.{0,60}\bGPU\b",
+    re.I,
+)
+
+
+_MANY_LAYERS = re.compile(
+    r"n[_-]gpu[_-]layers[\"']?\s{0,3}[=: ]\s{0,3}-?[1-9]|(?:^|\s)-ngl[= ]-?[1-9]|N_GPU_LAYERS=-?[1-9]"
+)
+_SLOW = re.compile(
+    r"\b(?:slow|not faster|no faster|takes? (?:too|very) long|not us(?:ed|ing) (?:by )?(?:the |my )?GPU"
+    r"|GPU (?:is )?(?:idle|not used|unused)"
+    r"|(?:don't|doesn't|not|isn't|never).{0,30}\bGPU\b|CPU (?:is )?(?:busy|at 100|only)|only (?:the )?CPU)",
+    re.I,
+)
+_GPU = re.compile(r"\b(?:GPU|CUDA|RTX|GTX|GeForce|Graphics card)\b", re.I)
+
+
+def read(lines: Sequence[str], draft: Draft) -> None:
+    """Note that llama.cpp ran, and that it was built for the CPU, or given no layers, where a GPU is asked for."""
+    if not any(mark in line for line in lines for mark in _MARKS):
+        return
+    cause = _first(lines, _NOT_BUILT) or _first(lines, _NO_BLAS)
+    if cause is None:
+        _without_layers(lines, draft)
+        return
+    draft.saw("llama.cpp")
+    if _NOT_BUILT.search(lines[cause - 1]) or _first(lines, _WANTED) or _first(lines, _NO_LAYER):
+        draft.errors.append(ErrorFact("llama-cpp-cpu-build", mask_text(lines[cause - 1].strip()[:300]), cause))
+
+
+def _without_layers(lines: Sequence[str], draft: Draft) -> None:
+    """A complaint about speed where nothing says that layers are to go to the GPU."""
+    slow = _first(lines, _NO_LAYER) or _first(lines, _SLOW)
+    if slow is None or _first(lines, _MANY_LAYERS) or not _first(lines, _GPU):
+        return
+    draft.saw("llama.cpp")
+    draft.errors.append(ErrorFact("llama-cpp-no-layers", mask_text(lines[slow - 1].strip()[:300]), slow))
+
+
+def _first(lines: Sequence[str], pattern: re.Pattern[str]) -> Optional[int]:
+    return next((number for number, line in enumerate(lines, 1) if pattern.search(line[:600])), None)

@@ -1,0 +1,74 @@
+"""Two packages whose releases are known not to work together, whatever their metadata says. Needs the tables."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import Result, evidence, seen
+from workbench.doctor.tables import table
+from workbench.doctor.versions import at_least, older, satisfies
+
+
+def known_pairs(facts: Facts) -> Result:
+    """Rows of the table that the installed releases run into."""
+    rows = [row for row in table("pairs")["pair"] if facts.package(row["package"]) and facts.package(row["needs"])]
+    if not rows:
+        return None
+    return [_finding(facts, row, _trace(facts, row)) for row in rows if _apart(facts, row)][:1]
+
+
+def _apart(facts: Facts, row: dict[str, Any]) -> bool:
+    version = facts.package(row["package"])
+    if "from" in row and not at_least(version, row["from"]):
+        return False
+    if "before" in row and not older(version, row["before"]):
+        return False
+    return satisfies(facts.package(row["needs"]), row["spec"]) is False
+
+
+def _trace(facts: Facts, row: dict[str, Any]) -> Optional[ErrorFact]:
+    """An error that shows the two at it: one that names what is missing, or a traceback that goes through them."""
+    told = next((error for error in facts.errors if row["named"] in error.text), None)
+    cut = facts.error("traceback-cut")
+    packages = cut.values.get("callers", "").replace("_", "-").split(",") if cut else []
+    return told or (cut if row["package"] in packages or row["needs"] in packages else None)
+
+
+def _finding(facts: Facts, row: dict[str, Any], error: Optional[ErrorFact]) -> Finding:
+    package, needs = row["package"], row["needs"]
+    lower = row["spec"].startswith(">")
+    first = f"{package} {facts.package(package)}"
+    second = f"{needs} {facts.package(needs)}"
+    too_old, too_new = (second, first) if lower else (first, second)
+    earlier = f"{package}<{row['from']}" if "from" in row else ""
+    later = f"{package}>={row['before']}" if "before" in row else ""
+    steps = [
+        fixes.install(facts, f"{needs}{row['spec']}", upgrade=lower) if lower or not later else "",
+        fixes.install(facts, later, upgrade=True) if later and not lower else "",
+        f"or: {fixes.install(facts, earlier)}" if lower and earlier else "",
+        f"or: {fixes.install(facts, needs + row['spec'])}" if not lower and later else "",
+    ]
+    return Finding(
+        "packages-known-apart",
+        "warning" if error is None else "error",
+        f"{too_old} is too old for {too_new}",
+        f"{package} {'imports' if row['named'][0].isupper() else 'uses'} {row['named']}, which {needs} has "
+        f"{'from ' if lower else 'only '}{row['spec'].lstrip('><=') if lower else 'before ' + row['spec'].lstrip('<')}"
+        f"{' on' if lower else ''}.",
+        {
+            **evidence(
+                **{package.replace("-", "_"): facts.package(package), needs.replace("-", "_"): facts.package(needs)}
+            ),
+            **seen(error),
+        },
+        tuple(filter(None, steps)),
+        row["source"],
+        affects=("chat",),
+        observed=error is not None,
+    )
+
+
+RULES = (known_pairs,)
