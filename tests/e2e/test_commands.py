@@ -101,6 +101,7 @@ def test_inspect_a_catalogue_model_to_the_unit() -> None:
     changed = as_json("inspect", "llama-3.1-8b", "--set", "num_hidden_layers=16")
     assert changed["facts"]["num_hidden_layers"] == 16
     assert changed["parameters"]["total"] < 5_000_000_000
+    assert "num_hidden_layers" in refused("inspect", "tiny-llama", "--set", "num_hidden_layer=8")
 
 
 @pytest.mark.model
@@ -221,15 +222,19 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.model
-def test_models_that_cannot_chat_or_are_damaged_say_so(tmp_path: Path) -> None:
+def test_models_that_cannot_chat_or_are_damaged_say_so_and_the_loaded_one_stays(tmp_path: Path) -> None:
+    workbench("chat", "tiny-llama", "--max-new-tokens", "1", "--prompt", "hi")
     assert "encoder" in refused("chat", "tiny-bert", "--prompt", "x")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for file in (data_dir("sample_models") / "tiny-llama").iterdir():
         data = file.read_bytes()
         (damaged / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
-    assert "safetensors" in refused("chat", str(damaged), "--prompt", "x")
     assert "temperature" in refused("chat", "tiny-llama", "--temperature", "-1", "--prompt", "x")
+    assert as_json("session", "status")["model"]["name"] == "tiny-llama"
+    assert "safetensors" in refused("chat", str(damaged), "--prompt", "x")
+    too_long = workbench("chat", "tiny-t5", "--prompt", "-", stdin="word " * 20_000, expect=2)
+    assert "the encoder of this model takes" in too_long.stderr
 
 
 def test_models_are_named_by_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,10 +259,11 @@ def test_sampling_options_of_zero_are_meant() -> None:
     def answer(*options: str) -> dict[str, Any]:
         return as_json("chat", "tiny-llama", "--prompt", "hi", "--max-new-tokens", "12", *options)
 
-    assert answer("--temperature", "0")["greedy"] is True
-    assert answer("--temperature", "0")["ids"] == answer("--greedy")["ids"]
-    assert answer("--seed", "0")["seed"] == 0
-    assert answer("--seed", "0")["ids"] == answer("--seed", "0")["ids"]
+    cold, seeded = answer("--temperature", "0"), answer("--seed", "0")
+    assert cold["greedy"] is True
+    assert cold["ids"] == answer("--greedy")["ids"]
+    assert seeded["seed"] == 0
+    assert seeded["ids"] == answer("--seed", "0")["ids"]
     assert "max-new-tokens" in refused("chat", "tiny-llama", "--prompt", "hi", "--max-new-tokens", "0")
     assert "prompt is empty" in refused("chat", "tiny-llama", "--prompt", "")
     assert "byte 1" in refused("chat", "tiny-llama", "--prompt", "-", stdin=b"x\xff")
@@ -275,20 +281,6 @@ def test_two_clients_at_once_each_get_their_own_model() -> None:
     assert [answer["model"] for answer in answers] == names
     for answer in answers:
         assert answer["ids"] == answers[names.index(answer["model"])]["ids"]
-
-
-@pytest.mark.model
-def test_a_failed_choice_keeps_the_loaded_model() -> None:
-    workbench("chat", "tiny-llama", "--max-new-tokens", "1", "--prompt", "hi")
-    assert "encoder" in refused("chat", "tiny-bert", "--prompt", "x")
-    assert as_json("session", "status")["model"]["name"] == "tiny-llama"
-    too_long = workbench("chat", "tiny-t5", "--prompt", "-", stdin="word " * 20_000, expect=2)
-    assert "the encoder of this model takes" in too_long.stderr
-
-
-@pytest.mark.model
-def test_a_misspelt_config_key_is_refused() -> None:
-    assert "num_hidden_layers" in refused("inspect", "tiny-llama", "--set", "num_hidden_layer=8")
 
 
 def test_one_bad_model_of_several_is_an_error_and_the_rest_is_counted() -> None:

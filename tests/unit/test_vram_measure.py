@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.unit.jobs import Recorder
 from tests.unit.simulation_cases import FEW, sample
 from workbench.architecture.build import build_skeleton
 from workbench.errors import JobCancelled, WorkbenchError
-from workbench.job import Job
 from workbench.vram import measure as measuring
 from workbench.vram.estimate import Estimator
 from workbench.vram.measure import check_room, free_memory_bytes, measure
@@ -103,21 +103,6 @@ def test_categories_add_up_and_are_those_of_the_job(found: dict[str, Any]) -> No
         assert len(measurement.step_seconds) in (2, 3)
         assert all(seconds > 0 for seconds in measurement.step_seconds)
         assert measurement.process_bytes > measurement.total
-
-
-class Recorder(Job):
-    """Keeps the phases, and stops in one."""
-
-    def __init__(self, stop_in: str = "") -> None:
-        self.phases: list[str] = []
-        self._stop_in = stop_in
-
-    def progress(self, phase: str, done: int, total: Any = None, unit: str = "", detail: str = "") -> None:
-        self.phases.append(phase)
-
-    def check(self) -> None:
-        if self._stop_in and self._stop_in in self.phases:
-            raise JobCancelled
 
 
 @pytest.mark.model

@@ -13,7 +13,6 @@ import pytest
 
 from workbench.architecture.build import build_skeleton
 from workbench.errors import JobCancelled, WorkbenchError
-from workbench.job import Job
 from workbench.vram.plan import Lora, Plan
 from workbench.vram.simulate import run as running
 from workbench.vram.simulate.result import CATEGORIES, MAX_TIMELINE_POINTS, Simulation
@@ -24,6 +23,7 @@ for package in ("torch", "transformers", "bitsandbytes", "peft"):
     pytest.importorskip(package)
 
 from tests.unit import simulation_cases as cases  # noqa: E402
+from tests.unit.jobs import Recorder  # noqa: E402
 
 pytestmark = [pytest.mark.model, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 
@@ -84,21 +84,6 @@ def test_the_simulated_device_runs_the_same_operators_as_the_cpu(found: dict[str
     assert operators["simgpu"] == operators["cpu"]
     assert operators["warnings on simgpu"] == []
     assert "simulated as CPU" in operators["warnings on cpu"][0]
-
-
-class Recorder(Job):
-    """Keeps what is reported, and stops when asked to."""
-
-    def __init__(self, stop_in: str = "") -> None:
-        self.phases: list[str] = []
-        self._stop_in = stop_in
-
-    def progress(self, phase: str, done: int, total: Any = None, unit: str = "", detail: str = "") -> None:
-        self.phases.append(phase)
-
-    def check(self) -> None:
-        if self._stop_in and self._stop_in in self.phases:
-            raise JobCancelled
 
 
 def measured(number: int) -> dict[str, Any]:

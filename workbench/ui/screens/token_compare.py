@@ -14,12 +14,12 @@ from textual.widgets import Static
 from workbench.session.protocol import CompareSplits, SplitsCompared
 from workbench.ui.benches.tokens_league import piece_line
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.token_screen import TokenScreen
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.widgets.one_line import OneLine
 from workbench.ui.widgets.pieces import PieceLine, PieceView
 
 
-class CompareScreen(TokenScreen):
+class CompareScreen(CloserLook):
     """Underlined tokens are those whose boundaries the other does not have; the cursors follow each other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,7 +51,7 @@ class CompareScreen(TokenScreen):
         self._second += 1
         self.compare()
 
-    @work(group="compare", exclusive=True, exit_on_error=False)
+    @work(group=ASKING, exclusive=True, exit_on_error=False)
     async def compare(self) -> None:
         """Ask for both splits."""
         second = self._others[self._second % len(self._others)]

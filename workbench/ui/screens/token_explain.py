@@ -11,13 +11,13 @@ from textual.widget import Widget
 
 from workbench.session.protocol import ExplainSplit, SplitExplained
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.token_screen import TokenScreen
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.widgets.bars import left, right, series_style
 from workbench.ui.widgets.pieces import PLATE, visible
 from workbench.ui.widgets.row_list import Row, RowList, gap
 
 
-class ExplainScreen(TokenScreen):
+class ExplainScreen(CloserLook):
     """Merges step by step, best segmentations or greedy steps, word by word.
 
     Args:
@@ -41,7 +41,7 @@ class ExplainScreen(TokenScreen):
         self.query_one(RowList).focus()
         self.explain()
 
-    @work(group="explain", exclusive=True, exit_on_error=False)
+    @work(group=ASKING, exclusive=True, exit_on_error=False)
     async def explain(self) -> None:
         """Ask for the steps."""
         reply = await self.ask(ExplainSplit(self._text, self._model), SplitExplained)

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from workbench.session.protocol import CompareLanguages, LanguagesCompared
 from workbench.ui.benches.tokens_league import short_model
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.token_screen import TokenScreen
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.row_list import Row, RowList, gap
 
@@ -22,7 +22,7 @@ HEAT = ((1.25, "$good", "·"), (2.0, "", "░"), (3.5, "$warn", "▒"), (float("
 COLUMN, LEAST_COLUMN, NAME = 14, 11, 16
 
 
-class LanguagesScreen(TokenScreen):
+class LanguagesScreen(CloserLook):
     """The premium over English of each language, and over Python of each programming language, as a heat table."""
 
     KEYS = (("↑ ↓", "scroll"),)
@@ -36,13 +36,12 @@ class LanguagesScreen(TokenScreen):
 
     def on_mount(self) -> None:
         self.query_one(RowList).focus()
-        self.say(Content.styled("counting the samples …", "$muted"))
         self.compare()
 
-    @work(group="languages", exclusive=True, exit_on_error=False)
+    @work(group=ASKING, exclusive=True, exit_on_error=False)
     async def compare(self) -> None:
         """Ask for the table."""
-        reply = await self.ask(CompareLanguages(self._models), LanguagesCompared)
+        reply = await self.ask(CompareLanguages(self._models), LanguagesCompared, "Counting the samples")
         if reply is None:
             return
         legend = [

@@ -19,7 +19,7 @@ from workbench.session.protocol import ListPrices, PricesListed
 from workbench.text import format_count
 from workbench.tokens.tax import FineTuned, OwnGpu, Usage, break_even, fine_tuning_saves, usage_cost
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.token_screen import TokenScreen
+from workbench.ui.screens.closer_look import CloserLook
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.fields import Field, Fields, Value
 from workbench.ui.widgets.row_list import Row
@@ -109,7 +109,7 @@ START: dict[str, Value] = {
 }  # fmt: skip
 
 
-class TaxScreen(TokenScreen):
+class TaxScreen(CloserLook):
     """The stated use in money, what a fine-tuned model saves, where a GPU breaks even; and vocabulary against length.
 
     Args:
@@ -160,7 +160,7 @@ class TaxScreen(TokenScreen):
     def compute(self) -> None:
         """Show what follows from the fields."""
         told = "the text of the bench is the system prompt" if self._counts else "every figure follows from these"
-        self.say(Content.styled(f"Prices of tokens are yours; {told}.", "$muted"))
+        self.say(f"Prices of tokens are yours; {told}.")
         values = self.query_one(Fields).values
         gpu = next((gpu for gpu in self._gpus if gpu["name"] == values["gpu"]), None)
         self.query_one("#tax-figures", Static).update(tax_content(values, self._text, self._counts, gpu))

@@ -16,7 +16,7 @@ from textual.widgets import Static, TextArea
 
 from workbench.session.protocol import CheckPrompt, PromptChecked
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.token_screen import TokenScreen
+from workbench.ui.screens.closer_look import CloserLook
 from workbench.ui.widgets.pieces import PieceView
 
 QUIET_SECONDS = 0.15
@@ -44,7 +44,7 @@ def _finding_line(item: dict[str, str], width: int) -> Content:
     return line.truncate(width, ellipsis=True) if width else line
 
 
-class TemplateScreen(TokenScreen):
+class TemplateScreen(CloserLook):
     """Write a conversation; see the prompt with its special tokens, what the wrapping costs, and what is wrong."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from workbench.session.protocol import SearchVocabulary, VocabularySearched
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.token_screen import TokenScreen
+from workbench.ui.screens.closer_look import ASKING, CloserLook
 from workbench.ui.widgets.bars import bar, left, right
 from workbench.ui.widgets.pieces import visible
 from workbench.ui.widgets.row_list import Row, RowList
@@ -40,7 +40,7 @@ def parsed(typed: str) -> tuple[str, str]:
     return "text", typed
 
 
-class VocabularyScreen(TokenScreen):
+class VocabularyScreen(CloserLook):
     """Searches as one types: an id, a text, ``/`` and a regular expression, or one of the ``:`` words."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+n", "next_view", "Next view", show=False)]
@@ -69,17 +69,16 @@ class VocabularyScreen(TokenScreen):
     def search_soon(self) -> None:
         self.search()
 
-    @work(group="search", exclusive=True, exit_on_error=False)
+    @work(group=ASKING, exclusive=True, exit_on_error=False)
     async def search(self) -> None:
         """Ask for what is typed; a later call replaces this one."""
         kind, query = parsed(self.query_one(Input).value)
-        if kind == "unreachable":
-            self.say(Content.styled("Every token's own text is encoded again …", "$muted"))
-        reply = await self.ask(SearchVocabulary(self._model, kind, query), VocabularySearched)
+        doing = "Every token's own text is encoded again" if kind == "unreachable" else ""
+        reply = await self.ask(SearchVocabulary(self._model, kind, query), VocabularySearched, doing)
         if reply is None:
             return
         if reply.scripts:
-            self.say(Content.styled(f"{reply.size:,} tokens by script", "$muted"))
+            self.say(f"{reply.size:,} tokens by script")
             self.query_one(RowList).set_rows(
                 _script_row(name, count, reply.size) for name, count in reply.scripts.items()
             )
@@ -89,7 +88,7 @@ class VocabularyScreen(TokenScreen):
             self.say(f"Only the first {count:,} found of {reply.size:,} tokens; more are left out.")
         else:
             found = f"{count:,}" if count else "None"
-            self.say(Content.styled(f"{found} of {reply.size:,} tokens.", "$muted"))
+            self.say(f"{found} of {reply.size:,} tokens.")
         self.query_one(RowList).set_rows(_token_row(token, reply.size) for token in reply.tokens)
 
     def on_key(self, event: events.Key) -> None:
