@@ -30,6 +30,12 @@ test_cache.__test__ = False  # type: ignore[attr-defined]
 SHARED_CACHE = test_cache().absolute()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that load models or drive the program come first: side by side, no process is left alone with a long one."""
+    heavy = {item.path for item in items if any(item.iter_markers("model")) or any(item.iter_markers("e2e"))}
+    items.sort(key=lambda item: item.path not in heavy)
+
+
 @pytest.fixture(autouse=True)
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home, XDG folders and a runtime directory that nobody else has; workers started in it end with the test."""

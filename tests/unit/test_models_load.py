@@ -61,7 +61,6 @@ def linked_copy(source: Path, target: Path) -> Path:
         (LoadOptions(device="cpu"), 269_030_272, "bfloat16"),
         (LoadOptions(device="cpu", dtype="float32"), 538_060_288, "float32"),
         (LoadOptions("int8", device="cpu"), 163_484_032, "float16"),
-        (LoadOptions("nf4", device="cpu"), 116_426_752, "bfloat16"),
         (LoadOptions("nf4", double_quant=True, device="cpu"), 111_692_152, "bfloat16"),
         (LoadOptions("fp4", device="cpu"), 116_426_752, "bfloat16"),
     ],
