@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Optional
 
 
@@ -27,3 +30,19 @@ class Job:
 
 
 SILENT = Job()
+_RUNNING: ContextVar[Job] = ContextVar("job", default=SILENT)
+
+
+@contextlib.contextmanager
+def running(job: Job) -> Iterator[None]:
+    """Make `job` the one that `running_job` gives on this thread."""
+    before = _RUNNING.set(job)
+    try:
+        yield
+    finally:
+        _RUNNING.reset(before)
+
+
+def running_job() -> Job:
+    """The job of this thread, for what is called so deep and often that no job is handed down to it."""
+    return _RUNNING.get()

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.box import Box, alive, until
+from tests.faults.box import Box, alive, refused, until
 from tests.faults.table import fault
+from workbench.errors import JobCancelled
 from workbench.session import protocol
 
 
@@ -272,3 +273,41 @@ async def test_everyone_leaves(shared_box: Box) -> None:
     await shared_box.detach()
     await until(lambda: alive(pid))
     assert (await status(shared_box)).pid == pid
+
+
+def endless_tokenizer(folder: Path) -> str:
+    """A model's folder with a WordPiece vocabulary that tries every end of a word, however long the word is."""
+    vocab = {"x": 0, "[UNK]": 1, "##x": 2}
+    model = {"type": "WordPiece", "vocab": vocab, "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
+    content = {"version": "1.0", "added_tokens": [], "model": {**model, "max_input_chars_per_word": 10**9}}
+    parts = dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder"))
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps({**content, **parts}))
+    return str(folder)
+
+
+@fault(
+    "a tokenizer that does not end",
+    "a vocabulary whose words may be as long as the text: minutes in native code",
+    "the others are served meanwhile; stopped at once when told to; one line after its time",
+)
+async def test_endless_tokenizer(shared_box: Box, tmp_path: Path) -> None:
+    client = await shared_box.open()
+    assert client.welcome is not None
+    request = protocol.CountTokens([{"name": "a", "text": "x" * 12_000}], [endless_tokenizer(tmp_path / "endless")])
+    stopped, left = client.start(request), client.start(request)
+    words = protocol.CountTokens([{"name": "a", "text": "some words " * 20}], ["tiny-llama"])
+    assert (await client.ask(words, protocol.TokensCounted)).result["results"][0]["tokens"]
+    stopped.cancel()
+    with pytest.raises(JobCancelled):
+        await stopped.reply()
+    status = (await client.ask(protocol.GetStatus(), protocol.StatusReported)).status
+    assert [lane.job for lane in status.lanes if lane.job] == ["count_tokens"]
+    shared_box.inject(client.welcome.status.pid, "from workbench.tokens import patience\npatience._SECONDS = 0.1")
+    late = await refused(client.ask(request, protocol.TokensCounted))
+    assert late.kind == "slow-tokenizer"
+    assert "session stop" in late.remedy
+    left.cancel()
+    # The calls left to themselves end with the worker.
+    await client.ask(protocol.Shutdown(force=True), protocol.ShutdownNoted)
+    await until(lambda: client.lost is not None)

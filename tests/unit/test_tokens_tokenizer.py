@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import random
@@ -332,13 +333,35 @@ def test_a_file_that_fails_only_in_use_gives_one_clear_line(tmp_path):
     assert caught.value.kind == "bad-tokenizer"
 
 
+def replaced(pattern, content):
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def precompiled(content):
+    """A charsmap that makes `content` of the letter a: root, node and leaf of its trie as in Darts-clone."""
+    units = [0] * 1024
+    units[0] = 256 << 10
+    units[256 ^ ord("a")] = ord("a") | 1 << 8 | 512 << 10
+    units[256 ^ ord("a") ^ 512] = 1 << 31
+    trie = b"".join(unit.to_bytes(4, "little") for unit in units)
+    charsmap = len(trie).to_bytes(4, "little") + trie + content.encode() + b"\0"
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}
+
+
 @pytest.mark.parametrize(
-    ("pattern", "content", "steps", "refused"),
-    [({"String": "a"}, "a" * 1000, 4, True), ({"Regex": "a*"}, "b" * 500, 1, True), ({"String": " "}, "▁", 3, False)],
+    ("step", "steps", "refused"),
+    [
+        (replaced({"String": "a"}, "a" * 1000), 4, True),
+        (replaced({"Regex": "a*"}, "b" * 500), 1, True),
+        (replaced({"String": " "}, "▁"), 3, False),
+        (precompiled("a" * 1_000_000), 1, True),
+        (precompiled("a" * 20), 2, True),
+        (precompiled("a"), 3, False),
+    ],
+    ids=range(6),
 )
-def test_a_normalizer_that_makes_terabytes_is_refused(tmp_path, pattern, content, steps, refused):
+def test_a_normalizer_that_makes_terabytes_is_refused(tmp_path, step, steps, refused):
     file = tmp_path / "tokenizer.json"
-    step = {"type": "Replace", "pattern": pattern, "content": content}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0, "▁": 1}, merges=[]))
     said = json.loads(tokenizer.to_str())
     said["normalizer"] = {"type": "Sequence", "normalizers": [step] * steps}
@@ -348,4 +371,19 @@ def test_a_normalizer_that_makes_terabytes_is_refused(tmp_path, pattern, content
             load_tokenizer(file)
         assert caught.value.kind == "bad-tokenizer"
     else:
-        assert load_tokenizer(file).encode("a a") == [0, 1, 0]
+        assert load_tokenizer(file).encode("aa") == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x01", b"\xff\xff\xff\x7fabcd", b"\0\0\0\0a", b"\x04\0\0\0\xff\xff\xff\xffa"]
+)
+def test_a_damaged_charsmap_gives_one_clear_line(tmp_path, damage):
+    file = tmp_path / "tokenizer.json"
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0}, merges=[]))
+    said = json.loads(tokenizer.to_str())
+    said["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(damage).decode()}
+    file.write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(WorkbenchError) as caught:
+        load_tokenizer(file).encode("aa")
+    assert caught.value.kind == "bad-tokenizer"
+    assert "\n" not in caught.value.message

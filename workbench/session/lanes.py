@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from workbench.errors import JobCancelled
-from workbench.job import Job
+from workbench.job import Job, running
 from workbench.session.protocol import Event, JobProgressed, LaneStatus
 
 PROGRESS_INTERVAL_SECONDS = 0.1
@@ -129,7 +129,8 @@ class Lane:
         error: Optional[BaseException] = None
         try:
             task.job.check()
-            result = task.run(task.job)
+            with running(task.job):
+                result = task.run(task.job)
         except BaseException as raised:
             error = raised
         with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.packages import need
+from workbench.tokens.patience import PatientCalls
 from workbench.tokens.pieces import Piece, character_offsets, require_encodable
-from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, unknown_token
+from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, broken_file, unknown_token
 
 _TAIL = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -100,7 +102,7 @@ def load_rank_file(file: Path, name: str) -> BytePairTokenizer:
         raise bad_tokenizer(file, error) from None
     encoding = _encoding(file, known.name, known.pattern, ranks, known.special)
     bos = known.special[known.bos] if known.bos else None
-    return BytePairTokenizer(encoding, name, "tiktoken", known.special, 0, bos)
+    return BytePairTokenizer(encoding, name, file, "tiktoken", known.special, 0, bos)
 
 
 def load_tekken(file: Path, name: str) -> BytePairTokenizer:
@@ -122,7 +124,7 @@ def load_tekken(file: Path, name: str) -> BytePairTokenizer:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise bad_tokenizer(file, error) from None
     encoding = _encoding(file, "tekken", pattern, ranks, {})
-    return BytePairTokenizer(encoding, name, "tekken", special, special_count, special.get("<s>"))
+    return BytePairTokenizer(encoding, name, file, "tekken", special, special_count, special.get("<s>"))
 
 
 def _tekken_special(stated: Any, count: int) -> dict[str, int]:
@@ -133,13 +135,8 @@ def _tekken_special(stated: Any, count: int) -> dict[str, int]:
 
 def _encoding(file: Path, name: str, pattern: str, ranks: dict[bytes, int], special: dict[str, int]) -> Any:
     tiktoken = need("tiktoken", f"Reading {file}")
-    try:
+    with broken_file(file):
         return tiktoken.Encoding(name=name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
-    except BaseException as error:
-        # Panics of the Rust library arrive as a direct subclass of BaseException.
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
-        raise bad_tokenizer(file, error) from None
 
 
 class BytePairTokenizer(TextTokenizer):
@@ -149,9 +146,11 @@ class BytePairTokenizer(TextTokenizer):
     """
 
     def __init__(
-        self, encoding: Any, name: str, kind: str, special: dict[str, int], shift: int, bos: Optional[int]
+        self, encoding: Any, name: str, file: Path, kind: str, special: dict[str, int], shift: int, bos: Optional[int]
     ) -> None:
         self.name = name
+        self._file = file
+        self._calls = PatientCalls(name)
         self.format = kind
         self._encoding = encoding
         self._special = special
@@ -163,9 +162,11 @@ class BytePairTokenizer(TextTokenizer):
     def encode(self, text: str, add_special_tokens: bool = False, parse_special: bool = True) -> list[int]:
         require_encodable(text)
         if parse_special:
-            found: list[int] = self._encoding.encode(text, allowed_special="all", disallowed_special=())
+            encode = functools.partial(self._encoding.encode, text, allowed_special="all", disallowed_special=())
         else:
-            found = self._encoding.encode_ordinary(text)
+            encode = functools.partial(self._encoding.encode_ordinary, text)
+        with broken_file(self._file):
+            found: list[int] = self._calls.run(encode, len(text))
         ids = [token_id + self._shift for token_id in found] if self._shift else found
         return [self._bos, *ids] if add_special_tokens and self._bos is not None else ids
 

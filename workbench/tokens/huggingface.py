@@ -6,25 +6,24 @@ vocabulary and merges and give other ids than the file.
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import functools
 import json
 import math
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from workbench.errors import WorkbenchError
 from workbench.packages import need
 from workbench.tokens.byte_level import CHARACTER_OF_BYTE, USED_BYTES
+from workbench.tokens.patience import SHORT_CHARACTERS, PatientCalls
 from workbench.tokens.pieces import Piece, require_encodable
-from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, unknown_token
+from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, broken_file, unknown_token
 
 # Added tokens without the special flag are of two kinds: markers (<think>, </s>, [IMG]) and stretches of
 # ordinary text (runs of spaces in GPT-NeoX). Only the first kind may be smuggled in by typing it.
-_LONG_CHARACTERS = 16_384
 _MOST_GROWTH = 256.0
 """Published tokenizers stay below 10: a normalizer that prepends one character, a regular expression or two."""
 _IN_NO_VOCABULARY = "\U000f1e57"
@@ -38,7 +37,7 @@ def load_tokenizer_json(file: Path, name: str) -> HuggingFaceTokenizer:
         WorkbenchError: ``bad-tokenizer``, ``missing-package``.
     """
     tokenizers = need("tokenizers", f"Reading {file}")
-    with _broken_file(file):
+    with broken_file(file):
         backend = tokenizers.Tokenizer.from_file(str(file))
         # A file may carry the truncation and padding of the training run; a count must not.
         backend.no_truncation()
@@ -69,6 +68,8 @@ def _growth(step: dict[str, Any]) -> float:
     steps = step.get("normalizers") or step.get("decoders")
     if steps:
         return math.prod(_growth(inner) for inner in steps)
+    if step.get("type") == "Precompiled":
+        return max(1.0, _longest_replacement(base64.b64decode(step["precompiled_charsmap"])))
     added = len(step.get("content") or step.get("prepend") or "")
     if step.get("type") == "Prepend":
         return 1.0 + added
@@ -79,16 +80,18 @@ def _growth(step: dict[str, Any]) -> float:
     return max(1.0, added / len(literal)) if literal else 1.0 + added
 
 
-@contextlib.contextmanager
-def _broken_file(file: Path) -> Iterator[None]:
-    """Whatever the library raises on a file that contradicts itself, while loading it or only when using it."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, WorkbenchError):
-        raise
-    # Panics of the Rust library arrive as a direct subclass of BaseException.
-    except BaseException as error:
-        raise bad_tokenizer(file, error) from None
+def _longest_replacement(charsmap: bytes) -> int:
+    """Bytes of the longest text that a character is replaced with; the longest of Unicode's own has 33.
+
+    As SentencePiece writes it (normalizer.cc, ``EncodePrecompiledCharsMap``): the size of a trie in four bytes, the
+    trie, and the texts that its values point into, each ended by a zero byte.
+    """
+    trie_bytes = int.from_bytes(charsmap[:4], "little")
+    return max(map(len, charsmap[4 + trie_bytes :].split(b"\0")))
+
+
+def _has_regex(part: Any) -> bool:
+    return part is not None and b'"Regex"' in part.__getstate__()
 
 
 class HuggingFaceTokenizer(TextTokenizer):
@@ -103,9 +106,12 @@ class HuggingFaceTokenizer(TextTokenizer):
         self._backend = backend
         self._plain: Any = None
         self._plain_lock = threading.Lock()
+        self._calls = PatientCalls(name)
         added = backend.get_added_tokens_decoder()
         self._special = {token.content: int(token_id) for token_id, token in added.items() if token.special}
         self._special_ids = frozenset(self._special.values())
+        # A regular expression may take its time over each token's own text, which may be a long one.
+        self._decoded_weight = SHORT_CHARACTERS + 1 if _has_regex(backend.decoder) else 1
         self.added_ids = frozenset(int(token_id) for token_id in added)
         """Ids of all added tokens, those without the special flag among them."""
 
@@ -120,7 +126,7 @@ class HuggingFaceTokenizer(TextTokenizer):
     @functools.cached_property
     def _unknown(self) -> tuple[Optional[int], bool]:
         """Seen from what the model makes of a character that is in no vocabulary; Unigram does not tell its token."""
-        with _broken_file(self._file):
+        with broken_file(self._file):
             try:
                 found = self._backend.model.tokenize(_IN_NO_VOCABULARY)
             except Exception:
@@ -152,9 +158,14 @@ class HuggingFaceTokenizer(TextTokenizer):
         ]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        with _broken_file(self._file):
-            text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
-            return text
+        with broken_file(self._file):
+            # Everywhere the forms for batches, which alone let go of the interpreter: other threads go on meanwhile.
+            many = [list(ids)]
+            texts: list[str] = self._calls.run(
+                lambda: self._backend.decode_batch(many, skip_special_tokens=skip_special_tokens),
+                len(ids) * self._decoded_weight,
+            )
+            return texts[0]
 
     def token_id(self, token: str) -> Optional[int]:
         found: Optional[int] = self._backend.token_to_id(token)
@@ -171,10 +182,12 @@ class HuggingFaceTokenizer(TextTokenizer):
 
     def count_batch(self, texts: Sequence[str]) -> list[int]:
         """The lengths of `encode` for many texts, on all cores."""
-        with _broken_file(self._file):
+        with broken_file(self._file):
             # The fast form leaves out offsets; it came with tokenizers 0.20.
             encode = getattr(self._backend, "encode_batch_fast", self._backend.encode_batch)
-            return [len(encoding) for encoding in encode(list(texts), add_special_tokens=False)]
+            many = list(texts)
+            found = self._calls.run(lambda: encode(many, add_special_tokens=False), sum(map(len, many)))
+            return [len(encoding) for encoding in found]
 
     @property
     def backend(self) -> Any:
@@ -188,12 +201,11 @@ class HuggingFaceTokenizer(TextTokenizer):
 
     def _encoding(self, text: str, add_special_tokens: bool, parse_special: bool) -> Any:
         require_encodable(text)
-        with _broken_file(self._file):
+        with broken_file(self._file):
             backend = self._backend if parse_special else self._plain_backend()
-            if len(text) < _LONG_CHARACTERS:
-                return backend.encode(text, add_special_tokens=add_special_tokens)
-            # Only the form for batches lets go of the interpreter: other threads count small texts meanwhile.
-            return backend.encode_batch([text], add_special_tokens=add_special_tokens)[0]
+            return self._calls.run(
+                lambda: backend.encode_batch([text], add_special_tokens=add_special_tokens), len(text)
+            )[0]
 
     def _plain_backend(self) -> Any:
         """A second tokenizer that reads markers as text.

@@ -6,15 +6,16 @@ Every format is read with its own reference library, which is imported when a fi
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
-from workbench.errors import WorkbenchError
+from workbench.errors import JobCancelled, WorkbenchError
 from workbench.tokens.pieces import Piece
 
-MAX_FILE_BYTES = 256 * 2**20
-"""The largest tokenizer files in use are about 35 MB; a file beyond this limit is something else."""
+MAX_FILE_BYTES = 96 * 2**20
+"""The largest tokenizer files in use are about 35 MB; nothing else of this process goes on while one is read."""
 
 # In the order in which a directory is searched: the first format found is the one the model is served with.
 _FILES_BY_PREFERENCE = ("tokenizer.json", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt")
@@ -238,3 +239,15 @@ def bad_tokenizer(file: Path, reason: object) -> WorkbenchError:
         "Fetch it again, or name another file.",
         details=str(reason),
     )
+
+
+@contextlib.contextmanager
+def broken_file(file: Path) -> Iterator[None]:
+    """Whatever a library raises on a file that contradicts itself, while loading it or only when using it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, WorkbenchError, JobCancelled):
+        raise
+    # Panics of Rust libraries arrive as a direct subclass of BaseException.
+    except BaseException as error:
+        raise bad_tokenizer(file, error) from None
