@@ -10,7 +10,7 @@ from workbench.doctor.diagnose import CAUSES, RULES, diagnose
 from workbench.doctor.facts import Facts
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.report import to_json, to_markdown, to_text
-from workbench.doctor.tables import table
+from workbench.doctor.tables import faults, table
 
 DATA = Path(__file__).parent.parent / "data" / "doctor"
 REPORTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DATA.glob("*.txt"))}
@@ -87,11 +87,19 @@ LIVE_ONLY = {
 }
 
 
+def test_every_fault_of_a_message_has_a_source_and_steps() -> None:
+    for row in faults():
+        assert row["source"].startswith("https://"), row["id"]
+        assert row["fix"]
+        assert row["affects"]
+        assert "message" in row or "contains" in row
+
+
 def test_causes_name_only_findings_that_exist() -> None:
     source = "".join(
         path.read_text(encoding="utf-8") for path in (Path(diagnosis.__file__).parent / "rules").glob("*.py")
     )
-    plain = {row["id"] for row in table("plain")["fault"]}
+    plain = {row["id"] for row in faults()}
     for consequence, causes in CAUSES.items():
         for name in (consequence, *causes):
             assert f'"{name}"' in source or name in plain, name
@@ -133,7 +141,7 @@ def test_sections_in_any_order_give_the_same_facts() -> None:
         assert seen == expected
 
 
-@pytest.mark.parametrize("name", ["torch", "cuda", "bitsandbytes", "transformers", "gpus", "companions", "plain"])
+@pytest.mark.parametrize("name", ["torch", "cuda", "bitsandbytes", "transformers", "gpus", "companions", "pairs"])
 def test_every_table_row_has_a_source(name: str) -> None:
     data = table(name)
     rows = [row for rows in data.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
+from workbench import toml
 from workbench.doctor.compare import compare
 from workbench.doctor.diagnose import Report, diagnose
 from workbench.doctor.facts import (
@@ -36,9 +38,9 @@ from workbench.doctor.tables import (
     bitsandbytes_release,
     covers,
     driver_cuda,
+    faults,
     gpu_capability,
     newer_than_table,
-    table,
     transformers_release,
 )
 from workbench.doctor.versions import marker_holds, parse_requirement, parse_version, satisfies
@@ -546,110 +548,7 @@ def test_a_minor_beyond_the_range_of_torch_still_runs(cc: str, low: str, high: s
     assert ("torch-wheel-lacks-gpu-arch" in ids(diagnose(parse_report(text)))) is faulty
 
 
-PLAIN = {
-    "libstdcxx-too-old": "ImportError: /c/lib/libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by x.so)",
-    "protobuf-too-new": "TypeError: Descriptors cannot be created directly.",
-    "tokenizer-backend-missing": "ValueError: Couldn't instantiate the backend tokenizer from one of:",
-    "torch-shadowed": "AttributeError: partially initialized module 'torch' has no attribute 'Tensor'",
-    "package-too-old-for-torch": "ModuleNotFoundError: No module named 'torch._six'",
-    "setuptools-mismatch": "ModuleNotFoundError: No module named 'pkg_resources'",
-    "cpu-lacks-instructions": "Illegal instruction (core dumped)",
-    "host-memory-exhausted": "./run.sh: line 3: 12345 Killed                  python train.py",
-    "weights-file-incomplete": "safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge",
-    "nccl-p2p-unsupported": "RTX 4000 series doesn't support faster communication broadband via P2P or IB.",
-    "numpy-older-than-build": "ValueError: numpy.ufunc size changed, may indicate binary incompatibility. Expected 216",
-    "hub-rate-limit": "HTTPError: 429 Client Error: Too Many Requests for url: https://huggingface.co/api/models/x",
-    "hub-server-error": "HTTPError: 504 Server Error: Gateway Time-out for url: https://huggingface.co/api/models/x",
-    "gpu-device-not-allowed": "Unable to open /dev/kfd read-write: Permission denied",
-    "mig-not-counted-by-torch": "CUDA_VISIBLE_DEVICES=MIG-feee0c61 ipython\ntorch.cuda.device_count()\nOut[7]: 0",
-    "package-metadata-broken": "packaging/version.py in __init__\nTypeError: expected string or bytes-like object",
-    "page-file-too-small": "OSError: [WinError 1455] The paging file is too small for this operation to complete",
-    "ninja-missing": "RuntimeError: Ninja is required to load C++ extensions",
-    "host-compiler-too-new-for-nvcc": "#error -- unsupported GNU version! gcc versions later than 11 are not supported",
-    "nvcc-too-old-for-gpu": "nvcc fatal   : Unsupported gpu architecture 'compute_89'",
-    "externally-managed-python": "error: externally-managed-environment",
-    "windows-long-paths": "HINT: This system does not have Windows Long Path support enabled.",
-    "files-in-use": "ERROR: Could not install packages due to an OSError: [WinError 5] Access is denied",
-    "tls-interception": "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]",
-    "libuv-missing": "RuntimeError: use_libuv was requested but PyTorch was build without libuv support",
-    "numpy-mixed": "ImportError: numpy.core.multiarray failed to import",
-    "static-tls": "ImportError: /x/libgomp.so.1: cannot allocate memory in static TLS block",
-    "rust-missing": "error: can't find Rust compiler",
-    "rust-too-new-for-package": "error: casting `&T` to `&mut T` is undefined behavior",
-    "msvc-missing": "error: Microsoft Visual C++ 14.0 or greater is required. Get it with Build Tools",
-    "cmake-missing": "CMake Error: No CMAKE_CXX_COMPILER could be found.",
-    "build-out-of-memory": "c++: fatal error: Killed signal terminated program cc1plus",
-    "package-too-old-for-python": "AttributeError: module 'pkgutil' has no attribute 'ImpImporter'",
-    "git-missing": "ERROR: Cannot find command 'git' - do you have 'git' installed and in your PATH?",
-    "toolkit-too-old-for-package": "RuntimeError: FlashAttention is only supported on CUDA 11.7 and above.",
-    "package-metadata-invalid": "WARNING: Ignoring version 0.6.1 of textract since it has invalid metadata:",
-    "mps-has-no-float64": "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.",
-    "mps-lacks-operation": "NotImplementedError: 'aten::x' is not currently implemented for the MPS device.",
-    "no-wheel-for-this-platform": "error: `torch==2.5.1 @ registry+https://x` can't be installed because it "
-    "doesn't have a source distribution or wheel for the current platform",
-    "requirements-contradict": "  × No solution found when resolving dependencies:",
-    "container-lost-gpu": "Failed to initialize NVML: Unknown Error",
-    "driver-too-old-for-image": "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.4, "
-    "please update your driver",
-    "invalid-device-index": "RuntimeError: CUDA error: invalid device ordinal",
-    "cuda-in-forked-process": "RuntimeError: Cannot re-initialize CUDA in forked subprocess.",
-    "half-precision-on-cpu": "RuntimeError: \"addmm_impl_cpu_\" not implemented for 'Half'",
-    "program-index-out-of-range": "RuntimeError: CUDA error: device-side assert triggered",
-    "cublas-does-not-start": "RuntimeError: CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling "
-    "`cublasCreate(handle)`",
-    "checkpoint-refused-by-weights-only": "_pickle.UnpicklingError: Weights only load failed.",
-    "flash-attn-missing": "ImportError: FlashAttention2 has been toggled on, but it cannot be used: the "
-    "package flash_attn seems to be not installed.",
-    "fp8-needs-newer-gpu": "ValueError: type fp8e4nv not supported in this architecture.",
-    "gpu-too-new-for-compiler": "nvrtc: error: invalid value for --gpu-architecture (-arch)",
-    "two-openmp-runtimes": "OMP: Error #15: Initializing libiomp5md.dll, but found libiomp5md.dll already initialized.",
-    "executable-stack-refused": "ImportError: libtorch_cpu.so: cannot enable executable stack as shared object "
-    "requires: Invalid argument",
-    "numpy-too-new-for-package": "AttributeError: module 'numpy' has no attribute 'float'.",
-    "pillow-too-new-for-package": "AttributeError: module 'PIL.Image' has no attribute 'ANTIALIAS'",
-    "python-too-old-for-package": "ERROR: Package 'x' requires a different Python: 3.7.9 not in '>=3.8'",
-    "wheel-for-another-platform": "ERROR: flash_attn-2.5.9-cp310-cp310-linux_x86_64.whl is not a supported wheel "
-    "on this platform.",
-    "hub-not-reachable": "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='huggingface.co', "
-    "port=443): Max retries exceeded",
-    "model-files-missing": "OSError: x/y does not appear to have a file named config.json.",
-    "port-in-use": "RuntimeError: The server socket has failed to listen on any local network address: EADDRINUSE",
-    "collective-timed-out": "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=3)",
-    "system-library-missing": "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
-    "attention-kernel-missing": "NotImplementedError: No operator found for `memory_efficient_attention_forward` "
-    "with inputs:",
-    "no-gpu-for-triton": "RuntimeError: 0 active drivers ([]). There should only be one.",
-    "windows-needs-developer-mode": "OSError: [WinError 1314] A required privilege is not held by the client",
-    "windows-text-encoding": "UnicodeDecodeError: 'charmap' codec can't decode byte 0x8f in position 4",
-    "pip-may-not-write": "ERROR: Could not install packages due to an OSError: [Errno 13] Permission "
-    "denied: '/usr/lib/python3/dist-packages/x'",
-    "download-damaged": "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
-    "model-code-too-old": "AttributeError: 'DynamicCache' object has no attribute 'seen_tokens'",
-    "mps-out-of-memory": "RuntimeError: MPS backend out of memory (MPS allocated: 17 GB)",
-    "mac-architectures-mixed": "ImportError: dlopen(x.so): (mach-o file, but is an incompatible architecture "
-    "(have 'x86_64', need 'arm64'))",
-    "intel-python-on-mac": "torch==2.11.0 has no wheels with a matching platform tag (e.g., `macosx_26_0_x86_64`)",
-    "jetson-container-runtime": "invoking the NVIDIA Container Runtime Hook directly is not supported.",
-    "extension-did-not-compile": "RuntimeError: Error building extension 'fused_adam'",
-    "tensorflow-in-the-way": "ImportError: DLL load failed while importing _pywrap_tensorflow_internal: x",
-    "cublas-library-missing": "RuntimeError: Library cublas64_12.dll is not found or cannot be loaded",
-    "mig-without-instances": "|  No MIG devices found  |",
-    "host-driver-does-not-start": "nvidia-container-cli: initialization error: cuda error: unknown error",
-    "no-gradient-reaches-adapter": "element 0 of tensors does not require grad and does not have a grad_fn",
-    "cuda-headers-missing": "main.c:2:10: fatal error: cuda.h: No such file or directory",
-    "triton-helper-did-not-compile": "Command '['/usr/bin/gcc', 'm.c', '-lcuda']' returned non-zero exit status 1.",
-    "gpu-unknown-to-kfd": "kfd kfd: amdgpu: PITCAIRN  not supported in kfd",
-    "kfd-without-memory": "Unable to open /dev/kfd read-write: Cannot allocate memory",
-    "wsl-gpu-blocked": "Failed to initialize NVML: GPU access blocked by the operating system",
-    "bnb-legacy-loader": "bitsandbytes/__main__.py\nKeyError: 'LD_LIBRARY_PATH'",
-    "amd-devices-missing": "Unable to open /dev/kfd read-write: No such file or directory",
-    "package-versions-do-not-fit": "RuntimeError: Unsloth: Please file a bug report! Error patching SFTTrainer",
-    "cuda-home-malformed": "FileNotFoundError: [Errno 2] No such file or directory: ':/usr/local/cuda/bin/nvcc'",
-    "mps-has-no-bfloat16": "TypeError: BFloat16 is not supported on MPS",
-    "llama-cpp-no-layers": "llama_print_timings: eval time = 10 s\nnot faster than before, the GPU is idle",
-    "llama-cpp-built-for-cpu": "llama_model_load\nBLAS = 0\nLlama(model_path=x, n_gpu_layers=10)",
-    "flashinfer-mismatch": "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
-}
+PLAIN: dict[str, str] = toml.load(Path(__file__).parent.parent / "data" / "doctor" / "messages.toml")["examples"]
 HARMLESS = (
     "ModuleNotFoundError: No module named 'torchsummary'\n"
     "the worker was killed and started anew\nlearning rate 1e-9\nnumpy is fine: from 'numpy'\n"
@@ -660,7 +559,7 @@ HARMLESS = (
 
 
 def test_every_message_of_the_plain_table_fires_and_only_there() -> None:
-    assert set(PLAIN) == {row["id"] for row in table("plain")["fault"]}
+    assert set(PLAIN) == {row["id"] for row in faults()}
     for name, text in PLAIN.items():
         findings = diagnose(parse_report(text + "\n")).findings
         assert [finding.id for finding in findings] == [name]

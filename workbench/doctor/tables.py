@@ -25,6 +25,26 @@ def table(name: str) -> dict[str, Any]:
     return toml.load(TABLES / f"{name}.toml")
 
 
+@functools.cache
+def faults() -> tuple[dict[str, Any], ...]:
+    """The faults that a message alone tells, of all subjects.
+
+    A row has its message's ``contains``, ``match``, ``detail`` and ``after`` in itself, or, where other rules use that
+    message too, its id as ``message``. ``weak``: what is said only where nothing else was found. "install", "upgrade"
+    and "export" at the start of a step become the command of the environment at hand; ``windows`` replaces ``fix``
+    there, ``named`` where the package that asks is known. ``{name}`` stands for what the message's pattern has caught.
+
+    Raises:
+        WorkbenchError: ``missing-package`` where this interpreter cannot read TOML.
+    """
+    return tuple(row for path in sorted((TABLES / "faults").glob("*.toml")) for row in toml.load(path)["fault"])
+
+
+def message_of(fault: dict[str, Any]) -> str:
+    """The id of the message that a fault is told by."""
+    return str(fault.get("message", fault["id"]))
+
+
 @dataclass(frozen=True)
 class TorchRelease:
     """One minor release of torch."""

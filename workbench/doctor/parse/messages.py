@@ -11,7 +11,7 @@ from typing import Optional
 
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact
-from workbench.doctor.tables import table
+from workbench.doctor.tables import faults, message_of, table
 
 MAX_HITS_PER_MARK = 30
 MAX_SHOWN = 400
@@ -35,13 +35,16 @@ def known_messages() -> tuple[Message, ...]:
     """The table of messages, compiled."""
     return tuple(
         Message(
-            row["id"],
+            message_id,
             tuple(row["contains"]),
             _compiled(row.get("match")),
             _compiled(row.get("detail")),
             _compiled(row.get("after")),
         )
-        for row in table("messages")["message"]
+        for message_id, row in (
+            *((str(row["id"]), row) for row in table("messages")["message"]),
+            *((message_of(row), row) for row in faults() if "contains" in row),
+        )
     )
 
 

@@ -9,8 +9,10 @@ from typing import Optional
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, evidence, gpu_names, seen
-from workbench.doctor.rules.guess import callers_of, guessed_error
+from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.libraries import library_error
+from workbench.doctor.rules.plain import weak_messages
+from workbench.doctor.rules.unknown.packages import callers_of
 
 
 def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
@@ -21,6 +23,9 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     cut = facts.error("traceback-cut")
     if cut is not None:
         return [] if any(finding.severity == "error" for finding in findings) else [_cut(cut)]
+    weak = weak_messages(facts)
+    if weak:
+        return weak
     error = facts.error("unknown-error")
     guessed = (library_error(facts, error) or guessed_error(facts, error)) if error else None
     if guessed:

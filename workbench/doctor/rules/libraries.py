@@ -10,7 +10,7 @@ from workbench.doctor.changes import installed_version, pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
-from workbench.doctor.rules.guess import again
+from workbench.doctor.rules.unknown.packages import again
 from workbench.doctor.tables import table
 
 _MODELS = ("chat", "architecture", "vram")

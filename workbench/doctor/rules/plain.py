@@ -9,17 +9,23 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import Result, seen
-from workbench.doctor.tables import table
+from workbench.doctor.tables import faults, message_of
 
 
 def plain_messages(facts: Facts) -> Result:
     """Every fault of the table whose message was seen."""
-    found = []
-    for row in table("plain")["fault"]:
-        error = facts.error(row["message"])
-        if error is not None:
-            found.append(_finding(facts, row, error))
-    return found
+    return _told(facts, weak=False)
+
+
+def weak_messages(facts: Facts) -> list[Finding]:
+    """The first of the faults that are only named where nothing else was found."""
+    return _told(facts, weak=True)[:1]
+
+
+def _told(facts: Facts, weak: bool) -> list[Finding]:
+    rows = [row for row in faults() if bool(row.get("weak")) == weak]
+    found = [(row, facts.error(message_of(row))) for row in rows]
+    return [_finding(facts, row, error) for row, error in found if error is not None]
 
 
 def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
@@ -28,7 +34,7 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
         steps = row["named"]
     return Finding(
         row["id"],
-        "error",
+        row.get("severity", "error"),
         _filled(row["title"], error),
         row["why"],
         seen(error),

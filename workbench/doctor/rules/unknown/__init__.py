@@ -1,0 +1,1 @@
+"""What the words of an error that no table knows still tell, by kind of error."""

@@ -1,0 +1,203 @@
+"""Two packages that do not fit each other: which of them is too old, and what to do. Needs the tables."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.changes import (
+    PYTHON,
+    Change,
+    Verdict,
+    installed_version,
+    judge,
+    month_of,
+    release_of_that_time,
+)
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.unknown.packages import MATURE, PIP_CHECK, RESTART, again, callers_of, may_install
+from workbench.doctor.tables import table
+from workbench.doctor.versions import older
+
+
+def together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """Two packages that are known to part ways at some release of one of them."""
+    for row in table("changes")["together"]:
+        if not re.search(row["match"], error.text) or older(installed_version(facts, row["new"]), row["since"]):
+            continue
+        beside = [name for name in callers_of(error) if name not in ("", row["new"])]
+        if "after" in row and row["after"] not in (error.values.get("callers") or ""):
+            continue
+        old = row["old"] or (beside[0] if beside else "")
+        change = Change(row["new"], row["what"], False, row["since"], row["source"])
+        return apart(facts, error, Verdict(old, row["new"], change), _what(row))
+    return None
+
+
+def _what(row: dict[str, Any]) -> str:
+    return f"{row['new']} {row['what']}, from {row['since']} on"
+
+
+def changed(facts: Facts, error: ErrorFact, package: str, change: Optional[Change], name: str) -> Optional[Finding]:
+    callers = callers_of(error)
+    caller = callers[0] if callers else ""
+    if caller == package and change is None:
+        return half_upgraded(facts, error, package, name)
+    if not callers and change is None and re.search(r"(?:^|\.)_[a-z]\w*\.", name) and package in MATURE:
+        return half_upgraded(facts, error, package, name)  # only a package's own files ask for what is private
+    beside = next((other for other in callers if other not in ("", package)), "")
+    caller = beside if caller == package else caller
+    verdict = judge(facts, caller, package, change)
+    if verdict is not None:
+        return apart(facts, error, verdict, in_words(verdict, name))
+    return None if package == PYTHON else undecided(facts, error, caller, package, name)
+
+
+def in_words(verdict: Verdict, name: str) -> str:
+    change = verdict.change
+    if change is None:
+        return f"it has not, or no more, {name}"
+    where = f"{change.package} {change.version}" if change.version else f"a later release of {change.package}"
+    return f"{change.name} came with {where}" if change.added else f"{change.name} is gone since {where}"
+
+
+def _titled(facts: Facts, package: str) -> str:
+    named = {"": "The program", PYTHON: "Python"}.get(package, package)
+    version = installed_version(facts, package) if package else None
+    return f"{named} {version}" if version else named
+
+
+def apart(facts: Facts, error: ErrorFact, verdict: Verdict, words: str) -> Finding:
+    old, new = _titled(facts, verdict.old), _titled(facts, verdict.new)
+    new = new[0].lower() + new[1:] if not verdict.new else new
+    versions = {name.replace("-", "_"): installed_version(facts, name) for name in (verdict.old, verdict.new) if name}
+    return Finding(
+        "package-versions-do-not-fit",
+        "error",
+        f"{old} is too old for {new}: {words}",
+        "Each release of a package is written for the releases of the others that were there in its time."
+        if verdict.change is None or not verdict.change.version
+        else "The two have parted ways at that release; one of them has to move.",
+        {**evidence(**versions), **seen(error)},
+        (*_steps(facts, verdict), RESTART),
+        verdict.change.source if verdict.change else PIP_CHECK,
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
+    change, old, new = verdict.change, verdict.old, verdict.new
+    if PYTHON in (old, new):
+        return _other_python(facts, verdict)
+    steps = []
+    if old == "torch":
+        bound = f" (at least {change.version})" if change and change.version else ""
+        companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+        steps.append(fixes.fresh_torch(facts, *companions, upgrade=True) + f"   # a newer torch{bound}")
+    elif old and not may_install(facts, old):
+        steps.append(f"Upgrade {old}, in the way it was installed")
+    elif old:
+        floor = f">={change.version}" if change and change.added and change.version and change.package == old else ""
+        steps.append(fixes.install(facts, f"{old}{floor}", upgrade=True))
+    pinned = _kept_back(facts, verdict)
+    if pinned:
+        steps.append(pinned if not steps else f"or, to keep {old} as it is: {pinned}")
+    elif new and new != "torch" and not steps and may_install(facts, new):
+        steps.append(fixes.install(facts, new, upgrade=True))
+    return tuple(steps)
+
+
+def _kept_back(facts: Facts, verdict: Verdict) -> str:
+    """The command that takes the newer of the two back to where they fitted."""
+    change, new = verdict.change, verdict.new
+    if not new or new == "torch":
+        return "a release of the program or package above that was made for this torch" if new and verdict.old else ""
+    if change is not None and not change.added:
+        return fixes.install(facts, f"{new}<{change.version}") if change.version else ""
+    if not may_install(facts, new):
+        return ""
+    born = month_of(verdict.old, installed_version(facts, verdict.old))
+    release = release_of_that_time(new, born[0] + 1) if born and born[1] else None
+    return fixes.install(facts, f"{new}=={release}.*") if release else ""
+
+
+def _other_python(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
+    change = verdict.change
+    version = change.version if change else ""
+    minor = int(version.split(".")[1]) if version else 12
+    if verdict.old == PYTHON:
+        return (f"An environment with a newer Python: uv venv --python {version or '3.12'} .venv",)
+    steps = [fixes.install(facts, verdict.old, upgrade=True)] if may_install(facts, verdict.old) else []
+    alternative = f"an environment with an older Python: uv venv --python 3.{minor - 1} .venv"
+    return (*steps, f"or: {alternative}" if steps else alternative)
+
+
+def half_upgraded(facts: Facts, error: ErrorFact, package: str, name: str) -> Finding:
+    return Finding(
+        "package-versions-do-not-fit",
+        "error",
+        f"{package} does not fit itself: {name} is not where another of its files looks for it",
+        "It was upgraded while a program had it in memory, or an install over it left files of two versions.",
+        {**evidence(**{package.replace("-", "_"): installed_version(facts, package)}), **seen(error)},
+        (
+            "Restart the notebook kernel or the program.",
+            f"If it stays: {again(facts, package)}",
+        ),
+        PIP_CHECK,
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def undecided(facts: Facts, error: ErrorFact, caller: str, package: str, name: str) -> Finding:
+    """Two that do not fit, and nothing tells for certain which of them is too old."""
+    return Finding(
+        "package-versions-do-not-fit",
+        "error",
+        f"{caller or 'Something'} asks {package} for {name}, which this version does not have",
+        _why_undecided(caller, package, _likely_old(package, name)),
+        {**evidence(**{package.replace("-", "_"): installed_version(facts, package)}, importer=caller), **seen(error)},
+        (*_steps_undecided(facts, caller, package, _likely_old(package, name)), RESTART),
+        PIP_CHECK,
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _why_undecided(caller: str, package: str, likely: str) -> str:
+    if not caller:
+        return "The program was written for another version, or files of two versions are mixed after an upgrade."
+    written = f"{caller} was written for another version of {package}: "
+    if likely == "caller":
+        return written + "most likely an older one, since what stands deep in a package is moved without notice."
+    if likely == "package":
+        return written + "most likely a newer one, which brought the name."
+    return written + "newer, if the name came later, else older."
+
+
+def _steps_undecided(facts: Facts, caller: str, package: str, likely: str) -> tuple[str, ...]:
+    if package == "torch":
+        return (
+            f"Upgrade torch to the release that {caller or 'the package in the traceback'} asks for, with the "
+            "torchvision and torchaudio that belong to it",
+            f"or take a release of {caller or 'that package'} that was made for this torch",
+        )
+    safe = [name for name in (caller, package) if may_install(facts, name)]
+    check = "python -m pip check   # what the installed packages ask of each other, and do not get"
+    if likely == "caller" and caller and caller not in safe:
+        return (f"Upgrade {caller}, or the program that it belongs to; or take an older {package}.", check)
+    return (fixes.install(facts, *safe, upgrade=True), check) if safe else (check,)
+
+
+def _likely_old(package: str, name: str) -> str:
+    """Who is most likely too old: a function deep in a package was removed, a class at its top came later."""
+    *inside, last = name.split(".")
+    if package not in MATURE:
+        return ""
+    if re.match(r"[A-Z]\w*[a-z]", last):
+        return "" if inside else "package"
+    return "caller" if inside else ""

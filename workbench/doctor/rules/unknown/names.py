@@ -1,0 +1,110 @@
+"""A name or module that a package does not have. Needs the tables."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.changes import PYTHON, change_of, installed_version, pip_name
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.unknown.apart import changed
+from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports
+
+_NAME = re.compile(
+    r"cannot import name '(?P<name>\w{1,80})' from (?P<half>partially initialized module )?'(?P<module>[\w.]{1,120})'"
+    r"|No module named '(?P<path>\w{1,60}\.[\w.]{1,100})'"
+    r"|(?P<half2>partially initialized )?module '(?P<owner>[\w.]{1,120})' has no attribute '(?P<attribute>\w{1,80})'"
+)
+
+# What people write by hand, for its spelling.
+_SPELLED = (
+    "LoraConfig PeftModel PeftConfig TaskType AutoModelForCausalLM AutoModel AutoTokenizer AutoConfig AutoProcessor "
+    "BitsAndBytesConfig TrainingArguments Trainer SFTTrainer SFTConfig DPOTrainer DPOConfig GenerationConfig Dataset "
+    "DatasetDict load_dataset Accelerator StableDiffusionPipeline FastLanguageModel"
+)
+
+
+def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """A name or module that a package does not have."""
+    told = f"{error.text} from '{error.values['module']}'" if error.values.get("module") else error.text
+    found = _NAME.search(told)
+    if found is None:
+        return None
+    module = found["module"] or found["owner"] or found["path"]
+    path = ".".join(filter(None, (module, found["name"] or found["attribute"])))
+    package = pip_name(module)
+    below = path.split(".", 2)[-1] if package == "protobuf" else path.split(".", 1)[-1]
+    python = change_of(PYTHON, path, facts.python.version)
+    if python is not None:
+        return changed(facts, error, PYTHON, python, path)
+    change = change_of(package, below, installed_version(facts, package))
+    first = module.split(".")[0]
+    callers = callers_of(error)
+    asked_by_package = bool(callers and callers[0])  # code of a program of one's own may mean a file beside it
+    installed = change or first in known_imports() or first == "torch" or package in callers or asked_by_package
+    if not installed and not re.search(rf"-packages[/\\]{first}\b", error.text) and package not in facts.packages:
+        return None
+    shadow = _shadowed(error, first, bool(found["half"] or found["half2"]))
+    if shadow is not None:
+        return shadow
+    if found["path"] and below.split(".")[-1].startswith("_") and package in callers[:1]:
+        return _compiled_part_missing(facts, error, package, path)
+    return _misspelled(error, package, found["name"] or found["attribute"] or "") or changed(
+        facts, error, package, change, below
+    )
+
+
+def _shadowed(error: ErrorFact, module: str, half: bool) -> Optional[Finding]:
+    """A file of one's own that has the name of a package."""
+    own = re.search(rf"\(([^()\n]{{0,200}}[/\\]{module}(?:\.py|[/\\]\w{{1,40}}\.py))\)", error.text)
+    if not half or own is None or re.search(r"(?:site|dist)-packages", own[1]):
+        return None
+    return Finding(
+        "package-shadowed",
+        "error",
+        f"A file of your own is imported in place of {module}",
+        "Python looks first where the program stands: a file or folder of a package's name there hides the package.",
+        {**evidence(file=own[1]), **seen(error)},
+        (f"Rename {own[1]}, and remove the __pycache__ beside it.",),
+        "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _compiled_part_missing(facts: Facts, error: ErrorFact, package: str, path: str) -> Finding:
+    return Finding(
+        "package-incomplete",
+        "error",
+        f"{package} is installed without its compiled part, {path}",
+        "The compiled part was made for another Python or system, or an install broke off: its files were copied, or "
+        "installed by another Python than the one that runs.",
+        {**evidence(**{package.replace("-", "_"): facts.package(package)}, python=facts.python.version), **seen(error)},
+        (
+            again(facts, package),
+            f'{fixes.python_command(facts)} -c "import sys; print(sys.version, sys.executable)"   # which Python runs',
+        ),
+        "https://docs.pydantic.dev/latest/errors/usage_errors/",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _misspelled(error: ErrorFact, package: str, name: str) -> Optional[Finding]:
+    meant = next((word for word in _SPELLED.split() if word.lower() == name.lower() and word != name), None)
+    if meant is None:
+        return None
+    return Finding(
+        "name-misspelled",
+        "error",
+        f"{name} is spelled {meant} in {package}",
+        "Python takes capitals for other letters. Nothing is wrong with what is installed.",
+        seen(error),
+        (f"Write {meant} in the program.",),
+        f"https://pypi.org/project/{package}/",
+        affects=("chat",),
+        observed=True,
+    )
