@@ -106,6 +106,8 @@ class Generator:
         self._chunk = prefill_chunk or (_CHUNK_CPU if on_cpu else _CHUNK_ACCELERATOR)
         self._cache: Any = None
         self._cached_ids: list[int] = []
+        self._lost_bytes = 0
+        """What the cache held when a pass failed."""
         self._steps: Optional[FixedSteps] = None
         self.decoding = decoding or Decoding()
         self._misfit = misfit(loaded)
@@ -387,7 +389,11 @@ class Generator:
         """One pass over `ids`, shape [1, tokens], with the cache; logits of the last ones, [positions, vocabulary]."""
         cache, self._cache = self._cache, None  # a pass that fails leaves no half-written cache behind
         keep = {self._logits_keyword: positions} if self._logits_keyword else {}
-        output = model(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **keep)
+        try:
+            output = model(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **keep)
+        except BaseException:
+            self._lost_bytes = cache_bytes(cache)
+            raise
         self._cache = output.past_key_values
         return output.logits[0, -positions:]
 
@@ -488,7 +494,9 @@ class Generator:
                 "non-finite-logits",
                 f"{self._loaded.facts.class_name} in {self._loaded.facts.dtype} gave logits that are not finite "
                 f"at token {made}.",
-                "Load it in bfloat16 or float32; float16 overflows in some models.",
+                "Load it in bfloat16 or float32; float16 overflows in some models."
+                if self._loaded.facts.dtype == "float16"
+                else "Its weights may be damaged: a trace (Architecture) shows the first layer that gives them.",
             )
         run.last_at = time.perf_counter()
         if made == 1:
@@ -553,7 +561,7 @@ class Generator:
         memory = memory_shortage(error)
         tokens = f"{len(run.prompt_ids):,} prompt and {len(run.ids):,} new tokens"
         if memory is not None:
-            held = format_bytes(cache_bytes(self._cache))
+            held = format_bytes(cache_bytes(self._cache) or self._lost_bytes)
             return WorkbenchError(
                 "out-of-memory",
                 f"Out of memory on {self._loaded.facts.device} at {tokens} "

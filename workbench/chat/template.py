@@ -115,7 +115,14 @@ def make_prompt(
         WorkbenchError: as `render_chat`.
     """
     if template is not None:
-        return Prompt(render_chat(messages, template, job=job, **keywords), add_special_tokens=False)
+        text = render_chat(messages, template, job=job, **keywords)
+        if not text:
+            raise WorkbenchError(
+                "template-error",
+                "The chat template makes an empty text of this conversation.",
+                "Use raw completion or another template.",
+            )
+        return Prompt(text, add_special_tokens=False)
     if not messages:
         raise _empty_conversation()
     text = "".join(str(message.get("content") or "") for message in messages)

@@ -96,9 +96,21 @@ def memory_shortage(error: BaseException) -> Optional[str]:
 
 
 def _free_ram() -> str:
+    limit = _address_space_limit()
+    if limit is not None:
+        return f"this process may use {format_bytes(limit)} of address space (ulimit -v)."
     try:
         text = Path("/proc/meminfo").read_text("ascii")
         available = int(re.findall(r"MemAvailable:\s+(\d+) kB", text)[0]) * 1024
     except (OSError, IndexError):
         return "the machine's RAM is used up."
     return f"{format_bytes(available)} of RAM are free."
+
+
+def _address_space_limit() -> Optional[int]:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else int(limit)

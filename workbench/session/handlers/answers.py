@@ -22,6 +22,7 @@ from workbench.session.handlers.answer_record import (
 from workbench.session.handlers.chat import answers_of, conversation_dict, store_id
 from workbench.session.handlers.models import load_slot, make_ready
 from workbench.session.handlers.remote_answers import answer_remotely
+from workbench.session.handlers.shortage import with_suggestions
 from workbench.session.protocol import (
     AnswerStarted,
     ConversationOpened,
@@ -107,7 +108,11 @@ def _answer(
     except GenerationFailed as error:
         stream.send()
         record.finish("failed", {**figures_of(error.partial), "error": error.message})
-        raise
+        made = len(error.partial.ids)
+        tokens = (error.partial.prompt_tokens or 0) + max(made, options.max_new_tokens)
+        raise with_suggestions(
+            error, slot.status.name, slot.loaded.facts, tokens, "shorten the conversation", context
+        ) from None
     except WorkbenchError as error:
         record.finish("failed", {"error": error.message})
         raise

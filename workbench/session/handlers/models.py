@@ -15,6 +15,7 @@ from workbench.models.gguf_convert import conversion_note, ensure_directory
 from workbench.models.listing import list_models
 from workbench.models.load import LoadedFacts, LoadedModel, LoadOptions, load_model, unload
 from workbench.models.resolve import resolve
+from workbench.session.handlers.shortage import with_suggestions
 from workbench.session.protocol import (
     FetchModel,
     ListModels,
@@ -79,13 +80,17 @@ def load_slot(request: LoadModel, context: Context) -> LoadedSlot:
     directory = context.carried or ensure_directory(resolve(request.model, job), job)
     runtime.import_torch(job)
     options = LoadOptions(request.quant, request.double_quant, request.dtype, request.device, request.attention)
-    loaded = load_model(
-        directory,
-        options,
-        job,
-        make_room=lambda: unload_slot(runtime),
-        needed_bytes=lambda settled: _needed_bytes(request.model, settled, context),
-    )
+    try:
+        loaded = load_model(
+            directory,
+            options,
+            job,
+            make_room=lambda: unload_slot(runtime),
+            needed_bytes=lambda settled: _needed_bytes(request.model, settled, context),
+        )
+    except WorkbenchError as error:
+        otherwise = "free memory first"
+        raise with_suggestions(error, request.model, options, CONVERSATION_TOKENS, otherwise, context) from None
     try:
         tokenizer = load_tokenizer(str(directory))
         generator = Generator(loaded, tokenizer, decoding=settle(loaded, job=job))
