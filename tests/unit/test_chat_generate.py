@@ -20,7 +20,13 @@ from workbench.tokens.tokenizer import load_tokenizer
 pytestmark = pytest.mark.model
 
 GREEDY = SamplingOptions(greedy=True, max_new_tokens=40)
-PROMPTS = ("Tell me a long story about a fox.", "Write a Python function that sorts a list.", "What causes rain?")
+PROMPTS = (
+    "Tell me a long story about a fox.",
+    "Write a Python function that sorts a list.",
+    "What causes rain?",
+    "Explain gravity to a child.",
+    "Translate to French: the sea is calm today.",
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +53,13 @@ def chat_ids(tokenizer, *turns: str) -> list[int]:
     return tokenizer.encode(f"{text}<|im_start|>assistant\n")
 
 
-def reference(loaded, ids: list[int], count: int) -> list[int]:
+def reference(loaded, ids: list[int], count: int, cache=None) -> list[int]:
+    """What ``generate`` answers, going on from a cache if one is given."""
     import torch
 
     prompt = torch.tensor([ids])
     output = loaded.model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=count
+        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=count, past_key_values=cache
     )
     return output[0, len(ids) :].tolist()
 
@@ -81,24 +88,32 @@ class StopAfter(Job):
 
 
 @pytest.mark.parametrize(
-    ("options", "prompts"),
-    [
-        (LoadOptions(device="cpu"), PROMPTS[:2]),
-        (LoadOptions(device="cpu", dtype="float32"), PROMPTS[:2]),
-        (LoadOptions("nf4", device="cpu"), PROMPTS[1:]),
-        (LoadOptions("int8", device="cpu"), PROMPTS[:1]),
-    ],
-    ids=("bfloat16", "float32", "nf4", "int8"),
+    "options",
+    [LoadOptions(device="cpu"), LoadOptions("nf4", device="cpu"), LoadOptions("int8", device="cpu")],
+    ids=("bfloat16", "nf4", "int8"),
 )
-def test_greedy_answers_equal_generate(smollm2_dir, tokenizer, options, prompts):
+def test_greedy_answers_equal_generate(smollm2_dir, tokenizer, options):
+    """Float32 is compared by the families below, whose answers are longer.
+
+    A reused cache changes more than rounding in int8, which finds its outliers over all tokens of a pass; so what
+    follows a reused prefix is compared with ``generate`` going on from the very same cache.
+    """
+    from transformers import DynamicCache
+
+    count = 8
     loaded = load_model(smollm2_dir, options)
     generator = Generator(loaded, tokenizer)
-    for prompt in prompts:
-        ids = chat_ids(tokenizer, prompt)
-        result = generator.generate(ids, GREEDY, fresh=True)
-        assert result.ids == reference(loaded, ids, 40)
+    for prompt in PROMPTS[:-1]:
+        ids, cache = chat_ids(tokenizer, prompt), DynamicCache(config=loaded.model.config)
+        result = generator.generate(ids, replace(GREEDY, max_new_tokens=count), fresh=True)
+        assert result.ids == reference(loaded, ids, count, cache)
         assert result.method == "own"
-        assert len(result.ids) == 40
+        assert len(result.ids) == count
+    last = chat_ids(tokenizer, PROMPTS[-1])
+    result = generator.generate(last, replace(GREEDY, max_new_tokens=count))
+    assert 0 < result.reused_tokens < len(last) - 5
+    cache.crop(result.reused_tokens - cache.get_seq_length())
+    assert result.ids == reference(loaded, last, count, cache)
     unload(loaded)
 
 
@@ -216,7 +231,7 @@ def test_steps_carry_text_probability_and_alternatives(smollm2_float32, tokenize
 def test_the_same_seed_gives_the_same_text(smollm2_float32, tokenizer):
     generator = Generator(smollm2_float32, tokenizer)
     ids = chat_ids(tokenizer, "Tell me a story.")
-    options = SamplingOptions(temperature=1.2, max_new_tokens=12, seed=3)
+    options = SamplingOptions(temperature=1.2, max_new_tokens=7, seed=3)
     first = generator.generate(ids, options)
     assert first.seed == 3
     assert generator.generate(ids, options, fresh=True).ids == first.ids
@@ -421,16 +436,16 @@ def test_the_cache_is_counted_to_the_byte(smollm2_float32, tokenizer):
 def test_an_answer_goes_on_from_given_tokens_as_if_it_had_not_stopped(smollm2_float32, tokenizer):
     generator = Generator(smollm2_float32, tokenizer)
     ids = chat_ids(tokenizer, PROMPTS[0])
-    whole = generator.generate(ids, GREEDY, fresh=True)
-    half = generator.generate(ids, replace(GREEDY, max_new_tokens=15), fresh=True)
+    whole = generator.generate(ids, replace(GREEDY, max_new_tokens=16), fresh=True)
+    half = generator.generate(ids, replace(GREEDY, max_new_tokens=6), fresh=True)
     steps: list[TokenStep] = []
     rest = generator.generate(
-        ids, replace(GREEDY, max_new_tokens=25), on_token=steps.append, given_ids=half.ids, fresh=True
+        ids, replace(GREEDY, max_new_tokens=10), on_token=steps.append, given_ids=half.ids, fresh=True
     )
     assert rest.ids == whole.ids
     assert rest.text == whole.text
-    assert (rest.given_tokens, rest.new_tokens, rest.prompt_tokens) == (15, 25, len(ids))
-    assert [step.given for step in steps] == [True] * 15 + [False] * 25
+    assert (rest.given_tokens, rest.new_tokens, rest.prompt_tokens) == (6, 10, len(ids))
+    assert [step.given for step in steps] == [True] * 6 + [False] * 10
     assert "".join(step.text for step in steps) == whole.text
 
 
@@ -440,9 +455,9 @@ COPY = "Repeat this text exactly: The quick brown fox jumps over the lazy dog ne
 @pytest.mark.parametrize("prompt", [COPY, PROMPTS[2]])
 def test_prompt_lookup_saves_passes_and_changes_no_token(smollm2_float32, tokenizer, prompt):
     generator = Generator(smollm2_float32, tokenizer)
-    ids = chat_ids(tokenizer, prompt)
-    plain = generator.generate(ids, GREEDY, fresh=True)
-    guessing = generator.generate(ids, replace(GREEDY, prompt_lookup=6), fresh=True)
+    ids, options = chat_ids(tokenizer, prompt), replace(GREEDY, max_new_tokens=30)
+    plain = generator.generate(ids, options, fresh=True)
+    guessing = generator.generate(ids, replace(options, prompt_lookup=6), fresh=True)
     assert guessing.ids == plain.ids
     assert guessing.text == plain.text
     assert plain.guessed_tokens == 0
@@ -450,7 +465,8 @@ def test_prompt_lookup_saves_passes_and_changes_no_token(smollm2_float32, tokeni
         assert guessing.guessed_tokens >= 10
     # What the guesses left in the cache is no more than what was said.
     again = chat_ids(tokenizer, prompt, plain.text, "Once more.")
-    assert generator.generate(again, GREEDY).ids == reference(smollm2_float32, again, 40)
+    shorter = replace(GREEDY, max_new_tokens=8)
+    assert generator.generate(again, shorter).ids == reference(smollm2_float32, again, 8)
 
 
 def test_prompt_lookup_keeps_the_luck_of_a_seed(smollm2_float32, tokenizer):
