@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import html
 import re
+from typing import TypeVar
 
+T = TypeVar("T")
 MAX_CHARACTERS = 2_000_000
 MAX_LINES = 40_000
 MAX_LINE = 4_000
@@ -60,16 +62,22 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
         text = _TAGS.sub("", text)
     lines: list[str] = []
     origins: list[int] = []
-    for number, line in zip(numbers, text.split("\n")):
+    pieces = text.split("\n")
+    if len(pieces) > MAX_LINES:  # before anything is done for each
+        pieces, numbers = _both_ends(pieces), _both_ends(numbers)
+    for number, line in zip(numbers, pieces):
         if len(line) > MAX_LINE:
             lines += _split(line)
         else:
             lines.append(html.unescape(line) if "&" in line and ";" in line else line)
         origins += [number] * (len(lines) - len(origins))
     if len(lines) > MAX_LINES:
-        kept = [*range(MAX_LINES * 3 // 4), *range(len(lines) - MAX_LINES // 4, len(lines))]
-        return [lines[index] for index in kept], [origins[index] for index in kept]
+        return _both_ends(lines), _both_ends(origins)
     return lines, origins
+
+
+def _both_ends(items: list[T]) -> list[T]:
+    return items[: MAX_LINES * 3 // 4] + items[-MAX_LINES // 4 :]
 
 
 def _counted(text: str) -> tuple[str, list[int]]:
@@ -83,7 +91,12 @@ def _counted(text: str) -> tuple[str, list[int]]:
     number = 0
     for piece in (head, tail) if tail else (head,):
         number += skipped if piece is tail and tail else 0
-        for line in _BREAK.split(piece):
+        whole = _BREAK.split(piece)
+        if "\r" not in piece and "\u2028" not in piece:
+            parts += whole
+            numbers += range(number + 1, number + 1 + len(whole))
+            number, whole = number + len(whole), []
+        for line in whole:
             number += 1
             within = line.replace("\u2028", "\r").split("\r")
             parts += within

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import collections
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,9 @@ from workbench.doctor.tables import faults, message_of, table
 
 MAX_HITS_PER_MARK = 30
 MAX_SHOWN = 400
+MAX_REPEATS = 40
+MAX_DULL = 3
+"""Different characters in a long line that says nothing."""
 MAX_BEFORE, MAX_BEHIND = 600, 1200
 """Characters of a long line around what marks a message."""
 
@@ -54,7 +58,7 @@ def _compiled(pattern: Optional[str]) -> Optional[re.Pattern[str]]:
 
 def find_messages(lines: Sequence[str]) -> list[ErrorFact]:
     """The first sight of each known message, earliest line first; line numbers count from 1."""
-    lowered = [line.lower() for line in lines]
+    lowered = _worth_searching(lines)
     starts = [0]
     for line in lowered:
         starts.append(starts[-1] + len(line) + 1)
@@ -66,6 +70,20 @@ def find_messages(lines: Sequence[str]) -> list[ErrorFact]:
         if first is not None:
             found.append(first)
     return sorted(found, key=lambda error: error.line)
+
+
+def _worth_searching(lines: Sequence[str]) -> list[str]:
+    """`lines` in small letters; emptied are those that can hold no message, since each mark is looked for in all.
+
+    These are lines that came many times before, and long ones of a character or three.
+    """
+    seen: collections.Counter[str] = collections.Counter()
+    result = []
+    for line in lines:
+        seen[line] += 1
+        empty = seen[line] > MAX_REPEATS or (len(line) > MAX_SHOWN and len(set(line)) <= MAX_DULL)
+        result.append("" if empty else line.lower())
+    return result
 
 
 def _first(message: Message, text: str, starts: list[int], lines: Sequence[str]) -> Optional[ErrorFact]:
