@@ -37,9 +37,16 @@ async def shown(client: SessionClient, conversation: str) -> list[dict[str, Any]
     return reply.conversation["messages"]
 
 
-async def test_branches_continuations_and_forks(session_opener: Opener, smollm2_dir: Path) -> None:
+async def test_what_is_done_with_answers(session_opener: Opener, smollm2_dir: Path) -> None:
+    """One worker and one load for all of it: they take longer than the rest together."""
     client = await session_opener()
     await client.ask(protocol.LoadModel(str(smollm2_dir), dtype="float32", device="cpu"), protocol.ModelLoaded)
+    await branches_continuations_and_forks(client)
+    await looking_inside(client)
+    await an_unfinished_character(client)
+
+
+async def branches_continuations_and_forks(client: SessionClient) -> None:
     first = await say(client, "Name three colours.", system="You are brief.")
     conversation, answer = first.conversation_id, first.result["message_id"]
 
@@ -87,9 +94,7 @@ async def test_branches_continuations_and_forks(session_opener: Opener, smollm2_
     assert [message["content"] for message in rows[0]["messages"]] == [message["text"] for message in messages]
 
 
-async def test_looking_inside(session_opener: Opener, smollm2_dir: Path) -> None:
-    client = await session_opener()
-    await client.ask(protocol.LoadModel(str(smollm2_dir), dtype="float32", device="cpu"), protocol.ModelLoaded)
+async def looking_inside(client: SessionClient) -> None:
     reply = await say(client, "What is the capital of France?")
     conversation, answer = reply.conversation_id, reply.result["message_id"]
 
@@ -137,8 +142,25 @@ async def test_looking_inside(session_opener: Opener, smollm2_dir: Path) -> None
         )
 
 
-async def test_a_conversation_longer_than_the_context_loses_its_oldest_messages(session_opener: Opener) -> None:
-    client = await session_opener()
+async def an_unfinished_character(client: SessionClient) -> None:
+    """An answer cut within a character ends before it, in the store too, and goes on with the whole of it."""
+    pieces = (await client.ask(protocol.ReadPrompt("🙂"), protocol.PromptRead)).pieces
+    begins = next(piece["id"] for piece in pieces if piece["text"] == "<0xF0><0x9F>")
+    one = {**GREEDY, "max_new_tokens": 1}
+    first = await say(client, "An emoji, please.", sampling=one)
+    conversation, answer = first.conversation_id, first.result["message_id"]
+    cut = await say(client, conversation_id=conversation, again=answer, keep_tokens=0, then_token=begins, sampling=one)
+    assert (cut.result["text"], (await shown(client, conversation))[-1]["text"]) == ("", "")
+    read = await client.ask(protocol.ReadAnswer(conversation, cut.result["message_id"]), protocol.AnswerRead)
+    assert [token["text"] for token in read.tokens] == ["", ""]
+    assert all(token["alone"].startswith("<0x") for token in read.tokens)
+    whole = await say(client, conversation_id=conversation, again=cut.result["message_id"], extend=True, sampling=one)
+    assert whole.result["ids"][:2] == cut.result["ids"]
+    assert whole.result["text"] == (await shown(client, conversation))[-1]["text"] != ""
+    assert "\ufffd" not in whole.result["text"]
+
+
+async def a_conversation_longer_than_the_context_loses_its_oldest_messages(client: SessionClient) -> None:
     await client.ask(protocol.LoadModel("tiny-llama", dtype="float32", device="cpu"), protocol.ModelLoaded)
     conversation = ""
     for _turn in range(12):
@@ -165,7 +187,8 @@ async def test_what_ends_with_its_client_and_what_comes_back(session_opener: Ope
     assert (await say(client, "Hello", sampling={**GREEDY, "max_new_tokens": 2})).result["new_tokens"] == 2
 
     # A comparison that is stopped, or that fails, gives the model back.
-    comparing = client.start(protocol.CompareVariants("tiny-gpt2", ["fp32", "nf4", "fp4"], "word " * 40, device="cpu"))
+    variants = ["fp32", "bf16", "fp16"]
+    comparing = client.start(protocol.CompareVariants("tiny-gpt2", variants, "word " * 40, device="cpu"))
     await comes(comparing, protocol.VariantMeasured)
     comparing.cancel()
     reply = await client.ask(protocol.MeasureLoaded(), protocol.MemoryMeasured)
@@ -174,3 +197,4 @@ async def test_what_ends_with_its_client_and_what_comes_back(session_opener: Ope
     with pytest.raises(WorkbenchError, match="encoder-only"):
         await client.ask(compare, protocol.VariantsCompared)
     assert (await client.ask(protocol.MeasureLoaded(), protocol.MemoryMeasured)).model == load.model
+    await a_conversation_longer_than_the_context_loses_its_oldest_messages(client)
