@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import re
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.drivers.headless_driver import HeadlessDriver
 
+from tests.stubs.scripted_session import ScriptedSession
+from tests.ui.conftest import MakeApp, wait_until
+from workbench.session import protocol
+from workbench.session.protocol import LaneStatus
+from workbench.ui.app import WorkbenchApp
 from workbench.ui.few_bytes import Remembered
 
 WIDTH, HEIGHT = 12, 4
@@ -80,3 +89,93 @@ def test_what_it_does_not_follow_makes_it_forget() -> None:
     remembered.changes("\x1b[1;1Habc")
     assert remembered.changes("\x1b[2J\x1b[1;1Habc") == "\x1b[2J\x1b[1;1H\x1b[0mabc"
     assert remembered.changes("\x1b[?25l\x1b]22;default\x1b\\\x1b[1;1Habc") == "\x1b[?25l\x1b]22;default\x1b\\"
+
+
+class Counting(HeadlessDriver):
+    """A terminal that is painted on though nobody looks, and what of it would be sent over SSH."""
+
+    is_headless = False
+
+    def __init__(self, app: WorkbenchApp, **named: Any) -> None:
+        super().__init__(app, **named)
+        self.frame = ""
+        self.painted_bytes = self.sent_bytes = 0
+        self._remembered = Remembered()
+
+    def write(self, data: str) -> None:
+        self.frame += data
+        self.painted_bytes += len(data.encode())
+        self.sent_bytes += len(self._remembered.changes(data).encode())
+
+    def begin(self) -> None:
+        """Count from here."""
+        self.painted_bytes = self.sent_bytes = 0
+
+
+class HalfAnswered(ScriptedSession):
+    """Begins an answer and leaves it to the test to go on."""
+
+    def __init__(self, status: protocol.SessionStatus) -> None:
+        super().__init__(status)
+        self.begun: tuple[Any, int] | None = None
+        self.words = 0
+
+    async def _answer(self, end: Any, request_id: int, request: protocol.Request) -> None:
+        if not isinstance(request, protocol.Generate):
+            await super()._answer(end, request_id, request)
+            return
+        end.write(protocol.encode(request_id, protocol.AnswerStarted("1", 38)))
+        self.begun = (end, request_id)
+        await asyncio.Event().wait()
+
+    def go_on(self) -> str:
+        """Three more tokens, and with every third time the status; what stands at their end."""
+        assert self.begun is not None
+        end, request_id = self.begun
+        self.words += 1
+        word = f"word{self.words:03}"
+        end.write(protocol.encode(request_id, protocol.TokensGenerated(f"and {word} ", 3 * self.words, "1")))
+        if self.words % 3 == 0:
+            lanes = (LaneStatus("model", "generate", "decode", 3 * self.words, 4096, "tokens"),)
+            self.set_status(lanes=lanes, tokens_per_second=50 + self.words % 7 / 10)
+        return word
+
+
+async def test_a_streamed_answer_costs_its_own_bytes(
+    loaded_session: ScriptedSession, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted frame by frame at 80x24, however long they take: a frame holds what three tokens change, no more."""
+    session = HalfAnswered(loaded_session.status)
+    app = make_app(session, bench="chat")
+
+    def build(headless: bool, inline: bool, mouse: bool, size: tuple[int, int] | None) -> Counting:
+        app._driver = Counting(app, mouse=mouse, size=size)
+        return app._driver
+
+    monkeypatch.setattr(app, "_build_driver", build)
+    async with app.run_test(size=(80, 24)) as pilot:
+        terminal = app._driver
+        assert isinstance(terminal, Counting)
+        await wait_until(pilot, lambda: app.focused is not None)
+        await pilot.press(*"hello", "enter")
+        await wait_until(pilot, lambda: session.begun)
+
+        async def stream(frames: int, pieces: int) -> None:
+            terminal.begin()
+            for _ in range(frames):
+                terminal.frame = ""
+                for _ in range(pieces):
+                    last = session.go_on()
+                await wait_until(pilot, lambda last=last: last in terminal.frame)
+
+        await stream(1, 1)
+        await stream(36, 1)
+        # Who paints the whole conversation for each of them needs 3,700 a frame.
+        assert terminal.painted_bytes < 36 * 500
+        assert terminal.sent_bytes < 36 * 160
+        # --slow-link: fewer frames, each with more in it.
+        await stream(9, 4)
+        assert terminal.sent_bytes < 36 * 70
+        terminal.begin()
+        await pilot.pause(0.3)
+        assert terminal.painted_bytes == 0

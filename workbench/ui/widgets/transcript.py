@@ -244,8 +244,8 @@ class Transcript(ScrollView, can_focus=True):
             self._starts.append(start + len(new))
             new.extend(turn.lines(width))
         self._lines[start:] = new
-        if len(new) != len(old):
-            self.virtual_size = Size(width + MARGIN, self._padded_height())
+        # Never less than what is on screen: a size that changes has everything painted anew.
+        self.virtual_size = Size(width + MARGIN, max(self._padded_height(), self.content_size.height))
         for i in range(max(len(new), len(old))):
             if i >= len(new) or i >= len(old) or not new[i].is_same(old[i]):
                 self.refresh_line(start + i)
