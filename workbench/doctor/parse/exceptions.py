@@ -41,6 +41,7 @@ _FRAME = re.compile(
 _PACKAGE = re.compile(r"(?:site|dist)-packages[/\\]{1,2}(\w{2,60})(?:[/\\]{1,2}|\.py|\.\w)")
 
 
+_LAZY = re.compile(r"Failed to import (\w{2,40})\.")
 # Python before 3.7 did not say which module lacks the name.
 _UNSAID = re.compile(r"cannot import name '(\w{2,80})'\s{0,4}$")
 
@@ -131,6 +132,8 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
     if "because of the following error" in text:  # transformers puts the cause on the next line
         text += " " + "".join(lines[number + 1 : number + 2]).strip()[:300]
     callers = _callers(lines, number, text)
+    lazy = _LAZY.search(text)
+    callers = callers or ((lazy[1],) if lazy else ())
     values = {"callers": ",".join(callers)} if callers else {}
     if callers and callers[0]:
         values["importer"] = callers[0]

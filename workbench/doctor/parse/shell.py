@@ -232,7 +232,9 @@ def _image_run(line: str) -> Optional[str]:
 
 def _availability(lines: Sequence[str], index: int) -> list[bool]:
     rest = lines[index].split("cuda.is_available", 1)[1].removeprefix("()")
-    same = re.match(r"[)\s:=>\"'`-]{0,12}(?:is |as |returns? |gives |was |= ?)?[\s\"'`]{0,3}(True|False)\b", rest)
+    same = re.match(
+        r"[)\s:=>\"'`-]{0,12}(?:is |as |return(?:s|ing|ed)? |gives |giving |was |= ?)?[\s\"'`]{0,3}(True|False)\b", rest
+    )
     answer = same[1] if same else ""
     if not answer and _REPL.search(lines[index]):
         answer = _later_answer(lines[index + 1 : index + 9])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, system_packages
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, cuda_major, evidence, from_message, seen
@@ -552,7 +552,11 @@ def compiler_missing(facts: Facts) -> Result:
         Finding(
             "missing-compiler-or-python-headers",
             "error",
-            "Python's headers are missing" if error.id == "python-h" else "There is no C compiler",
+            "There is no C compiler"
+            if error.id != "python-h"
+            else "Python's headers and libraries are missing, or of another Python"
+            if re.search(r"while importing|tcc\.exe", error.text)
+            else "Python's headers are missing",
             "Triton (torch.compile, many kernels) compiles a small C file at run time.",
             {**evidence(c_compiler=facts.platform.c_compiler, headers=facts.python.headers), **seen(error)},
             _headers_on_windows(facts) if error.id == "python-h" and fixes.on_windows(facts) else _compiler_fix(facts),
@@ -581,9 +585,14 @@ def _compiler_fix(facts: Facts) -> tuple[str, ...]:
         return ("Install the Visual Studio Build Tools with the C++ workload.",)
     if facts.python.kind == "conda":
         return ("conda install -y -c conda-forge gxx_linux-64",)
-    if re.search(r"red hat|rhel|centos|rocky|alma|fedora", (facts.platform.os or "").lower()):
-        return (f"sudo dnf install gcc gcc-c++ python{minor or '3'}-devel",)
-    return (f"sudo apt install build-essential python{minor or '3'}-dev",)
+    return (
+        system_packages.install(
+            facts,
+            apt=f"build-essential python{minor or '3'}-dev",
+            dnf=f"gcc gcc-c++ python{minor or '3'}-devel",
+            pacman="base-devel python",
+        ),
+    )
 
 
 def triton_cannot_link(facts: Facts) -> Result:

@@ -992,7 +992,7 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
             "another's.",
             "Use llama.cpp with Vulkan on this card, or another card; there are builds of torch by others for it.",
         )
-    relatives = {"gfx115": "11.5.0", "gfx11": "11.0.0", "gfx103": "10.3.0", "gfx9": "9.0.0"}
+    relatives = {"gfx115": "11.5.0", "gfx11": "11.0.0", "gfx103": "10.3.0", "gfx101": "10.3.0", "gfx9": "9.0.0"}
     near = next((version for start, version in relatives.items() if gfx and gfx.startswith(start)), None)
     override = (
         f"export HSA_OVERRIDE_GFX_VERSION={near}   # run it as its nearest supported relative"
