@@ -1,14 +1,16 @@
-"""Makes the README's pictures from the real app: a real session, the real SmolLM2 in NF4.
+"""Makes the README's pictures from the real app: a real session, the real SmolLM2.
 
-    python docs/make_pictures.py
+    python docs/make_pictures.py [FOLDER]
 
-Needs the models extra; the sample model is fetched on the first run. Takes about a minute on a CPU.
+Needs the models extra; the sample model is fetched on the first run. Takes about a minute on a CPU. `docs/pictures` is
+written unless another folder is named; a test makes them anew elsewhere and compares.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,9 +20,15 @@ PICTURES = Path(__file__).parent / "pictures"
 SIZE = (120, 34)
 MODEL = "smollm2-135m-instruct"
 CATALOGUE_MODEL = "llama-3.1-8b"
-TEXT = "Tokenizers disagree: 12345 is one token here, five there.\nZwölf Boxkämpfer jagen Viktor. 东京\n"
+TOKENIZERS = (MODEL, "tiny-t5", "tiny-llama", "tiny-bert", "tiny-gpt2")
+TEXT = """Tokenizers disagree: 12345 is one token here, five there.
+Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.
+for step in range(1_000): loss += model(batch).loss
+Быстрая лиса перепрыгнула через ленивую собаку.
+"""
+REPORT = Path(__file__).parents[1] / "tests" / "data" / "doctor" / "torch-wheel-lacks-gpu-arch--blackwell.txt"
 VERDICTS = ("✔ healthy", "⚠ degraded", "✖ broken")
-QUESTION = "What is the capital of France?"
+QUESTIONS = ("What is the capital of France?", "Write a Python function that returns the square of a number.")
 
 
 def private_folders() -> None:
@@ -30,59 +38,71 @@ def private_folders() -> None:
     os.environ["XDG_STATE_HOME"] = f"{folder}/state"
     os.environ["WORKBENCH_RUNTIME_DIR"] = f"{folder}/run"
     os.environ["TEXTUAL_ANIMATIONS"] = "none"
-    for variable in ("SSH_CONNECTION", "SSH_TTY", "NO_COLOR"):
+    for variable in ("SSH_CONNECTION", "SSH_TTY", "NO_COLOR", "HF_HUB_OFFLINE"):
         os.environ.pop(variable, None)
 
 
-async def make() -> None:
+async def make(folder: Path) -> None:
     """Walk the benches and save a picture of each."""
     from textual.pilot import Pilot
 
     from workbench.session.launch import SessionOptions, open_session, stop_session
     from workbench.session.protocol import LoadModel, ModelLoaded
-    from workbench.settings import Settings
+    from workbench.settings import Settings, TokenSettings
     from workbench.ui.app import WorkbenchApp
+    from workbench.ui.benches.chat import ChatBench
+    from workbench.ui.benches.chat_input import Prompt
 
     options = SessionOptions("pictures")
-    app = WorkbenchApp(Settings(), lambda: open_session(options), bench="doctor", remember=False)
+    settings = Settings(tokens=TokenSettings(models=TOKENIZERS))
+    app = WorkbenchApp(settings, lambda: open_session(options), bench="doctor", remember=False)
 
     async def until(pilot: Pilot[object], condition: Callable[[], bool], seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                app.save_screenshot(str(PICTURES / "stuck.svg"))
+                app.save_screenshot(str(folder / "stuck.svg"))
                 raise TimeoutError("the screen never came to what it should show; see stuck.svg")
             await pilot.pause(0.1)
 
-    def shows(*texts: str) -> Callable[[], bool]:
+    def shows(*texts: str, times: int = 1) -> Callable[[], bool]:
         def condition() -> bool:
             lines = ("".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips())
             screen = "\n".join(lines)
-            return all(text in screen for text in texts)
+            return all(screen.count(text) >= times for text in texts)
 
         return condition
 
     def save(name: str) -> None:
-        app.save_screenshot(f"{name}.svg", path=str(PICTURES))
-        print(PICTURES / f"{name}.svg")
+        app.save_screenshot(f"{name}.svg", path=str(folder))
+        print(folder / f"{name}.svg")
 
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: app.session.status is not None)
         await until(pilot, lambda: any(shows(verdict)() for verdict in VERDICTS), 180)
-        await pilot.pause(0.5)
-        save("doctor")  # it names the interpreter: run this under one whose path may be seen
-        await app.link.ask(LoadModel(MODEL, "nf4", double_quant=True), ModelLoaded)
+        await pilot.press("p")
+        await until(pilot, lambda: bool(app.screen.query("PasteScreen TextArea")))
+        app.screen.query("PasteScreen TextArea").first().text = REPORT.read_text("utf-8")  # type: ignore[attr-defined]
+        await pilot.press("ctrl+s")
+        await until(pilot, shows("✖ broken", "FIX"))
+        save("doctor")
+        await app.link.ask(LoadModel(MODEL), ModelLoaded)
         await pilot.press("f2")
         await until(pilot, lambda: bool(app.screen.query("TextArea")))
         app.screen.query("TextArea").first().text = TEXT  # type: ignore[attr-defined]
-        await until(pilot, shows("B/tok", "rank"))
+        await pilot.press("escape")
+        await until(pilot, shows(*TOKENIZERS, "best", "rank"))
+        await until(pilot, lambda: not any(lane.job for lane in app.session.status.lanes))
         save("tokens")
         await pilot.press("f5")
         await until(pilot, shows("Write a message"))
-        await pilot.press(*(character if character != " " else "space" for character in QUESTION[:-1]), "question_mark")
-        await pilot.press("enter")
-        await until(pilot, shows(" out · "))
-        await until(pilot, lambda: not app.session.status.lanes[0].job)
+        # Without chance, so that the picture is the same when it is made again.
+        app.screen.query_one(ChatBench).asking.sampling["greedy"] = True
+        for number, question in enumerate(QUESTIONS, 1):
+            app.screen.query_one(Prompt).text = question
+            await pilot.press("enter")
+            await until(pilot, shows(" out · ", times=number))
+            await until(pilot, lambda: not app.session.status.lanes[0].job)
         await pilot.pause(0.5)
         save("chat")
     planning = WorkbenchApp(
@@ -95,7 +115,7 @@ async def make() -> None:
         await pilot.pause(0.5)
         save("architecture")
         await pilot.press("f4")
-        await until(pilot, shows("KV cache", "GiB"))
+        await until(pilot, shows("peak in", "int8 weights"))
         await pilot.pause(0.5)
         save("vram")
     await stop_session("pictures", force=True)
@@ -103,5 +123,6 @@ async def make() -> None:
 
 if __name__ == "__main__":
     private_folders()
-    PICTURES.mkdir(exist_ok=True)
-    asyncio.run(make())
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURES
+    target.mkdir(parents=True, exist_ok=True)
+    asyncio.run(make(target))
