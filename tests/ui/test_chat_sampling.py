@@ -6,7 +6,9 @@ from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from tests.ui.test_chat_conversation import asked, begun, say
 from workbench.session import protocol
+from workbench.ui.screens.chat_sampling import SamplingScreen
 from workbench.ui.screens.chat_sampling_chart import chart
+from workbench.ui.widgets.row_list import RowList
 from workbench.ui.widgets.sampling_list import SamplingList, stop_texts
 
 
@@ -43,13 +45,17 @@ async def test_knobs_are_stepped_typed_refused_and_shown_at_work(
         await wait_until(pilot, lambda: '"END"' in screen_text(app))
         await pilot.press("p", "tab", *"sharp", "enter")
         await wait_until(pilot, lambda: "Kept as “sharp”." in screen_text(app))
+        await pilot.press("r", *"keen", "enter")
+        await wait_until(pilot, lambda: "“sharp” is “keen” now." in screen_text(app))
+        assert [row.key for row in app.screen.query_one(RowList).rows] == ["keen"]
         assert "temp 0.5 · top-k 2 · 1 stop" in screen_text(app)
         await pilot.press("escape", "D")
         await wait_until(pilot, lambda: "model's 0.2" not in screen_text(app))
         await pilot.press("p")
-        await wait_until(pilot, lambda: "sharp" in screen_text(app))
+        await wait_until(pilot, lambda: "keen" in screen_text(app))
         await pilot.press("enter")
         await wait_until(pilot, lambda: "model's 0.2" in screen_text(app))
+        await wait_until(pilot, lambda: isinstance(app.screen, SamplingScreen) and not app.screen.asking)
         await pilot.press("escape")
         await wait_until(pilot, lambda: "temp 0.5 · top-k 2 · 1 stop" in screen_text(app))
         await pilot.press("enter")

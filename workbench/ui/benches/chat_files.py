@@ -41,6 +41,8 @@ def read_attachment(typed: str) -> Attachment:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise WorkbenchError("bad-file", f"{typed} cannot be read: {error.strerror}.", "Check the path.") from None
+    if not data:
+        raise WorkbenchError("bad-file", f"{typed} is empty.", "Name another.")
     if len(data) > MAX_FILE_BYTES:
         raise WorkbenchError("bad-file", f"{typed} is larger than 2 MiB.", "Send a part of it.")
     try:

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from workbench.errors import JobCancelled, WorkbenchError
-from workbench.session.protocol import DeletePreset, ListPresets, PresetsListed, Request, SavePreset
 from workbench.text import one_line
 from workbench.ui.benches.chat_status import sampling_word
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.dialog import Dialog
+from workbench.ui.screens.chat_kept import KeptByName
 from workbench.ui.widgets.bars import left
-from workbench.ui.widgets.row_list import Row, RowList
+from workbench.ui.widgets.row_list import RowList
 
-KIND = "sampling"
-KEYS = (("enter", "takes it, or keeps under the name"), ("x", "deletes"), ("tab", "name"), ("escape", "leaves"))
+KEYS = (("enter", "takes or keeps it"), ("r", "renames"), ("x", "deletes"), ("tab", "name"), ("escape", "leaves"))
 
 
-class PresetsScreen(Dialog[dict[str, Any]]):
+class PresetsScreen(KeptByName[dict[str, Any]]):
     """Dismisses with the options of the one chosen.
 
     Args:
         given: what is set now, to keep under a name.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("x,delete", "forget", "Delete", show=False)]
-
     def __init__(self, link: SessionLink, given: dict[str, Any]) -> None:
-        super().__init__("chat-presets")
-        self._link = link
+        super().__init__(link, "chat-presets", "sampling")
         self._given = dict(given)
 
     def compose(self) -> ComposeResult:
@@ -48,42 +41,22 @@ class PresetsScreen(Dialog[dict[str, Any]]):
     def on_mount(self) -> None:
         self.query_one(Input).cursor_blink = False
         self.query_one(RowList).focus()
-        self._change(ListPresets(KIND))
+        self.read_kept()
 
-    def _foot(self, told: str) -> None:
+    def body(self) -> dict[str, Any]:
+        return self._given
+
+    def line(self, item: dict[str, Any]) -> Content:
+        return _line(item)
+
+    def tell(self, told: str) -> None:
         keys = [Content.assemble((key, "bold $accent"), (f" {word}", "$muted")) for key, word in KEYS]
         lines = [Content(told)] if told else []
         self.query_one("#preset-foot", Static).update(Content("\n").join([*lines, Content("   ").join(keys)]))
 
-    @work(group="presets", exit_on_error=False)
-    async def _change(self, request: Request, told: str = "") -> None:
-        try:
-            listed = await self._link.ask(request, PresetsListed)
-        except JobCancelled:
-            return
-        except WorkbenchError as error:
-            self._foot(f"✖ {error.message} {error.remedy}")
-            return
-        rows = [Row(item["name"], _line(item), item) for item in listed.presets if item["kind"] == KIND]
-        self.query_one(RowList).set_rows(rows)
-        self._foot(told or ("" if rows else "None is kept yet: tab, a name, enter."))
-
-    @on(Input.Submitted)
-    def keep(self, message: Input.Submitted) -> None:
-        name = message.value.strip()
-        if name:
-            message.input.value = ""
-            self._change(SavePreset(KIND, name, self._given), f"Kept as “{one_line(name, 40)}”.")
-            self.query_one(RowList).focus()
-
     @on(RowList.Chosen)
     def take(self, message: RowList.Chosen) -> None:
         self.dismiss(dict(message.row.data.get("body") or {}))
-
-    def action_forget(self) -> None:
-        row = self.query_one(RowList).row
-        if row is not None and self.query_one(RowList).has_focus:
-            self._change(DeletePreset(KIND, row.key), f"Deleted: “{one_line(row.key, 40)}”.")
 
 
 def _line(item: dict[str, Any]) -> Content:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Input, Static, TextArea
 
-from workbench.errors import JobCancelled, WorkbenchError
-from workbench.session.protocol import DeletePreset, ListPresets, PresetsListed, Request, SavePreset
 from workbench.text import one_line
 from workbench.ui.link import SessionLink
-from workbench.ui.screens.dialog import Dialog
+from workbench.ui.screens.chat_kept import KeptByName
 from workbench.ui.widgets.bars import left
-from workbench.ui.widgets.row_list import Row, RowList
+from workbench.ui.widgets.row_list import RowList
 
 KEYS = (("ctrl+s", "takes it"), ("tab", "names and list"), ("escape", "leaves it as it was"))
 
 
-class TextScreen(Dialog[str]):
+class TextScreen(KeptByName[str]):
     """Dismisses with the text.
 
     Args:
@@ -34,13 +32,10 @@ class TextScreen(Dialog[str]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s,f2", "take", "Take the text", show=False, priority=True),
-        Binding("x,delete", "forget", "Delete the one under the cursor", show=False),
     ]
 
     def __init__(self, link: SessionLink, kind: str, title: str, said: str, text: str) -> None:
-        super().__init__("chat-text")
-        self._link = link
-        self._kind = kind
+        super().__init__(link, "chat-text", kind)
         self._title = title
         self._said = said
         self._text = text
@@ -62,39 +57,22 @@ class TextScreen(Dialog[str]):
         self.query_one(Input).cursor_blink = False
         area.move_cursor(area.document.end)
         area.focus()
-        self._foot("")
-        self._change(ListPresets(self._kind))
+        self.tell("")
+        self.read_kept()
 
-    def _foot(self, told: str) -> None:
-        keys = KEYS
+    def body(self) -> dict[str, Any]:
+        return {"text": self.query_one(TextArea).text}
+
+    def line(self, item: dict[str, Any]) -> Content:
+        return _line(item)
+
+    def tell(self, told: str) -> None:
+        keys: tuple[tuple[str, str], ...] = KEYS
         if self.query_one(RowList).has_focus:
-            keys = (("enter", "writes it above"), ("x", "deletes it"), *KEYS[:1])
+            keys = (("enter", "writes it"), ("r", "renames"), ("x", "deletes"), *KEYS[:1])
         shown = [Content.assemble((key, "bold $accent"), (f" {word}", "$muted")) for key, word in keys]
         lines = [Content(told)] if told else []
         self.query_one("#text-foot", Static).update(Content("\n").join([*lines, Content("   ").join(shown)]))
-
-    def on_descendant_focus(self) -> None:
-        self._foot("")
-
-    @work(group="presets", exit_on_error=False)
-    async def _change(self, request: Request, told: str = "") -> None:
-        try:
-            listed = await self._link.ask(request, PresetsListed)
-        except JobCancelled:
-            return
-        except WorkbenchError as error:
-            self._foot(f"✖ {error.message} {error.remedy}")
-            return
-        rows = [Row(item["name"], _line(item), item) for item in listed.presets if item["kind"] == self._kind]
-        self.query_one(RowList).set_rows(rows)
-        self._foot(told)
-
-    @on(Input.Submitted)
-    def keep(self, message: Input.Submitted) -> None:
-        name = message.value.strip()
-        if name:
-            self._change(SavePreset(self._kind, name, {"text": self.query_one(TextArea).text}), f"Kept as “{name}”.")
-            message.input.value = ""
 
     @on(RowList.Chosen)
     def load(self, message: RowList.Chosen) -> None:
@@ -102,11 +80,6 @@ class TextScreen(Dialog[str]):
         area.text = str((message.row.data.get("body") or {}).get("text") or "")
         area.move_cursor(area.document.end)
         area.focus()
-
-    def action_forget(self) -> None:
-        row = self.query_one(RowList).row
-        if row is not None and self.query_one(RowList).has_focus:
-            self._change(DeletePreset(self._kind, row.key), f"Deleted: “{one_line(row.key, 40)}”.")
 
     def action_take(self) -> None:
         self.dismiss(self.query_one(TextArea).text)
