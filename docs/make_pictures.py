@@ -86,7 +86,7 @@ async def make(folder: Path) -> None:
         await pilot.press("ctrl+s")
         await until(pilot, shows("✖ broken", "FIX"))
         save("doctor")
-        await app.link.ask(LoadModel(MODEL), ModelLoaded)
+        await app.link.ask(LoadModel(MODEL, dtype="float32"), ModelLoaded)
         await pilot.press("f2")
         await until(pilot, lambda: bool(app.screen.query("TextArea")))
         app.screen.query("TextArea").first().text = TEXT  # type: ignore[attr-defined]
@@ -96,7 +96,7 @@ async def make(folder: Path) -> None:
         save("tokens")
         await pilot.press("f5")
         await until(pilot, shows("Write a message"))
-        # Without chance, so that the picture is the same when it is made again.
+        # Greedy and in float32, so that another CPU says the same.
         app.screen.query_one(ChatBench).asking.sampling["greedy"] = True
         for number, question in enumerate(QUESTIONS, 1):
             app.screen.query_one(Prompt).text = question
