@@ -91,7 +91,7 @@ def _chat() -> Iterable[Action]:
         ("server", "u", "alt+u", "server", "Chat with a server", "A model behind an OpenAI-compatible server.", ""),
         ("attach", "a", "alt+a", "attach", "Attach a text file", "It goes with the next message.", ""),
         ("detach-files", "A", "", "detach_files", "Take the files off again", "The message goes without them.", ""),
-        ("find", "slash", "alt+f", "find", "Find in conversations", "In this one and in all.", ""),
+        ("find", "slash", "alt+g", "find", "Find in conversations", "In this one and in all.", ""),
         ("numbers", "n", "alt+n", "numbers", "Numbers", "Speed, context and memory beside the estimate.", ""),
         ("variants", "v", "", "variants", "What quantizing costs", "Variants measured side by side.", ""),
         ("fold", "space", "", "fold", "Unfold a long message", "Or fold it again.", ""),
