@@ -53,8 +53,8 @@ MISFITS = {
     "the same argument, by the version that is there": (
         "accelerate==0.24.0\n"
         "TypeError: Accelerator.__init__() got an unexpected keyword argument 'use_seedable_sampler'",
-        "accelerate 0.24.0 is too old for transformers: Accelerator(use_seedable_sampler) came with accelerate 0.25",
-        "accelerate>=0.25",
+        "accelerate 0.24.0 is too old for transformers: Accelerator(use_seedable_sampler) came with accelerate 0.26",
+        "accelerate>=0.26",
     ),
     "another class method of two packages": (
         "transformers==4.47.0\ntrl==0.12.1\nTypeError: DPOTrainer.log() takes 2 positional arguments but 3 were given",

@@ -250,6 +250,12 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "out-of-memory": ("gpu-memory-not-free-at-start",),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),
     "model-files-missing": ("hf-gated-model",),
+    "hub-xet-fails": ("hf-cache-disk-full",),
+    "vllm-without-its-kernels": (
+        "vllm-unsupported-on-windows",
+        "vllm-torch-mismatch",
+        "extension-built-for-other-cuda",
+    ),
     "no-nvidia-driver": (
         "cuda-wheel-on-amd",
         "kernel-module-not-loaded",

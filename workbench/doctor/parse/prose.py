@@ -48,6 +48,7 @@ _RADEON = re.compile(
 _RADEON_PRO = re.compile(r"\bWX ?(?P<number>\d{4})\b")
 _UNIX_SITE = re.compile(r"(?:/home/|/root/|/usr/|/opt/)\S{1,160}/(?:site|dist)-packages/")
 _AMD = re.compile(r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b", re.I)
+_INTEL = re.compile(r"\bIntel(?:\(R\))? Arc\b|\bArc ?(?:\(TM\) )?[AB]\d{3}M?\b")
 # A bare number is a card only beside a word that says so.
 _BARE = re.compile(
     r"(?:\b(?:my|an?|the|on|with|have|GPU|card|\d ?[x*×])[ :]{0,2})(?P<number>[2345]0[5-9]0)(?:[ -]?(?P<kind>ti)\b|\b)"
@@ -76,6 +77,10 @@ _DISTRIBUTIONS = (
     re.compile(r"(?<=\bis )Arch\b|(?<=\bon )Arch\b"),
 )
 _NOT_THIS = re.compile(r"\b(?:not|unlike|than|or|docker|image|container|also on)\b[^.]{0,30}$", re.I)
+# Only torch's own releases have these numbers and such a tag.
+_TAGGED = re.compile(r"(?<![\w.=+-])[12]\.\d{1,2}\.\d\+(?:cu\d{2,3}|cpu)\b(?![\w.-])")
+_CAME = re.compile(r"\b(?:gives|gave|got|installs|installed|brings|brought)\b.{0,20}$")
+_BARE_TAG = re.compile(r"(?:^|\s)\+cpu\b")
 # Words before a version that say that another one is meant than what is installed.
 _OF_ANOTHER = re.compile(
     r"\b(?:requires?|required|needs?|for|built|compiled|against|than|before|since|until|upgrad\w*|updat\w*|"
@@ -113,7 +118,10 @@ _NOT_WSL = re.compile(
     r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
 )
 _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b")
-_WINDOWS = re.compile(r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<![\w/])[A-Z]:\\\\?\w", re.I)
+_WINDOWS = re.compile(
+    r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|\bon windows\b|\bwindows (?:pc|laptop|machine)\b|(?<![\w/])[A-Z]:\\\\?\w",
+    re.I,
+)
 
 
 def read(lines: Sequence[str], draft: Draft) -> None:
@@ -207,6 +215,8 @@ def _wsl(lines: Sequence[str], draft: Draft) -> None:
 def _gpu(lines: Sequence[str], draft: Draft) -> None:
     names = {name for line in lines for name in _gpu_names(line)}
     vendors = {gpu_vendor(name) for name in names} | {"amd" for line in lines if _AMD.search(line)}
+    if not vendors and any(_INTEL.search(line) for line in lines):
+        vendors = {"intel"}
     if len(vendors) == 1:
         draft.put(draft.platform, gpu_vendors=tuple(vendor for vendor in vendors if vendor))
     if len(vendors) == 1 and len({gpu_capability(name) for name in names}) == 1:
@@ -245,6 +255,16 @@ def _torch(lines: Sequence[str], draft: Draft) -> None:
         for match in _TORCH.finditer(line)
         if not _OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()])
     }
+    found = found or {
+        match[0]
+        for line in lines
+        if "+c" in line
+        for match in _TAGGED.finditer(line)
+        if _CAME.search(line[: match.start()])
+        or not (_ABOUT_ANOTHER.search(line) or _OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()]))
+    }
+    if not found and any(_BARE_TAG.search(line) for line in lines):
+        draft.put(draft.torch, build="cpu")
     if len({parse_version(version) for version in found}) == 1:
         version = max(found, key=len)
         draft.put(draft.torch, version=version, installed=True)

@@ -538,7 +538,9 @@ def no_cuda_gpus(facts: Facts) -> Result:
         Finding(
             "no-cuda-gpus-available",
             "error",
-            "torch sees no GPU; on Windows it is most likely the build without CUDA"
+            "torch sees no GPU: its usual builds have no code for AMD's"
+            if not answered and facts.has_amd() and not facts.nvidia_gpus()
+            else "torch sees no GPU; on Windows it is most likely the build without CUDA"
             if windows
             else "torch sees no GPU",
             "The driver answered, but offered no device to this process: CUDA_VISIBLE_DEVICES, a job scheduler, or a "
@@ -560,6 +562,8 @@ def no_cuda_gpus(facts: Facts) -> Result:
 
 
 def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
+    if not answered and facts.has_amd() and not facts.nvidia_gpus():
+        return _for_amd(facts)
     hidden = (
         fixes.unset(facts, "CUDA_VISIBLE_DEVICES")
         if "CUDA_VISIBLE_DEVICES" in facts.environment
@@ -574,6 +578,26 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
         fixes.fresh_torch(facts),
         "nvidia-smi   # must list the GPU; if not, install the driver and reboot",
         hidden,
+    )
+
+
+def _for_amd(facts: Facts) -> tuple[str, ...]:
+    """torch's usual builds have nothing for AMD's GPUs."""
+    if fixes.on_windows(facts):
+        return (
+            "pip's torch for Windows has no code for AMD's GPUs: take AMD's own wheels for Windows, where the card is "
+            "listed (RX 7000 and newer): https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/",
+            "or Linux or WSL 2 with the ROCm build, where the card is listed",
+            "or llama.cpp built with Vulkan, or torch-directml (an older torch)",
+        )
+    return (
+        fixes.install(
+            facts,
+            "torch",
+            "torchvision",
+            options=f"--force-reinstall --index-url {fixes.rocm_index(facts, newest=True)}",
+        ),
+        "rocminfo | grep gfx   # must list the card; the user has to be in the groups render and video",
     )
 
 

@@ -472,13 +472,16 @@ def nvcc_mismatch(facts: Facts) -> Result:
     def make(error: ErrorFact) -> Finding:
         detected = error.values.get("detected") or error.values.get("installed")
         built = facts.torch.cuda or error.values.get("torch")
+        nvcc = detected or facts.toolkit.nvcc
         return Finding(
             "nvcc-torch-cuda-mismatch",
             "error",
-            f"nvcc is of CUDA {detected or facts.toolkit.nvcc}, torch of CUDA {built or 'another version'}",
+            f"nvcc is of CUDA {nvcc}, torch of CUDA {built or 'another version'}"
+            if nvcc
+            else "nvcc is of another CUDA version than torch",
             "Building an extension needs a toolkit of torch's CUDA major. To run models it is of no matter.",
             {
-                **evidence(nvcc=detected or facts.toolkit.nvcc, torch__cuda=built, CUDA_HOME=facts.toolkit.cuda_home),
+                **evidence(nvcc=nvcc, torch__cuda=built, CUDA_HOME=facts.toolkit.cuda_home),
                 **seen(error),
             },
             (

@@ -184,6 +184,8 @@ def torch_cpu_only(facts: Facts) -> Result:
         return PASSED
     if build is None and _is_jetson(facts):
         return [_aarch64_cpu(facts)] if error or facts.torch.cuda_available is False else None
+    if error is not None and facts.platform.gpu_vendors == ("intel",) and facts.platform.system != "Darwin":
+        return [_for_intel(facts, error)]
     if build is None and error is not None and error.id != "torch-not-compiled-with-cuda":
         return None
     has_gpu = facts.has_nvidia()
@@ -196,6 +198,23 @@ def torch_cpu_only(facts: Facts) -> Result:
     if error is not None and (facts.platform.system == "Darwin" or has_gpu is False):
         return [_wants_what_is_not_there(facts, error)]
     return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
+
+
+def _for_intel(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "torch-cpu-only",
+        "error",
+        "The program asks for CUDA, and the GPU here is Intel's",
+        "CUDA is NVIDIA's; torch has builds of its own for Intel's GPUs, where the device is called xpu.",
+        {**evidence(torch__version=facts.torch.version, system=facts.platform.system), **seen(error)},
+        (
+            fixes.install(facts, "torch", "torchvision", options=f"--force-reinstall --index-url {WHEELS}/xpu"),
+            "Choose the device in the program: device='xpu' in place of 'cuda' or .cuda()",
+        ),
+        "https://docs.pytorch.org/docs/stable/notes/get_start_xpu.html",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
 
 
 def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
@@ -240,7 +259,9 @@ def _cpu_only(facts: Facts) -> Finding:
     return Finding(
         "torch-cpu-only",
         "error",
-        "torch is a CPU build, so the NVIDIA GPU stays unused",
+        "torch is a CPU build, so the NVIDIA GPU stays unused"
+        if facts.has_nvidia()
+        else "torch is a CPU build, which uses no GPU",
         "This torch was built without CUDA: it came from an index or a package without GPU builds, or another install "
         "replaced the GPU build." + tail,
         {
