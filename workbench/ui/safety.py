@@ -39,6 +39,10 @@ def _safe(segment: Segment) -> Segment:
     return Segment(without_piles(_UNSAFE.sub(_stand_in, text)), segment.style)
 
 
+# One for all: Textual remembers the filtered form of each line by the filter itself.
+_FILTER = ControlCharacterFilter()
+
+
 def with_control_filter(filters: Sequence[LineFilter]) -> Sequence[LineFilter]:
     """`filters` with the control character filter behind them."""
-    return [*filters, ControlCharacterFilter()]
+    return [*filters, _FILTER]

@@ -32,6 +32,12 @@ class Dialog(ModalScreen[T | None], Generic[T]):
         """Give the result and close, once: a key that came twice in one burst would close what lies beneath."""
         return super().dismiss(result) if self.is_current else AwaitComplete()
 
+    def on_screen_suspend(self) -> None:
+        """Let go of the painted lines: Textual 8.2 keeps those of 1,024 widgets whose screens are long gone."""
+        # In the keys of StylesCache.get_inner_outer, a method cached by its instance; a refresh empties it.
+        for widget in self.walk_children():
+            widget.refresh()
+
     def action_close(self) -> None:
         self.dismiss(None)
 
