@@ -31,8 +31,6 @@ APP_KEYS = ("\x1bOP", "\x1bOQ", "\x1bOR", "\x1bOS", "\x1b[15~", "\x1b", "\x1b[B"
 LOST = ("session-lost", "worker-not-answering", "worker-start-failed", "foreign-socket")
 """What a client may be told because of a kill; everything else must be about its own request."""
 FREEZE_SECONDS = 0.3
-HALF = "\ufffd"
-"""An answer stopped within a character is told with a mark for its half, and kept without."""
 REPORT_BYTES = 30_000
 """Of what the app wrote last: it ends with the report of an error, if that is how it ended."""
 STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -302,8 +300,8 @@ async def history_complete(findings: Findings) -> None:
     for (conversation, message), text in findings.answers.items():
         read = await client.ask(protocol.OpenConversation(conversation), protocol.ConversationRead)
         kept: list[dict[str, Any]] = read.conversation["messages"]
-        found = [entry["text"].rstrip(HALF) for entry in kept if str(entry["id"]) == message]
-        if found != [text.rstrip(HALF)]:
+        found = [entry["text"] for entry in kept if str(entry["id"]) == message]
+        if found != [text]:
             known = [(entry["id"], entry["state"], entry["text"][:40]) for entry in kept]
             findings.problems.append(
                 f"answer {message} of conversation {conversation}: told {text!r}, kept {found}; there are {known}"

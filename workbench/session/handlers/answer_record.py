@@ -145,6 +145,10 @@ class Record:
             self._tokens.append(asdict(step))
         text = step.text[self._stored_characters :]
         self._stored_characters -= len(step.text) - len(text)
+        self.append(text)
+
+    def append(self, text: str) -> None:
+        """Write more of the answer's text."""
         if self._writer is not None and text:
             try:
                 self._writer.append(text)
@@ -188,12 +192,14 @@ class AnswerStream:
         self._record = record
         self._limit = limit
         self._text = ""
+        self._characters = 0
         self._count = 0
         self._sent_at = 0.0
 
     def take(self, step: TokenStep) -> None:
         """One token, or one piece of text of a server."""
         self._text += step.text
+        self._characters += len(step.text)
         self._record.take(step)
         if step.given:
             return
@@ -205,6 +211,13 @@ class AnswerStream:
     def pause(self) -> None:
         """Hold nothing back while nothing comes."""
         self._record.flush()
+        self.send()
+
+    def finish(self, text: str) -> None:
+        """Send the end of the answer's text, which no token brought: what was held back as it was stopped."""
+        rest = text[self._characters :]
+        self._text += rest
+        self._record.append(rest)
         self.send()
 
     def send(self) -> None:

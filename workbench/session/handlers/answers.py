@@ -106,7 +106,7 @@ def _answer(
             given_ids=record.given_ids,
         )
     except GenerationFailed as error:
-        stream.send()
+        stream.finish(error.partial.text)
         record.finish("failed", {**figures_of(error.partial), "error": error.message})
         made = len(error.partial.ids)
         tokens = (error.partial.prompt_tokens or 0) + max(made, options.max_new_tokens)
@@ -116,7 +116,7 @@ def _answer(
     except WorkbenchError as error:
         record.finish("failed", {"error": error.message})
         raise
-    stream.send()
+    stream.finish(result.text)
     record.finish("cancelled" if result.finish_reason == "cancelled" else "complete", figures_of(result))
     context.runtime.tokens_per_second = result.tokens_per_second or context.runtime.tokens_per_second
     note = "; ".join(part for part in (result.note, prompt.note, record.note) if part)
