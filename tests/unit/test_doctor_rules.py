@@ -41,6 +41,7 @@ from workbench.doctor.tables import (
     faults,
     gpu_capability,
     newer_than_table,
+    table,
     transformers_release,
 )
 from workbench.doctor.versions import marker_holds, parse_requirement, parse_version, satisfies
@@ -548,7 +549,9 @@ def test_a_minor_beyond_the_range_of_torch_still_runs(cc: str, low: str, high: s
     assert ("torch-wheel-lacks-gpu-arch" in ids(diagnose(parse_report(text)))) is faulty
 
 
-PLAIN: dict[str, str] = toml.load(Path(__file__).parent.parent / "data" / "doctor" / "messages.toml")["examples"]
+MESSAGES = toml.load(Path(__file__).parent.parent / "data" / "doctor" / "messages.toml")
+PLAIN: dict[str, str] = MESSAGES["examples"]
+SYMPTOMS: dict[str, str] = MESSAGES["symptoms"]
 HARMLESS = (
     "ModuleNotFoundError: No module named 'torchsummary'\n"
     "the worker was killed and started anew\nlearning rate 1e-9\nnumpy is fine: from 'numpy'\n"
@@ -565,6 +568,16 @@ def test_every_message_of_the_plain_table_fires_and_only_there() -> None:
         assert [finding.id for finding in findings] == [name]
         assert "{" not in findings[0].title + "".join(findings[0].fix)
     assert not set(ids(diagnose(parse_report(HARMLESS)))) & set(PLAIN)
+
+
+def test_every_symptom_is_named_where_there_is_no_error_and_only_there() -> None:
+    assert set(SYMPTOMS) == {row["id"] for row in table("symptoms")["symptom"]}
+    for name, text in SYMPTOMS.items():
+        alone = diagnose(parse_report(text + "\n"))
+        assert [finding.id for finding in alone.findings] == [name]
+        assert alone.verdict == "degraded"
+        beside = diagnose(parse_report(f"{text}\nRuntimeError: operator torchvision::nms does not exist\n"))
+        assert name not in ids(beside)
 
 
 def test_only_what_a_finding_rests_on_explains_it() -> None:

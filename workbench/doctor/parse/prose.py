@@ -97,6 +97,8 @@ _NO_CUDA = re.compile(
     r"|\b(?:GPUs?|cuda) (?:is |are |was |were )?not (?:being )?(?:detected|recogni[sz]ed|found)\b"
     r"|\b(?:doesn't|does not|can't|cannot|not) (?:see|detect|find|use|using) (?:my |the |any |all )?"
     r"(?:Nvidia )?GPUs?\b"
+    r"|\bonly (?:loads?|uses?|runs? on|working on|works on) (?:the |my )?CPUs?\b"
+    r"|\bGPU (?:is )?(?:not at all|not used|isn't used|idle|unused|never used|stays? (?:idle|at 0))"
     r"|\bus(?:es?|ing) (?:the |my )?CPU (?:instead of|rather than|and not)|\bkeeps? using (?:the |my )?CPU\b",
     re.I,
 )
@@ -140,7 +142,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     told = any(_NO_CUDA.search(line) and not _CONDITION.search(line) for line in short) or (
         any(_STARTED_ON_CPU.search(line) for line in short) and any(_WANTS_GPU.search(line) for line in short)
     )
-    draft.put(draft.torch, cuda_available=False if told else None)
+    other = any(error.id.startswith("llama-cpp") for error in draft.errors)  # it is another program's GPU
+    draft.put(draft.torch, cuda_available=False if told and not other else None)
     unix = any(_UNIX_SITE.search(line) for line in short)
     if draft.platform.get("system") is None and not unix and any(_WINDOWS.search(line) for line in short):
         draft.put(draft.platform, system="Windows")

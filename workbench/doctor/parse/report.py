@@ -12,6 +12,7 @@ from workbench.doctor.parse.clean import numbered_lines
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.exceptions import cut_traceback, last_exception
 from workbench.doctor.parse.messages import find_messages
+from workbench.doctor.parse.symptoms import find_symptom
 from workbench.doctor.system import xids_in
 from workbench.doctor.versions import parse_version
 
@@ -95,8 +96,10 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     draft.errors = [_with_folder(error, lines) for error in draft.errors]
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
-    draft.errors += _unknown_errors(lines, {error.line for error in draft.errors})
+    draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in _REMARKS})
     draft.errors = [_of_a_model(error, lines) for error in draft.errors]
+    symptom = None if {error.id for error in draft.errors} - _REMARKS else find_symptom(lines)
+    draft.errors += [symptom] if symptom else []
     if draft.errors:
         draft.saw("messages")
 
@@ -111,6 +114,8 @@ def _with_folder(error: ErrorFact, lines: list[str]) -> ErrorFact:
     return replace(error, values={**error.values, "folder": found[1]}) if found else error
 
 
+# Messages that tell of no failure.
+_REMARKS = frozenset(("asks-quantized", "rebooted-in-vain"))
 _MODEL_TYPE = re.compile(r"KeyError: ['\"](?P<type>[a-z][a-z0-9]{1,20}(?:[_.-]?[a-z0-9]{1,20}){0,5})['\"]\s{0,4}$")
 _LOADS_MODEL = re.compile(r"configuration_auto|CONFIG_MAPPING|\bAuto\w{3,30}\.from_pretrained\(|config_class = ")
 

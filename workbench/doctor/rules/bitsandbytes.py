@@ -366,6 +366,11 @@ def rocm(facts: Facts) -> Result:
                 facts, "bnb-no-lib-for-rocm", "The ROCm library of this bitsandbytes was built for another ROCm", error
             )
         ]
+    asked = facts.error("asks-quantized") if facts.error("traceback-cut") else None
+    if asked is not None and version is None and (facts.torch.build == "rocm" or facts.has_amd()):
+        # The traceback is cut, and loading in 8 or 4 bits is what AMD's GPUs fail in with older releases.
+        title = "Loading in 8 or 4 bits fails on this AMD GPU: bitsandbytes most likely has no ROCm library"
+        return [_rocm(facts, "bnb-wheel-without-rocm", title, asked)]
     if error is None and (facts.torch.build is None or version is None):
         return None
     if facts.torch.build != "rocm" and error is None:

@@ -11,7 +11,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, evidence, gpu_names, seen
 from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.libraries import library_error
-from workbench.doctor.rules.plain import weak_messages
+from workbench.doctor.rules.plain import symptoms, weak_messages
 from workbench.doctor.rules.unknown.packages import callers_of
 
 
@@ -32,6 +32,9 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
         return guessed
     if any(finding.severity != "info" for finding in findings):
         return []
+    told = symptoms(facts)
+    if told:
+        return told
     error = error or _failure(facts)
     if error is not None:
         return [_unrecognised(error)]

@@ -8,8 +8,9 @@ from workbench.doctor import fixes
 from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.parse.symptoms import message_of_symptom
 from workbench.doctor.rules.common import Result, seen
-from workbench.doctor.tables import faults, message_of
+from workbench.doctor.tables import faults, message_of, table
 
 
 def plain_messages(facts: Facts) -> Result:
@@ -20,6 +21,15 @@ def plain_messages(facts: Facts) -> Result:
 def weak_messages(facts: Facts) -> list[Finding]:
     """The first of the faults that are only named where nothing else was found."""
     return _told(facts, weak=True)[:1]
+
+
+def symptoms(facts: Facts) -> list[Finding]:
+    """What is told without an error, where it has a usual cause; likely, not certain."""
+    for row in table("symptoms")["symptom"]:
+        error = facts.error(message_of_symptom(row["id"]))
+        if error is not None:
+            return [_finding(facts, {"severity": "warning", **row}, error)]
+    return []
 
 
 def _told(facts: Facts, weak: bool) -> list[Finding]:

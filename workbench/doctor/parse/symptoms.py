@@ -1,0 +1,43 @@
+"""What people tell of a fault without an error message: things in a paste that together have a usual cause.
+
+Needs the tables.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from workbench.doctor.environment import mask_text
+from workbench.doctor.facts import ErrorFact
+from workbench.doctor.tables import table
+
+_MAX_LINE = 600
+_MAX_LINES = 400
+_PREFIX = "symptom "
+
+
+@functools.lru_cache(maxsize=1)
+def _known() -> tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]:
+    rows = table("symptoms")["symptom"]
+    return tuple((str(row["id"]), tuple(re.compile(text, re.IGNORECASE) for text in row["all"])) for row in rows)
+
+
+def message_of_symptom(name: str) -> str:
+    """The id under which a symptom stands among the messages."""
+    return _PREFIX + name
+
+
+def find_symptom(lines: Sequence[str]) -> Optional[ErrorFact]:
+    """The first symptom of the table of which a paste tells everything; a long paste is no sentence of a person."""
+    told = [(number, line[:_MAX_LINE]) for number, line in enumerate(lines, 1) if line.strip()]
+    if len(told) > _MAX_LINES:
+        return None
+    for name, patterns in _known():
+        places = [next((number for number, line in told if pattern.search(line)), 0) for pattern in patterns]
+        if all(places):
+            text = " ".join(lines[places[-1] - 1].split())[:300]
+            return ErrorFact(message_of_symptom(name), mask_text(text), places[-1])
+    return None
