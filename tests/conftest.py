@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -31,7 +33,7 @@ SHARED_CACHE = test_cache().absolute()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that load models or drive the program come first: side by side, no process is left alone with a long one."""
+    """Files that load models or drive the program come first: no process is left alone with a long one."""
     heavy = {item.path for item in items if any(item.iter_markers("model")) or any(item.iter_markers("e2e"))}
     items.sort(key=lambda item: item.path not in heavy)
 
@@ -62,6 +64,17 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
             with contextlib.suppress(WorkbenchError):
                 asyncio.run(stop_session(name, force=True))
     shutil.rmtree(runtime, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def libraries() -> None:
+    """The model libraries, imported and left out of garbage collection, which every unload does."""
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import bitsandbytes  # noqa: F401
+        import transformers.models.llama.modeling_llama  # noqa: F401
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

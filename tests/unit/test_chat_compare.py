@@ -15,7 +15,7 @@ from workbench.models.load import LoadOptions, load_model, unload
 from workbench.paths import data_dir
 from workbench.tokens.tokenizer import load_tokenizer
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("libraries")]
 
 TEXT = "The quick brown fox jumps over the lazy dog. def add(a, b): return a + b. Numbers: 1, 2, 3 and 4.5."
 
@@ -131,7 +131,7 @@ def test_what_was_measured_before_a_stop_is_kept(tiny):
 
 
 def test_quantizing_the_real_model_costs_what_it_should(smollm2_dir):
-    comparer = VariantComparer(smollm2_dir, Task(prompt="What is rain?", text=TEXT * 3, max_new_tokens=12))
+    comparer = VariantComparer(smollm2_dir, Task(prompt="What is rain?", text=TEXT * 2, max_new_tokens=6))
     try:
         result = compare_variants("smollm2", comparer, ["bf16", "nf4"], "What is rain?")
     finally:

@@ -14,7 +14,7 @@ from workbench.chat.generate import Generator
 from workbench.models.load import LoadOptions, load_model, unload
 from workbench.tokens.tokenizer import load_tokenizer
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("libraries")]
 
 FIXED_ALWAYS = Decoding(FIXED)
 
