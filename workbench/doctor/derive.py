@@ -15,11 +15,24 @@ from workbench.doctor.versions import at_least, local_tag, minor_name, release_o
 _SOLDERED = re.compile(r"\b(?:GB10|GH200|GB200|GB300|Orin|Thor|Xavier)\b")
 
 
+# Systems whose glibc is older than some wheels want (https://github.com/mayeut/pep600_compliance).
+_GLIBC_OF = (
+    (re.compile(r"(?:CentOS|Red Hat|RHEL|Scientific|Oracle)\D{0,30}\b7(?:\.\d{1,2})?\b", re.IGNORECASE), "2.17"),
+    (re.compile(r"Ubuntu 16\.04", re.IGNORECASE), "2.23"),
+    (re.compile(r"Amazon Linux(?: release)? 2\b(?!0)", re.IGNORECASE), "2.26"),
+    (re.compile(r"Ubuntu 18\.04", re.IGNORECASE), "2.27"),
+)
+
+
 def derive(facts: Facts) -> Facts:
     """`facts` with what can be concluded from them filled in; nothing known is changed."""
     facts = replace(facts, gpus=_gpus(facts), errors=(*facts.errors, *_probe_errors(facts)))
     if facts.platform.machine is None and any(_SOLDERED.search(gpu.name or "") for gpu in facts.gpus or ()):
         facts = replace(facts, platform=replace(facts.platform, machine="aarch64"))
+    if facts.platform.libc is None and facts.platform.libc_version is None:
+        libc = next((version for name, version in _GLIBC_OF if name.search(facts.platform.os or "")), None)
+        if libc is not None:
+            facts = replace(facts, platform=replace(facts.platform, libc="glibc", libc_version=libc))
     if facts.platform.wsl and facts.platform.wsl_version is None and facts.platform.kernel:
         # WSL 1 says 4.4.0-19041-Microsoft; WSL 2 has a kernel of its own, 5.15.146.1-microsoft-standard-WSL2.
         version = 1 if re.match(r"4\.4\.0-\d+-Microsoft", facts.platform.kernel) else 2

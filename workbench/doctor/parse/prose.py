@@ -72,6 +72,7 @@ _NOTABLE = frozenset(NOTABLE)
 _DISTRIBUTIONS = (
     re.compile(
         r"\b(?:Arch Linux|CachyOS|Manjaro|EndeavourOS|Fedora|Rocky ?Linux|AlmaLinux|CentOS|openSUSE|RHEL|Nobara)\b"
+        r"(?: (?:Linux )?\d{1,2}\b)?"
     ),
     re.compile(r"\blinux-cachyos\b"),
     re.compile(r"(?<=\bis )Arch\b|(?<=\bon )Arch\b"),

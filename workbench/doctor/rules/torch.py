@@ -48,7 +48,7 @@ def torch_missing(facts: Facts) -> Result:
     if error is None and not absent:
         return None if facts.torch.installed is None else PASSED
     if facts.torch.installed:
-        return PASSED
+        return [_elsewhere(facts, error)] if error is not None and error.id == "no-module-torch" else PASSED
     return [
         Finding(
             "torch-missing",
@@ -62,6 +62,25 @@ def torch_missing(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _elsewhere(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "torch-missing",
+        "error",
+        "torch is installed, but not for the Python that runs the program",
+        "pip, conda and the program may each belong to another Python: one of an environment, of the system, of a "
+        "notebook's kernel or of an editor.",
+        {**evidence(torch__version=facts.torch.version, location=facts.torch.location), **seen(error)},
+        (
+            'python -c "import sys; print(sys.executable)"   # in the program too: is it the same?',
+            "python -m pip show torch   # with that very Python; plain pip may belong to another",
+            "In a notebook or an editor: choose the environment with torch as kernel or interpreter.",
+        ),
+        "https://docs.python.org/3/installing/index.html",
+        affects=EVERYTHING,
+        observed=True,
+    )
 
 
 def _no_framework(facts: Facts) -> Optional[ErrorFact]:
