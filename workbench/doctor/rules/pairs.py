@@ -55,9 +55,7 @@ def _finding(facts: Facts, row: dict[str, Any], error: Optional[ErrorFact]) -> F
         "packages-known-apart",
         "warning" if error is None else "error",
         f"{too_old} is too old for {too_new}",
-        f"{package} {'imports' if row['named'][0].isupper() else 'uses'} {row['named']}, which {needs} has "
-        f"{'from ' if lower else 'only '}{row['spec'].lstrip('><=') if lower else 'before ' + row['spec'].lstrip('<')}"
-        f"{' on' if lower else ''}.",
+        row["why"],
         {
             **evidence(
                 **{package.replace("-", "_"): facts.package(package), needs.replace("-", "_"): facts.package(needs)}

@@ -28,7 +28,8 @@ def symptoms(facts: Facts) -> list[Finding]:
     for row in table("symptoms")["symptom"]:
         error = facts.error(message_of_symptom(row["id"]))
         if error is not None:
-            return [_finding(facts, {"severity": "warning", **row}, error)]
+            title = f"Likely: {row['title'][0].lower()}{row['title'][1:]}"
+            return [_finding(facts, {**row, "severity": "warning", "title": title}, error)]
     return []
 
 
