@@ -17,6 +17,7 @@ from workbench.job import Job
 from workbench.vram import measure_run as running
 from workbench.vram.measure import check_room
 from workbench.vram.measured import CATEGORIES, MeasuredPhase, Measurement
+from workbench.vram.quiet import quiet
 from workbench.vram.simulate.device import replaced
 from workbench.vram.simulate.engine import head_of
 from workbench.vram.simulate.loading import Built, build, groups_of
@@ -128,7 +129,7 @@ def run_on_gpu(subject: running.Subject, needed: int, job: Job) -> Measurement:
     if not driver.knows_others:
         subject.notes.append("nvidia-smi did not answer: what other processes hold on this GPU is counted too.")
     counters = Counters(torch, driver, job.check)
-    with running.quiet(), attention_of(torch, subject.plan.attention):
+    with quiet(), attention_of(torch, subject.plan.attention):
         running.report(job, subject.plan, "load", 0)
         counters.begin("load", 0)
         model = running.open_model(torch, subject, built, counters, job)

@@ -23,6 +23,7 @@ from workbench.packages import need
 from workbench.vram.measure import check_room, cpu_needs, free_memory_bytes
 from workbench.vram.measured import CATEGORIES, MeasuredPhase, Measurement
 from workbench.vram.plan import Plan, changed, plan_from_dict
+from workbench.vram.quiet import quiet
 from workbench.vram.simulate import inference, training
 from workbench.vram.simulate.engine import head_of
 from workbench.vram.simulate.engine import run as simulate_steps
@@ -280,22 +281,6 @@ def watched(torch: Any, watch: Watch) -> Iterator[None]:
     # The backward pass of a GPU has a thread of its own, which would not see the modules of this one.
     with torch.autograd.set_multithreading_enabled(False), watch.tracker:
         yield
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """What libraries say while they work goes nowhere."""
-    import logging
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(level)
 
 
 def sizes_at_peak(trace: Trace, head: str) -> tuple[Any, dict[str, int]]:

@@ -47,7 +47,6 @@ R = TypeVar("R", bound=Reply)
 
 OPENING = "Examining this environment: driver, CUDA, PyTorch, bitsandbytes, transformers …"
 STOPPED = "Stopped. r examines again."
-LIST_KEYS = ("up", "down", "pageup", "pagedown")
 
 
 class DoctorBench(Bench):
@@ -274,12 +273,8 @@ class DoctorBench(Bench):
         self._list.focus()
 
     def on_key(self, event: events.Key) -> None:
-        # The field keeps the focus while the arrow keys move through what it found.
-        if event.key in LIST_KEYS and isinstance(self.screen.focused, Input):
-            event.stop()
-            event.prevent_default()
-            step = -1 if event.key.endswith("up") else 1
-            (self._list.action_page if event.key.startswith("page") else self._list.action_cursor)(step)
+        if isinstance(self.screen.focused, Input):
+            self._list.steer(event)
 
     def _clear_search(self) -> None:
         field = self.query_one("#doctor-search", Input)

@@ -23,7 +23,6 @@ from workbench.ui.screens.dialog import Dialog
 from workbench.ui.widgets.bars import left
 from workbench.ui.widgets.row_list import Row, RowList, gap
 
-LIST_KEYS = ("up", "down", "pageup", "pagedown")
 SEARCHED = ("python", "name", "kind", "python_version", "torch", "torch_build", "cuda")
 
 
@@ -137,13 +136,7 @@ class EnvironmentPicker(Dialog[PickedEnvironment]):
         self._show_foot()
 
     def on_key(self, event: events.Key) -> None:
-        # The field keeps the focus; the arrow keys move through the list all the same.
-        listing = self.query_one(RowList)
-        if event.key in LIST_KEYS and self.focused is not listing:
-            event.stop()
-            event.prevent_default()
-            step = -1 if event.key.endswith("up") else 1
-            (listing.action_page if event.key.startswith("page") else listing.action_cursor)(step)
+        self.query_one(RowList).steer(event)
 
     @on(Input.Submitted)
     @on(RowList.Chosen)

@@ -29,7 +29,6 @@ SECTIONS = (
     ("directory", "DIRECTORIES"),
     ("catalogue", "CATALOGUE  for planning before any download"),
 )
-LIST_KEYS = ("up", "down", "pageup", "pagedown")
 
 
 @dataclass(frozen=True)
@@ -156,13 +155,7 @@ class ModelPicker(Dialog[Picked]):
         return self._state.model is not None and self._state.model.name == model.get("name")
 
     def on_key(self, event: events.Key) -> None:
-        # The field keeps the focus; the arrow keys move through the list all the same.
-        listing = self.query_one(RowList)
-        if event.key in LIST_KEYS and self.focused is not listing:
-            event.stop()
-            event.prevent_default()
-            step = -1 if event.key.endswith("up") else 1
-            (listing.action_page if event.key.startswith("page") else listing.action_cursor)(step)
+        self.query_one(RowList).steer(event)
 
     @on(Input.Submitted)
     @on(RowList.Chosen)

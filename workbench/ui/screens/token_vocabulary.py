@@ -18,7 +18,6 @@ from workbench.ui.widgets.bars import bar, left, right
 from workbench.ui.widgets.pieces import visible
 from workbench.ui.widgets.row_list import Row, RowList
 
-LIST_KEYS = ("up", "down", "pageup", "pagedown")
 COMMANDS = {
     ":longest": "longest",
     ":special": "special",
@@ -92,12 +91,7 @@ class VocabularyScreen(CloserLook):
         self.query_one(RowList).set_rows(_token_row(token, reply.size) for token in reply.tokens)
 
     def on_key(self, event: events.Key) -> None:
-        listing = self.query_one(RowList)
-        if event.key in LIST_KEYS and self.focused is not listing:
-            event.stop()
-            event.prevent_default()
-            step = -1 if event.key.endswith("up") else 1
-            (listing.action_page if event.key.startswith("page") else listing.action_cursor)(step)
+        self.query_one(RowList).steer(event)
 
     @on(Input.Submitted)
     @on(RowList.Chosen)

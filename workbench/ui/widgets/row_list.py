@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
@@ -155,6 +156,15 @@ class RowList(CursorView):
     def action_page(self, step: int) -> None:
         index = self.cursor + step * max(1, self.size.height - 1)
         self.cursor = self._nearest(max(0, min(len(self._rows) - 1, index)))
+
+    def steer(self, event: events.Key) -> None:
+        """Move by the arrow and page keys of a search field that keeps the focus."""
+        if event.key not in ("up", "down", "pageup", "pagedown") or self.has_focus:
+            return
+        event.stop()
+        event.prevent_default()
+        step = -1 if event.key.endswith("up") else 1
+        (self.action_page if event.key.startswith("page") else self.action_cursor)(step)
 
     def action_edge(self, step: int) -> None:
         self.cursor = self._nearest(0 if step < 0 else len(self._rows) - 1)

@@ -11,6 +11,7 @@ from typing import Any, Optional
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
 from workbench.vram.plan import Plan
+from workbench.vram.quiet import quiet
 from workbench.vram.simulate import device as devices
 from workbench.vram.simulate.kernels import CUBLAS_WORKSPACE_BYTES, workspace_rules
 from workbench.vram.simulate.layers import expand
@@ -99,7 +100,7 @@ def _run_once(config: dict[str, Any], plan: Plan, job: Job, how: _How, whole: bo
     corrected = how.corrections and how.device != devices.FALLBACK
     rules, workspace = (workspace_rules(), CUBLAS_WORKSPACE_BYTES) if corrected else ({}, 0)
     tracker = make_tracker(trace, scopes, how.device, rules, workspace, job.check)
-    with _quiet(), _without_collector(), contextlib.ExitStack() as modes:
+    with quiet(), _without_collector(), contextlib.ExitStack() as modes:
         if not how.real:
             from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -201,21 +202,6 @@ def _without_collector() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    import logging
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(level)
 
 
 @contextlib.contextmanager
