@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from workbench.paths import data_dir
-from workbench.session.lock import SessionFiles, lock_holder
 
 QUESTION = "What is the capital of France?"
 
@@ -180,19 +179,6 @@ def test_interrupting_an_answer_stops_the_worker_too(shared_cache: Path) -> None
         assert time.monotonic() < deadline
 
 
-@pytest.mark.model
-@pytest.mark.timeout(240)
-def test_a_worker_killed_while_it_generates_is_one_line(shared_cache: Path) -> None:
-    running = answering()
-    holder = lock_holder(SessionFiles.of("default").worker_lock)
-    assert holder is not None
-    os.kill(holder.pid, signal.SIGKILL)
-    _, errors = running.communicate(timeout=20)
-    assert running.returncode == 2
-    assert errors.decode().count("\n") == 1
-    assert "died" in errors.decode()
-
-
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -267,20 +253,6 @@ def test_sampling_options_of_zero_are_meant() -> None:
     assert "max-new-tokens" in refused("chat", "tiny-llama", "--prompt", "hi", "--max-new-tokens", "0")
     assert "prompt is empty" in refused("chat", "tiny-llama", "--prompt", "")
     assert "byte 1" in refused("chat", "tiny-llama", "--prompt", "-", stdin=b"x\xff")
-
-
-@pytest.mark.model
-def test_two_clients_at_once_each_get_their_own_model() -> None:
-    names = ["tiny-llama", "tiny-gpt2", "tiny-llama", "tiny-gpt2"]
-    options = ("--greedy", "--max-new-tokens", "4", "--prompt", "hi", "--json")
-    running = [
-        subprocess.Popen([sys.executable, "-m", "workbench", "chat", name, *options], stdout=subprocess.PIPE)
-        for name in names
-    ]
-    answers = [json.loads(process.communicate(timeout=110)[0]) for process in running]
-    assert [answer["model"] for answer in answers] == names
-    for answer in answers:
-        assert answer["ids"] == answers[names.index(answer["model"])]["ids"]
 
 
 def test_one_bad_model_of_several_is_an_error_and_the_rest_is_counted() -> None:

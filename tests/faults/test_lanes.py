@@ -71,7 +71,7 @@ async def tracing(box: Box, client: SessionClient, gate: Path) -> Call:
 
 
 async def simulating(box: Box, client: SessionClient, gate: Path) -> Call:
-    return await progressed(client.start(protocol.SimulateMemory("tiny-llama", {"job": "full"})))
+    return await progressed(client.start(protocol.SimulateMemory("tiny-llama", {"job": "inference"})))
 
 
 LANES: dict[str, Callable[[Box, SessionClient, Path], Awaitable[Call]]] = {

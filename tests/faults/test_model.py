@@ -159,8 +159,9 @@ async def test_oom_answering(shared_box: Box) -> None:
 async def test_two_models(shared_box: Box) -> None:
     first, second = await loaded(shared_box), await shared_box.open()
     asked = [say(first, load=LLAMA), say(second, load=GPT2), say(first, load=LLAMA), say(second, load=GPT2)]
-    models = [reply.result["model"] for reply in await asyncio.gather(*asked)]
-    assert models == ["tiny-llama", "tiny-gpt2"] * 2
+    results = [reply.result for reply in await asyncio.gather(*asked)]
+    assert [result["model"] for result in results] == ["tiny-llama", "tiny-gpt2"] * 2
+    assert [result["ids"] for result in results[:2]] == [result["ids"] for result in results[2:]]
 
 
 @fault("client killed while it is answered", "SIGKILL of `workbench chat`", "the answer goes on and is kept")

@@ -20,8 +20,8 @@ from workbench.session.lock import lock_holder
     "bursts of window sizes with SIGWINCH on a pseudo-terminal, as it starts and later",
     "no crash; drawn whole at the size that it settles at",
 )
-async def test_resized(box: Box) -> None:
-    app = App("--session", box.name, "--bench", "doctor", COLUMNS="132", LINES="50")
+async def test_resized(shared_box: Box) -> None:
+    app = App("--session", shared_box.name, "--bench", "doctor", COLUMNS="132", LINES="50")
     try:
         await until(lambda: app.shows("Doctor"))
         for key in "12345":
@@ -47,11 +47,11 @@ async def test_resized(box: Box) -> None:
     "the pseudo-terminal's master closed (SIGHUP) as it paints, much of it unread",
     "the app is gone, no process of it left; the session goes on and the next one attaches",
 )
-async def test_closed(box: Box) -> None:
-    app = App("--session", box.name, "--bench", "doctor")
+async def test_closed(shared_box: Box) -> None:
+    app = App("--session", shared_box.name, "--bench", "tokens")
     try:
-        await until(lambda: app.shows("Doctor") and lock_holder(box.files.worker_lock) is not None)
-        before = await box.must_work()
+        await until(lambda: app.shows("Doctor") and lock_holder(shared_box.files.worker_lock) is not None)
+        before = await shared_box.must_work()
         app.stop_reading()
         for number in range(30):
             app.resize(80 + number % 2, 24)
@@ -61,7 +61,7 @@ async def test_closed(box: Box) -> None:
         assert b"Traceback" not in app.output
     finally:
         app.end()
-    assert (await box.must_work()).pid == before.pid
+    assert (await shared_box.must_work()).pid == before.pid
 
 
 @pytest.mark.e2e
@@ -71,10 +71,10 @@ async def test_closed(box: Box) -> None:
     "SIGTERM and SIGUSR1 as it paints",
     "the terminal is put back as it was; the session goes on and the next one attaches",
 )
-async def test_told_to_end(box: Box, number: signal.Signals) -> None:
-    app = App("--session", box.name, "--bench", "doctor")
+async def test_told_to_end(shared_box: Box, number: signal.Signals) -> None:
+    app = App("--session", shared_box.name, "--bench", "tokens")
     try:
-        await until(lambda: app.shows("Doctor") and lock_holder(box.files.worker_lock) is not None)
+        await until(lambda: app.shows("Doctor") and lock_holder(shared_box.files.worker_lock) is not None)
         app.process.send_signal(number)
         await until(lambda: app.process.poll() is not None, "the app stays")
         assert app.process.returncode == 128 + number
@@ -83,7 +83,7 @@ async def test_told_to_end(box: Box, number: signal.Signals) -> None:
         assert not app.shows("Traceback")
     finally:
         app.end()
-    await box.must_work()
+    await shared_box.must_work()
 
 
 @pytest.mark.e2e
@@ -92,10 +92,10 @@ async def test_told_to_end(box: Box, number: signal.Signals) -> None:
     "the palette opened and closed in one burst, 20 times; bench keys behind the key that ends the app",
     "no crash; the app ends when told to",
 )
-async def test_typed_fast(box: Box) -> None:
-    app = App("--session", box.name, "--bench", "doctor")
+async def test_typed_fast(shared_box: Box) -> None:
+    app = App("--session", shared_box.name, "--bench", "tokens")
     try:
-        await until(lambda: app.shows("self-test"))
+        await until(lambda: app.shows("leave the text"))
         for _ in range(20):
             app.press("\x10\x1b")
             await asyncio.sleep(0.03)
@@ -121,10 +121,10 @@ TERMINALS = {
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", TERMINALS)
 @faults("a terminal {}", TERMINALS, "TERM, COLORTERM, LC_ALL on a pseudo-terminal", "drawn, keys work, no crash")
-async def test_terminals(box: Box, name: str) -> None:
-    app = App("--session", box.name, "--bench", "doctor", **TERMINALS[name])
+async def test_terminals(shared_box: Box, name: str) -> None:
+    app = App("--session", shared_box.name, "--bench", "tokens", **TERMINALS[name])
     try:
-        await until(lambda: app.shows("self-test"), "the bench is not drawn")
+        await until(lambda: app.shows("leave the text"), "the bench is not drawn")
         app.press("\x1b4")
         # Over SSH only changed cells are sent, which may cut any one of these in two.
         words = ("simulate", "takes on each GPU", "needs no download")

@@ -44,6 +44,11 @@ async def app(private_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     "names, configs, tokenizers, pastes, processes, titles and answers of a real session, on a pseudo-terminal",
     "shown, never obeyed: the terminal is sent the app's own commands alone; no markup, no crash",
 )
+@fault(
+    "hostile text in the app, in Chat",
+    "a message, a chat template, an answer's tokens and the title of a conversation",
+    "shown, never obeyed",
+)
 async def test_app(app: App, tmp_path: Path) -> None:
     pastes = {"text": TEXT, "reports": "\n".join(path.read_text() for path in ways.reports(tmp_path))}
     await until(lambda: app.shows("compute") or app.shows("healthy") or app.shows("broken") or app.shows("degraded"))
@@ -54,16 +59,14 @@ async def test_app(app: App, tmp_path: Path) -> None:
             app.press(step)
         await app.quiet(0.2)
         assert app.process.poll() is None, step
-    await must_be_well(app)
+    await chat(app)
+    await Box("default").must_work()
+    assert app.process.poll() is None
+    clean(app.output)
 
 
-@fault(
-    "hostile text in the app, in Chat",
-    "a message, a chat template, an answer's tokens and the title of a conversation",
-    "shown, never obeyed",
-)
-async def test_chat(app: App, private_home: Path) -> None:
-    await until(lambda: app.shows("compute") or app.shows("healthy") or app.shows("broken") or app.shows("degraded"))
+async def chat(app: App) -> None:
+    """Load the hostile model, ask it, and look at what it said in every way."""
     app.press(CTRL_L)
     await until(lambda: app.shows("quantize"))
     app.press(ENTER)
@@ -87,13 +90,6 @@ async def test_chat(app: App, private_home: Path) -> None:
         app.press(keys)
         await app.quiet(0.2)
     await box.detach()
-    await must_be_well(app)
-
-
-async def must_be_well(app: App) -> None:
-    await Box("default").must_work()
-    assert app.process.poll() is None
-    clean(app.output)
 
 
 def clean(written: bytes) -> None:

@@ -45,7 +45,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hostile, di
 
 
 COMMANDS: dict[str, Callable[[Hostile], list[list[str]]]] = {
-    "doctor of this machine": lambda at: [["doctor"], ["doctor", "--markdown"], ["doctor", "--light", "--json"]],
+    "doctor of this machine": lambda at: [
+        ["doctor"],
+        ["doctor", "--light", "--markdown"],
+        ["doctor", "--light", "--json"],
+    ],
     "pasted reports": lambda at: [
         *(["doctor", "--from", report] for report in at.reports),
         ["doctor", "--from", at.reports[1], "--compare", at.reports[2]],

@@ -44,12 +44,12 @@ def test_secrets(private_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         commands = [
             ["doctor", "--light"],
             ["doctor", "--markdown"],
-            ["doctor", "--json"],
+            ["doctor", "--light", "--json"],
             ["doctor", "--from", str(paste), "--markdown"],
             ["doctor", "--from", str(paste), "--json"],
             ["models", "get", "someone/not-there"],
             ["chat", "tiny", *asked],
-            ["chat", "tiny-llama", "--prompt", "x", "--max-new-tokens", "3", "--json"],
+            ["tokens", "x", "--model", "tiny-llama", "--json"],
         ]
         written = b"".join(on_terminal(*arguments, no_proxy="127.0.0.1", HF_HUB_OFFLINE="0") for arguments in commands)
         server.answer = Answer(b'{"error": {"message": "bad key %s"}}' % HELD[1].encode(), 401, "application/json")
