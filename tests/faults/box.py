@@ -102,6 +102,12 @@ class Box:
         await until(lambda: not processes_of(os.environ["WORKBENCH_RUNTIME_DIR"]), "processes are left behind")
 
 
+def pid_of(client: SessionClient) -> int:
+    """The worker's process."""
+    assert client.welcome is not None
+    return client.welcome.status.pid
+
+
 def one_clear_line(error: WorkbenchError) -> WorkbenchError:
     """The same error, if a user can read it."""
     assert error.message

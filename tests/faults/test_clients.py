@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.box import Box, alive, refused, until
+from tests.faults.box import Box, alive, pid_of, refused, until
 from tests.faults.table import fault
 from workbench.errors import JobCancelled
 from workbench.session import protocol
@@ -293,7 +293,6 @@ def endless_tokenizer(folder: Path) -> str:
 )
 async def test_endless_tokenizer(shared_box: Box, tmp_path: Path) -> None:
     client = await shared_box.open()
-    assert client.welcome is not None
     request = protocol.CountTokens([{"name": "a", "text": "x" * 12_000}], [endless_tokenizer(tmp_path / "endless")])
     stopped, left = client.start(request), client.start(request)
     words = protocol.CountTokens([{"name": "a", "text": "some words " * 20}], ["tiny-llama"])
@@ -303,7 +302,7 @@ async def test_endless_tokenizer(shared_box: Box, tmp_path: Path) -> None:
         await stopped.reply()
     status = (await client.ask(protocol.GetStatus(), protocol.StatusReported)).status
     assert [lane.job for lane in status.lanes if lane.job] == ["count_tokens"]
-    shared_box.inject(client.welcome.status.pid, "from workbench.tokens import patience\npatience._SECONDS = 0.1")
+    shared_box.inject(pid_of(client), "from workbench.tokens import patience\npatience._SECONDS = 0.1")
     late = await refused(client.ask(request, protocol.TokensCounted))
     assert late.kind == "slow-tokenizer"
     assert "session stop" in late.remedy

@@ -11,17 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.box import Box, alive, bare_python, one_clear_line, processes_of, until
+from tests.faults.box import Box, alive, bare_python, one_clear_line, pid_of, processes_of, until
 from tests.faults.table import fault
 from workbench.session import launch, protocol
 from workbench.session.client import SessionClient, SessionLost
 from workbench.session.launch import describe_loss, stop_session
 from workbench.session.lock import lock_holder
-
-
-def pid_of(client: SessionClient) -> int:
-    assert client.welcome is not None
-    return client.welcome.status.pid
 
 
 async def loss(client: SessionClient) -> SessionLost:

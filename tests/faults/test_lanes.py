@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.box import Box, alive, one_clear_line, processes_of, refused, until
+from tests.faults.box import Box, alive, one_clear_line, pid_of, processes_of, refused, until
 from tests.faults.table import fault, faults
-from tests.faults.test_model import GPT2, LLAMA, MEND, PATCH, last_answer, loaded, pid_of
+from tests.faults.test_model import GPT2, LLAMA, MEND, PATCH, last_answer, loaded
 from workbench.session import launch, protocol
 from workbench.session.client import Call, SessionClient
 from workbench.session.launch import describe_loss

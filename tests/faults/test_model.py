@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.box import Box, alive, processes_of, refused
+from tests.faults.box import Box, alive, pid_of, processes_of, refused
 from tests.faults.table import fault
 from workbench.paths import data_dir
 from workbench.session import protocol
@@ -43,11 +43,6 @@ def forward(self, *given, **named):
 Model.forward = forward
 """
 MEND = "from transformers import LlamaForCausalLM as Model\nModel.forward = Model.whole\n"
-
-
-def pid_of(client: SessionClient) -> int:
-    assert client.welcome is not None
-    return client.welcome.status.pid
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,16 @@ from tests.faults.table import fault, faults
 from workbench.session.lock import lock_holder
 
 
+@contextlib.contextmanager
+def running(box: Box, bench: str = "tokens", **environment: str) -> Iterator[App]:
+    """The app on the box's session."""
+    app = App("--session", box.name, "--bench", bench, **environment)
+    try:
+        yield app
+    finally:
+        app.end()
+
+
 @pytest.mark.e2e
 @fault(
     "terminal resized to 1×1 and back, many times, on every bench",
@@ -21,8 +33,7 @@ from workbench.session.lock import lock_holder
     "no crash; drawn whole at the size that it settles at",
 )
 async def test_resized(shared_box: Box) -> None:
-    app = App("--session", shared_box.name, "--bench", "doctor", COLUMNS="132", LINES="50")
-    try:
+    with running(shared_box, "doctor", COLUMNS="132", LINES="50") as app:
         await until(lambda: app.shows("Doctor"))
         for key in "12345":
             for size in 5 * ((1, 1), (200, 60), (19, 4), (2, 60), (200, 1), (80, 24)):
@@ -37,8 +48,6 @@ async def test_resized(shared_box: Box) -> None:
             app.resize(80, 24)
         await until(lambda: all(app.shows(name) for name in ("Doctor", "Chat", "\x1b[24;1H")), "it is not drawn again")
         assert app.process.poll() is None
-    finally:
-        app.end()
 
 
 @pytest.mark.e2e
@@ -48,8 +57,7 @@ async def test_resized(shared_box: Box) -> None:
     "the app is gone, no process of it left; the session goes on and the next one attaches",
 )
 async def test_closed(shared_box: Box) -> None:
-    app = App("--session", shared_box.name, "--bench", "tokens")
-    try:
+    with running(shared_box) as app:
         await until(lambda: app.shows("Doctor") and lock_holder(shared_box.files.worker_lock) is not None)
         before = await shared_box.must_work()
         app.stop_reading()
@@ -59,8 +67,6 @@ async def test_closed(shared_box: Box) -> None:
         app.hang_up()
         await until(lambda: app.process.poll() is not None, "the app stays without its terminal")
         assert b"Traceback" not in app.output
-    finally:
-        app.end()
     assert (await shared_box.must_work()).pid == before.pid
 
 
@@ -72,8 +78,7 @@ async def test_closed(shared_box: Box) -> None:
     "the terminal is put back as it was; the session goes on and the next one attaches",
 )
 async def test_told_to_end(shared_box: Box, number: signal.Signals) -> None:
-    app = App("--session", shared_box.name, "--bench", "tokens")
-    try:
+    with running(shared_box) as app:
         await until(lambda: app.shows("Doctor") and lock_holder(shared_box.files.worker_lock) is not None)
         app.process.send_signal(number)
         await until(lambda: app.process.poll() is not None, "the app stays")
@@ -81,8 +86,6 @@ async def test_told_to_end(shared_box: Box, number: signal.Signals) -> None:
         await until(lambda: app.shows("\x1b[?1049l"), "the terminal stays in the app's screen")
         assert app.shows("\x1b[?1000l")
         assert not app.shows("Traceback")
-    finally:
-        app.end()
     await shared_box.must_work()
 
 
@@ -93,8 +96,7 @@ async def test_told_to_end(shared_box: Box, number: signal.Signals) -> None:
     "no crash; the app ends when told to",
 )
 async def test_typed_fast(shared_box: Box) -> None:
-    app = App("--session", shared_box.name, "--bench", "tokens")
-    try:
+    with running(shared_box) as app:
         await until(lambda: app.shows("leave the text"))
         for _ in range(20):
             app.press("\x10\x1b")
@@ -104,8 +106,6 @@ async def test_typed_fast(shared_box: Box) -> None:
         app.press("\x11" + "\x1bOQ\x1bOR\x1bOS\x1b[15~" * 3)
         await until(lambda: app.process.poll() is not None, "the app stays")
         assert app.process.returncode == 0
-    finally:
-        app.end()
 
 
 TERMINALS = {
@@ -122,8 +122,7 @@ TERMINALS = {
 @pytest.mark.parametrize("name", TERMINALS)
 @faults("a terminal {}", TERMINALS, "TERM, COLORTERM, LC_ALL on a pseudo-terminal", "drawn, keys work, no crash")
 async def test_terminals(shared_box: Box, name: str) -> None:
-    app = App("--session", shared_box.name, "--bench", "tokens", **TERMINALS[name])
-    try:
+    with running(shared_box, **TERMINALS[name]) as app:
         await until(lambda: app.shows("leave the text"), "the bench is not drawn")
         app.press("\x1b4")
         # Over SSH only changed cells are sent, which may cut any one of these in two.
@@ -131,8 +130,6 @@ async def test_terminals(shared_box: Box, name: str) -> None:
         await until(lambda: any(map(app.shows, words)), "a key does nothing")
         assert b"Traceback" not in app.output
         assert app.process.poll() is None
-    finally:
-        app.end()
 
 
 @pytest.mark.e2e

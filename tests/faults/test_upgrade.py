@@ -11,16 +11,10 @@ from pathlib import Path
 import pytest
 
 import workbench
-from tests.faults.box import Box, alive, bare_python, refused, until
+from tests.faults.box import Box, alive, bare_python, pid_of, refused, until
 from tests.faults.table import fault
 from workbench.session import protocol
 from workbench.session.changes import LOOK_AGAIN_SECONDS
-from workbench.session.client import SessionClient
-
-
-def pid_of(client: SessionClient) -> int:
-    assert client.welcome is not None
-    return client.welcome.status.pid
 
 
 @pytest.fixture
@@ -31,6 +25,16 @@ def copy(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "_data"))
     monkeypatch.setattr(workbench, "__file__", str(target / "__init__.py"))
     return target
+
+
+@pytest.fixture
+def python_with_torch(tmp_path: Path) -> tuple[str, Path]:
+    """An interpreter whose environment says that it has torch, and the folder of its packages."""
+    python = bare_python(tmp_path / "env")
+    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (packages / "torch-2.0.dist-info").mkdir()
+    (packages / "torch-2.0.dist-info" / "METADATA").touch()
+    return python, packages
 
 
 def upgrade(file: Path, old: str, new: str) -> None:
@@ -93,11 +97,8 @@ async def test_upgraded_in_use(box: Box, copy: Path) -> None:
     "a dist-info folder replaced in its environment",
     "the next client starts a new one by itself; a new package alone changes nothing",
 )
-async def test_packages_upgraded(box: Box, tmp_path: Path) -> None:
-    python = bare_python(tmp_path / "env")
-    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
-    (packages / "torch-2.0.dist-info").mkdir()
-    (packages / "torch-2.0.dist-info" / "METADATA").touch()
+async def test_packages_upgraded(box: Box, python_with_torch: tuple[str, Path]) -> None:
+    python, packages = python_with_torch
     first = await box.open(python=python)
     await box.detach()
     await settled()
@@ -116,13 +117,11 @@ async def test_packages_upgraded(box: Box, tmp_path: Path) -> None:
     "torch removed from its environment between two requests",
     "one line names the package that changed and how to restart",
 )
-async def test_packages_broken(box: Box, tmp_path: Path) -> None:
-    python = bare_python(tmp_path / "env")
-    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
-    (packages / "torch-2.0.dist-info").mkdir()
+async def test_packages_broken(box: Box, python_with_torch: tuple[str, Path]) -> None:
+    python, packages = python_with_torch
     client = await box.open(python=python)
     await settled()
-    (packages / "torch-2.0.dist-info").rmdir()
+    shutil.rmtree(packages / "torch-2.0.dist-info")
     error = await refused(client.ask(protocol.LoadModel("tiny-llama"), protocol.ModelLoaded))
     assert error.kind == "session-outdated"
     assert "torch-2.0" in error.message
