@@ -98,7 +98,7 @@ def load_slot(request: LoadModel, context: Context) -> LoadedSlot:
     except BaseException:
         unload(loaded)
         raise
-    runtime.slot = slot
+    runtime.slot, runtime.tokens_per_second = slot, None
     runtime.touch_model()
     runtime.changed()
     return slot

@@ -167,7 +167,7 @@ def _place_line(place: dict[str, Any]) -> Callable[[int], Content]:
 PLACE_HEAD = Content.assemble(
     right("token", 6, "$muted"), right("KL", 8, "$muted"), "  ",
     Content(" ").join([left(word, 14, "$muted") for word in ("in the text", "reference", "variant")]),
-    ("  what stands before", "$muted"),
+    ("  before it", "$muted"),
 )  # fmt: skip
 
 
