@@ -8,7 +8,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
-from workbench.doctor.rules.extensions import toolkit_steps
+from workbench.doctor.rules.toolchain import toolkit_steps
 from workbench.doctor.tables import table
 from workbench.doctor.versions import minor_name, release_of
 

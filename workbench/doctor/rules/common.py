@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Callable, Optional
 
 from workbench.doctor.facts import ErrorFact, Facts, GpuFacts
@@ -97,3 +98,24 @@ def from_message(facts: Facts, ids: tuple[str, ...], make: Callable[[ErrorFact],
     """A finding when one of the messages `ids` was seen. Silence says nothing, so without one: passed."""
     error = facts.error(*ids)
     return [make(error)] if error else PASSED
+
+
+def how_it_ended(status: str, signal: Optional[str], detail: str) -> str:
+    """How a step that was tried live ended, in a phrase."""
+    if status == "timeout":
+        return f"it {detail}"
+    if signal:
+        return f"the process dies with {signal}"
+    first = next((line for line in detail.splitlines() if line.strip()), status)
+    return first[:160]
+
+
+def last_lines(text: str) -> Optional[str]:
+    """The end of what a step printed; None if it printed nothing."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-4:])[:600] or None
+
+
+def is_jetson(facts: Facts) -> bool:
+    """Whether a GPU is one of NVIDIA's Jetson boards, which have builds of torch of their own."""
+    return any(re.search(r"jetson|\borin|xavier", (gpu.name or "").lower()) for gpu in facts.gpus or ())

@@ -1,8 +1,7 @@
-"""Rules about the kernel, the NVIDIA driver, containers and what hides a GPU."""
+"""Rules about the kernel, its modules and the NVIDIA driver."""
 
 from __future__ import annotations
 
-import re
 from typing import Optional
 
 from workbench.doctor import fixes, system_packages
@@ -18,12 +17,11 @@ from workbench.doctor.rules.common import (
     evidence,
     from_message,
     gpu_names,
-    no_gpu_told,
     seen,
 )
+from workbench.doctor.rules.hidden_gpus import WSL_GUIDE, wsl_steps
 from workbench.doctor.tables import is_datacenter
 from workbench.doctor.versions import parse_version
-from workbench.text import format_bytes
 
 _NOT_BY_REBOOT = (
     "cat /proc/driver/nvidia/version; modinfo nvidia | grep ^version; dpkg -l | grep -i nvidia   # which part is old",
@@ -350,56 +348,6 @@ def kaslr_hmm_uvm(facts: Facts) -> Result:
     )
 
 
-# From https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html: the distributions do
-# not have the package in their own repositories.
-_TOOLKIT_REPOSITORY = (
-    "On the host (Debian, Ubuntu): curl -fsSL https://nvidia.github.io/libnvidia-container/gpgkey | sudo gpg --dearmor "
-    "-o /usr/share/keyrings/nvidia-container-toolkit-keyring.gpg",
-    "curl -s -L https://nvidia.github.io/libnvidia-container/stable/deb/nvidia-container-toolkit.list | sed 's#deb "
-    "https://#deb [signed-by=/usr/share/keyrings/nvidia-container-toolkit-keyring.gpg] https://#g' | sudo tee "
-    "/etc/apt/sources.list.d/nvidia-container-toolkit.list",
-)
-
-
-def container_without_gpu_runtime(facts: Facts) -> Result:
-    """The container was started without access to the GPU."""
-    error = facts.error("container-no-gpu-driver")
-    machine = facts.platform
-    visible = facts.environment.get("NVIDIA_VISIBLE_DEVICES")
-    inside = bool(machine.container) and machine.devices is not None
-    no_device = inside and not any(
-        node.startswith(("/dev/nvidia", "/dev/kfd", "/dev/dxg")) for node in machine.devices or ()
-    )
-    asked = visible not in (None, "", "void", "none")
-    expects = asked or "nvidia" in (machine.gpu_vendors or ()) or facts.error("no-nvidia-driver") is not None
-    if error is None and not (no_device and expects):
-        return None if machine.container is None or machine.devices is None else PASSED
-    if cuda_works(facts):
-        return PASSED
-    return [
-        Finding(
-            "container-without-gpu-runtime",
-            "error",
-            "The container was started without the GPU",
-            "The GPU reaches a container only through NVIDIA's runtime. The host needs the NVIDIA container toolkit, "
-            "and the container must be started with --gpus.",
-            {
-                **evidence(container=machine.container, devices=machine.devices, NVIDIA_VISIBLE_DEVICES=visible),
-                **seen(error),
-            },
-            (
-                *_TOOLKIT_REPOSITORY,
-                "sudo apt update && sudo apt install -y nvidia-container-toolkit",
-                "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
-                "docker run --gpus all …   # docker from snap is a known trap: use the distribution's or docker.com's",
-            ),
-            ISSUES + "NVIDIA/nvidia-docker/issues/1642",
-            affects=ALL_GPU_BENCHES,
-            observed=True,
-        )
-    ]
-
-
 def no_nvidia_driver(facts: Facts) -> Result:
     """torch found no driver at all, and nothing more precise is known."""
     error = facts.error("no-nvidia-driver", "no-nvml", "driver-init-failed")
@@ -429,14 +377,11 @@ def no_nvidia_driver(facts: Facts) -> Result:
                 **seen(error),
             },
             _driver_steps(facts),
-            _WSL_GUIDE if facts.platform.wsl else "https://docs.nvidia.com/cuda/cuda-installation-guide-linux/",
+            WSL_GUIDE if facts.platform.wsl else "https://docs.nvidia.com/cuda/cuda-installation-guide-linux/",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
-
-
-_WSL_GUIDE = "https://docs.nvidia.com/cuda/wsl-user-guide/"
 
 
 def _no_driver_title(facts: Facts) -> str:
@@ -454,397 +399,6 @@ def _driver_steps(facts: Facts) -> tuple[str, ...]:
     return (
         "nvidia-smi   # if this fails on the host: sudo ubuntu-drivers install, then reboot",
         "In a container: docker run --gpus all …",
-    )
-
-
-def wsl_steps(facts: Facts) -> tuple[str, ...]:
-    """Under WSL the driver is the one of Windows, and only WSL 2 reaches it."""
-    first = facts.platform.wsl_version == 1
-    return (
-        "wsl --set-version <distribution> 2   # in PowerShell: WSL 1 has no GPU"
-        if first
-        else "wsl -l -v   # in PowerShell; WSL 1 has no GPU: wsl --set-version <distribution> 2",
-        "Install the NVIDIA driver in Windows, none inside WSL: https://www.nvidia.com/drivers",
-        "wsl --update; wsl --shutdown   # in PowerShell, then open the distribution again",
-        "export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH && /usr/lib/wsl/lib/nvidia-smi   # must list the GPU",
-    )
-
-
-def cuda_visible_devices_wrong(facts: Facts) -> Result:
-    """CUDA_VISIBLE_DEVICES hides every GPU or names one that is not there."""
-    unallocated = facts.error("no-dev-files")
-    value = facts.environment.get("CUDA_VISIBLE_DEVICES", "NoDevFiles" if unallocated else None)
-    if value is None or cuda_works(facts):
-        return PASSED
-    shown = value.strip().strip("'\"")
-    # People name one card and have eight; only a program's list counts them.
-    listed = facts.origin == "live" or not {"nvidia-smi", "collect_env"}.isdisjoint(facts.formats)
-    fault = _visible_fault(shown, len(facts.nvidia_gpus()) if facts.gpus and listed else None)
-    if fault is None and facts.error("no-cuda-gpus") and not facts.gpus and re.fullmatch(r"[1-9]\d{0,3}", shown):
-        fault = f"names GPU {shown}, which is not there"
-    if fault is None:
-        return PASSED
-    by_slurm = shown == "NoDevFiles"
-    # On a box without any GPU there is nothing to hide.
-    nothing_to_hide = facts.gpus == () and not facts.has_nvidia() and not by_slurm and not facts.error("no-cuda-gpus")
-    return [
-        Finding(
-            "cuda-visible-devices-wrong",
-            "info" if nothing_to_hide else "error",
-            "CUDA_VISIBLE_DEVICES hides every GPU" if fault == "hides all" else f"CUDA_VISIBLE_DEVICES {fault}",
-            "CUDA shows a process only the devices listed there, up to the first one that does not exist; torch "
-            "then says "
-            "'No CUDA GPUs are available' although nvidia-smi lists them.",
-            {
-                **evidence(gpus=gpu_names(facts)),
-                "CUDA_VISIBLE_DEVICES": repr(value),
-                **seen(unallocated or facts.error("no-cuda-gpus")),
-            },
-            ("Ask Slurm for a GPU: srun --gres=gpu:1 …, or #SBATCH --gres=gpu:1 in the script",)
-            if by_slurm
-            else (
-                fixes.unset(facts, "CUDA_VISIBLE_DEVICES", "or set it to indices from 0, before the process starts"),
-            ),
-            ISSUES + "KeYang8/WITT/issues/34",
-            affects=ALL_GPU_BENCHES,
-            observed=facts.error("no-cuda-gpus") is not None or facts.torch.cuda_available is False,
-        )
-    ]
-
-
-def _visible_fault(value: str, count: Optional[int]) -> Optional[str]:
-    if value in ("", "-1", "void", "none", "NoDevFiles"):
-        return "hides all"
-    first = value.split(",")[0].strip()
-    if re.fullmatch(r"-?\d{1,6}", first):
-        index = int(first)
-        if index < 0:
-            return "hides all"
-        if count is not None and index >= count:
-            return f"names GPU {index}, but there are only {count}"
-    return None
-
-
-def no_cuda_gpus(facts: Facts) -> Result:
-    """torch sees no device, and nothing more precise is known."""
-    error = facts.error("no-cuda-gpus", "needs-gpu")
-    if error is None and not no_gpu_told(facts):
-        return PASSED
-    if error is None and (facts.torch.build in ("cpu", "mps") or facts.platform.system == "Darwin"):
-        return PASSED
-    answered = error is not None and error.id == "no-cuda-gpus"
-    windows = fixes.on_windows(facts) and not answered and facts.torch.build is None
-    return [
-        Finding(
-            "no-cuda-gpus-available",
-            "error",
-            "torch sees no GPU: its usual builds have no code for AMD's"
-            if not answered and facts.has_amd() and not facts.nvidia_gpus()
-            else "torch sees no GPU; on Windows it is most likely the build without CUDA"
-            if windows
-            else "torch sees no GPU",
-            "The driver answered, but offered no device to this process: CUDA_VISIBLE_DEVICES, a job scheduler, or a "
-            "container limited to other devices."
-            if answered
-            else "Most often torch is a build without CUDA, which is what pip brings on Windows; else the driver is "
-            "missing or too old, or CUDA_VISIBLE_DEVICES hides the GPU.",
-            {
-                **evidence(gpus=gpu_names(facts), driver=facts.driver.version, torch__version=facts.torch.version),
-                **evidence(cuda_available=facts.torch.cuda_available),
-                **seen(error),
-            },
-            _look_for_gpu(facts, answered),
-            ISSUES + ("KeYang8/WITT/issues/34" if answered else "pytorch/pytorch/issues/30664"),
-            affects=ALL_GPU_BENCHES,
-            observed=True,
-        )
-    ]
-
-
-def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
-    if not answered and facts.has_amd() and not facts.nvidia_gpus():
-        return _for_amd(facts)
-    hidden = (
-        fixes.unset(facts, "CUDA_VISIBLE_DEVICES")
-        if "CUDA_VISIBLE_DEVICES" in facts.environment
-        else "Look for CUDA_VISIBLE_DEVICES where the program is started, and in its code."
-    )
-    if answered:
-        return (hidden, "nvidia-smi -L")
-    look = "import torch; print(torch.__version__, torch.version.cuda)"
-    return (
-        f'{fixes.python_command(facts)} -c "{look}"   # +cpu or None: a build without CUDA',
-        f"if so: {fixes.uninstall(facts, 'torch')}",
-        fixes.fresh_torch(facts),
-        "nvidia-smi   # must list the GPU; if not, install the driver and reboot",
-        hidden,
-    )
-
-
-def _for_amd(facts: Facts) -> tuple[str, ...]:
-    """torch's usual builds have nothing for AMD's GPUs."""
-    if fixes.on_windows(facts):
-        return (
-            "pip's torch for Windows has no code for AMD's GPUs: take AMD's own wheels for Windows, where the card is "
-            "listed (RX 7000 and newer): https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/",
-            "or Linux or WSL 2 with the ROCm build, where the card is listed",
-            "or llama.cpp built with Vulkan, or torch-directml (an older torch)",
-        )
-    return (
-        fixes.install(
-            facts,
-            "torch",
-            "torchvision",
-            options=f"--force-reinstall --index-url {fixes.rocm_index(facts, newest=True)}",
-        ),
-        "rocminfo | grep gfx   # must list the card; the user has to be in the groups render and video",
-    )
-
-
-def compute_mode_exclusive(facts: Facts) -> Result:
-    """Exclusive compute mode lets one process in."""
-    error = facts.error("devices-busy")
-    modes = [gpu.compute_mode for gpu in facts.nvidia_gpus() if gpu.compute_mode]
-    limited = next((mode for mode in modes if mode.lower().replace("_", " ")[:2] in ("e.", "ex", "pr")), None)
-    if error is None and (limited is None or cuda_works(facts) is not False):
-        return None if not modes else PASSED
-    return [
-        Finding(
-            "compute-mode-exclusive",
-            "error",
-            "The GPU accepts one process only, or none" if limited else "The GPU is busy or unavailable",
-            "In exclusive compute mode a second process is refused with 'all CUDA-capable devices are busy or "
-            "unavailable'. "
-            "A vGPU guest without a licence and a half-installed driver say the same.",
-            {**evidence(compute_mode=limited), **seen(error)},
-            ("sudo nvidia-smi -c 0   # default mode: several processes", "nvidia-smi   # which process holds it"),
-            ISSUES + "NVIDIA/DIGITS/issues/2005",
-            affects=ALL_GPU_BENCHES,
-            observed=error is not None,
-        )
-    ]
-
-
-def gpu_memory_held(facts: Facts) -> Result:
-    """Other processes hold most of a GPU's memory."""
-    known = [gpu for gpu in facts.gpus or () if gpu.memory_bytes and gpu.memory_used_bytes is not None]
-    if not known:
-        return None
-    held = [gpu for gpu in known if (gpu.memory_used_bytes or 0) > 0.5 * (gpu.memory_bytes or 1)]
-    if not held:
-        return PASSED
-    out_of_memory = facts.error("oom")
-    gpu = held[0]
-    unlisted = gpu.processes == ()
-    return [
-        Finding(
-            "gpu-memory-held-by-other-process",
-            "error" if out_of_memory else "info",
-            f"{format_bytes(gpu.memory_used_bytes or 0)} of GPU {gpu.index or 0} are in use"
-            + (" by a process that nvidia-smi does not list" if unlisted else " by other processes"),
-            "What is held by others is not there for a model. A process in another container, of another user or a "
-            "dead "
-            "one does not show in the list.",
-            {
-                **evidence(
-                    memory_used=format_bytes(gpu.memory_used_bytes or 0),
-                    memory_total=format_bytes(gpu.memory_bytes or 0),
-                    processes="; ".join(f"{p.pid} {p.name}" for p in (gpu.processes or ())[:8]),
-                ),
-                **seen(out_of_memory),
-            },
-            ("sudo fuser -v /dev/nvidia*   # who holds it, other containers included", "kill <pid>"),
-            ISSUES + "vllm-project/vllm/issues/34296",
-            affects=("chat", "vram"),
-            observed=True,
-        )
-    ]
-
-
-def mig(facts: Facts) -> Result:
-    """MIG: a process sees one instance only."""
-    error = facts.error("mig-parse")
-    value = facts.environment.get("CUDA_VISIBLE_DEVICES", "")
-    several = value.count("MIG-") > 1
-    enabled = [gpu for gpu in facts.nvidia_gpus() if gpu.mig]
-    if error is None and not several:
-        if enabled and not facts.error("mig-no-devices"):
-            return [_mig_note(facts)]
-        return None if not any(gpu.mig is not None for gpu in facts.gpus or ()) else PASSED
-    return [
-        Finding(
-            "mig-uuid-in-cuda-visible-devices",
-            "error",
-            "A MIG instance is named in a way that this program does not understand",
-            "One process sees one MIG instance; several UUIDs, or code that expects plain numbers, fail.",
-            {**evidence(CUDA_VISIBLE_DEVICES=value), **seen(error)},
-            (
-                "nvidia-smi -L   # the UUIDs",
-                "export CUDA_VISIBLE_DEVICES=MIG-<one UUID>   # one per process",
-                "or in docker: --gpus '\"device=0:0\"'; or sudo nvidia-smi -mig 0 to switch MIG off",
-            ),
-            ISSUES + "pytorch/pytorch/issues/130181",
-            affects=ALL_GPU_BENCHES,
-            observed=error is not None,
-        )
-    ]
-
-
-def _mig_note(facts: Facts) -> Finding:
-    return Finding(
-        "mig-mode",
-        "info",
-        "MIG is on: a process sees one instance with a part of the memory",
-        "Memory and speed are those of the instance, not of the whole card.",
-        evidence(gpus=gpu_names(facts)),
-        (),
-        "https://docs.nvidia.com/datacenter/tesla/mig-user-guide/",
-        affects=("vram",),
-        observed=True,
-    )
-
-
-def wsl_libcuda(facts: Facts) -> Result:
-    """WSL: a Linux driver inside, or libcuda not on the loader's path."""
-    if facts.platform.wsl is not True:
-        return None if facts.platform.wsl is None else PASSED
-    linux_driver = next((name for name in facts.packages if name.startswith("nvidia-driver-")), None)
-    broken = cuda_works(facts) is False
-    error = None if facts.environment.get("CUDA_VISIBLE_DEVICES") is not None else facts.error("no-cuda-gpus")
-    told = no_gpu_told(facts) and facts.torch.build != "cpu"
-    signs = linux_driver or facts.driver.libcuda == "" or facts.error("no-lcuda") or error or told
-    if cuda_works(facts) or not (broken or linux_driver or error) or not signs:
-        return PASSED
-    return [
-        Finding(
-            "wsl-libcuda",
-            "error",
-            "Under WSL the Windows driver's libcuda is not found, or another one comes before it",
-            "WSL takes the driver from Windows through /usr/lib/wsl/lib; a Linux driver installed inside hides it, and "
-            "programs from Nix or with a library path of their own do not look there.",
-            {
-                **evidence(
-                    libcuda=facts.driver.libcuda,
-                    kernel=facts.platform.kernel,
-                    wsl=facts.platform.wsl,
-                    cuda_available=facts.torch.cuda_available,
-                ),
-                **seen(error),
-            },
-            (
-                "export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH   # and into ~/.bashrc",
-                "sudo apt purge 'nvidia-driver-*' 'libnvidia-compute-*'   # inside WSL no driver may be installed",
-                "wsl --update   # in PowerShell; then install the newest driver on Windows",
-            ),
-            ISSUES + "microsoft/WSL/issues/8587",
-            affects=ALL_GPU_BENCHES,
-            observed=broken or error is not None,
-        )
-    ]
-
-
-def libcuda_not_visible(facts: Facts) -> Result:
-    """nvidia-smi speaks to the kernel module but finds no libcuda."""
-    error = facts.error("smi-no-cuda", "libcuda-missing")
-    if error is None:
-        return PASSED
-    wsl = facts.platform.wsl
-    if error.id == "libcuda-missing":
-        # torch looks in more places than others do, so this may fail where torch works.
-        asked_by_another = "ould not load library" in error.text
-        there = not cuda_works(facts) and (wsl or facts.driver.smi or facts.driver.version)
-        return [_libcuda_missing(facts, error)] if asked_by_another or there else PASSED
-    if cuda_works(facts):
-        return PASSED
-    return [
-        Finding(
-            "libcuda-not-visible",
-            "error",
-            "nvidia-smi finds the driver, but no libcuda",
-            "The CUDA version in its banner is read from libcuda; without one no CUDA program can start. In a "
-            "container "
-            "the compute capability of the driver was not asked for; in WSL the files from Windows do not fit.",
-            {**evidence(driver=facts.driver.version, container=facts.platform.container), **seen(error)},
-            ("wsl --update   # in PowerShell, with the newest NVIDIA driver on Windows; then wsl --shutdown",)
-            if wsl
-            else (
-                "In a container: docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility …",
-                "ldconfig -p | grep libcuda   # on the machine itself; reinstall the driver when this is empty",
-            ),
-            ISSUES + "microsoft/WSL/issues/11589",
-            affects=ALL_GPU_BENCHES,
-            observed=True,
-        )
-    ]
-
-
-def _libcuda_missing(facts: Facts, error: ErrorFact) -> Finding:
-    wsl = facts.platform.wsl
-    return Finding(
-        "libcuda-not-visible",
-        "error",
-        "libcuda, the driver's library, is on no path of the loader" + (" in this WSL" if wsl else ""),
-        "WSL keeps it in /usr/lib/wsl/lib, where programs other than torch do not look."
-        if wsl
-        else "It comes with the driver; only its folder is not known to the loader, or only libcuda.so.1 is there.",
-        {**evidence(driver=facts.driver.version, container=facts.platform.container), **seen(error)},
-        (
-            "export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH   # and into ~/.bashrc",
-            "wsl --update   # in PowerShell, with the newest NVIDIA driver on Windows; then wsl --shutdown",
-        )
-        if wsl
-        else (
-            "ldconfig -p | grep libcuda; sudo ldconfig   # reinstall the driver when this is empty",
-            "sudo ln -s libcuda.so.1 <folder of libcuda.so.1>/libcuda.so   # where only the first is there",
-            "In a container: docker run --gpus all …",
-        ),
-        ISSUES + "microsoft/WSL/issues/8587",
-        affects=ALL_GPU_BENCHES,
-        observed=True,
-    )
-
-
-def wsl_error_2(facts: Facts) -> Result:
-    """WSL with several GPUs runs out of pinned memory at start."""
-    error = facts.error("error-2-init")
-    if error is None:
-        return PASSED
-    if facts.platform.wsl is False:
-        return PASSED
-    return [
-        Finding(
-            "wsl-error-2",
-            "error",
-            "CUDA cannot start for want of pinned memory (error 2)",
-            "Under WSL every visible GPU takes pinned memory at start; with several of them it runs out.",
-            {**evidence(gpus=gpu_names(facts), kernel=facts.platform.kernel), **seen(error)},
-            (
-                "export CUDA_VISIBLE_DEVICES=0   # fewer GPUs",
-                "more memory= in %UserProfile%\\.wslconfig, then wsl --shutdown",
-                "the newest Windows driver, or native Linux",
-            ),
-            ISSUES + "microsoft/WSL/issues/9092",
-            affects=ALL_GPU_BENCHES,
-            observed=True,
-        )
-    ]
-
-
-def wsl_symlink_warning(facts: Facts) -> Result:
-    """A harmless complaint of ldconfig."""
-    return from_message(
-        facts,
-        ("wsl-symlink",),
-        lambda error: Finding(
-            "wsl-libcuda-symlink",
-            "info",
-            "'libcuda.so.1 is not a symbolic link' is harmless",
-            "ldconfig says so of the files that WSL mounts; CUDA works all the same.",
-            seen(error),
-            (),
-            ISSUES + "microsoft/WSL/issues/5663",
-            observed=True,
-        ),
     )
 
 
@@ -873,20 +427,10 @@ RULES: tuple[Rule, ...] = (
     driver_library_version_mismatch,
     nouveau_loaded,
     kernel_module_not_loaded,
-    container_without_gpu_runtime,
     fabric_manager_not_running,
     cuda_compat_on_unsupported_gpu,
     driver_userspace_mismatch,
-    wsl_libcuda,
-    libcuda_not_visible,
-    wsl_error_2,
     kaslr_hmm_uvm,
     cuda_unknown_error,
-    cuda_visible_devices_wrong,
-    mig,
     no_nvidia_driver,
-    compute_mode_exclusive,
-    no_cuda_gpus,
-    gpu_memory_held,
-    wsl_symlink_warning,
 )

@@ -1,11 +1,11 @@
-"""Rules about compiled packages beside torch, and about compiling."""
+"""Rules about compiled packages beside torch: built for another torch, CUDA, NumPy or Python."""
 
 from __future__ import annotations
 
 import re
 from typing import Optional
 
-from workbench.doctor import fixes, system_packages
+from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, cuda_major, evidence, from_message, seen
@@ -466,234 +466,8 @@ def _xformers_for_torch(facts: Facts) -> tuple[str, ...]:
     return ("or take the one for this torch: " + fixes.install(facts, f"xformers=={version}", options=options),)
 
 
-def nvcc_mismatch(facts: Facts) -> Result:
-    """An extension is compiled with another CUDA than torch's."""
-
-    def make(error: ErrorFact) -> Finding:
-        detected = error.values.get("detected") or error.values.get("installed")
-        built = facts.torch.cuda or error.values.get("torch")
-        nvcc = detected or facts.toolkit.nvcc
-        return Finding(
-            "nvcc-torch-cuda-mismatch",
-            "error",
-            f"nvcc is of CUDA {nvcc}, torch of CUDA {built or 'another version'}"
-            if nvcc
-            else "nvcc is of another CUDA version than torch",
-            "Building an extension needs a toolkit of torch's CUDA major. To run models it is of no matter.",
-            {
-                **evidence(nvcc=nvcc, torch__cuda=built, CUDA_HOME=facts.toolkit.cuda_home),
-                **seen(error),
-            },
-            (
-                *_other_toolkit(facts, built),
-                *(("or: export DS_BUILD_OPS=0",) if "DeepSpeed" in error.text and not fixes.on_windows(facts) else ()),
-                "or take a prebuilt wheel of the package",
-            ),
-            ISSUES + "oobabooga/textgen/issues/1440",
-            observed=True,
-        )
-
-    return from_message(facts, ("cuda-mismatch-build",), make)
-
-
-def _other_toolkit(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
-    if cuda is None:
-        return ("Install the toolkit of the CUDA that torch.version.cuda names, and point CUDA_HOME at it.",)
-    if fixes.on_windows(facts):
-        path = rf"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v{cuda}"
-        return (fixes.export(facts, "CUDA_HOME", path, "a toolkit of torch's version, once it is installed"),)
-    return (fixes.export(facts, "CUDA_HOME", f"/usr/local/cuda-{cuda}", "a toolkit of torch's version"),)
-
-
-def cuda_home_unset(facts: Facts) -> Result:
-    """Something wants to compile and finds no toolkit."""
-    return from_message(
-        facts,
-        ("cuda-home",),
-        lambda error: Finding(
-            "cuda-home-unset",
-            "error",
-            "A package wants to compile CUDA code, and there is no toolkit",
-            "torch's wheels bring the CUDA runtime, not the compiler.",
-            {**evidence(nvcc=facts.toolkit.nvcc), **seen(error)},
-            (
-                "Prefer a prebuilt wheel of that package.",
-                *toolkit_steps(facts),
-            ),
-            ISSUES + "facebookresearch/votenet/issues/2",
-            observed=True,
-        ),
-    )
-
-
-def toolkit_steps(facts: Facts) -> tuple[str, ...]:
-    """What brings the compiler of torch's CUDA, and points CUDA_HOME at it."""
-    cuda = facts.torch.cuda
-    if fixes.on_windows(facts):
-        return (f"or install the CUDA toolkit {cuda or 'of torch.version.cuda'} from developer.nvidia.com",)
-    if facts.python.kind == "conda" and cuda:
-        return (f"or: conda install -y -c nvidia cuda-nvcc={cuda}", "export CUDA_HOME=$CONDA_PREFIX")
-    if cuda:
-        return (
-            f"or: sudo apt install cuda-toolkit-{cuda.replace('.', '-')}   # from NVIDIA's package repository",
-            f"export CUDA_HOME=/usr/local/cuda-{cuda}",
-        )
-    return (
-        "nvcc --version || ls -d /usr/local/cuda*   # is there a toolkit already?",
-        "export CUDA_HOME=/usr/local/cuda   # where there is one",
-        "else: conda install -y -c nvidia cuda-nvcc && export CUDA_HOME=$CONDA_PREFIX, or the toolkit of the version "
-        "that torch.version.cuda names from https://developer.nvidia.com/cuda-downloads",
-    )
-
-
-def compiler_missing(facts: Facts) -> Result:
-    """Triton and torch.compile need a C compiler and Python's headers."""
-    error = facts.error("python-h", "no-compiler")
-    if error is None:
-        return PASSED
-    return [
-        Finding(
-            "missing-compiler-or-python-headers",
-            "error",
-            "There is no C compiler"
-            if error.id != "python-h"
-            else "Python's headers and libraries are missing, or of another Python"
-            if re.search(r"while importing|tcc\.exe", error.text)
-            else "Python's headers are missing",
-            "Triton (torch.compile, many kernels) compiles a small C file at run time.",
-            {**evidence(c_compiler=facts.platform.c_compiler, headers=facts.python.headers), **seen(error)},
-            _headers_on_windows(facts) if error.id == "python-h" and fixes.on_windows(facts) else _compiler_fix(facts),
-            ISSUES + "sgl-project/sglang/pull/18644",
-            affects=("chat",),
-            observed=True,
-        )
-    ]
-
-
-def _headers_on_windows(facts: Facts) -> tuple[str, ...]:
-    """python.org's installer brings the headers; the embeddable Python, which portable programs carry, does not."""
-    minor = minor_name(facts.python.version)
-    version = f"Python {minor}" if minor else "Python of the same version (3.x)"
-    return (
-        f"Install the whole {version} from https://www.python.org/downloads/windows/ beside this one.",
-        "Copy its folders include and libs next to the python.exe that the program uses: an embedded or portable "
-        "Python comes without them.",
-        "Then delete %USERPROFILE%\\.triton\\cache and run again.",
-    )
-
-
-def _compiler_fix(facts: Facts) -> tuple[str, ...]:
-    minor = minor_name(facts.python.version)
-    if fixes.on_windows(facts):
-        return ("Install the Visual Studio Build Tools with the C++ workload.",)
-    if facts.python.kind == "conda":
-        return ("conda install -y -c conda-forge gxx_linux-64",)
-    return (
-        system_packages.install(
-            facts,
-            apt=f"build-essential python{minor or '3'}-dev",
-            dnf=f"gcc gcc-c++ python{minor or '3'}-devel",
-            pacman="base-devel python",
-        ),
-    )
-
-
-def triton_cannot_link(facts: Facts) -> Result:
-    """Triton finds no libcuda.so to link with."""
-
-    def make(error: ErrorFact) -> Finding:
-        wsl = facts.platform.wsl
-        return Finding(
-            "triton-cannot-link-libcuda",
-            "error",
-            "Triton cannot link with libcuda",
-            "Only libcuda.so.1 is on the system; the linker wants libcuda.so in a directory that it searches.",
-            {**evidence(libcuda=facts.driver.libcuda), **seen(error)},
-            ("export TRITON_LIBCUDA_PATH=/usr/lib/wsl/lib",)
-            if wsl
-            else (
-                "sudo ln -s $(ldconfig -p | awk '/libcuda.so.1/{print $NF; exit}') /usr/local/lib/libcuda.so && "
-                "sudo ldconfig",
-                "or: export LIBRARY_PATH=<directory with libcuda.so>:$LIBRARY_PATH",
-            ),
-            ISSUES + "state-spaces/mamba/issues/123",
-            affects=("chat",),
-            observed=True,
-        )
-
-    return from_message(facts, ("no-lcuda",), make)
-
-
-def triton_missing(facts: Facts) -> Result:
-    """triton is missing or not the one that torch pins."""
-    error = facts.error("no-triton", "libtriton")
-    release, found = torch_release(facts.torch.version), facts.package("triton")
-    pinned = release.triton if release else None
-    differs = bool(
-        facts.torch.build == "cuda"
-        and found
-        and pinned
-        and facts.platform.system in (None, "Linux")
-        and minor_name(found) != minor_name(pinned)
-    )
-    if error is None and (found is None or pinned is None):
-        return None
-    if error is None and not differs:
-        return PASSED
-    windows = fixes.on_windows(facts)
-    return [
-        Finding(
-            "triton-missing-or-wrong",
-            "error" if error else "warning",
-            _triton_title(facts, error, differs),
-            "torch.compile and many quantized kernels need the very triton that this torch was built for."
-            + (" There is no official one for Windows." if windows else ""),
-            {**evidence(triton=found, torch__version=facts.torch.version, pinned=pinned), **seen(error)},
-            _triton_fix(facts, error, pinned),
-            ISSUES + "pytorch/pytorch/issues/120233",
-            affects=("chat",),
-            observed=error is not None,
-        )
-    ]
-
-
-def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str]) -> tuple[str, ...]:
-    caller = (
-        (error.values.get("importer") or "").replace("_", "-")
-        if error and set(error.values) & {"module", "name"}
-        else ""
-    )
-    if caller and caller not in ("torch", "triton"):
-        return (fixes.install(facts, caller, upgrade=True),)
-    if fixes.on_windows(facts) or (error is not None and error.id == "libtriton"):
-        wanted = f"triton-windows=={minor_name(pinned)}.*" if pinned else "triton-windows"
-        return (
-            fixes.install(facts, wanted, upgrade=True),
-            "Install the newest Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe; "
-            "delete vcruntime140.dll and msvcp140.dll beside python.exe where older ones lie there",
-        )
-    if pinned:
-        return (fixes.install(facts, f"triton=={pinned}"),)
-    return (
-        f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('torch'))\"",
-        fixes.install(facts, "triton") + "   # of exactly the version that this list names: triton==...",
-    )
-
-
-def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> str:
-    found = facts.package("triton")
-    if error is not None and error.id == "libtriton":
-        return "triton's library does not load"
-    if differs:
-        return f"triton {found} is not the one that torch {facts.torch.version} pins"
-    values = error.values if error else {}
-    module = values.get("module") or values.get("name") or values.get("attribute")
-    return f"This triton has no {module}: the caller was written for another one" if module else "triton is missing"
-
-
 # Told by rules of their own: torch itself, torchvision and torchaudio.
 _OF_TORCH = re.compile(r"(?:lib)?(?:torch|torch_\w+|torchvision|torchaudio|c10|c10_\w+|shm)|_torchaudio\w*")
-
 
 # Compiled modules that are not named after the package that brings them.
 _KERNELS_OF = {
@@ -832,78 +606,6 @@ def _cudnn_fix(facts: Facts, major: str, folder: Optional[str]) -> tuple[str, ..
     )
 
 
-def ptxas_too_old(facts: Facts) -> Result:
-    """The assembler that Triton calls does not know the GPU or the PTX that Triton writes."""
-
-    def make(error: ErrorFact) -> Finding:
-        target, wanted = error.values.get("target"), error.values.get("wanted")
-        ptxas = error.values.get("ptxas")
-        own = bool(ptxas and "triton" in ptxas) or bool(target)
-        return Finding(
-            "triton-ptxas-too-old",
-            "error",
-            f"Triton's ptxas does not know this GPU ({target})" if target else "The ptxas that Triton calls is too old",
-            (
-                "Triton brings an assembler of its own; a GPU that came later needs the one of a newer CUDA toolkit."
-                if own
-                else f"Triton writes PTX {wanted or 'of a newer version'}, and the assembler on this box reads up to "
-                f"{error.values.get('known') or 'an older one'}: it comes from an older CUDA toolkit."
-            ),
-            {**evidence(triton=_triton(facts), torch__version=facts.torch.version, ptxas=ptxas), **seen(error)},
-            _ptxas_fix(facts, own),
-            ISSUES + "triton-lang/triton/issues/8539",
-            affects=("chat",),
-            observed=True,
-        )
-
-    return from_message(facts, ("ptxas-too-old",), make)
-
-
-def _triton(facts: Facts) -> Optional[str]:
-    return facts.package("triton") or facts.package("pytorch-triton") or facts.package("triton-windows")
-
-
-def _ptxas_fix(facts: Facts, own: bool) -> tuple[str, ...]:
-    if fixes.on_windows(facts):
-        path = r"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v13.0\bin\ptxas.exe"
-        return ("Install a newer CUDA toolkit.", fixes.export(facts, "TRITON_PTXAS_PATH", path, "where that one is"))
-    if own:
-        note = "of a toolkit that knows the GPU: CUDA 12.8 for sm_120, 13.0 for sm_110 and sm_121"
-        return (fixes.export(facts, "TRITON_PTXAS_PATH", "/usr/local/cuda/bin/ptxas", note),)
-    return (fixes.unset(facts, "TRITON_PTXAS_PATH", "Triton then takes its own"), "or install a newer CUDA toolkit")
-
-
-def ptx_too_new(facts: Facts) -> Result:
-    """Code left as PTX by a toolkit that is newer than the driver."""
-    return from_message(
-        facts,
-        ("ptx-toolchain",),
-        lambda error: Finding(
-            "ptx-newer-than-driver",
-            "error",
-            "A kernel was compiled with a newer CUDA than the driver knows",
-            "PTX is translated by the driver, and it reads only what toolkits up to its own CUDA version wrote; "
-            "finished code for the GPU would run.",
-            {
-                **evidence(
-                    driver=facts.driver.version,
-                    driver__cuda=facts.driver.cuda,
-                    nvcc=facts.toolkit.nvcc,
-                    torch__cuda=facts.torch.cuda,
-                ),
-                **seen(error),
-            },
-            (
-                "Update the NVIDIA driver to one for the CUDA that the package was compiled with.",
-                "or compile the package with a toolkit no newer than "
-                + (f"CUDA {facts.driver.cuda}" if facts.driver.cuda else "the CUDA version that nvidia-smi prints"),
-            ),
-            "https://docs.nvidia.com/deploy/cuda-compatibility/",
-            observed=True,
-        ),
-    )
-
-
 def vllm_finds_no_device(facts: Facts) -> Result:
     """vLLM runs on no platform that it knows."""
 
@@ -943,14 +645,7 @@ RULES: tuple[Rule, ...] = (
     extension_for_other_cuda,
     vllm_pin,
     xformers_mismatch,
-    nvcc_mismatch,
-    cuda_home_unset,
-    compiler_missing,
-    triton_cannot_link,
-    triton_missing,
     extension_for_other_torch,
     cudnn_missing,
-    ptxas_too_old,
-    ptx_too_new,
     vllm_finds_no_device,
 )

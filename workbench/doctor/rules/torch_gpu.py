@@ -1,0 +1,500 @@
+"""Rules about what torch was built for and what the NVIDIA GPU and its driver are."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.derive import found_cuda
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import (
+    ALL_GPU_BENCHES,
+    ISSUES,
+    PASSED,
+    Result,
+    Rule,
+    capabilities,
+    cuda_works,
+    evidence,
+    gpu_names,
+    how_it_ended,
+    is_jetson,
+    last_lines,
+    no_gpu_told,
+    seen,
+    torch_code,
+    uncovered,
+)
+from workbench.doctor.tables import (
+    WHEELS,
+    Kernels,
+    cuda_of,
+    driver_runs,
+    minimum_driver,
+    newer_than_table,
+    torch_releases,
+    variant_of,
+)
+from workbench.doctor.versions import at_least, older, release_of
+
+
+def torch_cpu_only(facts: Facts) -> Result:
+    """A CPU build of torch in a machine with an NVIDIA GPU."""
+    error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
+    build = facts.torch.build
+    if error is None and build is None and not is_jetson(facts):
+        return None
+    if (build is not None and build != "cpu") or cuda_works(facts):
+        return PASSED
+    if build is None and is_jetson(facts):
+        return [_aarch64_cpu(facts)] if error or facts.torch.cuda_available is False else None
+    if error is not None and facts.platform.gpu_vendors == ("intel",) and facts.platform.system != "Darwin":
+        return [_for_intel(facts, error)]
+    if build is None and error is not None and error.id != "torch-not-compiled-with-cuda":
+        return None
+    has_gpu = facts.has_nvidia()
+    if has_gpu is None and facts.toolkit.nvcc and facts.origin == "report":
+        has_gpu = True  # the paste names no GPU, but nobody installs nvcc without one
+    if has_gpu is None and no_gpu_told(facts) and facts.platform.system != "Darwin":
+        has_gpu = True
+    if error is None and not has_gpu:
+        return None if has_gpu is None else PASSED
+    if error is not None and (facts.platform.system == "Darwin" or has_gpu is False):
+        return [_wants_what_is_not_there(facts, error)]
+    return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
+
+
+def _for_intel(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "torch-cpu-only",
+        "error",
+        "The program asks for CUDA, and the GPU here is Intel's",
+        "CUDA is NVIDIA's; torch has builds of its own for Intel's GPUs, where the device is called xpu.",
+        {**evidence(torch__version=facts.torch.version, system=facts.platform.system), **seen(error)},
+        (
+            fixes.install(facts, "torch", "torchvision", options=f"--force-reinstall --index-url {WHEELS}/xpu"),
+            "Choose the device in the program: device='xpu' in place of 'cuda' or .cuda()",
+        ),
+        "https://docs.pytorch.org/docs/stable/notes/get_start_xpu.html",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
+
+
+def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
+    mac = facts.platform.system == "Darwin"
+    return Finding(
+        "torch-cpu-only",
+        "error",
+        "The program asks for CUDA, and this machine has no NVIDIA GPU",
+        "No build of torch brings CUDA to it; the program has to be told to use another device.",
+        {**evidence(torch__version=facts.torch.version, system=facts.platform.system), **seen(error)},
+        (
+            f"Choose the device in the program: device='{'mps' if mac else 'cpu'}' in place of 'cuda' or .cuda()",
+            "torch.load(..., map_location='cpu') for weights that were saved on a GPU",
+            *(
+                ("What has no version for this device, such as 8-bit optimizers, has to be switched off.",)
+                if mac
+                else ()
+            ),
+        ),
+        "https://pytorch.org/docs/stable/notes/device.html"
+        if not mac
+        else "https://pytorch.org/docs/stable/notes/mps.html",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
+
+
+def _wants_cuda(facts: Facts) -> Optional[ErrorFact]:
+    """A message that only somebody gets who wants to use an NVIDIA GPU; none where there cannot be one."""
+    if facts.platform.system == "Darwin":
+        return None
+    built = facts.error("xformers-extensions")
+    if built is not None and "+cu" in built.values.get("built", ""):
+        return built
+    return facts.error("conda-took-cpu", "needs-gpu", "vllm-no-device", "bnb-no-device")
+
+
+def _cpu_only(facts: Facts) -> Finding:
+    error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
+    windows = facts.platform.system == "Windows"
+    tail = " On Windows plain 'pip install torch' always gives it." if windows else ""
+    return Finding(
+        "torch-cpu-only",
+        "error",
+        "torch is a CPU build, so the NVIDIA GPU stays unused"
+        if facts.has_nvidia()
+        else "torch is a CPU build, which uses no GPU",
+        "This torch was built without CUDA: it came from an index or a package without GPU builds, or another install "
+        "replaced the GPU build." + tail,
+        {
+            **evidence(
+                torch__version=facts.torch.version,
+                torch__build=facts.torch.build,
+                gpus=gpu_names(facts),
+                driver=facts.driver.version,
+                nvcc=None if facts.gpus else facts.toolkit.nvcc,
+            ),
+            **seen(error),
+        },
+        fixes.reinstall_torch(facts),
+        ISSUES + "pytorch/pytorch/issues/30664",
+        affects=ALL_GPU_BENCHES,
+        observed=error is not None or facts.torch.cuda_available is False,
+    )
+
+
+def _is_aarch64_default(facts: Facts) -> bool:
+    return (
+        facts.platform.machine == "aarch64" and facts.platform.system != "Darwin" and older(facts.torch.version, "2.11")
+    )
+
+
+def _aarch64_cpu(facts: Facts) -> Finding:
+    jetson = is_jetson(facts)
+    fix = (
+        (
+            "Install NVIDIA's own build for your JetPack: "
+            "https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/",
+        )
+        if jetson
+        else fixes.reinstall_torch(facts, keep_release=False)
+    )
+    return Finding(
+        "aarch64-cpu-only-wheel",
+        "error",
+        "A Jetson needs NVIDIA's own build of torch"
+        if jetson
+        else "torch is the CPU wheel that the package index has for aarch64",
+        "Wheels from the package index are made for servers, or for the CPU alone; a Jetson's GPU wants the build for "
+        "its JetPack."
+        if jetson
+        else "Up to torch 2.10 the default index offers only CPU wheels for Linux on aarch64 (GH200, GB10); CUDA came "
+        "with 2.11.",
+        evidence(torch__version=facts.torch.version, machine=facts.platform.machine, gpus=gpu_names(facts)),
+        fix,
+        ISSUES + "pytorch/pytorch/issues/160162",
+        affects=ALL_GPU_BENCHES,
+        observed=facts.torch.cuda_available is False,
+    )
+
+
+_SINCE_CUDA_13 = ". Since torch 2.11 the default wheel is built with CUDA 13, which needs driver 580."
+
+
+def driver_too_old(facts: Facts) -> Result:
+    """The driver cannot run the CUDA major that torch was built with."""
+    error = facts.error("driver-too-old", "driver-insufficient")
+    cuda = _cuda_wanted(facts)
+    numbers = release_of(cuda)
+    major = numbers[0] if numbers else None
+    offered = _driver_major(facts)
+    old = _older_than(facts, cuda, offered)
+    if error is None and old is None:
+        return None
+    if cuda_works(facts) or (error is None and not old):
+        return PASSED
+    windows = facts.platform.system == "Windows"
+    minimum = minimum_driver(major, windows)[0] if major else None
+    wheel = fixes.choose_wheel(facts)
+    if minimum is None and offered is not None and wheel is not None:
+        minimum = minimum_driver(offered + 1, windows)[0]
+    host = " of the host" if facts.platform.container else ""
+    fix = [f"Update the NVIDIA driver{host} to {minimum} or newer, then reboot."] if minimum else []
+    if wheel is not None:
+        fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
+    elif not fix:
+        fix = [fixes.reinstall_torch(facts)[0], *fixes.reinstall_torch(facts)[1:]]
+    wants = f"CUDA {cuda}" if cuda else "a newer CUDA"
+    note = " The tables end before this torch; the rule is NVIDIA's: a driver runs no newer CUDA major than its own."
+    return [
+        Finding(
+            "driver-too-old-for-wheel-cuda",
+            "error",
+            f"The NVIDIA driver is too old for this torch ({wants})",
+            f"torch brings {wants}"
+            + (f", which needs driver {minimum} or newer" if minimum else "")
+            + ("." if major and major < 13 else _SINCE_CUDA_13)
+            + (note if newer_than_table("torch", facts.torch.version) else ""),
+            {
+                **evidence(
+                    torch__version=facts.torch.version,
+                    torch__cuda=facts.torch.cuda,
+                    asked_for=None if facts.torch.cuda else cuda,
+                    driver=facts.driver.version,
+                    driver__cuda=found_cuda(facts) or facts.driver.cuda,
+                ),
+                **seen(error),
+            },
+            tuple(filter(None, fix)),
+            ISSUES + "pytorch/pytorch/pull/162531",
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None or facts.torch.cuda_available is False,
+        )
+    ]
+
+
+def _driver_major(facts: Facts) -> Optional[int]:
+    numbers = release_of(found_cuda(facts) or facts.driver.cuda)
+    return numbers[0] if numbers else None
+
+
+def _cuda_wanted(facts: Facts) -> Optional[str]:
+    """The CUDA of this torch: as it says itself, else as the command says that installed it."""
+    if facts.torch.build == "cuda":
+        return facts.torch.cuda
+    unseen = facts.torch.build is None and facts.torch.cuda_available is False
+    return facts.torch.asked_cuda if unseen else None
+
+
+def _older_than(facts: Facts, cuda: Optional[str], offered: Optional[int]) -> Optional[bool]:
+    numbers = release_of(cuda)
+    major = numbers[0] if numbers else None
+    # Minor versions became interchangeable with CUDA 11; before, a driver ran nothing newer than its own.
+    if numbers and numbers[0] < 11 and facts.driver.cuda and not facts.platform.wsl:
+        return older(facts.driver.cuda, cuda or "")
+    if major is None:
+        before_all = older(facts.driver.version, "440.33") and facts.torch.cuda_available is False
+        return True if before_all and not facts.platform.wsl else None
+    if offered is not None:
+        return offered < major
+    if facts.driver.version and not facts.platform.wsl:
+        runs = driver_runs(facts.driver.version, major, facts.platform.system == "Windows")
+        return None if runs is None else not runs
+    return None
+
+
+def wheel_lacks_gpu_arch(facts: Facts) -> Result:
+    """torch has no code for a GPU of this capability, newer or older than what it was built for."""
+    error = facts.error("unsupported-capability", "gpu-too-old-for-torch") or _out_of_range(facts)
+    missing = uncovered(facts)
+    code = torch_code(facts)
+    if error is None and missing is None:
+        return None
+    if facts.torch.kernel_ok or (error is None and not missing):
+        return PASSED
+    gpu, capability = next(iter(missing or capabilities(facts)), (None, None))
+    name = (gpu.name if gpu else None) or "this GPU"
+    new = capability is not None and bool(at_least(capability, "10.0"))
+    shown = f"sm_{capability.replace('.', '')}" if capability else "its capability"
+    return [
+        Finding(
+            "torch-wheel-lacks-gpu-arch",
+            "error",
+            f"This torch has no kernels for {name} ({shown})",
+            (
+                "The GPU is newer than this build: Blackwell needs torch 2.7 or newer built with CUDA 12.8 or newer."
+                if new
+                else "The GPU is newer than this build, which was made before there was one of its kind."
+                if _beyond(code, capability)
+                else "The GPU is older than what this build still carries: wheels have left out 3.5 since torch 1.3, "
+                "and CUDA 12 no longer compiles for it."
+                if capability and older(capability, "3.7")
+                else "The GPU is older than what this build still carries; CUDA 13 builds start at 7.5, and torch "
+                "2.14 with "
+                "CUDA 12.6 is the last for Maxwell, Pascal and Volta."
+            )
+            + " Every operation on it ends in 'no kernel image is available'.",
+            {
+                **evidence(
+                    gpu=name,
+                    compute_capability=capability,
+                    torch__version=facts.torch.version,
+                    torch__cuda=facts.torch.cuda,
+                    kernels=" ".join(code.arch) if code else None,
+                ),
+                **seen(error or facts.error("no-kernel-image")),
+            },
+            _arch_fix(facts, capability),
+            ISSUES + ("pytorch/pytorch/issues/150733" if new else "pytorch/pytorch/issues/190385"),
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None or facts.error("no-kernel-image") is not None or facts.torch.kernel_ok is False,
+        )
+    ]
+
+
+def _beyond(code: Optional[Kernels], capability: Optional[str]) -> bool:
+    """Whether a GPU is newer than all that a build has code for."""
+    numbers = [release_of(item) or (0, 0) for item in code.arch] if code else []
+    wanted = release_of(capability)
+    # No build has yet left out Turing or anything newer for its age.
+    return wanted is not None and wanted > max(numbers, default=(7, 4))
+
+
+def _out_of_range(facts: Facts) -> Optional[ErrorFact]:
+    """torch's note on the capabilities it was built for; one minor beyond them on the same major still runs."""
+    error = facts.error("capability-range")
+    if error is None:
+        return None
+    have, low, high = (release_of(error.values.get(name)) for name in ("cc", "low", "high"))
+    if have is None or low is None or high is None:
+        return None
+    return error if have < low or have[0] > high[0] else None
+
+
+def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
+    if not capabilities(facts):
+        return (
+            "nvidia-smi --query-gpu=name,compute_cap --format=csv   # the capability decides",
+            "10.0 and newer (Blackwell): "
+            + fixes.install(
+                facts, "torch>=2.7", options="--index-url https://download.pytorch.org/whl/cu128", upgrade=True
+            ),
+            "7.0 and older (Volta, Pascal, Maxwell): "
+            + fixes.install(facts, "torch==2.14.1", options="--index-url https://download.pytorch.org/whl/cu126"),
+        )
+    fix = fixes.reinstall_torch(facts)
+    if "No published torch wheel" in fix[-1] and capability and older(capability, "3.7"):
+        return (
+            "Compile torch from source with CUDA 11, the last for this GPU: export TORCH_CUDA_ARCH_LIST="
+            f"{capability}, then python setup.py install",
+            "or take wheels of that time: torch 1.2 and older carry 3.5",
+            "or llama.cpp on the CPU, or another card",
+        )
+    return fix
+
+
+def no_kernel_image(facts: Facts) -> Result:
+    """'no kernel image' where torch itself covers the GPU, or where that is not known."""
+    error = facts.error("no-kernel-image", "invalid-device-function")
+    if error is None or facts.torch.hip:
+        return PASSED
+    covered = uncovered(facts) == []
+    old = next((gpu for gpu, capability in capabilities(facts) if older(capability, "7.5")), None)
+    who = re.search(r"\[(TensorRT-LLM|TRT|vLLM|onnxruntime)[\]:]", error.text)
+    library = who[1] if who else "An extension" if covered else "Some library"
+    old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
+    title = "This torch is too old for this GPU" if old_torch else f"{library} has no kernels for this GPU"
+    return [
+        Finding(
+            "app-needs-newer-compute-capability" if covered else "no-kernel-image",
+            "error",
+            title,
+            (
+                "torch itself covers the GPU, so the code comes from an extension (vLLM, AWQ, flash-attn, exllama) "
+                "built for "
+                if covered
+                else "It has code for the cards of its time, 2021 and before, and none for "
+                if old_torch
+                else "The code that was launched was not built for "
+            )
+            + ("newer cards." if old or not covered else "other cards."),
+            {**evidence(gpus=gpu_names(facts), torch__version=facts.torch.version), **seen(error)},
+            fixes.reinstall_torch(facts, keep_release=False) if old_torch else _other_build(facts, error),
+            ISSUES + "vllm-project/vllm/issues/1284",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
+    capability = next((capability for _, capability in capabilities(facts)), None)
+    target = f"compute capability {capability}" if capability else "the GPU's compute capability"
+    image = facts.platform.image
+    old = older(capability, "7.0") or (capability is None and "vllm" in error.text.lower())
+    newest = at_least(capability, "10.0") and facts.torch.version is None and not image
+    fresh = fixes.fresh_torch(facts, "torchvision", upgrade=True) if newest else ""
+    build = (
+        "See in the traceback which package launched the kernel; install its build for this GPU or build it with "
+        f"TORCH_CUDA_ARCH_LIST={capability or 'the capability that nvidia-smi --query-gpu=compute_cap gives'}."
+    )
+    return (
+        *(
+            (f"Take a tag of the image {image} whose programs were built for {target}, or build them so.",)
+            if image
+            else ()
+        ),
+        *((f"{fresh}   # Blackwell needs torch 2.7 or newer with CUDA 12.8 or newer",) if newest else ()),
+        *((("If torch is new enough: " if newest else "") + build,) if not image else ()),
+        *(("For cards below 7.0 use llama.cpp in place of vLLM.",) if old else ()),
+        *((f"Where there is none, the program does not run on a card of {target}.",) if image else ()),
+    )
+
+
+def cuda_init_failed(facts: Facts) -> Result:
+    """CUDA does not start and nothing more precise is known."""
+    works = cuda_works(facts)
+    step = facts.probe("cuda")
+    if works is None and step is None:
+        return None
+    gpu = facts.has_nvidia()
+    crashed = step is not None and step.status in ("crashed", "timeout")
+    if works or (not crashed and (not gpu or facts.torch.build != "cuda")):
+        return PASSED
+    return [
+        Finding(
+            "cuda-does-not-start",
+            "error",
+            "CUDA does not start in this environment"
+            + (f": {how_it_ended(step.status, step.signal, step.detail)}" if crashed and step else ""),
+            "torch is a CUDA build and a GPU is there, but torch.cuda.is_available() is False.",
+            evidence(
+                torch__version=facts.torch.version,
+                torch__cuda=facts.torch.cuda,
+                driver=facts.driver.version,
+                error=facts.torch.cuda_error,
+                stderr=last_lines(step.stderr) if step else None,
+            ),
+            ("nvidia-smi", f'{fixes.python_command(facts)} -c "import torch; torch.cuda.init()"   # the full error'),
+            "https://docs.nvidia.com/deploy/cuda-compatibility/",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def kernel_failed(facts: Facts) -> Result:
+    """CUDA starts but a kernel does not run, and nothing more precise is known."""
+    step = facts.probe("kernel")
+    if step is None or step.status == "skipped":
+        return None
+    if step.status == "passed":
+        return PASSED
+    return [
+        Finding(
+            "kernel-launch-failed",
+            "error",
+            f"A kernel does not run: {how_it_ended(step.status, step.signal, step.detail)}",
+            "A sum and a matrix product were tried on every device.",
+            evidence(torch__version=facts.torch.version, detail=step.detail[:400], stderr=last_lines(step.stderr)),
+            ("nvidia-smi", "sudo dmesg | grep -i xid"),
+            "https://docs.nvidia.com/deploy/xid-errors/",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def newer_torch_than_known(facts: Facts) -> Result:
+    """Said once, so that nobody takes silence for knowledge."""
+    if facts.torch.version is None:
+        return None
+    if not newer_than_table("torch", facts.torch.version):
+        return PASSED
+    newest = torch_releases()[-1].latest
+    return [
+        Finding(
+            "torch-newer-than-tables",
+            "info",
+            f"torch {facts.torch.version} is newer than this tool's tables (up to {newest})",
+            "Its CUDA, driver and GPU needs are judged by the vendors' general rules.",
+            evidence(torch__version=facts.torch.version, cuda=cuda_of(variant_of(facts.torch.cuda) or "")),
+            (),
+            ISSUES + "pytorch/pytorch/blob/main/RELEASE.md",
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (
+    torch_cpu_only,
+    driver_too_old,
+    wheel_lacks_gpu_arch,
+    cuda_init_failed,
+    no_kernel_image,
+    kernel_failed,
+    newer_torch_than_known,
+)

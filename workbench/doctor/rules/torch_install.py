@@ -1,0 +1,542 @@
+"""Rules about the installed torch: is there one for this Python and system, does it import, is it the only one."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import (
+    ISSUES,
+    PASSED,
+    Result,
+    Rule,
+    evidence,
+    how_it_ended,
+    is_jetson,
+    last_lines,
+    seen,
+)
+from workbench.doctor.tables import (
+    WHEELS,
+    torch_release,
+    torch_releases,
+    variant_of,
+)
+from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of
+
+EVERYTHING = ("chat", "vram", "architecture")
+
+
+def torch_missing(facts: Facts) -> Result:
+    """There is no torch."""
+    error = facts.error("no-module-torch") or _no_framework(facts)
+    absent = facts.torch.installed is False or facts.lacks("torch")
+    if error is None and not absent:
+        return None if facts.torch.installed is None else PASSED
+    if facts.torch.installed:
+        return [_elsewhere(facts, error)] if error is not None and error.id == "no-module-torch" else PASSED
+    return [
+        Finding(
+            "torch-missing",
+            "error",
+            "torch is not installed in this environment",
+            "Without torch no model can be loaded, traced or measured; counting tokens and estimating still work.",
+            {**evidence(interpreter=facts.python.executable), **seen(error)},
+            (*fixes.preparation(facts), fixes.fresh_torch(facts)),
+            "https://pytorch.org/get-started/locally/",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def _elsewhere(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "torch-missing",
+        "error",
+        "torch is installed, but not for the Python that runs the program",
+        "pip, conda and the program may each belong to another Python: one of an environment, of the system, of a "
+        "notebook's kernel or of an editor.",
+        {**evidence(torch__version=facts.torch.version, location=facts.torch.location), **seen(error)},
+        (
+            'python -c "import sys; print(sys.executable)"   # in the program too: is it the same?',
+            "python -m pip show torch   # with that very Python; plain pip may belong to another",
+            "In a notebook or an editor: choose the environment with torch as kernel or interpreter.",
+        ),
+        "https://docs.python.org/3/installing/index.html",
+        affects=EVERYTHING,
+        observed=True,
+    )
+
+
+def _no_framework(facts: Facts) -> Optional[ErrorFact]:
+    """transformers found no torch, and nothing else says that there is one."""
+    known = facts.torch.version or facts.torch.cuda or facts.error("pytorch-disabled", "torch-attribute")
+    return None if known else facts.error("framework-required")
+
+
+def torch_import_broken(facts: Facts) -> Result:
+    """torch is there but cannot be imported; the generic case."""
+    step = facts.probe("torch")
+    error = facts.error("torch-import-dll", "torch-library-missing", "torch-library-symbol")
+    if step is None and error is None:
+        return None
+    if error is None and (step is None or step.status in ("passed", "skipped")):
+        return PASSED
+    how = how_it_ended(step.status, step.signal, step.detail) if step else _what_fails(error)
+    fix = _import_fix(facts, error)
+    return [
+        Finding(
+            "torch-import-broken",
+            "error",
+            f"import torch fails: {how}",
+            "The files of torch are there, but it does not come up; everything that needs torch fails with it.",
+            {
+                **evidence(
+                    torch__version=facts.torch.version,
+                    torch__location=facts.torch.location,
+                    exit_code=step.exit_code if step else None,
+                    stderr=last_lines(step.stderr) if step else None,
+                ),
+                **seen(error),
+            },
+            fix,
+            "https://pytorch.org/get-started/locally/",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def _what_fails(error: Optional[ErrorFact]) -> str:
+    values = error.values if error else {}
+    if values.get("library"):
+        return f"{values['library']} is not found"
+    if error is not None and "fbgemm" in error.text:
+        return "libomp140.x86_64.dll, which its fbgemm.dll asks for, is most likely missing"
+    return f"undefined symbol {values['symbol'][:60]}" if values.get("symbol") else "a DLL cannot be loaded"
+
+
+def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    repair = fixes.repair_torch(facts)
+    if error is None:
+        return repair or fixes.reinstall_torch(facts)
+    if error.id == "torch-import-dll" and not at_least(facts.torch.version, "2.4.1") and "fbgemm" in error.text:
+        # fbgemm.dll of 2.4.0 asks for a debug build's libomp140, which no redistributable brings.
+        companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+        index = f"--index-url {WHEELS}/{variant_of(facts.torch.cuda) or 'cu121'}"
+        return (
+            fixes.install(facts, "torch==2.4.1", *companions, options=index) + "   # or newer: brings what fbgemm.dll "
+            "lacked in 2.4.0 and the nightlies before it",
+            "or put libomp140.x86_64.dll, from Visual Studio's C++ build tools, into C:\\Windows\\System32",
+            "else, with another torch: the newest https://aka.ms/vs/17/release/vc_redist.x64.exe",
+        )
+    if error.id == "torch-import-dll":
+        return (
+            "Install the Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
+            *(f"or, if it stays: {step}" for step in (repair[-1:] or (fixes.fresh_torch(facts, upgrade=True),))),
+        )
+    if is_jetson(facts):
+        return (
+            "cat /etc/nv_tegra_release   # on a Jetson CUDA is the host's: the container must be of this L4T release",
+            "docker run --runtime nvidia …   # without it nothing of the host's CUDA is seen inside",
+            "Outside a container: install the torch that NVIDIA made for this JetPack, and the CUDA of that JetPack.",
+        )
+    return repair or fixes.repair_in_words(facts)
+
+
+def mkl_too_new(facts: Facts) -> Result:
+    """A symbol that MKL 2024.1 took away from torch builds made before."""
+    error = facts.error("torch-library-symbol")
+    if error is None or error.values.get("symbol") != "iJIT_NotifyEvent":
+        return PASSED
+    return [
+        Finding(
+            "mkl-too-new-for-torch",
+            "error",
+            "This torch was built for an older MKL than the one installed",
+            "MKL 2024.1 no longer has iJIT_NotifyEvent, which conda builds of torch up to 2.2 look for.",
+            {**evidence(torch__version=facts.torch.version, mkl=facts.package("mkl")), **seen(error)},
+            ("conda install -y 'mkl<2024.1' 'intel-openmp<2024.1'",),
+            ISSUES + "pytorch/pytorch/issues/123097",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def no_wheel_for_python(facts: Facts) -> Result:
+    """pip finds no torch for this Python."""
+    error = facts.error("pip-no-torch")
+    if error is None:
+        return PASSED
+    if (
+        facts.platform.libc == "musl"
+        or "musl" in (facts.platform.os or "").lower()
+        or "alpine" in (facts.platform.os or "").lower()
+    ):
+        return PASSED
+    if _intel_mac(facts):
+        return PASSED
+    unpublished = _unpublished(facts, error)
+    if unpublished:
+        return [unpublished]
+    newest = torch_releases()[-1]
+    python = facts.python.version
+    fits = any(fixes.python_fits(python, release) for release in torch_releases())
+    asked = re.search(r"\btorch(==[\w.+]{1,30})", error.text)
+    return [
+        Finding(
+            "no-torch-wheel-for-python",
+            "error",
+            _no_wheel_title(python, asked),
+            "pip offers only wheels made for this Python and platform. It finds none (or only old ones) for a "
+            "Python that "
+            "is too new or too old, a 32-bit one, or a platform without wheels.",
+            {**evidence(python=python, bits=facts.python.bits, offered=error.values.get("offered")), **seen(error)},
+            _asked_release(facts, asked[1], error)
+            if asked and not fits
+            else (
+                f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: uv venv --python 3.12 .venv",
+                _activate(facts),
+                "uv pip install torch",
+            )
+            if not fits
+            else (
+                *_older_python(asked),
+                "python -m pip install -U pip   # an old pip does not know the wheel's platform tag",
+                fixes.fresh_torch(facts)
+                + (f"   # a release that has wheels for Python {minor_name(python)}" if asked else ""),
+            ),
+            "https://pytorch.org/get-started/locally/",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def _no_wheel_title(python: Optional[str], asked: Optional[re.Match[str]]) -> str:
+    if asked:
+        return f"torch{asked[1]} has no wheel for " + (f"Python {python}" if python else "this Python")
+    return f"pip finds no torch wheel for Python {python}" if python else "pip finds no torch wheel for this Python"
+
+
+def _activate(facts: Facts) -> str:
+    return r".venv\Scripts\activate" if fixes.on_windows(facts) else "source .venv/bin/activate"
+
+
+def _asked_release(facts: Facts, asked: str, error: ErrorFact) -> tuple[str, ...]:
+    """How to get the very release that is asked for, and what is there without it."""
+    tag = local_tag(asked) or ""
+    python = _python_of(asked)
+    index = f" --index-url {WHEELS}/{tag}" if re.fullmatch(r"cu\d{2,3}|cpu", tag) else ""
+    offered = [word.strip() for word in error.values.get("offered", "").split(",") if release_of(word.strip())]
+    return (
+        f"An environment with Python {python} (64-bit), for which torch{asked} was made: uv venv --python {python} "
+        ".venv",
+        _activate(facts),
+        f"uv pip install torch{asked.partition('+')[0]}{index}"
+        + ("" if index else "   # then the rest of the program's requirements"),
+        *((f"or, where nothing needs that release: torch=={offered[-1]}, which is offered here",) if offered else ()),
+    )
+
+
+def _python_of(asked: str) -> str:
+    """The newest Python that a release was made for; before the table 3.10 (1.11 and 1.12) or 3.9."""
+    version = asked.lstrip("=")
+    release = torch_release(version)
+    return release.python_max if release else "3.10" if at_least(version, "1.11") else "3.9"
+
+
+def _intel_mac(facts: Facts) -> bool:
+    """Whether this is a Mac with an Intel processor, for which pip offers nothing newer than 2.2.2."""
+    if facts.platform.system == "Darwin" and facts.platform.machine is not None:
+        return facts.platform.machine == "x86_64"
+    error = facts.error("pip-no-torch")
+    offered = (error.values.get("offered", "") if error else "").split(",")
+    ends = offered[-1].strip() == "2.2.2" and len(offered) > 1
+    return ends and facts.platform.system in ("Darwin", None) and not fixes.on_windows(facts)
+
+
+def _older_python(asked: Optional[re.Match[str]]) -> tuple[str, ...]:
+    """The Python for a release that one insists on."""
+    if asked is None:
+        return ()
+    python = _python_of(asked[1])
+    return (f"To keep torch{asked[1]}: an environment with Python {python}: uv venv --python {python} .venv",)
+
+
+def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """A release asked for with a CUDA that it was never built with."""
+    asked = re.search(r"torch==(\d{1,2}\.\d{1,2}(?:\.\d{1,2})?)\+(cu\d{2,3})\b", error.text)
+    release = torch_release(asked[1]) if asked else None
+    if asked is None or release is None or asked[2] in release.variants:
+        return None
+    wheel = fixes.choose_wheel(facts)
+    nearest = sorted(release.variants, key=lambda variant: (variant[:-1] == asked[2][:-1], variant), reverse=True)
+    variants = [wheel.variant] if wheel and wheel.variant in release.variants else nearest
+    return Finding(
+        "torch-build-not-published",
+        "error",
+        f"torch {asked[1]} was never built with {asked[2]}",
+        f"Builds of torch {release.name} exist for {', '.join(release.variants)}; a driver runs every build of its own "
+        "CUDA major or an older one.",
+        {**evidence(asked=f"{asked[1]}+{asked[2]}", offered=error.values.get("offered")), **seen(error)},
+        tuple(
+            ("or: " if number else "")
+            + fixes.install(facts, f"torch=={asked[1]}", options=f"--index-url {WHEELS}/{variant}")
+            for number, variant in enumerate(variants)
+        ),
+        release.source,
+        affects=EVERYTHING,
+        observed=True,
+    )
+
+
+def no_match(facts: Facts) -> Result:
+    """pip finds some other package not at all, or not in the version asked for."""
+    error = facts.error("pip-no-match")
+    if error is None:
+        return PASSED
+    package, spec = error.values.get("package", "the package"), error.values.get("spec", "")
+    if package == "bitsandbytes" and facts.platform.system == "Darwin":
+        return PASSED
+    # What an import did not find is the name of a function as often as that of a package.
+    if any(f"import name '{package}'" in other.text for other in facts.errors):
+        return PASSED
+    offered = " ".join(error.values.get("offered", "").split())
+    none = offered in ("", "none")
+    steps = ["python -m pip install -U pip   # an old one does not know newer platform tags"]
+    if facts.error("index-only-torch"):
+        steps = [
+            "PyTorch's index has few other packages: give it as --extra-index-url, or install torch from it alone."
+        ]
+    elif package == "triton" and fixes.on_windows(facts):
+        steps = [fixes.install(facts, "triton-windows")]
+    elif not none:
+        steps = [f"Take one of the versions offered: python -m pip index versions {package}"]
+    return [
+        Finding(
+            "no-matching-distribution",
+            "error",
+            f"pip finds no {package}{spec} for this Python and system",
+            "pip offers only releases that fit this Python, system and processor, from the indexes that it was given."
+            + ("" if none else " The version asked for is not among them."),
+            {**evidence(python=facts.python.version, system=facts.platform.system, offered=offered), **seen(error)},
+            (*steps, "or make an environment with a Python that the package supports: uv venv --python 3.12 .venv"),
+            "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def musl(facts: Facts) -> Result:
+    """Alpine: there are no musl wheels of torch at all."""
+    alpine = facts.platform.libc == "musl" or "alpine" in (facts.platform.os or "").lower()
+    error = facts.error("musl")
+    if not alpine and error is None:
+        return None if facts.platform.libc is None else PASSED
+    if facts.torch.installed and facts.probe("torch") and facts.torch.import_error is None:
+        return PASSED
+    return [
+        Finding(
+            "musl-alpine",
+            "error",
+            "Alpine uses musl, and torch has no wheels for it",
+            "All torch wheels are made for glibc; pip finds no matching distribution, and a forced one does not load.",
+            {**evidence(os=facts.platform.os, libc=facts.platform.libc), **seen(error or facts.error("pip-no-torch"))},
+            ("Use a Debian or Ubuntu image, such as python:3.12-slim.",),
+            ISSUES + "docker-library/python/issues/341",
+            affects=EVERYTHING,
+            observed=error is not None or facts.error("pip-no-torch") is not None,
+        )
+    ]
+
+
+def no_wheel_for_intel_mac(facts: Facts) -> Result:
+    """Intel Macs ended with torch 2.2.2."""
+    machine = facts.platform
+    if not _intel_mac(facts):
+        return None if machine.system is None or machine.machine is None else PASSED
+    if facts.error("pip-no-torch") is None and not facts.lacks("torch"):
+        return PASSED
+    return [
+        Finding(
+            "no-torch-wheel-for-platform",
+            "error",
+            "torch ended for Intel Macs with 2.2.2",
+            "No newer wheels are made for macOS on x86-64, so pip offers nothing or an old release.",
+            {**evidence(os=machine.os, machine=machine.machine), **seen(facts.error("pip-no-torch"))},
+            (
+                "python -m pip install torch==2.2.2 'numpy<2' 'transformers<4.58'   # needs Python 3.8 to 3.12",
+                'python -c "import platform; print(platform.machine())"   # x86_64 on an M processor: an Intel Python '
+                "under Rosetta; make the environment with an arm64 one",
+            ),
+            ISSUES + "pytorch/pytorch/issues/161614",
+            affects=EVERYTHING,
+            observed=facts.error("pip-no-torch") is not None,
+        )
+    ]
+
+
+def glibc_too_old(facts: Facts) -> Result:
+    """The system's glibc is older than what the wheels need."""
+    error = facts.error("glibc")
+    version = facts.platform.libc_version if facts.platform.libc == "glibc" else None
+    # platform.libc_ver() reads the interpreter's own file: a Python built on an old system says 2.2.5 or 2.9 anywhere.
+    # No wheel of torch was ever made for a glibc below 2.17, so beside a torch that is there such a number is none.
+    if older(version, "2.17") and facts.torch.installed:
+        version = None
+    if error is None and version is None:
+        return None
+    release = torch_release(facts.torch.version)
+    failed = facts.torch.import_error is not None or facts.error("pip-no-torch") is not None
+    if error is None and not (failed and older(version, release.glibc if release else "2.28")):
+        return PASSED
+    return [
+        Finding(
+            "glibc-too-old",
+            "error",
+            "The system's glibc is too old for "
+            + (f"this wheel ({error.values['module']})" if error and error.values.get("module") else "these wheels"),
+            "torch 2.7 and newer need glibc 2.28 (RHEL 8, Ubuntu 20.04, Debian 10); bitsandbytes 0.43 and newer "
+            "2.24. With "
+            "an older one pip takes ancient releases, or the library does not load.",
+            {**evidence(glibc=version, torch__version=facts.torch.version), **seen(error)},
+            _glibc_fix(facts, error),
+            ISSUES + "pytorch/pytorch/issues/156215",
+            affects=EVERYTHING,
+            observed=error is not None,
+        )
+    ]
+
+
+def _glibc_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    newer = "Use a newer system, or a container: docker run --gpus all -it ubuntu:24.04"
+    module = (error.values.get("module") or "") if error else ""
+    package = re.sub(r"_(?:\d_)?cuda$", "", module).replace("_", "-")
+    # A wheel that somebody built on a newer system; compiled here it takes the glibc that is here.
+    if package and not package.startswith(("torch", "lib", "bitsandbytes")):
+        force = "FLASH_ATTENTION_FORCE_BUILD=TRUE " if package == "flash-attn" else ""
+        options = f"--no-build-isolation --no-cache-dir --force-reinstall --no-deps --no-binary {package}"
+        return (
+            f"{force}{fixes.install(facts, package, options=options)}   # compiles it here; needs nvcc; MAX_JOBS=2",
+            f"or take a wheel of {package} that was built for an older system",
+            f"or: {newer[0].lower()}{newer[1:]}",
+        )
+    beside = package.startswith("torch") and package != "torch"
+    if beside or older(facts.torch.version, "2.7"):
+        # torch itself runs here: what was built on a newer system is another package.
+        which = package or "the package that the message names"
+        from_pip = f"{fixes.python_command(facts)} -m pip install --force-reinstall --no-deps {package}"
+        return (newer, *((f"or {which} as a wheel of pip: {from_pip}",) if package else ()))
+    last = (fixes.install(facts, "torch==2.6.0") + "   # the last for glibc 2.17",) if _takes_2_6(facts) else ()
+    return (newer, *last)
+
+
+def _takes_2_6(facts: Facts) -> bool:
+    release = torch_release("2.6")
+    old = facts.platform.libc == "glibc" and older(facts.platform.libc_version, "2.17")
+    return not old and release is not None and fixes.python_fits(facts.python.version, release) is not False
+
+
+def duplicate_torch(facts: Facts) -> Result:
+    """More than one torch on the path."""
+    installs = list(facts.torch.installs or ())
+    listed = facts.duplicates.get("torch", ())
+    copies = installs if len(installs) > 1 else list(listed)
+    mixed = facts.error("user-site-mixed")
+    if len(copies) < 2 and mixed is not None:
+        return [_user_site_mixed(facts, mixed)]
+    if len(copies) < 2:
+        return None if facts.torch.installs is None and not facts.duplicates else PASSED
+    versions = {(item.version or "").split("+")[0] for item in copies}
+    if len(versions) < 2 and len({item.path for item in copies}) < 2:
+        return PASSED
+    user = next((item.path for item in copies if "/.local/" in item.path or "AppData\\Roaming" in item.path), None)
+    differ = len(versions) > 1
+    return [
+        Finding(
+            "duplicate-torch-installs",
+            "warning" if not differ else "error",
+            "Two copies of torch are installed" + (f": {' and '.join(sorted(versions))}" if differ else ""),
+            "Whichever stands first on the path is imported, while its companions may have been installed for the "
+            "other one.",
+            {f"copy {number}": f"{item.version} in {item.path}" for number, item in enumerate(copies, 1)},
+            (
+                *(
+                    (fixes.export(facts, "PYTHONNOUSERSITE", "1", "ignore the copy in the home directory"),)
+                    if user
+                    else ()
+                ),
+                *_one_copy(facts),
+            ),
+            ISSUES + "huggingface/transformers/issues/29022",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+def _one_copy(facts: Facts) -> tuple[str, ...]:
+    *before, last = fixes.reinstall_torch(facts)
+    return (
+        *(f"{step}   # repeat until none is left" if "pip uninstall " in step else step for step in before),
+        last,
+    )
+
+
+def _user_site_mixed(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "duplicate-torch-installs",
+        "error" if facts.error("torch-shadowed") else "warning",
+        "Packages from the home directory mix into this environment",
+        "The traceback runs through both; what pip put into the home directory hides what the environment has.",
+        seen(error),
+        (
+            fixes.export(facts, "PYTHONNOUSERSITE", "1", "then try again"),
+            "python -m pip list --user   # what to remove there",
+        ),
+        ISSUES + "huggingface/transformers/issues/29022",
+        affects=EVERYTHING,
+        observed=True,
+    )
+
+
+def python_bits(facts: Facts) -> Result:
+    """A 32-bit Python."""
+    if facts.python.bits is None:
+        return None
+    if facts.python.bits != 32:
+        return PASSED
+    return [
+        Finding(
+            "python-32-bit",
+            "error",
+            "This Python is a 32-bit one",
+            "torch has only 64-bit wheels.",
+            evidence(python=facts.python.version, bits=facts.python.bits),
+            ("Install the 64-bit Python and make a new environment with it.",),
+            "https://pytorch.org/get-started/locally/",
+            affects=EVERYTHING,
+            observed=True,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (
+    torch_missing,
+    python_bits,
+    musl,
+    no_wheel_for_intel_mac,
+    glibc_too_old,
+    no_wheel_for_python,
+    no_match,
+    duplicate_torch,
+    mkl_too_new,
+    torch_import_broken,
+)

@@ -1,0 +1,224 @@
+"""Rules about torch beside GPUs of other vendors: ROCm, Intel, devices that a build has no code for."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import (
+    ALL_GPU_BENCHES,
+    ISSUES,
+    PASSED,
+    Result,
+    Rule,
+    cuda_works,
+    evidence,
+    from_message,
+    gpu_names,
+    seen,
+)
+
+
+def wrong_vendor(facts: Facts) -> Result:
+    """A ROCm build on an NVIDIA box, or a CUDA build on a box that has only AMD."""
+    nvidia, amd, build = facts.has_nvidia(), facts.has_amd(), facts.torch.build
+    if build is None:
+        return [_asks_amd_for_cuda(facts)] if amd and not nvidia and _ASKS_CUDA & _messages(facts) else None
+    if cuda_works(facts):
+        return PASSED
+    if build == "rocm" and nvidia and not amd:
+        return [
+            _vendor(
+                facts,
+                "rocm-wheel-on-nvidia",
+                "torch is a ROCm (AMD) build, but the GPU is NVIDIA's",
+                fixes.reinstall_torch(facts),
+            )
+        ]
+    if (build in ("cuda", "cpu") and amd and nvidia is False) or (
+        build == "cuda" and amd and facts.nvidia_gpus() == () and not facts.driver.version
+    ):
+        if not _discrete_amd(facts):
+            return PASSED
+        return [_vendor(facts, "cuda-wheel-on-amd", "torch has no ROCm in it, but the GPU is AMD's", _to_rocm(facts))]
+    return PASSED if nvidia is not None or amd is not None else None
+
+
+_ASKS_CUDA = frozenset(("needs-gpu", "torch-not-compiled-with-cuda", "no-nvidia-driver", "no-cuda-gpus", "no-nvml"))
+
+
+def _messages(facts: Facts) -> frozenset[str]:
+    return frozenset(error.id for error in facts.errors)
+
+
+def _asks_amd_for_cuda(facts: Facts) -> Finding:
+    return _vendor(
+        facts,
+        "cuda-wheel-on-amd",
+        "The program asks for CUDA, and the GPU is AMD's: torch must be a ROCm build",
+        _to_rocm(facts),
+    )
+
+
+def _to_rocm(facts: Facts) -> tuple[str, ...]:
+    remove = fixes.uninstall(facts, "torch", *[n for n in ("torchvision", "torchaudio") if facts.package(n)])
+    if fixes.on_windows(facts):
+        return (
+            remove,
+            "Take AMD's own wheels for Windows (RX 7000 and newer): "
+            "https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/",
+            "or the program's version for DirectML or ZLUDA, or Linux with a ROCm build of torch",
+        )
+    return (
+        remove,
+        fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts)}"),
+        "sudo usermod -aG render,video $USER   # then log in anew: /dev/kfd must be readable",
+    )
+
+
+def _discrete_amd(facts: Facts) -> bool:
+    # An integrated Radeon is no reason to ask for ROCm; /dev/kfd or a known discrete name is.
+    named = any(gpu.vendor == "amd" and (gpu.compute_capability or "").startswith("gfx") for gpu in facts.gpus or ())
+    return named or "/dev/kfd" in (facts.platform.devices or ())
+
+
+def _vendor(facts: Facts, id: str, title: str, fix: tuple[str, ...]) -> Finding:
+    error = facts.error("hip-no-gpus", *sorted(_ASKS_CUDA))
+    return Finding(
+        id,
+        "error",
+        title,
+        "A torch build drives one vendor's GPUs only; this one finds no device.",
+        {
+            **evidence(
+                torch__version=facts.torch.version,
+                torch__build=facts.torch.build,
+                gpus=gpu_names(facts) or ", ".join(facts.platform.gpu_vendors or ()),
+                driver=facts.driver.version,
+            ),
+            **seen(error),
+        },
+        fix,
+        ISSUES + "pytorch/pytorch/issues/70036",
+        affects=ALL_GPU_BENCHES,
+        observed=error is not None or facts.torch.cuda_available is False,
+    )
+
+
+def rocm_no_device(facts: Facts) -> Result:
+    """ROCm build, AMD GPU, and still no device."""
+    error = facts.error("hip-no-gpus")
+    if error is None or facts.nvidia_gpus():
+        return PASSED
+    return [
+        Finding(
+            "rocm-no-device",
+            "error",
+            "ROCm finds no GPU",
+            "The user may lack access to /dev/kfd and /dev/dri, amdgpu is not loaded, or the container was started "
+            "without them.",
+            {**evidence(gpus=gpu_names(facts), devices=facts.platform.devices), **seen(error)},
+            (
+                "sudo usermod -aG render,video $USER   # then log in anew",
+                "docker run --device=/dev/kfd --device=/dev/dri --group-add video …",
+                "rocminfo | grep gfx",
+            ),
+            ISSUES + "pytorch/pytorch/issues/70036",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+_BACKENDS = {
+    "xpu": (
+        "Intel GPUs",
+        "python -m pip install torch --index-url https://download.pytorch.org/whl/xpu   # torch 2.5 and newer",
+        "Older torch: the XPU build of intel-extension-for-pytorch with its own torch; its CPU build has no xpu.",
+    ),
+    "mps": ("Apple GPUs", "torch has mps only on macOS 12.3 and newer, in builds for Apple silicon."),
+    "hip": ("AMD GPUs", "Take the ROCm build, and name the device 'cuda': torch's ROCm build keeps that name."),
+}
+
+
+def without_backend(facts: Facts) -> Result:
+    """A device asked for by name that this build of torch has no code for."""
+
+    def make(error: ErrorFact) -> Finding:
+        device = error.values.get("device", "").lower()
+        whose, *steps = _BACKENDS.get(device, ("",))
+        if device == "cuda":
+            steps = list(fixes.reinstall_torch(facts))
+        return Finding(
+            "torch-without-backend",
+            "error",
+            f"This build of torch has no code for {device} devices" + (f" ({whose})" if whose else ""),
+            "The kind of device is fixed when torch is built; a driver or another package does not add it.",
+            {**evidence(torch__version=facts.torch.version, gpus=gpu_names(facts)), **seen(error)},
+            (*steps, "or choose another device in the program: device='cpu'"),
+            "https://docs.pytorch.org/docs/stable/notes/get_start_xpu.html"
+            if device == "xpu"
+            else "https://pytorch.org/get-started/locally/",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+
+    return from_message(facts, ("torch-without-backend",), make)
+
+
+def rocm_gfx_unsupported(facts: Facts) -> Result:
+    """The ROCm build has no code for this gfx target."""
+    error = facts.error("hip-no-binary")
+    if error is None:
+        return PASSED
+    gfx = next(
+        (gpu.compute_capability for gpu in facts.gpus or () if (gpu.compute_capability or "").startswith("gfx")),
+        error.values.get("gfx"),
+    )
+    return [
+        Finding(
+            "rocm-gfx-unsupported",
+            "error",
+            f"ROCm's libraries have no code for this GPU{f' ({gfx})' if gfx else ''}",
+            "The build lists other gfx targets; near relatives can often run each other's code.",
+            {**evidence(gfx=gfx, torch__version=facts.torch.version), **seen(error)},
+            _gfx_fix(facts, error, gfx),
+            ISSUES + "ROCm/bitsandbytes/issues/29",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+# Polaris, Fiji and older: dropped by ROCm 4 and 5, and no near relative is left in the wheels.
+_LEFT_BEHIND = frozenset(("gfx701", "gfx801", "gfx802", "gfx803"))
+
+
+def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, ...]:
+    if "bitsandbytes" in error.text:
+        return (fixes.install(facts, "bitsandbytes>=0.50", upgrade=True),)
+    if gfx and gfx in _LEFT_BEHIND:
+        return (
+            f"No wheel of torch since ROCm 5 has code for {gfx}, and no HSA_OVERRIDE_GFX_VERSION makes it run "
+            "another's.",
+            "Use llama.cpp with Vulkan on this card, or another card; there are builds of torch by others for it.",
+        )
+    relatives = {"gfx115": "11.5.0", "gfx11": "11.0.0", "gfx103": "10.3.0", "gfx101": "10.3.0", "gfx9": "9.0.0"}
+    near = next((version for start, version in relatives.items() if gfx and gfx.startswith(start)), None)
+    override = (
+        f"export HSA_OVERRIDE_GFX_VERSION={near}   # run it as its nearest supported relative"
+        if near
+        else "export HSA_OVERRIDE_GFX_VERSION=11.0.0   # RX 7000 and Ryzen AI; 10.3.0 for RX 6000; rocminfo | grep gfx"
+    )
+    newer = f"--index-url {fixes.rocm_index(facts, newest=True)}"
+    return (override, "or a build that knows it: " + fixes.install(facts, "torch", options=newer, upgrade=True))
+
+
+RULES: tuple[Rule, ...] = (
+    wrong_vendor,
+    rocm_no_device,
+    without_backend,
+    rocm_gfx_unsupported,
+)
