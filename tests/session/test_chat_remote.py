@@ -135,7 +135,7 @@ async def test_faults_and_stops_keep_what_came(session_opener: Opener, fake: Fak
         assert isinstance(event, protocol.ConversationOpened)
         assert event.conversation["messages"][-1]["text"] == "Once upon "
         break
-    call.cancel()
+    assert (await follower.ask(protocol.StopAnswer(conversation), protocol.CancelNoted)).found
     stopped = await asyncio.wait_for(call.reply(), 10)  # the server itself lets go after thirty seconds
     assert isinstance(stopped, protocol.Generated)
     assert (stopped.result["text"], stopped.result["finish_reason"]) == ("Once upon ", "cancelled")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,23 @@ async def a_conversation_longer_than_the_context_loses_its_oldest_messages(clien
         await say(client, "word " * 60, conversation_id=conversation)
 
 
+async def a_load_without_room(client: SessionClient, smollm2_dir: Path) -> None:
+    """The worker may hold no more than now: what it missed is said, and what VRAM suggests."""
+    resource = pytest.importorskip("resource")
+    if not hasattr(resource, "prlimit"):
+        return
+    pid = (await client.ask(protocol.GetStatus(), protocol.StatusReported)).status.pid
+    held = 1024 * int(Path(f"/proc/{pid}/status").read_text().split("VmSize:")[1].split()[0])
+    hard = resource.prlimit(pid, resource.RLIMIT_AS)[1]
+    resource.prlimit(pid, resource.RLIMIT_AS, (held, hard))
+    with pytest.raises(WorkbenchError) as raised:
+        await client.ask(protocol.LoadModel(str(smollm2_dir), dtype="float32", device="cpu"), protocol.ModelLoaded)
+    resource.prlimit(pid, resource.RLIMIT_AS, (hard, hard))
+    assert raised.value.kind == "out-of-memory"
+    assert re.search(r"[KMG]iB more were needed; this process may use .* of address space", raised.value.message)
+    assert re.match(r"VRAM estimates \S+ GiB for this with 4,096 tokens; int8 would take", raised.value.remedy)
+
+
 async def test_what_ends_with_its_client_and_what_comes_back(session_opener: Opener, smollm2_dir: Path) -> None:
     client, other = await session_opener(), await session_opener()
     load = protocol.LoadModel(str(smollm2_dir), device="cpu")
@@ -197,4 +215,5 @@ async def test_what_ends_with_its_client_and_what_comes_back(session_opener: Ope
     with pytest.raises(WorkbenchError, match="encoder-only"):
         await client.ask(compare, protocol.VariantsCompared)
     assert (await client.ask(protocol.MeasureLoaded(), protocol.MemoryMeasured)).model == load.model
+    await a_load_without_room(client, smollm2_dir)
     await a_conversation_longer_than_the_context_loses_its_oldest_messages(client)

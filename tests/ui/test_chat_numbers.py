@@ -89,3 +89,18 @@ async def test_numbers_are_a_key_away_and_beside_the_conversation_where_there_is
         await begun(pilot, "Hello")
         await wait_until(pilot, lambda: "KV cache now" in screen_text(wide))
         assert "The capital of France is Paris." in screen_text(wide)
+
+
+def test_what_a_server_does_not_tell_is_unknown_and_no_zero() -> None:
+    server = "http://localhost:8000/v1"
+    figures = {
+        "prompt_tokens": None, "reused_tokens": None, "new_tokens": 7, "tokens_told": False, "decode_seconds": 1.0,
+        "tokens_per_second": 6.0, "stopped_by": "end-token", "seed": None, "greedy": False,
+        "memory": {"weights_bytes": None, "kv_cache_bytes": None, "peak_bytes": None, "peak_of": "server"},
+    }  # fmt: skip
+    message = {"settings": {"model": f"org/tiny at {server}", "server": server}, "figures": figures}
+    rows = {line[:13].strip(): line[13:].strip() for line in lines_of(message, ESTIMATE).splitlines()}
+    assert {rows[name] for name in ("prompt", "used", "weights", "KV cache", "peak")} == {"unknown"}
+    assert "seed" not in rows
+    assert lines_of(message, ESTIMATE).startswith("ANSWER  org/tiny\n")
+    assert figures_line(figures) == "7 pieces out · 6.0 tok/s"

@@ -24,10 +24,18 @@ async def test_a_server_answers_until_it_is_left(session: ScriptedSession, make_
         assert request.remote is not None
         assert (request.remote.url, request.remote.model) == (LOCAL["url"], LOCAL["models"][0])
         assert request.load is None
+        # Its own request is stopped, not what the model lane does.
+        session.hold(protocol.Generate, before=4)
+        await pilot.press("a", "enter")
+        await wait_until(pilot, lambda: len(session.asked(protocol.Generate)) == 2 and app.main.bench.answering)
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: session.asked(protocol.Cancel))
+        assert session.asked(protocol.Cancel)[-1].request_id
+        await wait_until(pilot, lambda: not app.main.bench.answering)
         await pilot.press("alt+u")
         await wait_until(pilot, lambda: "let the loaded model answer again" in screen_text(app))
         await pilot.press("l")
         await wait_until(pilot, lambda: f"at {LOCAL['url']} answers" not in screen_text(app))
         await pilot.press("x", "enter")
         await wait_until(pilot, lambda: "No model is chosen." in screen_text(app))
-        assert len(session.asked(protocol.Generate)) == 1
+        assert len(session.asked(protocol.Generate)) == 2

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from workbench.chat.answer_text import AnswerText, token_text
 from workbench.chat.answers import GenerationFailed, TokenStep
 from workbench.chat.generate import Generator
 from workbench.chat.options import SamplingOptions
@@ -357,6 +358,17 @@ def reference_seq2seq(loaded, ids: list[int], count: int) -> list[int]:
     return loaded.model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=count)[
         0, 1:
     ].tolist()
+
+
+def test_a_part_of_a_character_is_no_text_but_told_by_its_bytes(tokenizer):
+    ids = tokenizer.encode("ok 👩")
+    cut = AnswerText(tokenizer, ())
+    assert [cut.push(token_id) for token_id in ids[:-1]] == ["ok", "", ""]
+    assert (cut.finish(), cut.text) == (" ", "ok ")
+    assert [token_text(tokenizer, token_id) for token_id in ids[1:]] == ["<0x20><0xF0><0x9F>", "<0x91>", "<0xA9>"]
+    meant = AnswerText(tokenizer, ())
+    pieces = [meant.push(token_id) for token_id in tokenizer.encode("a\ufffd")]
+    assert "".join([*pieces, meant.finish()]) == "a\ufffd"
 
 
 BASE = {"vocab_size": 700, "hidden_size": 32, "num_hidden_layers": 2, "eos_token_id": 2, "bos_token_id": 1}

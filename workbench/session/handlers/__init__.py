@@ -77,6 +77,7 @@ MODULES: dict[str, tuple[type[Request], ...]] = {
         protocol.RenameConversation,
         protocol.DeleteConversation,
         protocol.ShowMessage,
+        protocol.StopAnswer,
         protocol.SearchConversations,
         protocol.ExportConversations,
         protocol.ListPresets,
