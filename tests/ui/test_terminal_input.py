@@ -33,12 +33,16 @@ def test_a_paste_is_one_event_and_presses_no_key() -> None:
     assert "␛[31m" in paste.text
 
 
-@given(st.lists(st.integers(1, 200), max_size=6), st.text(max_size=80).filter(lambda text: "\x1b[201~" not in text))
-def test_a_paste_may_arrive_in_any_pieces(cuts: list[int], text: str) -> None:
+@given(
+    st.lists(st.integers(1, 200), max_size=6),
+    st.text(max_size=80).filter(lambda text: "\x1b[201~" not in text),
+    st.booleans(),
+)
+def test_a_paste_may_arrive_in_any_pieces(cuts: list[int], text: str, more: bool) -> None:
     whole = f"{PASTE_START}{text}{PASTE_END}"
     edges = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
     chunks = [whole[start:end] for start, end in itertools.pairwise(edges)]
-    found = events_of(*chunks, more=True)
+    found = events_of(*chunks, more=more)
     assert keys(found) == []
     assert [event.text for event in found if isinstance(event, events.Paste)] == [harmless(text)]
 
@@ -50,6 +54,13 @@ def test_a_paste_may_arrive_in_any_pieces(cuts: list[int], text: str) -> None:
 def test_keys_go_through_as_before(typed: str, expected: list[str]) -> None:
     found = keys(events_of(typed))
     assert found == expected or found == ["latin_small_letter_a_with_diaeresis"]
+
+
+def test_a_paste_whose_escape_comes_alone_presses_no_key() -> None:
+    reader = TerminalReader()
+    found = [*reader.feed("\x1b"), *reader.feed("[20"), *reader.tick(), *reader.feed(f"0~\x11{PASTE_END}x")]
+    assert keys(found) == ["x"]
+    assert [event.text for event in found if isinstance(event, events.Paste)] == ["␑"]
 
 
 def test_the_last_character_of_a_full_read_may_begin_a_paste() -> None:

@@ -25,6 +25,8 @@ from workbench.ui.few_bytes import Remembered
 
 PASTE_START, PASTE_END = "\x1b[200~", "\x1b[201~"
 READ_BYTES = 4096
+_TYPED_CHARACTERS = 2
+"""Alt with a bracket, which is how a paste begins as well."""
 SMALLEST_COLUMNS, SMALLEST_ROWS = 20, 5
 """What is laid out in a terminal that is smaller still; it shows as much of it as it holds."""
 MAX_PASTE_CHARACTERS = 64 * 2**20
@@ -65,15 +67,22 @@ class TerminalReader:
     """Turns the terminal's characters into events: pastes by itself, everything else through Textual's parser."""
 
     def __init__(self, debug: bool = False) -> None:
+        self._debug = debug
         self._parser = XTermParser(debug)
         self._held = ""
         """The end of the last input that may be the beginning of a paste."""
+        self._escapes = ""
+        """Escapes at the end of what the parser has, which waits for what follows them."""
         self._pasted: list[str] | None = None
         self._pasted_size = 0
 
     def feed(self, text: str, more: bool = False) -> Iterator[Message]:
         """Events of some input; `more` says that the rest of it is known to follow at once."""
         text, self._held = self._held + text, ""
+        if self._escapes and text:
+            # The rest of a paste's beginning may follow: a parser that had the escape alone would press its keys.
+            text, self._escapes = self._escapes + text, ""
+            self._parser = XTermParser(self._debug)
         while text:
             if self._pasted is not None:
                 text = yield from self._take_paste(text)
@@ -84,14 +93,19 @@ class TerminalReader:
             else:
                 before, self._held = _split_beginning(before, PASTE_START, 1 if more else 2)
             if before:
+                if not marker and not self._held:
+                    self._escapes = before[len(before.rstrip("\x1b")) :]
                 yield from self._parser.feed(before)
 
     def tick(self) -> Iterator[Message]:
         """Events that are due because nothing followed, such as a lone escape key."""
-        if self._held and self._pasted is None:
+        # Nobody types more than that of a paste's beginning: the rest of it is only late.
+        if self._pasted is None and 0 < len(self._held) <= _TYPED_CHARACTERS:
             held, self._held = self._held, ""
             yield from self._parser.feed(held)
-        yield from self._parser.tick()
+        for message in self._parser.tick():
+            self._escapes = ""
+            yield message
 
     def _take_paste(self, text: str) -> Generator[Message, None, str]:
         """Add to the paste that is under way; returns what stands behind its end."""
