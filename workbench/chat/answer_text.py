@@ -39,7 +39,9 @@ class AnswerText:
         piece = ""
         if in_vocabulary(self._tokenizer, token_id):
             piece = self._decoder.push(token_id)
-            self._unfinished = [] if piece else [*self._unfinished, token_id]
+            self._unfinished.append(token_id)
+            if piece:
+                self._unfinished.clear()
         if not self._stop:
             self._shown.append(piece)
             return piece
