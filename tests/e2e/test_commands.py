@@ -156,8 +156,7 @@ def test_chat_answers_paris_in_four_bits_and_keeps_the_model(shared_cache: Path)
 
 def answering() -> subprocess.Popen[bytes]:
     """A command in the middle of a long answer of the real model."""
-    workbench("chat", "smollm2-135m-instruct", "--greedy", "--max-new-tokens", "1", "--prompt", "hi")
-    options = ("--raw", "--max-new-tokens", "4000", "--prompt", "Once upon a time")
+    options = ("smollm2-135m-instruct", "--raw", "--greedy", "--max-new-tokens", "4000", "--prompt", "Once upon a time")
     running = subprocess.Popen(
         [sys.executable, "-m", "workbench", "chat", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -168,15 +167,22 @@ def answering() -> subprocess.Popen[bytes]:
 
 @pytest.mark.model
 @pytest.mark.timeout(240)
-def test_interrupting_an_answer_stops_the_worker_too(shared_cache: Path) -> None:
+def test_interrupting_an_answer_stops_the_worker_too_and_its_death_is_one_line(shared_cache: Path) -> None:
     running = answering()
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=20)
     assert running.returncode == 130
     assert errors == b""
     deadline = time.monotonic() + 10
-    while as_json("session", "status")["lanes"][0]["job"]:
+    while (status := as_json("session", "status"))["lanes"][0]["job"]:
         assert time.monotonic() < deadline
+
+    running = answering()
+    os.kill(status["pid"], signal.SIGKILL)
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == 2
+    assert errors.decode().count("\n") == 1
+    assert "died" in errors.decode()
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
