@@ -664,6 +664,15 @@ def test_hiding_gpus_is_a_fault_only_where_there_are_some() -> None:
     assert found["cuda-visible-devices-wrong"] == "info"
 
 
+def test_the_usual_torch_on_a_machine_without_a_gpu_is_no_fault_of_its_container() -> None:
+    said = ProbeStep("cuda", "failed", detail="RuntimeError: Found no NVIDIA driver on your system.")
+    platform = replace(SOUND.platform, container="docker", devices=(), modules=(), gpu_vendors=())
+    facts = broken(platform=platform, driver=DriverFacts(smi=False, libcuda=""), gpus=(), probes=(said,))
+    assert not [finding for finding in diagnose(facts).findings if finding.severity == "error"]
+    for changes in ({"environment": {"NVIDIA_VISIBLE_DEVICES": "all"}}, {"platform": replace(platform, wsl=True)}):
+        assert [finding for finding in diagnose(replace(facts, **changes)).findings if finding.severity == "error"]
+
+
 def test_packages_that_an_empty_environment_lacks_are_one_line() -> None:
     full = replace(SOUND, packages={**SOUND.packages, **{f"helper-{n}": "1.0" for n in range(40)}})
     empty = replace(SOUND, packages={}, torch=TorchFacts(installed=False))

@@ -94,12 +94,23 @@ def _probe_errors(facts: Facts) -> list[ErrorFact]:
         said = [step.stderr] if step.status == "passed" else [step.detail, step.stderr]
         text = "\n".join(([facts.torch.cuda_error or ""] if step.step == "cuda" else []) + said)
         for error in find_messages(text.splitlines()):
-            if error.id not in known:
+            if error.id not in known and not (error.id in _OF_NO_GPU and _without_nvidia(facts)):
                 known.add(error.id)
                 found.append(error)
     if facts.driver.error and facts.origin == "live":
         found += [error for error in find_messages([facts.driver.error]) if error.id not in known]
     return found
+
+
+_OF_NO_GPU = frozenset(("no-nvidia-driver", "no-cuda-gpus"))
+"""What CUDA answers, when it is asked, on a machine that has no NVIDIA GPU."""
+
+
+def _without_nvidia(facts: Facts) -> bool:
+    """Whether the PCI bus was read and holds no NVIDIA GPU, nobody asked for one, and none can come another way."""
+    asked = facts.environment.get("NVIDIA_VISIBLE_DEVICES") not in (None, "", "void", "none")
+    other_ways = facts.platform.wsl or facts.platform.machine != "x86_64"  # Windows' own GPU; boards without a bus
+    return facts.has_nvidia() is False and not asked and not other_ways
 
 
 def _torch(facts: Facts) -> TorchFacts:
