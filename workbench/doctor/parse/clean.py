@@ -14,6 +14,8 @@ MAX_CHARACTERS = 2_000_000
 MAX_LINES = 40_000
 MAX_LINE = 4_000
 
+# Signs that keyboards and word processors put in place of a program's own; one for one.
+_TYPED = str.maketrans("\u2018\u2019\u201b\u02bc\u201c\u201d\uff02\uff07\uff08\uff09\uff0c\u3000", "''''\"\"\"'(), ")
 _BREAK = re.compile(r"\r{0,8}\n")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,40}[A-Za-z]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -49,7 +51,7 @@ def clean_lines(text: str) -> list[str]:
 def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     """`clean_lines`, and for each of them the number of its line in the paste, from 1."""
     text, numbers = _counted(text)
-    text = text.replace("\u00a0", " ")
+    text = text.replace("\u00a0", " ").translate(_TYPED)
     text = _INVISIBLE.sub("", _ESCAPES.sub("", text)).replace("\uff1a ", ": ").replace("\uff1a", ": ")
     quotes = _QUOTES_BEFORE_PROMPT if _PROMPT.search(text) else _QUOTES
     text = _COMPOSE.sub("", _TIMES.sub("", _FENCES.sub("", quotes.sub("", text))))

@@ -21,8 +21,14 @@ _PREFIX = "symptom "
 
 @functools.lru_cache(maxsize=1)
 def _known() -> tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]:
+    words = table("symptoms")["words"]
+
+    def compiled(text: str) -> re.Pattern[str]:
+        full = re.sub(r"<(\w+)>", lambda name: f"(?:{words[name[1]]})", text)
+        return re.compile(full, re.IGNORECASE | re.ASCII)
+
     rows = table("symptoms")["symptom"]
-    return tuple((str(row["id"]), tuple(re.compile(text, re.IGNORECASE) for text in row["all"])) for row in rows)
+    return tuple((str(row["id"]), tuple(map(compiled, row["all"]))) for row in rows)
 
 
 def message_of_symptom(name: str) -> str:
@@ -32,7 +38,7 @@ def message_of_symptom(name: str) -> str:
 
 def find_symptom(lines: Sequence[str]) -> Optional[ErrorFact]:
     """The first symptom of the table of which a paste tells everything; a long paste is no sentence of a person."""
-    told = [(number, line[:_MAX_LINE]) for number, line in enumerate(lines, 1) if line.strip()]
+    told = [(number, line[:_MAX_LINE].lower()) for number, line in enumerate(lines, 1) if line.strip()]
     if len(told) > _MAX_LINES:
         return None
     for name, patterns in _known():
