@@ -218,6 +218,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "bnb-cuda-version-override",
     ),
     "xformers-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),
+    "attention-kernel-missing": ("xformers-torch-mismatch",),
     "vllm-no-device": (*_TORCH_DOWN, *_GPU_DOWN, "extension-built-for-other-cuda"),
     "vllm-torch-mismatch": ("duplicate-torch-installs",),
     "flash-attn-built-for-other-torch": ("duplicate-torch-installs",),

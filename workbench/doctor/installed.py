@@ -41,6 +41,17 @@ NOTABLE = (
     "nvidia-ml-py",
     "pynvml",
 )
+NAMED = frozenset(
+    (
+        *NOTABLE,
+        *("auto-gptq", "autoawq", "autoawq-kernels", "compressed-tensors", "ctranslate2", "diffusers", "exllamav2"),
+        *("faster-whisper", "fsspec", "gptqmodel", "gradio", "gradio-client", "intel-extension-for-pytorch", "jax"),
+        *("llama-cpp-python", "llamafactory", "lmdeploy", "numba", "open-clip-torch", "optimum", "pandas", "pyarrow"),
+        *("pydantic", "pytorch-lightning", "scikit-learn", "scipy", "sentence-transformers", "setuptools", "sglang"),
+        *("tensorflow", "timm", "torchmetrics", "unsloth", "unsloth-zoo"),
+    )
+)
+"""Packages that a line of a paste may name with a version, without a list around it."""
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.(?:dist-info|egg-info|egg)")
 _LIBRARY = re.compile(r"libbitsandbytes_([A-Za-z0-9_]{1,40})\.(?:so|dll|dylib)")
 

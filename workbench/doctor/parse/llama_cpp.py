@@ -25,12 +25,12 @@ _NOT_BUILT = re.compile(
     r"not compiled with GPU offload support|no usable GPU found|compiled without (?:GPU|CUDA|cuBLAS) support", re.I
 )
 # The build's features; a build for CUDA or Metal says 1. Newer releases name the kinds of GPU in place of BLAS.
-_NO_BLAS = re.compile(r"\bBLAS = 0\b")
+_NO_BLAS = re.compile(r"\bBLAS ?[=:] ?0\b")
 _NO_LAYER = re.compile(r"offloaded 0/\d{1,4} layers to GPU")
 _WANTED = re.compile(
     r"n[_-]gpu[_-]layers[\"']?\s{0,3}[=:, ]\s{0,3}-?[1-9]|(?:^|\s)-ngl[= ]-?[1-9]"
     r"|\b(?:GPU|cuBLAS|CUDA)\b.{0,40}\b(?:not|isn't|doesn't|don't|never)\b"
-    r"|\b(?:not|isn't|doesn't|don't|never|how|only|want|get)\b.{0,60}\bGPU\b",
+    r"|\b(?:not|nothing|isn't|doesn't|don't|never|how|only|want|get)\b.{0,60}\bGPU\b",
     re.I,
 )
 

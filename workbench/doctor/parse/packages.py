@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from workbench.doctor.facts import Conflict
-from workbench.doctor.installed import NOTABLE
+from workbench.doctor.installed import NAMED
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import normalize
 
@@ -39,7 +39,6 @@ _CONFLICT = re.compile(
     r"(?:but you(?:'ll)? have ([\w.-]{2,60}) (\d[\w.+]{0,40}) which is incompatible|which is not installed)"
 )
 _DIST_INFO = re.compile(r"[\s*•-]{0,6}([A-Za-z0-9][\w.]{0,60})-(\d[\w.+!]{0,40})\.dist-info[/\\]?\s{0,4}")
-_NOTABLE = frozenset(NOTABLE)
 
 
 def read(lines: Sequence[str], draft: Draft) -> None:
@@ -105,7 +104,7 @@ def _mode(text: str, mode: str, draft: Draft) -> str:
 def _pin(line: str, draft: Draft) -> None:
     # People write blanks around it too; so does code, of names that are no packages.
     match = _PIN.match(line) or _SPACED_PIN.match(line)
-    if match and (match.re is _PIN or normalize(match[2]) in _NOTABLE or normalize(match[2]) == "torch"):
+    if match and (match.re is _PIN or normalize(match[2]) in NAMED or normalize(match[2]) == "torch"):
         draft.saw("collect_env" if match[1] else "pip freeze")
         draft.package(match[2], match[3], f"[{match[1]}]" if match[1] else "freeze")
 
@@ -117,14 +116,14 @@ def _row(line: str, draft: Draft, mode: str) -> None:
         draft.package("torch", match[2], "named")
         return
     # Without the table's heading only packages that we know are taken, for prose has numbers too.
-    if match and (mode == "pip" or normalize(match[1]) in _NOTABLE or match[1].startswith("nvidia-")):
+    if match and (mode == "pip" or normalize(match[1]) in NAMED or match[1].startswith("nvidia-")):
         draft.saw("pip list")
         draft.package(match[1], match[2], "pip list")
 
 
 def _dashed(line: str, draft: Draft) -> None:
     match = _DASHED.fullmatch(line)
-    if match and normalize(match[1]) in _NOTABLE:
+    if match and normalize(match[1]) in NAMED:
         draft.package(match[1], match[2], "named")
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
-from workbench.doctor.installed import NOTABLE
+from workbench.doctor.installed import NAMED
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.fields import gpu_vendor, name_gpu
 from workbench.doctor.tables import gpu_capability
@@ -67,7 +67,15 @@ _PROGRAM = re.compile(
     r"\b(?:if|assert|elif|while|require\w*|pinned|upgrad\w*|downgrad\w*|instead|before|try|tried)\b|\binstall\b", re.I
 )
 _MISSPELLED = {"transformer": "transformers", "pytorch": "torch", "bitsandbyte": "bitsandbytes"}
-_NOTABLE = frozenset(NOTABLE)
+# "I have diffusers 0.33.1, accelerate 0.31 and peft 0.14".
+_SAID = re.compile(
+    r"(?<![\w./@-])(?P<name>"
+    + "|".join(sorted(NAMED - {"torch", "setuptools"}, key=len, reverse=True)).replace("-", "[-_]")
+    + r")(?:\[\w+\])?(?: version)?(?:[ :=(`'\"*]| is){1,4}v?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?<![.]))(?![\w/-]|\.\w"
+    r"| ?(?:\+|or (?:newer|later|above|higher|greater)|onwards|and (?:above|up)))",
+    re.I,
+)
+_COMPARES = re.compile(r"\b(?:works?|worked|fine|until|since|from|changelog|released?|if|whereas|but)\b", re.I)
 # Only what is no word of everyday language.
 _DISTRIBUTIONS = (
     re.compile(
@@ -172,8 +180,14 @@ def _pins(lines: Sequence[str], draft: Draft) -> None:
         for match in itertools.islice(_PIN.finditer(line), 40):
             name = normalize(match["name"])
             found.setdefault(_MISSPELLED.get(name, name), set()).add(match["version"])
+    for line in lines:
+        if _ABOUT_ANOTHER.search(line) or _PROGRAM.search(line) or _COMPARES.search(line):
+            continue
+        for match in itertools.islice(_SAID.finditer(line), 40):
+            if not _OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()]):
+                found.setdefault(normalize(match["name"]), set()).add(match["version"])
     for name, versions in found.items():
-        if len(versions) == 1 and name in _NOTABLE and name not in draft.packages:
+        if len(versions) == 1 and name in NAMED and name not in draft.packages:
             draft.package(name, versions.pop(), "named")
 
 

@@ -415,7 +415,7 @@ def xformers_mismatch(facts: Facts) -> Result:
     return [
         Finding(
             "xformers-torch-mismatch",
-            "warning",
+            "error" if facts.error("attention-kernel-missing") else "warning",
             f"xformers {version or ''} was built for torch {wanted or 'of another version'}".replace("  ", " ")
             + (f", not {torch}" if torch else ""),
             "Its CUDA extensions do not load. Installing it through pip may silently replace torch by the one it pins.",
@@ -423,6 +423,16 @@ def xformers_mismatch(facts: Facts) -> Result:
             (
                 fixes.uninstall(facts, "xformers") + "   # SDPA in torch does the same work",
                 *_xformers_for_torch(facts),
+                *(
+                    ()
+                    if torch
+                    else (
+                        "or, to keep it, the one for this very torch: "
+                        + fixes.install(
+                            facts, "xformers", options="-U --index-url " + WHEELS + "/<the cuXXX of torch>"
+                        ),
+                    )
+                ),
             ),
             ISSUES + "facebookresearch/xformers/issues/1275",
             affects=("chat",),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import fixes
+from workbench.doctor.changes import change_of
 from workbench.doctor.facts import Conflict, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
@@ -49,9 +50,10 @@ def too_new_for_torch(facts: Facts) -> Result:
         return None
     if error is None and not old:
         return PASSED
-    if error is not None and error.id == "torch-attribute" and old is False:
+    gained = _gained(error, torch)
+    if error is not None and error.id == "torch-attribute" and old is False and gained is None:
         return PASSED
-    needed = (error.values.get("needed") if error else None) or (row["torch"] if row else None)
+    needed = (error.values.get("needed") if error else None) or gained or (row["torch"] if row else None)
     found = (error.values.get("found") if error else None) or torch
     older_release = _last_for_torch(found)
     beyond = newer_than_table("transformers", version)
@@ -87,6 +89,13 @@ def too_new_for_torch(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _gained(error: Optional[ErrorFact], torch: Optional[str]) -> Optional[str]:
+    """The torch release that brought the attribute which an error misses; None where the table has it not."""
+    name = re.search(r"has no attribute '(\w{2,60})'", error.text) if error else None
+    change = change_of("torch", name[1], torch) if name else None
+    return change.version if change is not None and change.added else None
 
 
 def torch_load_refused(facts: Facts) -> Result:

@@ -6,11 +6,12 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes, system_packages
+from workbench.doctor.changes import Change, change_of
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.tables import torch_release
-from workbench.doctor.versions import minor_name
+from workbench.doctor.versions import minor_name, older
 
 
 def nvcc_mismatch(facts: Facts) -> Result:
@@ -221,6 +222,18 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
         )
     if pinned:
         return (fixes.install(facts, f"triton=={pinned}"),)
+    too_old = _came_later(facts, error)
+    if too_old is not None:
+        return (
+            fixes.install(facts, f"triton>={too_old.version}", upgrade=True) + "   # with a torch that was released",
+            "with a nightly torch, both anew from its own index: "
+            + fixes.install(
+                facts,
+                "torch",
+                "pytorch-triton",
+                options="--pre -U --index-url https://download.pytorch.org/whl/nightly/cu128",
+            ),
+        )
     return (
         f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('torch'))\"",
         fixes.install(facts, "triton") + "   # of exactly the version that this list names: triton==...",
@@ -235,7 +248,18 @@ def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> st
         return f"triton {found} is not the one that torch {facts.torch.version} pins"
     values = error.values if error else {}
     module = values.get("module") or values.get("name") or values.get("attribute")
+    too_old = _came_later(facts, error)
+    if too_old is not None:
+        return f"triton {found} is too old for this torch: {module} came with triton {too_old.version}"
     return f"This triton has no {module}: the caller was written for another one" if module else "triton is missing"
+
+
+def _came_later(facts: Facts, error: Optional[ErrorFact]) -> Optional[Change]:
+    """What the table says of the missing name, where a release after the installed one brought it."""
+    values = error.values if error else {}
+    name = values.get("module") or values.get("name") or values.get("attribute")
+    change = change_of("triton", name, _triton(facts)) if name and _triton(facts) else None
+    return change if change is not None and change.added and older(_triton(facts), change.version) else None
 
 
 def ptxas_too_old(facts: Facts) -> Result:
