@@ -116,6 +116,9 @@ async def test_the_tour_works_the_benches_and_puts_things_back(
         assert app.session.chosen == "llama-3.1-8b"
         assert app.query_one("#tokens-text", TextArea).text == ""
         assert app.query_one(VramBench).draft.plan.job == "inference"
+        await pilot.press("f2")
+        await wait_until(pilot, lambda: "Counts under llama-3.1-8b" in screen_text(app))
+        assert "characters" not in screen_text(app)
 
 
 @pytest.mark.parametrize(

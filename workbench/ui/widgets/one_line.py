@@ -31,12 +31,12 @@ class OneLine(Widget):
     def repaint(self) -> None:
         """Paint the cells that are no longer right, and no others: a byte saved on every tick over SSH."""
         width = self.size.width
-        if not width:
-            return
-        new, old = self.line(width), self._painted
-        if old is None:
+        if not width or self._painted is None:
+            # Out of sight it has no width; Textual would show again what it painted before.
+            self._painted = None
             self.refresh()
             return
+        new, old = self.line(width), self._painted
         if new.is_same(old):
             return
         start, end = changed_cells(old, new, width)
