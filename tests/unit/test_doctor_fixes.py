@@ -40,18 +40,23 @@ def test_the_cuda_that_torch_found_chooses_the_build(found: str, family: str, to
     assert finding.evidence["driver.cuda"] == f"{found[:2]}.{int(found[2:]) // 10}"
 
 
-def test_for_a_driver_before_all_builds_there_is_only_another_driver() -> None:
-    finding = first(TOO_OLD.format("10010"))
-    assert finding.fix[0].startswith("Update the NVIDIA driver to 450.80.02 or newer first")
-    assert "CUDA 10.1" in finding.fix[0]
-    assert builds(finding) == ["cu118"]
+def test_a_driver_of_cuda_10_gets_another_driver_or_an_old_build_and_no_newer_torch() -> None:
+    driver, build = first(TOO_OLD.format("10010")).fix
+    assert driver.startswith("Update the NVIDIA driver to 450.80.02 or newer")
+    assert "torch==1.8.1+cu101 " in build
+    kept = first("PyTorch version: 1.7.1\n" + TOO_OLD.format("10010")).fix
+    assert kept[1].endswith("torch==1.7.1+cu101")
+    assert "cu101" not in "".join(first(TOO_OLD.format("11000")).fix)
 
 
 def test_conda_says_by_its_toolkit_what_torch_needs() -> None:
     rows = "cudatoolkit               10.2.89              hfd86e86_1\npytorch                   1.7.1\n"
     finding = first(TOO_OLD.format("10010") + rows)
     assert finding.evidence["torch.cuda"] == "10.2"
-    assert finding.fix == ("Update the NVIDIA driver to 440.33 or newer, then reboot.",)
+    assert finding.fix[-2:] == (
+        "Update the NVIDIA driver to 440.33 or newer, then reboot.",
+        "or the build for the driver's CUDA: conda install -y pytorch==1.7.1 cudatoolkit=10.1 -c pytorch",
+    )
 
 
 def test_an_unknown_driver_is_asked_for_before_a_build_is_named() -> None:

@@ -64,8 +64,56 @@ FIRES = {
         "libcuda-not-visible",
         'Ubuntu Subsystem on Windows\ntorch.cuda.is_available() returns True\n"' + LIBCUDA.format("libcuda.so") + '"',
     ),
+    "a worker's bus error, cut": ("shm-too-small", "ERROR: Unexpected bus error encountered in worker. This might be"),
+    "shared memory in another language": ("shm-too-small", "多卡训练时 shm 不足，worker 退出"),
+    "a GPU that does nothing, in Chinese": (
+        "no-cuda-gpus-available",
+        "- win10\n- 两张4090，回答很慢，GPU没动静，只有CPU 60%",
+    ),
+    "a GPU that is not found, in German": ("no-cuda-gpus-available", "Meine Grafikkarte (RTX 3070) wird nicht erkannt"),
+    "a GPU that is not used, in Spanish": ("no-cuda-gpus-available", "No usa la tarjeta gráfica, tengo una RTX 3060"),
+    "a GPU that is not used, in Japanese": ("no-cuda-gpus-available", "RTX 4070ですが、GPUが使われていない"),
+    "a GPU that is not found, in Korean": ("no-cuda-gpus-available", "RTX 4070 그래픽 카드를 인식하지 못합니다"),
+    "the package index on aarch64": (
+        "aarch64-cpu-only-wheel",
+        "On a GH200 pip install torch gives me the CPU version of torch",
+    ),
+    "a pod": ("container-without-gpu-runtime", "In the pod torch.cuda.is_available() returns False"),
+    "podman": ("container-without-gpu-runtime", "podman run -it pytorch/pytorch\n>>> torch.cuda.is_available()\nFalse"),
+    "a pod without nvidia-smi": (
+        "container-without-gpu-runtime",
+        'kubectl exec p -- nvidia-smi\nexec: "nvidia-smi": executable file not found in $PATH',
+    ),
+    "an untrusted certificate behind which no server is": (
+        "tls-interception",
+        "HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded (Caused by SSLError("
+        "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed')))",
+    ),
+    "an old loader on an old system": (
+        "libstdcxx-too-old",
+        "CUDA SETUP: PyTorch settings found: CUDA_VERSION=121\n/usr/lib64/libstdc++.so.6: version `CXXABI_1.3.9' not "
+        "found (required by /e/lib/python3.9/site-packages/bitsandbytes/libbitsandbytes_cuda121.so)",
+    ),
+    "an AMD card that the message does not name": (
+        "rocm-gfx-unsupported",
+        "My card is gfx1032\nCUDA error: invalid device function",
+    ),
+    "SYCL of another release": (
+        "oneapi-of-other-release",
+        "ImportError: /v/lib/python3.10/site-packages/intel_extension_for_pytorch/lib/libintel-ext-pt-gpu.so: "
+        "undefined symbol: _ZNK4sycl3_V16detail12buffer_plain22get_allocator_internalEv",
+    ),
 }
 SILENT = {
+    "a size that was given": ("shm-too-small", "docker run --shm-size=16g --gpus all image\nRuntimeError: no"),
+    "a bus error of something else": ("shm-too-small", "Bus error: 10 in a plug-in of the editor"),
+    "what somebody supposes": ("no-cuda-gpus-available", "如果GPU没有使用，会怎样？ torch 2.4"),
+    "another machine's processor": (
+        "aarch64-cpu-only-wheel",
+        "Linux x86_64, no aarch64. I removed the CPU version of torch",
+    ),
+    "a pod in which CUDA works": ("container-without-gpu-runtime", "In the pod torch.cuda.is_available() returns True"),
+    "a card that the message is not about": ("rocm-gfx-unsupported", "built for gfx900;gfx906;gfx1030\nCUDA error: x"),
     "a driver of CUDA 11.4 runs 11.8 too": (
         "driver-too-old-for-wheel-cuda",
         BLIND + CONDA.format("pytorch-cuda=11.8") + SMI.format("470.82.01", "11.4"),
@@ -178,3 +226,62 @@ def test_a_companion_that_pip_fetched_is_replaced_with_torch(line: str, there: b
     text = "Windows 11\nCollecting torch==2.3.1\n" + line + "\nAssertionError: Torch not compiled with CUDA enabled"
     first = judged("torch 2.3.1\n" + text).findings[0]
     assert (first.id, any("torchvision" in step for step in first.fix)) == ("torch-cpu-only", there)
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "other"),
+    [
+        ("gfx1032", "HSA_OVERRIDE_GFX_VERSION=10.3.0", "11.0.0"),
+        ("gfx1103", "HSA_OVERRIDE_GFX_VERSION=11.0.0", "10.3.0"),
+        ("gfx1201", "index-url", "HSA_OVERRIDE"),
+    ],
+)
+def test_the_very_card_gets_its_own_override(text: str, step: str, other: str) -> None:
+    finding = judged(f"HIP error: invalid device function\n  Name:    amdgcn-amd-amdhsa--{text}\n").findings[0]
+    assert finding.id == "rocm-gfx-unsupported"
+    assert step in finding.fix[0]
+    assert other not in " ".join(finding.fix)
+
+
+def test_docker_of_snap_is_replaced_before_the_toolkit_is_installed() -> None:
+    refused = 'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].\n'
+    assert judged(refused + "sudo snap services docker").findings[0].fix[0].startswith("sudo snap remove docker")
+    assert not any(step.startswith("sudo snap") for step in judged(refused).findings[0].fix)
+
+
+GATED = "huggingface_hub.errors.GatedRepoError: 403 Client Error. Cannot access gated repo\n"
+
+
+def test_the_hub_is_logged_in_to_by_the_command_that_is_there() -> None:
+    assert any("huggingface-cli login" in step for step in judged("transformers==4.41.2\n" + GATED).findings[0].fix)
+    assert any("hf auth login" in step for step in judged("transformers==5.2.0\n" + GATED).findings[0].fix)
+
+
+CXX = "{}/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by /{}/site-packages/bitsandbytes/lib.so)"
+
+
+@pytest.mark.parametrize(
+    ("found", "venv", "has", "lacks"),
+    [
+        ("/lib/x86_64-linux-gnu", "root/venv/lib/python3.10", "ppa:ubuntu-toolchain", "$CONDA_PREFIX"),
+        ("/lib/x86_64-linux-gnu", "root/miniconda3/envs/a/lib", "$CONDA_PREFIX", "ppa:"),
+        ("/root/miniconda3/lib", "root/miniconda3/lib", "LD_PRELOAD", "ppa:"),
+    ],
+)
+def test_libstdcxx_is_mended_in_the_environment_at_hand(found: str, venv: str, has: str, lacks: str) -> None:
+    finding = judged(CXX.format(found, venv)).findings[0]
+    assert finding.id == "libstdcxx-too-old"
+    assert has in " ".join(finding.fix)
+    assert lacks not in " ".join(finding.fix)
+
+
+def test_the_cache_that_is_locked_is_the_one_that_is_moved() -> None:
+    finding = judged("PermissionError: [Errno 13] Permission denied: '/app/engine/.triton'").findings[0]
+    assert (finding.id, finding.fix[0].startswith("export TRITON_CACHE_DIR=")) == ("hf-home-unwritable", True)
+    assert "HF_HOME" in judged("PermissionError: [Errno 13] Permission denied: '/.cache'").findings[0].fix[0]
+
+
+def test_a_batch_system_is_asked_for_the_gpu_first() -> None:
+    failed = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n"
+    assert judged("#SBATCH --mem=8G\n" + failed).findings[0].fix[0].startswith("srun --gres")
+    assert "srun" not in " ".join(judged(failed).findings[0].fix)

@@ -13,6 +13,7 @@ from workbench.doctor.fixes import in_environment
 from workbench.doctor.rules import (
     bitsandbytes,
     building,
+    cxx,
     driver,
     extensions,
     hanging,
@@ -35,6 +36,7 @@ RULES = (
     *torch_install.RULES,
     *torch_vendor.RULES,
     *torch_gpu.RULES,
+    *cxx.RULES,
     *extensions.RULES,
     *toolchain.RULES,
     *building.RULES,
@@ -162,7 +164,13 @@ _BUILD_ROOTS = (
 
 # What may follow from what: a finding that stands here is a consequence of the first of its causes that is there too.
 CAUSES: dict[str, tuple[str, ...]] = {
-    "torch-import-broken": (*_TORCH_DOWN[:-1], "numpy2-with-old-torch", "duplicate-torch-installs"),
+    "torch-import-broken": (
+        *_TORCH_DOWN[:-1],
+        "libstdcxx-too-old",
+        "oneapi-of-other-release",
+        "numpy2-with-old-torch",
+        "duplicate-torch-installs",
+    ),
     "torch-missing": (
         "python-too-old-to-run",
         "no-torch-wheel-for-python",
@@ -194,7 +202,13 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "bnb-cuda-version-override",
         "bnb-legacy-loader",
     ),
-    "bnb-legacy-loader": (*_TORCH_DOWN, *_GPU_DOWN, "bnb-cuda-version-override", "bnb-source-install-not-compiled"),
+    "bnb-legacy-loader": (
+        *_TORCH_DOWN,
+        *_GPU_DOWN,
+        "libstdcxx-too-old",
+        "bnb-cuda-version-override",
+        "bnb-source-install-not-compiled",
+    ),
     "bnb-missing-runtime-lib": ("bnb-cuda-version-override",),
     "bnb-cuda-version-override": ("bnb-source-install-not-compiled",),
     "bnb-source-install-not-compiled": ("bnb-too-old-for-windows",),
@@ -241,7 +255,9 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "bnb-int8-old-gpu": (),
     "bitsandbytes-missing": ("python-too-old-to-run",),
     "transformers-missing": ("python-too-old-to-run",),
-    "hf-offline": ("hf-home-unwritable",),
+    "hf-offline": ("hf-home-unwritable", "tls-interception", "hub-not-reachable"),
+    "hub-not-reachable": ("tls-interception",),
+    "model-files-missing": ("tls-interception", "hub-not-reachable", "hf-offline"),
 }
 # Remarks that only repeat, in other words, what a root cause already says.
 _SILENCED_BY: dict[str, tuple[str, ...]] = {
@@ -261,6 +277,7 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "out-of-memory": ("gpu-memory-not-free-at-start",),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),
     "model-files-missing": ("hf-gated-model",),
+    "hub-not-reachable": ("tls-interception",),
     "hub-xet-fails": ("hf-cache-disk-full",),
     "vllm-without-its-kernels": (
         "vllm-unsupported-on-windows",
@@ -275,7 +292,7 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     ),
     "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),
     "kernel-launch-failed": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported", "cuda-hangs"),
-    "torch-import-broken": ("torch-import-hangs",),
+    "torch-import-broken": ("torch-import-hangs", "oneapi-of-other-release"),
     "bnb-legacy-loader": ("bnb-unsupported-on-macos",),
     "gpu-device-not-allowed": ("gpu-unknown-to-kfd",),
     "kfd-without-memory": ("gpu-unknown-to-kfd", "gpu-device-not-allowed"),

@@ -16,6 +16,7 @@ from workbench.doctor.tables import (
     cuda_of,
     driver_runs,
     minimum_driver,
+    table,
     torch_kernels,
     torch_release,
     torch_releases,
@@ -116,6 +117,7 @@ def preparation(facts: Facts) -> tuple[str, ...]:
 
 def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a pasted report, with a word on conda, or on the image, before the first that uses pip there."""
+    steps = tuple(_named_command(facts, step) for step in steps)
     with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)
     if with_pip and facts.origin != "live" and facts.platform.image:
         return (
@@ -133,6 +135,23 @@ def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
         "beside what conda brought",
         *steps,
     )
+
+
+_HUB_COMMANDS = (
+    ("hf auth login", "huggingface-cli login"),
+    ("hf download", "huggingface-cli download"),
+    ("hf cache prune", "huggingface-cli delete-cache"),
+)
+
+
+def _named_command(facts: Facts, step: str) -> str:
+    """`step` with the Hub's command as it is called here: ``hf`` came with huggingface_hub 0.34."""
+    hub, transformers = facts.package("huggingface-hub"), facts.package("transformers")
+    # transformers before 5 takes no huggingface_hub from 1.0 on, and all before that have the old command.
+    if older(hub, "0.34") or (hub is None and older(transformers, "5.0")):
+        for new, old in _HUB_COMMANDS:
+            step = step.replace(new, old)
+    return step
 
 
 @dataclass(frozen=True)
@@ -301,6 +320,29 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
     steps += _remove_torch(facts)
     steps.append(install(facts, *torch_pins(facts, wheel), options=f"--index-url {wheel.index}"))
     return (*steps, *(_for_older_driver(facts, keep_release, wheel) if asks else ()))
+
+
+def old_torch(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
+    """The build of a torch before 1.13 for a driver of CUDA 10 or older, which ran nothing newer than its own CUDA."""
+    rows = table("torch")["old"]
+    known = release_of(facts.torch.version)
+    fitting = [
+        (version, tag)
+        for version, tags in rows.items()
+        if isinstance(tags, list) and known in (None, release_of(version))
+        for tag in tags
+        if not older(cuda, cuda_of(tag) or "")
+    ]
+    if not fitting or cuda is None:
+        return ()
+    version, tag = fitting[-1]
+    if facts.python.kind == "conda" or _all_from_conda(facts, ("torch",)):
+        command = f"conda install -y pytorch=={version} cudatoolkit={cuda_of(tag)} -c pytorch"
+    else:
+        pin = f"torch=={version}" + ("" if tag == "cu102" else f"+{tag}")
+        command = install(facts, pin, options=f"-f {rows['page']}")
+    other = "" if known else f"   # or the release that the program names, built for CUDA {cuda_of(tag)} too"
+    return (f"or the build for the driver's CUDA: {command}{other}",)
 
 
 def _for_least_driver(facts: Facts, keep_release: bool) -> Optional[Wheel]:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact, Facts, Install
-from workbench.doctor.parse import builds, fields, llama_cpp, nvidia_smi, packages, prose, shell, unsloth
+from workbench.doctor.parse import builds, fields, llama_cpp, machine, nvidia_smi, packages, prose, shell, unsloth
 from workbench.doctor.parse.clean import numbered_lines
 from workbench.doctor.parse.draft import Draft
-from workbench.doctor.parse.exceptions import cut_traceback, last_exception
+from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, last_exception
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.parse.symptoms import find_symptom
+from workbench.doctor.parse.tongues import in_english
 from workbench.doctor.system import xids_in
 from workbench.doctor.versions import parse_version
 
@@ -39,7 +40,8 @@ def parse_report(text: str) -> Facts:
     fields.read_forms(lines, draft)
     draft.errors += find_messages(lines)
     builds.read(lines, draft)
-    prose.read(lines, draft)
+    prose.read(in_english(lines, not draft.errors), draft)
+    machine.read(lines, draft)
     _conclude(draft, lines)
     draft.errors = [replace(error, line=numbers[error.line - 1] if error.line else 0) for error in draft.errors]
     facts = draft.facts()
@@ -93,7 +95,7 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     xids = [line for line in lines if "NVRM: Xid" in line]
     if xids:
         draft.put(draft.platform, xids=xids_in("\n".join(xids)))
-    draft.errors = [_with_folder(error, lines) for error in draft.errors]
+    draft.errors = [_with_callers(_with_folder(error, lines), lines) for error in draft.errors]
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in _REMARKS})
@@ -112,6 +114,15 @@ def _with_folder(error: ErrorFact, lines: list[str]) -> ErrorFact:
     path = re.compile(rf"(/[^\s:'\"]{{2,200}})/{re.escape(library)}(?:\.[\d.]{{1,8}})?(?![\w.])")
     found = next(filter(None, (path.search(line[:600]) for line in lines if library in line)), None)
     return replace(error, values={**error.values, "folder": found[1]}) if found else error
+
+
+_IMPORTS = frozenset(("hub-import", "library-import", "tokenizers-import"))
+
+
+def _with_callers(error: ErrorFact, lines: list[str]) -> ErrorFact:
+    """An import that fails, with the packages whose code stands above it in the traceback."""
+    callers = callers_of_message(lines, error.line - 1, error.text) if error.id in _IMPORTS else ()
+    return replace(error, values={**error.values, "callers": ",".join(callers)}) if any(callers) else error
 
 
 # Messages that tell of no failure.

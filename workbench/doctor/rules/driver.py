@@ -19,7 +19,7 @@ from workbench.doctor.rules.common import (
     gpu_names,
     seen,
 )
-from workbench.doctor.rules.hidden_gpus import WSL_GUIDE, wsl_steps
+from workbench.doctor.rules.hidden_gpus import WSL_GUIDE, ask_batch_system, hand_in_gpu, wsl_steps
 from workbench.doctor.tables import is_datacenter
 from workbench.doctor.versions import parse_version
 
@@ -118,7 +118,7 @@ def kernel_module_not_loaded(facts: Facts) -> Result:
             },
             wsl_steps(facts)
             if machine.wsl
-            else fix
+            else (*ask_batch_system(facts), *fix)
             if installed
             else ("sudo ubuntu-drivers install   # or your distribution's driver package", "sudo reboot"),
             ISSUES + "GoogleCloudPlatform/compute-gpu-installation/pull/18",
@@ -396,7 +396,10 @@ def _driver_steps(facts: Facts) -> tuple[str, ...]:
         return wsl_steps(facts)
     if fixes.on_windows(facts):
         return ("nvidia-smi   # if this fails: install the driver from https://www.nvidia.com/drivers, then reboot",)
+    if facts.platform.container:
+        return ("nvidia-smi   # on the host: if it fails there, sudo ubuntu-drivers install first", *hand_in_gpu(facts))
     return (
+        *ask_batch_system(facts),
         "nvidia-smi   # if this fails on the host: sudo ubuntu-drivers install, then reboot",
         "In a container: docker run --gpus all …",
     )

@@ -45,7 +45,8 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
     )
     asked = visible not in (None, "", "void", "none")
     expects = asked or "nvidia" in (machine.gpu_vendors or ()) or facts.error("no-nvidia-driver") is not None
-    if error is None and not (no_device and expects):
+    told = _told_of_a_container(facts) if error is None else None
+    if error is None and told is None and not (no_device and expects):
         return None if machine.container is None or machine.devices is None else PASSED
     if cuda_works(facts):
         return PASSED
@@ -53,24 +54,81 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
         Finding(
             "container-without-gpu-runtime",
             "error",
-            "The container was started without the GPU",
-            "The GPU reaches a container only through NVIDIA's runtime. The host needs the NVIDIA container toolkit, "
-            "and the container must be started with --gpus.",
+            "Likely: the container was started without the GPU"
+            if told
+            else "The container was started without the GPU",
+            "The GPU reaches a container only where the engine is told to hand it in. The host needs the NVIDIA "
+            "container toolkit beside its driver.",
             {
                 **evidence(container=machine.container, devices=machine.devices, NVIDIA_VISIBLE_DEVICES=visible),
-                **seen(error),
+                **seen(error or facts.error("no-nvidia-driver")),
             },
-            (
-                *_TOOLKIT_REPOSITORY,
-                "sudo apt update && sudo apt install -y nvidia-container-toolkit",
-                "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
-                "docker run --gpus all …   # docker from snap is a known trap: use the distribution's or docker.com's",
-            ),
+            hand_in_gpu(facts),
             ISSUES + "NVIDIA/nvidia-docker/issues/1642",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
+
+
+def _told_of_a_container(facts: Facts) -> Optional[str]:
+    """The engine that a paste names beside a torch that finds no GPU; that it is docker says less."""
+    kind = facts.platform.container
+    answered = facts.error("cuda-unknown-error", "devices-busy", "error-802", "error-803", "error-804", "error-2-init")
+    blind = (
+        facts.torch.cuda_available is False and facts.torch.build != "cpu" and not (facts.driver.version or answered)
+    )
+    known = kind in ("podman", "kubernetes", "apptainer") and facts.origin == "report"
+    return kind if known and (blind or facts.error("no-nvidia-driver")) else None
+
+
+def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
+    """How the container engine that is used here is told to hand in the GPU."""
+    kind = facts.platform.container
+    if kind == "kubernetes":
+        return (
+            "In the pod: resources.limits: {nvidia.com/gpu: 1}, and where NVIDIA's runtime is not the default (k3s, "
+            " microk8s): runtimeClassName: nvidia",
+            "kubectl describe nodes | grep nvidia.com/gpu   # 0 or absent: the device plugin does not run there, or "
+            "finds no driver; the plugin's own pod needs runtimeClassName: nvidia too",
+            "sudo nvidia-ctk runtime configure --runtime=containerd --set-as-default && sudo systemctl restart "
+            "containerd   # on the node, which needs the driver and the NVIDIA container toolkit",
+        )
+    if kind == "podman":
+        return (
+            "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml   # on the host, anew after each driver update",
+            "sudo nvidia-modprobe -u -c=0   # makes /dev/nvidia-uvm: without it nvidia-smi works and CUDA does not",
+            "podman run --device nvidia.com/gpu=all --security-opt=label=disable …",
+        )
+    if kind == "apptainer":
+        return (
+            "apptainer exec --nv <image> nvidia-smi   # --nv hands the GPU in (AMD: --rocm); singularity takes it too",
+            "nvidia-smi   # on the same node, outside: in a batch system only a job that asked for a GPU has one",
+            "sudo nvidia-modprobe -u -c=0   # on the node, where nvidia-smi works and CUDA does not",
+        )
+    snap = kind == "docker (snap)"
+    return (
+        *(
+            (
+                "sudo snap remove docker   # docker from snap reaches neither the host's toolkit nor its settings",
+                "curl -fsSL https://get.docker.com | sudo sh   # docker.com's own packages",
+            )
+            if snap
+            else ()
+        ),
+        *_TOOLKIT_REPOSITORY,
+        "sudo apt update && sudo apt install -y nvidia-container-toolkit",
+        "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
+        "docker run --gpus all …" + ("" if snap else "   # docker from snap is a known trap: use the distribution's"),
+    )
+
+
+ASK_SLURM = "srun --gres=gpu:1 …, or #SBATCH --gres=gpu:1   # a login node, and a job that asked for none, has no GPU"
+
+
+def ask_batch_system(facts: Facts) -> tuple[str, ...]:
+    """On a cluster a GPU belongs to who asked for it."""
+    return (ASK_SLURM,) if facts.platform.service == "slurm" and facts.origin == "report" else ()
 
 
 WSL_GUIDE = "https://docs.nvidia.com/cuda/wsl-user-guide/"
@@ -153,6 +211,7 @@ def no_cuda_gpus(facts: Facts) -> Result:
         return PASSED
     answered = error is not None and error.id == "no-cuda-gpus"
     windows = fixes.on_windows(facts) and not answered and facts.torch.build is None
+    by_conda = not answered and _by_conda(facts)
     return [
         Finding(
             "no-cuda-gpus-available",
@@ -161,6 +220,8 @@ def no_cuda_gpus(facts: Facts) -> Result:
             if not answered and facts.has_amd() and not facts.nvidia_gpus()
             else "torch sees no GPU; on Windows it is most likely the build without CUDA"
             if windows
+            else "torch sees no GPU; most likely the conda command brought the build without CUDA"
+            if by_conda
             else "torch sees no GPU",
             "The driver answered, but offered no device to this process: CUDA_VISIBLE_DEVICES, a job scheduler, or a "
             "container limited to other devices."
@@ -180,6 +241,11 @@ def no_cuda_gpus(facts: Facts) -> Result:
     ]
 
 
+def _by_conda(facts: Facts) -> bool:
+    """Whether conda was asked for torch without a word on CUDA."""
+    return facts.python.kind == "conda" and facts.torch.build is None and facts.torch.asked_cuda is None
+
+
 def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
     if not answered and facts.has_amd() and not facts.nvidia_gpus():
         return _for_amd(facts)
@@ -188,12 +254,16 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
         if "CUDA_VISIBLE_DEVICES" in facts.environment
         else "Look for CUDA_VISIBLE_DEVICES where the program is started, and in its code."
     )
+    asked = ask_batch_system(facts)
     if answered:
-        return (hidden, "nvidia-smi -L")
+        return (*asked, hidden, "nvidia-smi -L")
     look = "import torch; print(torch.__version__, torch.version.cuda)"
     return (
+        *asked,
         f'{fixes.python_command(facts)} -c "{look}"   # +cpu or None: a build without CUDA',
-        f"if so: {fixes.uninstall(facts, 'torch')}",
+        "if so: conda remove -y pytorch torchvision torchaudio cpuonly   # those of them that conda list names"
+        if _by_conda(facts)
+        else f"if so: {fixes.uninstall(facts, 'torch')}",
         fixes.fresh_torch(facts),
         "nvidia-smi   # must list the GPU; if not, install the driver and reboot",
         hidden,

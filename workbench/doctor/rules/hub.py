@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Optional
 
 from workbench.doctor import fixes
@@ -34,7 +35,8 @@ def disk_full(facts: Facts) -> Result:
             "The disk is full"
             if full
             else f"Little room is left for models: {format_bytes(where.free_bytes or 0) if where else ''}",
-            "Downloads and installs need room where the Hub cache and the temporary directory are.",
+            "Downloads, installs and the tables that datasets keeps of each map() need room where the cache and the "
+            "temporary directory are, below the home directory unless told otherwise.",
             {
                 **evidence(
                     path=where.path if where else None,
@@ -48,7 +50,12 @@ def disk_full(facts: Facts) -> Result:
                 "hf cache prune",
             )
             if fixes.on_windows(facts)
-            else ("export HF_HOME=/a/big/disk/hf   # and TMPDIR for pip", "hf cache prune", "df -h; df -i"),
+            else (
+                "df -h; df -i   # which disk, and whether it is its number of files",
+                "export HF_HOME=/a/big/disk/hf   # also what datasets writes in map(); MODELSCOPE_CACHE for its, "
+                "TMPDIR for pip",
+                "hf cache prune",
+            ),
             ISSUES + "huggingface/huggingface_hub/issues/2742",
             affects=("chat",),
             observed=True,
@@ -65,24 +72,24 @@ def cache_unwritable(facts: Facts) -> Result:
     locked: list[DiskFacts] = [disk for disk in known if disk.writable is False]
     if error is None and not locked:
         return PASSED
-    path = locked[0].path if locked else (error.values.get("path") if error else None) or "~/.cache/huggingface"
+    told = error.values.get("path") if error else None
+    path: str = (locked[0].path if locked else told) or "~/.cache/huggingface"
     return [
         Finding(
             "hf-home-unwritable",
             "error",
-            f"{'The Hub cache' if not locked or locked[0].purpose == 'HF cache' else 'The temporary directory'} "
-            "cannot be written",
+            f"{_what_is_locked(path, locked)} cannot be written",
             "Often a run with sudo or a container left files of root there, or the home directory is read-only.",
             {**evidence(path=path, owner=locked[0].owner if locked else None), **seen(error)},
             (fixes.export(facts, "HF_HOME", r"$HOME\hf", "a folder that you may write to"),)
             if fixes.on_windows(facts)
             else (
+                *_other_place(path),
                 *(
-                    ("sudo chown -R $(id -u):$(id -g) ~/.cache/huggingface",)
+                    (f"or: sudo chown -R $(id -u):$(id -g) {_folder(path)}",)
                     if path and "nonexistent" not in path and "/" in path
                     else ()
                 ),
-                "export HF_HOME=/somewhere/writable/hf   # TIKTOKEN_CACHE_DIR, TORCH_HOME, XDG_CACHE_HOME for others",
                 "In a container: give its user a home, or mount a volume there that belongs to the user's id (chown "
                 "<uid> on the host, or docker run --user).",
             ),
@@ -91,6 +98,47 @@ def cache_unwritable(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+_PLACES = (
+    ("triton", "TRITON_CACHE_DIR", "Triton's cache of compiled kernels"),
+    ("torchinductor", "TORCHINDUCTOR_CACHE_DIR", "The cache of torch.compile"),
+    ("torch_extensions", "TORCH_EXTENSIONS_DIR", "The folder of torch's compiled extensions"),
+    ("modelscope", "MODELSCOPE_CACHE", "ModelScope's cache"),
+    ("matplotlib", "MPLCONFIGDIR", "Matplotlib's folder"),
+    ("nltk", "NLTK_DATA", "NLTK's folder"),
+    ("numba", "NUMBA_CACHE_DIR", "Numba's cache"),
+    ("torch/", "TORCH_HOME", "The cache of torch.hub"),
+    ("huggingface", "HF_HOME", "The Hub cache"),
+    ("hub", "HF_HOME", "The Hub cache"),
+)
+
+
+def _place(path: str) -> Optional[tuple[str, str]]:
+    return next(((variable, name) for mark, variable, name in _PLACES if mark in path.lower()), None)
+
+
+def _what_is_locked(path: str, locked: list[DiskFacts]) -> str:
+    if locked and locked[0].purpose != "HF cache":
+        return "The temporary directory"
+    place = _place(path)
+    return place[1] if place else "The Hub cache" if locked or "cache" not in path else "A cache"
+
+
+def _other_place(path: str) -> tuple[str, ...]:
+    place = _place(path)
+    if place is None or place[0] == "HF_HOME":
+        return (
+            "export HF_HOME=/somewhere/writable/hf   # and XDG_CACHE_HOME, TRITON_CACHE_DIR, TORCH_HOME for others",
+        )
+    return (f"export {place[0]}=/tmp/{place[0].lower()}-$(id -u)   # a folder of this user's own",)
+
+
+def _folder(path: str) -> str:
+    """The folder to be given to the user: the cache itself, not one file in it."""
+    found = re.match(r"(.*?/(?:\.?cache/huggingface|huggingface|\.triton|triton|\.cache|modelscope))(?=/|$)", path)
+    folder = found[1] if found else "~/.cache/huggingface"
+    return folder if re.fullmatch(r"[\w./~-]+", folder) else "~/.cache/huggingface"
 
 
 def offline(facts: Facts) -> Result:
@@ -141,6 +189,7 @@ def gated(facts: Facts) -> Result:
             (
                 "Accept the licence on the model's page, and wait where its owner has to agree",
                 "hf auth login   # with a token that may read gated repositories; in a container: -e HF_TOKEN",
+                fixes.export(facts, "HF_TOKEN", "<your token>", "does the same, where there is no such command"),
             ),
             "https://huggingface.co/docs/hub/models-gated",
             affects=("chat",),

@@ -45,7 +45,7 @@ def torch_cpu_only(facts: Facts) -> Result:
     error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
     build = facts.torch.build
     if error is None and build is None and not is_jetson(facts):
-        return None
+        return [_aarch64_cpu(facts)] if _is_aarch64_default(facts) and no_gpu_told(facts) else None
     if (build is not None and build != "cpu") or cuda_works(facts):
         return PASSED
     if build is None and is_jetson(facts):
@@ -59,6 +59,8 @@ def torch_cpu_only(facts: Facts) -> Result:
         has_gpu = True  # the paste names no GPU, but nobody installs nvcc without one
     if has_gpu is None and no_gpu_told(facts) and facts.platform.system != "Darwin":
         has_gpu = True
+    if has_gpu is None and build == "cpu" and facts.origin == "report" and _is_aarch64_default(facts):
+        has_gpu = True  # of all small machines with this processor, only those with a GPU are complained about
     if error is None and not has_gpu:
         return None if has_gpu is None else PASSED
     if error is not None and (facts.platform.system == "Darwin" or has_gpu is False):
@@ -149,7 +151,9 @@ def _cpu_only(facts: Facts) -> Finding:
 
 def _is_aarch64_default(facts: Facts) -> bool:
     return (
-        facts.platform.machine == "aarch64" and facts.platform.system != "Darwin" and older(facts.torch.version, "2.11")
+        facts.platform.machine == "aarch64"
+        and facts.platform.system != "Darwin"
+        and (facts.torch.version is None or older(facts.torch.version, "2.11"))
     )
 
 
@@ -204,7 +208,14 @@ def driver_too_old(facts: Facts) -> Result:
         minimum = minimum_driver(offered + 1, windows)[0]
     host = " of the host" if facts.platform.container else ""
     fix = [f"Update the NVIDIA driver{host} to {minimum} or newer, then reboot."] if minimum else []
-    if wheel is not None:
+    before_11 = older(found_cuda(facts) or facts.driver.cuda, "11.0")
+    if before_11 and (facts.torch.version is None or older(facts.torch.version, "1.13")):
+        newest = minimum or minimum_driver(11, windows)[0]
+        fix = [
+            f"Update the NVIDIA driver{host} to {newest} or newer, then reboot.",
+            *fixes.old_torch(facts, found_cuda(facts) or facts.driver.cuda),
+        ]
+    elif wheel is not None:
         fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
     elif not fix:
         fix = [fixes.reinstall_torch(facts)[0], *fixes.reinstall_torch(facts)[1:]]

@@ -170,13 +170,18 @@ def without_backend(facts: Facts) -> Result:
 
 def rocm_gfx_unsupported(facts: Facts) -> Result:
     """The ROCm build has no code for this gfx target."""
+    gfx = next(
+        (gpu.compute_capability for gpu in facts.gpus or () if (gpu.compute_capability or "").startswith("gfx")), None
+    )
     error = facts.error("hip-no-binary")
+    if error is None and gfx and not facts.nvidia_gpus():
+        # On a card that runs another's code only, its messages without the name of HIP, and a crash, mean the same.
+        error = facts.error(
+            "invalid-device-function", "no-kernel-image", *(("crash-in-compiled-code",) * (gfx not in _BUILT))
+        )
     if error is None:
         return PASSED
-    gfx = next(
-        (gpu.compute_capability for gpu in facts.gpus or () if (gpu.compute_capability or "").startswith("gfx")),
-        error.values.get("gfx"),
-    )
+    gfx = gfx or error.values.get("gfx")
     return [
         Finding(
             "rocm-gfx-unsupported",
@@ -205,15 +210,47 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
             "another's.",
             "Use llama.cpp with Vulkan on this card, or another card; there are builds of torch by others for it.",
         )
-    relatives = {"gfx115": "11.5.0", "gfx11": "11.0.0", "gfx103": "10.3.0", "gfx101": "10.3.0", "gfx9": "9.0.0"}
-    near = next((version for start, version in relatives.items() if gfx and gfx.startswith(start)), None)
+    newer = fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts, newest=True)}", upgrade=True)
+    if fixes.on_windows(facts):
+        return (
+            "HSA_OVERRIDE_GFX_VERSION does nothing on Windows: take AMD's own wheels, where the card is listed (RX "
+            "7000 and newer): https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/",
+            "or Linux or WSL 2, or llama.cpp built with Vulkan",
+        )
+    near = next((version for start, version in _RELATIVES if gfx and gfx.startswith(start)), None)
+    if near is None and gfx is not None:
+        return (f"A build that knows {gfx}: {newer}", "or llama.cpp built with Vulkan, which needs no ROCm")
     override = (
-        f"export HSA_OVERRIDE_GFX_VERSION={near}   # run it as its nearest supported relative"
+        f"export HSA_OVERRIDE_GFX_VERSION={near}   # run {gfx} as its nearest supported relative; in a container -e"
         if near
-        else "export HSA_OVERRIDE_GFX_VERSION=11.0.0   # RX 7000 and Ryzen AI; 10.3.0 for RX 6000; rocminfo | grep gfx"
+        else "rocminfo | grep gfx   # then export HSA_OVERRIDE_GFX_VERSION: 10.3.0 for gfx1031 to gfx1036 (RX 6000), "
+        "11.0.0 for gfx1101 to gfx1103 (RX 7000), none for other cards"
     )
-    newer = f"--index-url {fixes.rocm_index(facts, newest=True)}"
-    return (override, "or a build that knows it: " + fixes.install(facts, "torch", options=newer, upgrade=True))
+    known = f"a build that knows it: {newer}"
+    return (known, f"or: {override}") if gfx in _BUILT else (override, f"or {known}")
+
+
+_BUILT = frozenset(
+    (
+        *("gfx900", "gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030"),
+        *("gfx1100", "gfx1101", "gfx1102", "gfx1151", "gfx1200", "gfx1201"),
+    )
+)
+"""Targets of torch's ROCm wheels: https://github.com/pytorch/pytorch/blob/main/.ci/docker/build.sh."""
+# Whose code each family of targets can run, the longest start first.
+_RELATIVES = (
+    ("gfx1030", None),
+    ("gfx1100", None),
+    ("gfx1150", "11.5.1"),
+    ("gfx1152", "11.5.1"),
+    ("gfx1153", "11.5.1"),
+    ("gfx11", "11.0.0"),
+    ("gfx103", "10.3.0"),
+    ("gfx101", "10.3.0"),
+    ("gfx90c", "9.0.0"),
+    ("gfx902", "9.0.0"),
+    ("gfx909", "9.0.0"),
+)
 
 
 RULES: tuple[Rule, ...] = (

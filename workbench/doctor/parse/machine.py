@@ -1,0 +1,77 @@
+"""What a paste tells of the machine in passing: kind of container, batch system, processor, AMD's name of a GPU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from workbench.doctor.parse.draft import Draft
+from workbench.doctor.parse.fields import name_gpu
+
+_MAX_LINE = 600
+_CONTAINERS = (
+    (
+        "docker (snap)",
+        re.compile(r"\bsnap (?:services|list|info|install|refresh) docker|\bdocker\.dockerd\b|/snap/docker", re.I),
+    ),
+    (
+        "podman",
+        re.compile(r"\bpodman (?:run|exec|start|create|build)\b|\brootless podman\b|\bpodman \d|\bin podman\b", re.I),
+    ),
+    (
+        "kubernetes",
+        re.compile(
+            r"\bkubectl\b|\b(?:micro)?k8s\b|\bk[03]s\b|\bminikube\b"
+            r"|\bkubernetes(?:-created)? (?:pods?|containers?|cluster|node)"
+            r"|\bin (?:the|a|my|each|every) pod\b|\b[GE]KE: pods?\b|\bGKE\b|\bopenshift\b",
+            re.I,
+        ),
+    ),
+    ("apptainer", re.compile(r"\b(?:singularity|apptainer) (?:exec|run|shell|instance)\b", re.I)),
+)
+_SLURM = re.compile(r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm\b|\blogin node\b", re.I)
+_ARM = re.compile(r"\baarch64\b|\bG[BH][23]00\b|\bGB10\b|\bDGX Spark\b|\bGrace[- ]Hopper\b|\bJetson\b", re.I)
+_OTHER_PROCESSOR = re.compile(r"x86_64|amd64|\bmac(?:OS|Book| ?mini| ?studio)?\b|darwin|apple m\d", re.I)
+# "the CPU version of torch", "CPU-only wheel"; not what is only compared, asked for or feared.
+_CPU_BUILD = re.compile(r"\bCPU(?:[- ]only)? (?:version|build|wheel|variant)s?\b", re.I)
+_NOT_HERE = re.compile(
+    r"\b(?:not|n't|instead of|remove|uninstall\w*|no longer|than|or|if|unless|avoid|for)\b[^.]{0,40}$", re.I
+)
+_CONDA = re.compile(r"^\W{0,6}(?:conda|mamba|micromamba) install\b.{0,80}\bpytorch\b")
+_GFX = re.compile(r"(?<![a-z0-9])gfx(?:[789]\d[0-9a-f]|1[0-2]\d[0-9a-f])(?![0-9a-z])")
+_ROCMINFO = re.compile(r"\bName:\s{1,40}(?:amdgcn-amd-amdhsa--)?(gfx[0-9a-f]{3,4})\b")
+
+
+def read(lines: Sequence[str], draft: Draft) -> None:
+    """Take what nothing else has told."""
+    short = [line for line in lines if 4 < len(line) <= _MAX_LINE]
+    kind = next((name for name, pattern in _CONTAINERS if any(map(pattern.search, short))), None)
+    if kind is not None and draft.platform.get("container") in (None, "docker"):
+        draft.platform["container"] = kind
+    if any(map(_SLURM.search, short)):
+        draft.put(draft.platform, service="slurm")
+    if any(map(_ARM.search, short)) and draft.platform.get("system") in (None, "Linux"):
+        arm = not any(map(_OTHER_PROCESSOR.search, short))
+        draft.put(draft.platform, machine="aarch64" if arm else None)
+    if not draft.errors and draft.torch.get("build") is None and draft.torch.get("cuda") is None:
+        draft.put(draft.torch, build="cpu" if any(map(_cpu_build, short)) else None)
+    draft.put(draft.python, kind="conda" if any(map(_CONDA.search, short)) else None)
+    gfx = _gfx(short)
+    if gfx is not None and not draft.gpus:
+        name_gpu(draft, 0, f"AMD {gfx}")
+    if gfx is not None and len(draft.gpus) == 1 and draft.gpu(0).get("vendor") == "amd":
+        draft.gpu(0)["compute_capability"] = gfx
+
+
+def _cpu_build(line: str) -> bool:
+    found = _CPU_BUILD.search(line)
+    return found is not None and "torch" in line.lower() and not _NOT_HERE.search(line[: found.start()])
+
+
+def _gfx(lines: Sequence[str]) -> Optional[str]:
+    """The one gfx target that is spoken of; a line with several lists what a library has."""
+    shown = {match[1] for match in map(_ROCMINFO.search, lines) if match}
+    spoken = {found[0] for line in lines if "gfx" in line and len(found := sorted(set(_GFX.findall(line)))) == 1}
+    names = shown or spoken
+    return names.pop() if len(names) == 1 else None
