@@ -5,13 +5,24 @@ Needs the tables.
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from workbench.doctor.facts import Facts
+from workbench.doctor.facts import Conflict, Facts
 from workbench.doctor.tables import table
-from workbench.doctor.versions import at_least, minor_name, normalize, older, parse_version
+from workbench.doctor.versions import (
+    at_least,
+    minor_name,
+    normalize,
+    older,
+    parse_requirement,
+    parse_version,
+    release_of,
+    satisfies,
+)
 
 PYTHON = "python"
 # Import names that are not the package's name with other dashes.
@@ -68,17 +79,59 @@ def change_of(package: str, path: str, version: Optional[str] = None) -> Optiona
 
     A row that the installed `version` gives the lie to counts for nothing.
     """
-    row = table("changes").get(package)
-    if not isinstance(row, dict):
+    row = _row(package)
+    if row is None:
         return None
     parts = path.split(".")
-    keys = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
-    known = next(filter(None, (_change(package, row, key, version) for key in keys)), None)
-    return known or _moved(package, row, parts[-1], version)
+    whole = _change(package, row, path, version)
+    if whole is not None:
+        return whole
+    # That a module once came says of a name in it nothing, where the version is not known.
+    modules = [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    above = (_change(package, row, key, version) for key in modules)
+    known = next((change for change in above if change is not None and (version or not change.added)), None)
+    exported = _change(package, row, parts[-1], version) if re.match(r"[A-Z]\w*[a-z]", parts[-1]) else None
+    return exported or known or _moved(package, row, parts[-1], version) or _sibling(package, row, parts[-1], version)
+
+
+@functools.lru_cache(maxsize=64)
+def _row(package: str) -> Optional[dict[str, Any]]:
+    """What both tables say of a package; an exact release in the one that is written by hand counts first."""
+    told, read = table("changes").get(package), table("names").get(package)
+    if not isinstance(told, dict):
+        told = {}
+    if not isinstance(read, dict):
+        return told or None
+    row: dict[str, Any] = {"source": told.get("source") or read["source"]}
+    for word in ("added", "removed"):
+        names = {name: release for release, line in read.get(word, {}).items() for name in line.split()}
+        ends = {name.split(".")[-1] for name in names}
+        by_hand = told.get(word, {}).items()
+        row[word] = {
+            **names,
+            **{name: release for name, release in by_hand if release or name.split(".")[-1] not in ends},
+        }
+    return row
+
+
+_HEAD = re.compile(
+    r"(\w+?)(?:For[A-Z]\w+|PreTrainedModel|(?:Image|Video)?Processor(?:Fast)?|Tokenizer(?:Fast)?|FeatureExtractor"
+    r"|(?:Text|Vision|Audio)?(?:Config|Model))"
+)
+
+
+def _sibling(package: str, row: dict[str, Any], name: str, version: Optional[str]) -> Optional[Change]:
+    """A class of a family of models that came as a whole, such as all that begins with Phi3."""
+    family = _HEAD.fullmatch(name) if package == "transformers" else None
+    ends = ("Config", "Model", "ForCausalLM", "ForConditionalGeneration")
+    found = (_change(package, row, family[1] + end, version) for end in ends) if family else iter(())
+    change = next((change for change in found if change is not None and change.added), None)
+    return Change(package, name, True, change.version, change.source) if change else None
 
 
 def _change(package: str, row: dict[str, Any], key: str, version: Optional[str]) -> Optional[Change]:
-    for word in ("added", "removed"):
+    both = key in row.get("added", {}) and key in row.get("removed", {})
+    for word in ("removed", "added") if both and version is None else ("added", "removed"):
         if key not in row.get(word, {}):
             continue
         release = str(row[word][key])
@@ -89,11 +142,16 @@ def _change(package: str, row: dict[str, Any], key: str, version: Optional[str])
 
 
 def _moved(package: str, row: dict[str, Any], name: str, version: Optional[str]) -> Optional[Change]:
-    """The same name in another module: only one that is no common word."""
+    """The same name in another module: only one that is no common word, and that was not moved about."""
     if len(name) < 6 or not re.search(r"_|[a-z][A-Z]|^[A-Z]", name):
         return None
-    keys = [key for word in ("added", "removed") for key in row.get(word, {}) if key.split(".")[-1] == name]
-    return _change(package, row, keys[0], version) if len(keys) == 1 else None
+    added, removed = ([key for key in row.get(word, {}) if key.split(".")[-1] == name] for word in ("added", "removed"))
+    if added and removed and set(added) != set(removed):
+        return None
+    # Where several modules have it, it was there from the first on, and until the last.
+    earliest = sorted(added, key=lambda key: release_of(str(row["added"][key]) or "0", 3) or ())[:1]
+    latest = sorted(removed, key=lambda key: release_of(str(row["removed"][key]) or "0", 3) or ())[-1:]
+    return next(filter(None, (_change(package, row, key, version) for key in (*earliest, *latest))), None)
 
 
 def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, ...]) -> Optional[Change]:
@@ -108,9 +166,7 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
     """
     parts = [part for part in call.split(".") if part not in ("__init__", "__new__", "<locals>")]
     wanted = {f"{part}({argument})" for part in parts} if argument else {".".join(parts[-2:])}
-    for package, row in table("changes").items():
-        if not isinstance(row, dict):
-            continue
+    for package, row in _rows():
         for word in ("added", "removed"):
             for key in row.get(word, {}):
                 last = key.split(".")[-1] if argument else key
@@ -124,6 +180,42 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
                 if change is not None:
                     return change
     return None
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A package that imports a name, and the versions that do."""
+
+    package: str
+    versions: str
+
+
+def askers_of(change: Change) -> tuple[Asker, ...]:
+    """Who imports a name that came or went, as far as the table of what packages import tells."""
+    names = table("askers").get(change.package, {}).get("added" if change.added else "removed", {})
+    last = change.name.split(".")[-1]
+    told = [line for name, line in names.items() if name == change.name or name.split(".")[-1] == last]
+    found = (re.match(r"([\w-]+?)([<>]=?.+)?$", item) for line in told[:1] for item in line.split())
+    return tuple(Asker(match[1], match[2] or "") for match in found if match)
+
+
+def asker_here(facts: Facts, change: Change) -> str:
+    """The package that asks for a name: by its version, or the only one that asks for a new one; else ``""``."""
+    askers = askers_of(change)
+    here = [item.package for item in askers if satisfies(installed_version(facts, item.package), item.versions)]
+    if here:
+        return here[0]
+    # Many programs ask for what was there for years; what is new is asked for by few.
+    alone = askers[0] if len(askers) == 1 and change.added else None
+    return alone.package if alone and not installed_version(facts, alone.package) else ""
+
+
+def _rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    """All packages of both tables, with what they say."""
+    for package in dict.fromkeys((*table("changes"), *table("names"))):
+        row = _row(package) if package not in ("checked", "source", "together", "asker") else None
+        if row is not None:
+            yield package, row
 
 
 def month_of(package: str, version: Optional[str]) -> Optional[tuple[int, bool]]:
@@ -151,6 +243,34 @@ def release_of_that_time(package: str, month: int) -> Optional[str]:
     return fitting[-1] if fitting else None
 
 
+def declared_conflicts(facts: Facts) -> tuple[Conflict, ...]:
+    """Releases of which one asks for others than those that are here, by the metadata of its minor release.
+
+    Only for versions that a paste names: of an environment that is at hand, its own metadata tell.
+    """
+    found = []
+    for package, rows in table("requirements").items():
+        version = installed_version(facts, package) if isinstance(rows, dict) else None
+        released = version if version and "dev" not in version else None  # of one to come nothing is known
+        fitting = [name for name in rows if at_least(released, name)] if released else []
+        for text in rows[fitting[-1]].split() if fitting else ():
+            wanted = parse_requirement(text)
+            have = installed_version(facts, wanted.name) if wanted else None
+            if wanted and have and satisfies(have, wanted.specifier) is False:
+                found.append(Conflict(package, released, text, have))
+    return tuple(found)
+
+
+def judge_declared(conflict: Conflict) -> Verdict:
+    """Which of the two in a conflict is too old."""
+    wanted = parse_requirement(conflict.requires)
+    name, specifier = (wanted.name, wanted.specifier) if wanted else ("", "")
+    floors = ",".join(part for part in specifier.split(",") if part.startswith(">"))
+    if floors and satisfies(conflict.found, floors) is False:
+        return Verdict(name, conflict.package)
+    return Verdict(conflict.package, name)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Which of the two is too old, and how that is known."""
@@ -170,7 +290,16 @@ def judge(facts: Facts, caller: str, package: str, change: Optional[Change]) -> 
     """
     if change is not None:
         return Verdict(package, caller, change) if change.added else Verdict(caller, package, change)
+    declared = (item for item in declared_conflicts(facts) if {item.package, _wanted(item)} == {caller, package})
+    conflict = next(declared, None)
+    if conflict is not None:
+        return judge_declared(conflict)
     return by_time(facts, caller, package) if caller else None
+
+
+def _wanted(conflict: Conflict) -> str:
+    requirement = parse_requirement(conflict.requires)
+    return requirement.name if requirement else ""
 
 
 def by_time(facts: Facts, first: str, second: str) -> Optional[Verdict]:

@@ -127,10 +127,24 @@ def _root_of_chain(lines: Sequence[str], last: int) -> int:
     return last
 
 
+def callers_of_message(lines: Sequence[str], number: int, text: str) -> tuple[str, ...]:
+    """The packages in the frames above a message, the deepest first; else the one that a lazy import names.
+
+    Args:
+        lines: the whole paste.
+        number: where the message stands, counted from 0.
+        text: the message.
+    """
+    around = " ".join(lines[max(0, number - 1) : number + 1])[-2 * _MAX_LINE :]
+    lazy = _LAZY.search(around)
+    return _callers(lines, number, text) or ((lazy[1],) if lazy else ())
+
+
 def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
     text = (text or lines[number]).strip()[:400]
-    if "because of the following error" in text:  # transformers puts the cause on the next line
-        text += " " + "".join(lines[number + 1 : number + 2]).strip()[:300]
+    below = number + 1
+    while text.endswith("traceback):") and below < min(len(lines), number + 5):  # the cause is on the next line
+        text, below = f"{text} {lines[below].strip()[:300]}", below + 1
     callers = _callers(lines, number, text)
     lazy = _LAZY.search(text)
     callers = callers or ((lazy[1],) if lazy else ())

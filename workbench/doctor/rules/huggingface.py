@@ -212,6 +212,10 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
         return [held]
     if error is None and import_error and (met or (met is None and importer != "transformers")):
         return [_import_error(facts, package, import_error)]
+    if error is None and import_error and version is None and not _asks(package, import_error):
+        told = decided_name(facts, import_error) if importer == "transformers" else None
+        if told is not None and not import_error.values.get("importer"):
+            return [replace(told, id=id, affects=(*MODELS, "tokens"))]
     if specifier:
         bound = _bound(package, import_error.values.get("name")) if import_error else None
         specifier = f"{specifier.rsplit(',<', 1)[0]},{bound}" if bound and bound.startswith("<") else specifier
@@ -336,7 +340,7 @@ def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
     if importer == package:
         return _half_upgraded(facts, package, error)
     name = error.values.get("name") or error.values.get("module")
-    told = decided_name(facts, error) if _bound(package, name) is None else None
+    told = decided_name(facts, error) if _bound(package, name) is None or not importer else None
     if told is not None:
         return replace(told, id=_IMPORT_ERRORS[package], affects=MODELS)
     return Finding(

@@ -11,6 +11,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, evidence, gpu_names, seen
 from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.libraries import library_error
+from workbench.doctor.rules.pairs import declared
 from workbench.doctor.rules.plain import symptoms, weak_messages
 from workbench.doctor.rules.unknown.packages import callers_of
 
@@ -30,6 +31,9 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     guessed = (library_error(facts, error) or guessed_error(facts, error)) if error else None
     if guessed:
         return guessed
+    declares = declared(facts, error) if facts.origin == "report" and error else None
+    if declares is not None:
+        return [declares]
     if any(finding.severity != "info" for finding in findings):
         return []
     told = symptoms(facts)
@@ -38,6 +42,9 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     error = error or _failure(facts)
     if error is not None:
         return [_unrecognised(error)]
+    declares = declared(facts) if facts.origin == "report" else None
+    if declares is not None:
+        return [declares]
     return _cuda_unavailable(facts)
 
 

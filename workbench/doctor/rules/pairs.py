@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.changes import declared_conflicts, judge_declared
+from workbench.doctor.facts import Conflict, ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import Result, evidence, seen
 from workbench.doctor.tables import table
-from workbench.doctor.versions import at_least, older, satisfies
+from workbench.doctor.versions import at_least, older, parse_requirement, satisfies
 
 
 def known_pairs(facts: Facts) -> Result:
@@ -67,6 +68,54 @@ def _finding(facts: Facts, row: dict[str, Any], error: Optional[ErrorFact]) -> F
         affects=("chat",),
         observed=error is not None,
     )
+
+
+def declared(facts: Facts, error: Optional[ErrorFact] = None) -> Optional[Finding]:
+    """Two releases that do not fit by what one of them asks for; with `error`, only two that it speaks of."""
+    told = f"{error.text} {error.values.get('callers', '')}".replace("_", "-").lower() if error else ""
+    conflicts = [item for item in declared_conflicts(facts) if not error or _spoken_of(item, told)]
+    if not conflicts:
+        return None
+    # That NumPy 2 is refused was most often caution.
+    first = min(conflicts, key=lambda item: item.requires.startswith("numpy"))
+    verdict = judge_declared(first)
+    name = verdict.new if verdict.old == first.package else verdict.old
+    bound = first.requires[len(name) :]
+    too_old, too_new = (
+        f"{package} {first.version if package == first.package else first.found}"
+        for package in (verdict.old, verdict.new)
+    )
+    return Finding(
+        "packages-known-apart",
+        "error" if error else "warning",
+        f"{too_old} is too old for {too_new}",
+        f"The metadata of {first.package} {first.version} asks for {name}{bound}; pip would not have installed the two "
+        "together.",
+        {
+            **evidence(
+                **{
+                    f"{item.package} {item.version} asks for": f"{item.requires}, and {item.found} is here"
+                    for item in conflicts[:4]
+                }
+            ),
+            **seen(error),
+        },
+        (
+            fixes.install(facts, f"{name}{bound}"),
+            f"or: {fixes.install(facts, first.package, upgrade=True)}"
+            if verdict.old == first.package
+            else f"or a {first.package} of the time of {name} {first.found}",
+            f"{fixes.python_command(facts)} -m pip check   # what else does not fit",
+        ),
+        f"https://pypi.org/project/{first.package}/{first.version}/",
+        affects=("chat",),
+        observed=error is not None,
+    )
+
+
+def _spoken_of(conflict: Conflict, told: str) -> bool:
+    needs = parse_requirement(conflict.requires)
+    return conflict.package in told or bool(needs and needs.name in told)
 
 
 RULES = (known_pairs,)

@@ -10,6 +10,8 @@ from workbench.doctor.changes import (
     PYTHON,
     Change,
     Verdict,
+    asker_here,
+    askers_of,
     installed_version,
     judge,
     month_of,
@@ -50,6 +52,7 @@ def changed(facts: Facts, error: ErrorFact, package: str, change: Optional[Chang
         return half_upgraded(facts, error, package, name)  # only a package's own files ask for what is private
     beside = next((other for other in callers if other not in ("", package)), "")
     caller = beside if caller == package else caller
+    caller = caller or (asker_here(facts, change) if change else "")
     verdict = judge(facts, caller, package, change)
     if verdict is not None:
         return apart(facts, error, verdict, in_words(verdict, name))
@@ -73,6 +76,7 @@ def _titled(facts: Facts, package: str) -> str:
 def apart(facts: Facts, error: ErrorFact, verdict: Verdict, words: str) -> Finding:
     old, new = _titled(facts, verdict.old), _titled(facts, verdict.new)
     new = new[0].lower() + new[1:] if not verdict.new else new
+    old = _whoever_asks(verdict) or old
     versions = {name.replace("-", "_"): installed_version(facts, name) for name in (verdict.old, verdict.new) if name}
     return Finding(
         "package-versions-do-not-fit",
@@ -89,6 +93,13 @@ def apart(facts: Facts, error: ErrorFact, verdict: Verdict, words: str) -> Findi
     )
 
 
+def _whoever_asks(verdict: Verdict) -> str:
+    """Who most likely asks, where no traceback tells; ``""`` where the table knows nobody who does."""
+    askers = askers_of(verdict.change) if verdict.change and not verdict.old else ()
+    named = " or ".join(f"{item.package} before {item.versions[1:]}" for item in askers[:2] if item.versions[:1] == "<")
+    return f"The program, or a package such as {named}," if named else ""
+
+
 def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
     change, old, new = verdict.change, verdict.old, verdict.new
     if PYTHON in (old, new):
@@ -102,13 +113,25 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
         steps.append(f"Upgrade {old}, in the way it was installed")
     elif old:
         floor = f">={change.version}" if change and change.added and change.version and change.package == old else ""
+        floor = floor or _first_without(change, old)
         steps.append(fixes.install(facts, f"{old}{floor}", upgrade=True))
     pinned = _kept_back(facts, verdict)
     if pinned:
         steps.append(pinned if not steps else f"or, to keep {old} as it is: {pinned}")
     elif new and new != "torch" and not steps and may_install(facts, new):
         steps.append(fixes.install(facts, new, upgrade=True))
+    if change is not None and not change.added and not old:
+        askers = [item.package for item in askers_of(change) if may_install(facts, item.package)]
+        here = [name for name in askers if facts.package(name)] or askers[:3]
+        steps += [f"or upgrade what asks for it: {fixes.install(facts, *here, upgrade=True)}"] if here else []
     return tuple(steps)
+
+
+def _first_without(change: Optional[Change], asker: str) -> str:
+    """``>=`` the release in which a package gave up a name that another one has lost; ``""`` where it is not known."""
+    askers = askers_of(change) if change is not None and not change.added else ()
+    bound = next((item.versions for item in askers if item.package == asker), "")
+    return f">={bound[1:]}" if re.fullmatch(r"<\d[\w.]*", bound) else ""
 
 
 def _kept_back(facts: Facts, verdict: Verdict) -> str:
@@ -120,6 +143,9 @@ def _kept_back(facts: Facts, verdict: Verdict) -> str:
         return fixes.install(facts, f"{new}<{change.version}") if change.version else ""
     if not may_install(facts, new):
         return ""
+    since = next((item.versions for item in askers_of(change) if item.package == new), "") if change else ""
+    if since.startswith(">="):
+        return fixes.install(facts, f"{new}<{since[2:]}")
     born = month_of(verdict.old, installed_version(facts, verdict.old))
     release = release_of_that_time(new, born[0] + 1) if born and born[1] else None
     return fixes.install(facts, f"{new}=={release}.*") if release else ""
