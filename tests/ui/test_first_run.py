@@ -121,6 +121,37 @@ async def test_the_tour_works_the_benches_and_puts_things_back(
         assert "characters" not in screen_text(app)
 
 
+async def test_a_load_of_the_tour_is_stopped_only_with_words_and_leaves_no_label(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    has_sample(session, True)
+    session.script(protocol.LoadModel, lambda request: [protocol.ModelLoaded(data.MODEL)])
+    session.hold(protocol.LoadModel)
+    app = make_app(session, model="llama-3.1-8b", bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "No model is loaded" in screen_text(app))
+        await app.action_tour()
+        await wait_until(pilot, lambda: app.query(Tour) and "It uses" in outcome(app))
+        app.query_one(Tour).go_to(len(STEPS) - 2)
+        await wait_until(pilot, lambda: session.asked(protocol.LoadModel))
+        idle = session.status.lanes
+        loading = protocol.LaneStatus("model", "load_model", "config")
+        session.set_status(lanes=(loading,))
+        await wait_until(pilot, lambda: "loading · config   ctrl+c stops" in screen_text(app))
+        await pilot.press("enter")
+        assert "Still loading" in outcome(app)
+        assert not session.asked(protocol.Cancel)
+        await to_step(app, pilot, len(STEPS) - 1, f"Loading {SAMPLE} was stopped")
+        assert "Chat was asked nothing" in outcome(app)
+        assert session.asked(protocol.Cancel)
+        await pilot.press("f1")
+        session.set_status(lanes=idle)
+        await wait_until(pilot, lambda: "broken" in screen_text(app) and "loading" not in screen_text(app))
+        await pilot.press("f5")
+        await wait_until(pilot, lambda: "No model is loaded" in screen_text(app))
+        assert "loading" not in screen_text(app)
+
+
 @pytest.mark.parametrize(
     ("size", "theme", "keys"),
     [

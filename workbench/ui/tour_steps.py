@@ -142,8 +142,8 @@ async def _chat(tour: Tour) -> str:
     bench = tour.bench(ChatBench)
     state = tour.workbench.session
     if state.model is None or state.model.name != tour.model:
-        tour.tell(f"Loading {tour.model} …")
-        await tour.workbench.load(LoadModel(tour.model))
+        with tour.while_loading():
+            await tour.workbench.load(LoadModel(tour.model))
     if bench.answering:
         return STILL_ANSWERING
     tour.tell(f"Asking it: {QUESTION}")
@@ -151,14 +151,18 @@ async def _chat(tour: Tour) -> str:
     request = bench.request(QUESTION, system="", raw=False, remote=None)
     # Greedy, the built-in model says nothing but line breaks.
     sampling = {"greedy": tour.model != BUILT_IN, "seed": 1, "max_new_tokens": MOST_TOKENS}
-    await bench.answer(replace(request, sampling=sampling), [], Unsent()).wait()
+    answer = bench.answer(replace(request, sampling=sampling), [], Unsent())
+    tour.asked = True
+    while not answer.is_finished:  # waiting for the worker itself would end the answer with the step
+        await asyncio.sleep(LOOK_SECONDS)
     if bench.failure is not None:
         raise bench.failure
     return f"{bench.transcript.turns[-1].foot}. i looks inside an answer, n tells its numbers."
 
 
 async def _end(tour: Tour) -> str:
-    return "The text and the plan of the tour are taken back when you leave; the answer is kept among the chats."
+    answer = "the answer is kept among the chats" if tour.asked else "Chat was asked nothing"
+    return f"{tour.stopped_words}The text and the plan of the tour are taken back when you leave; {answer}."
 
 
 STEPS: tuple[Step, ...] = (

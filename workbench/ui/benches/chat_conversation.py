@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -330,6 +331,9 @@ class ConversationBench(Bench):
         self._set_answering(True)
         try:
             reply = await self.link.ask(request, Generated, self._on_event)
+        except asyncio.CancelledError:
+            self._end_turn(turn, foot="stopped")
+            raise
         except JobCancelled:
             self._end_turn(turn, foot="stopped before the answer began" if not turn.text else "stopped")
         except WorkbenchError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual import work
@@ -56,6 +57,13 @@ class Tour(Vertical, can_focus=True):
         """The model of the tour: the loaded one, else the sample, else the one built in."""
         self._offers = False
         """Whether the sample can be fetched here."""
+        self.asked = False
+        """Whether Chat was asked the question of the tour."""
+        self._loads = False
+        self._told_of_load = False
+        """Whether a key that leaves the step was answered with what it would stop."""
+        self.stopped_words = ""
+        """That a load was stopped by leaving its step, as the beginning of what is told next."""
         self._chosen_before = ""
         self._written: tuple[TextArea, str] | None = None
         self._planned: tuple[VramBench, Draft] | None = None
@@ -96,7 +104,7 @@ class Tour(Vertical, can_focus=True):
         """Do the step, and say what came of it."""
         step = STEPS[self.number]
         await self.workbench.action_show_bench(step.bench)
-        self.focus()
+        self.screen.set_focus(self)  # at once: `focus` comes later, and a key may come in between
         try:
             outcome = await step.act(self)
         except JobCancelled:
@@ -107,6 +115,8 @@ class Tour(Vertical, can_focus=True):
             self.tell(Content.styled(outcome, "bold"))
 
     async def action_step(self, by: int) -> None:
+        if self._keeps_loading():
+            return
         if self.number + by == len(STEPS):
             await self.action_leave()
         elif self.number + by >= 0:
@@ -114,6 +124,10 @@ class Tour(Vertical, can_focus=True):
 
     async def action_leave(self) -> None:
         """Put back what the tour changed, and go."""
+        if self._keeps_loading():
+            return
+        if self.stopped_words:
+            self.workbench.say(self.stopped_words.strip())
         self.workers.cancel_node(self)
         if self._written is not None:
             area, text = self._written
@@ -142,6 +156,27 @@ class Tour(Vertical, can_focus=True):
     def tell(self, outcome: Content | str) -> None:
         """What the step does now, or what came of it."""
         self.query_one("#tour-outcome", Static).update(outcome)
+
+    def _keeps_loading(self) -> bool:
+        """Say, once, that leaving the step stops the load under way; the second key does it."""
+        if not self._loads:
+            return False
+        if self._told_of_load:
+            self.stopped_words = f"Loading {short_name(self.model)} was stopped. "
+            return False
+        self._told_of_load = True
+        self.tell(f"Still loading {self.model} …  The same key again stops it and goes on.")
+        return True
+
+    @contextlib.contextmanager
+    def while_loading(self) -> Iterator[None]:
+        """While the model of the tour is being loaded."""
+        self._loads, self._told_of_load, self.stopped_words = True, False, ""
+        self.tell(f"Loading {self.model} …")
+        try:
+            yield
+        finally:
+            self._loads = False
 
     # --- What the steps use --------------------------------------------------------------------------------
 
