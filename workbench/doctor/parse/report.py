@@ -100,7 +100,7 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in _REMARKS})
     draft.errors = [_of_a_model(error, lines) for error in draft.errors]
-    symptom = None if {error.id for error in draft.errors} - _REMARKS else find_symptom(lines)
+    symptom = None if {error.id for error in draft.errors} - _REMARKS else find_symptom(lines, bool(draft.formats))
     draft.errors += [symptom] if symptom else []
     if draft.errors:
         draft.saw("messages")

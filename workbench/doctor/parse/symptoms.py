@@ -20,7 +20,7 @@ _PREFIX = "symptom "
 
 
 @functools.lru_cache(maxsize=1)
-def _known() -> tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]:
+def _known() -> tuple[tuple[str, tuple[re.Pattern[str], ...], Optional[re.Pattern[str]]], ...]:
     words = table("symptoms")["words"]
 
     def compiled(text: str) -> re.Pattern[str]:
@@ -28,7 +28,14 @@ def _known() -> tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]:
         return re.compile(full, re.IGNORECASE | re.ASCII)
 
     rows = table("symptoms")["symptom"]
-    return tuple((str(row["id"]), tuple(map(compiled, row["all"]))) for row in rows)
+    return tuple(
+        (
+            str(row["id"]),
+            tuple(map(compiled, row["all"])),
+            compiled(row["instead_of_a_report"]) if "instead_of_a_report" in row else None,
+        )
+        for row in rows
+    )
 
 
 def message_of_symptom(name: str) -> str:
@@ -36,12 +43,19 @@ def message_of_symptom(name: str) -> str:
     return _PREFIX + name
 
 
-def find_symptom(lines: Sequence[str]) -> Optional[ErrorFact]:
-    """The first symptom of the table of which a paste tells everything; a long paste is no sentence of a person."""
+def find_symptom(lines: Sequence[str], in_report: bool) -> Optional[ErrorFact]:
+    """The first symptom of the table of which a paste tells everything; a long paste is no sentence of a person.
+
+    Args:
+        lines: of the paste.
+        in_report: whether a report of a known kind is in it, which judges for itself.
+    """
     told = [(number, line[:_MAX_LINE].lower()) for number, line in enumerate(lines, 1) if line.strip()]
     if len(told) > _MAX_LINES:
         return None
-    for name, patterns in _known():
+    for name, patterns, unless in _known():
+        if unless is not None and (in_report or any(unless.search(line) for _, line in told)):
+            continue
         places = [next((number for number, line in told if pattern.search(line)), 0) for pattern in patterns]
         if all(places):
             text = " ".join(lines[places[-1] - 1].split())[:300]

@@ -88,7 +88,7 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
     if kind == "kubernetes":
         return (
             "In the pod: resources.limits: {nvidia.com/gpu: 1}, and where NVIDIA's runtime is not the default (k3s, "
-            " microk8s): runtimeClassName: nvidia",
+            "microk8s): runtimeClassName: nvidia",
             "kubectl describe nodes | grep nvidia.com/gpu   # 0 or absent: the device plugin does not run there, or "
             "finds no driver; the plugin's own pod needs runtimeClassName: nvidia too",
             "sudo nvidia-ctk runtime configure --runtime=containerd --set-as-default && sudo systemctl restart "

@@ -28,7 +28,8 @@ def symptoms(facts: Facts) -> list[Finding]:
     for row in table("symptoms")["symptom"]:
         error = facts.error(message_of_symptom(row["id"]))
         if error is not None:
-            title = f"Likely: {row['title'][0].lower()}{row['title'][1:]}"
+            likely = not row.get("instead_of_a_report")
+            title = f"Likely: {row['title'][0].lower()}{row['title'][1:]}" if likely else row["title"]
             return [_finding(facts, {**row, "severity": "warning", "title": title}, error)]
     return []
 
