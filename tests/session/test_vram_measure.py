@@ -60,10 +60,13 @@ async def test_the_loaded_model_is_held_against_its_estimate(session_opener: Ope
     assert caught.value.kind == "no-model"
     await client.ask(protocol.LoadModel(MODEL, dtype="float32", device="cpu"), protocol.ModelLoaded)
     answer = protocol.Generate("Once upon a time", raw=True, sampling={"max_new_tokens": 5, "temperature": 0.0})
-    await client.ask(answer, protocol.Generated)
+    memory = (await client.ask(answer, protocol.Generated)).result["memory"]
+    # A look at another prompt takes the KV cache; what is measured is the answer's all the same.
+    await client.ask(protocol.ReadDistribution(prompt="Something else", raw=True), protocol.DistributionRead)
     reply = await client.ask(protocol.MeasureLoaded(), protocol.MemoryMeasured)
     assert reply.measurement is not None
     assert reply.plan["dtype"] == "float32"
-    assert reply.plan["sequence_length"] == reply.measurement["cached_tokens"] > 5
+    assert reply.plan["sequence_length"] == reply.measurement["cached_tokens"] == memory["kv_cache_tokens"] > 5
+    assert reply.measurement["kv_cache"] == memory["kv_cache_bytes"]
     assert reply.measurement["total"] == reply.measurement["weights"] + reply.measurement["kv_cache"]
     assert reply.errors == {"estimate": {"weights": 0.0, "kv_cache": 0.0}}

@@ -69,6 +69,11 @@ def test_a_process_is_not_compared_with_a_gpu() -> None:
 def test_the_plan_is_of_these_very_settings_and_lengths() -> None:
     plan = plan_of(MESSAGE, None)
     assert (plan["quant"], plan["dtype"], plan["sequence_length"], plan["new_tokens"]) == ("nf4", "bfloat16", 1200, 100)
+    memory = MESSAGE["figures"]["memory"]
+    for held, lengths in ((1299, (1200, 100)), (1300, (1200, 101)), (900, (900, 0))):
+        counted = {"figures": MESSAGE["figures"] | {"memory": memory | {"kv_cache_tokens": held}}}
+        plan = plan_of(MESSAGE | counted, None)
+        assert (plan["sequence_length"], plan["new_tokens"]) == lengths
     assert plan_of({"settings": {}, "figures": {}}, None) == {}
 
 

@@ -173,6 +173,8 @@ def test_a_cancel_stops_within_one_token_and_keeps_the_answer(smollm2_float32, t
     assert result.finish_reason == "cancelled"
     assert result.new_tokens == len(steps) == 5
     assert result.text == tokenizer.decode(result.ids)
+    # Stopped behind its pass, the last token is in the cache, which else holds one less.
+    assert result.memory.kv_cache_tokens == generator.cached_tokens == len(ids) + 5
     rest = generator.generate(ids + result.ids, replace(GREEDY, max_new_tokens=5))
     assert rest.reused_tokens == len(ids) + 4
     assert result.ids + rest.ids == generator.generate(ids, replace(GREEDY, max_new_tokens=10), fresh=True).ids

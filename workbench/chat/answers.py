@@ -52,12 +52,15 @@ class MemoryUse:
             resident size so far.
         peak_of: ``device`` or ``process``, saying which of the two it is; ``server`` where a server answered, which
             tells none of this.
+        kv_cache_tokens: how many tokens the KV cache holds: one less than prompt and answer have, for what is chosen
+            last has not run through the model, but as many where the answer was stopped behind that run.
     """
 
     weights_bytes: Optional[int]
     kv_cache_bytes: Optional[int]
     peak_bytes: Optional[int]
     peak_of: str
+    kv_cache_tokens: Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,8 @@ class Generator:
         self._chunk = prefill_chunk or (_CHUNK_CPU if on_cpu else _CHUNK_ACCELERATOR)
         self._cache: Any = None
         self._cached_ids: list[int] = []
+        self._answered_ids: list[int] = []
+        """What the cache held when the last answer ended; a look at other tokens changes the cache."""
         self._lost_bytes = 0
         """What the cache held when a pass failed."""
         self._steps: Optional[FixedSteps] = None
@@ -137,6 +139,7 @@ class Generator:
     def close(self) -> None:
         """Drop the KV cache and give its memory back."""
         self.reset()
+        self._answered_ids = []
         release_memory()
 
     def generate(
@@ -190,11 +193,11 @@ class Generator:
             traceback.clear_frames(error.__traceback__)
             error.__traceback__ = None
         if failure is None:
+            self._answered_ids = list(self._cached_ids)
             return self._result(run)
         run.stopped_by = "failed"
         unfinished = self._result(run)
-        self.reset()
-        release_memory()
+        self.close()
         raise GenerationFailed(failure, unfinished)
 
     def next_logits(self, ids: Sequence[int], job: Job = SILENT) -> Any:
@@ -213,6 +216,14 @@ class Generator:
         if logits is None:
             raise WorkbenchError("unsupported", f"Its next token cannot be looked at: {self._misfit}.")
         return logits.float()
+
+    def return_to_answer(self, job: Job = SILENT) -> None:
+        """Bring the KV cache back to where the last answer left it, if something else was looked at since."""
+        import torch
+
+        if self._answered_ids and self._answered_ids != self._cached_ids:
+            with torch.inference_mode():
+                self._prefill(self._model(), self._answered_ids, job)
 
     def position_logits(self, ids: Sequence[int], first: int, job: Job = SILENT) -> Iterator[tuple[int, Any]]:
         """The logits at every position of a text from `first` on, in chunks.
@@ -554,7 +565,8 @@ class Generator:
 
     def _memory(self) -> MemoryUse:
         peak_bytes, peak_of = _peak(_devices(self._loaded))
-        return MemoryUse(self._loaded.weights_bytes, cache_bytes(self._cache), peak_bytes, peak_of)
+        held = len(self._cached_ids) or None
+        return MemoryUse(self._loaded.weights_bytes, cache_bytes(self._cache), peak_bytes, peak_of, held)
 
     def _explain(self, error: Exception, run: _Run) -> WorkbenchError:
         details = "".join(traceback.format_exception(type(error), error, error.__traceback__))[-8000:]

@@ -48,6 +48,7 @@ def _directory(resolved: ResolvedModel, context: Context) -> Optional[str]:
 
 def _measure_loaded(_request: MeasureLoaded, context: Context) -> MemoryMeasured:
     slot = context.runtime.require_slot()
+    slot.generator.return_to_answer(context.job)
     found = standing(slot.loaded, slot.generator.cached_bytes, slot.generator.cached_tokens)
     plan = corresponding_plan(slot.loaded.facts, found.cached_tokens)
     _resolved, estimator = estimator_of(slot.status.name, context)

@@ -32,6 +32,11 @@ def plan_of(message: dict[str, Any], model: ModelStatus | None) -> dict[str, Any
     figures, settings = figures_of(message), settings_of(message)
     if not (settings.get("model") and settings.get("dtype") and figures.get("prompt_tokens")):
         return {}
+    prompt, answer = int(figures["prompt_tokens"]), context_used(figures) - int(figures["prompt_tokens"])
+    held = (figures.get("memory") or {}).get("kv_cache_tokens")
+    if held:
+        # The estimate counts no place for the token chosen last, which a stopped answer may have taken.
+        prompt, answer = min(prompt, int(held)), max(0, int(held) - prompt + 1)
     same = model is not None and model.name == settings["model"] and model.quant == settings.get("quant")
     return {
         "job": "inference",
@@ -39,8 +44,8 @@ def plan_of(message: dict[str, Any], model: ModelStatus | None) -> dict[str, Any
         "double_quant": bool(model.double_quant) if same and model is not None else False,
         "dtype": settings["dtype"],
         "batch": 1,
-        "sequence_length": int(figures["prompt_tokens"]),
-        "new_tokens": int(figures.get("given_tokens") or 0) + int(figures.get("new_tokens") or 0),
+        "sequence_length": prompt,
+        "new_tokens": answer,
     }
 
 
