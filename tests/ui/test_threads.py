@@ -11,6 +11,7 @@ from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from tests.ui.test_chat_conversation import begun
 from workbench.session import protocol
+from workbench.settings import Settings, TokenSettings
 from workbench.ui.benches.tokens import TokensBench
 from workbench.ui.benches.vram import VramBench
 from workbench.ui.screens.chat_numbers import NumbersScreen
@@ -24,10 +25,13 @@ MODEL = "smollm2-135m-instruct"
 
 
 async def test_a_token_of_an_answer_opens_in_tokens(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
-    app = make_app(loaded_session, bench="tokens")
+    app = make_app(loaded_session, bench="tokens", model=MODEL, settings=Settings(tokens=TokenSettings(("tiny-gpt2",))))
     async with app.run_test(size=(100, 30)) as pilot:
         await wait_until(pilot, lambda: app.focused is not None and app.session.attached)
-        await pilot.press(*"mine", "f5")
+        await pilot.press(*"mine")
+        await wait_until(pilot, lambda: app.query_one("#tokens-league", RowList).row is not None)
+        app.query_one("#tokens-league", RowList).move_to("model:tiny-gpt2")
+        await pilot.press("f5")
         await begun(pilot, "Capital of France?")
         await pilot.press("escape", "i")
         await wait_until(pilot, lambda: "token 1 of 9" in screen_text(app))
@@ -42,6 +46,13 @@ async def test_a_token_of_an_answer_opens_in_tokens(loaded_session: ScriptedSess
         piece = bench.query_one(PieceView).piece
         assert piece is not None
         assert piece["start"] <= len("".join(texts[:5])) < piece["end"]
+        assert bench.selected == MODEL
+        assert loaded_session.asked(protocol.RecountTokens)[-1].selected == MODEL
+        # The parts of a character stand at one place; the id tells which is meant.
+        parts = [piece | {"start": 0, "end": 1, "id": token_id} for token_id in (5, 6, 7)]
+        view = bench.query_one(PieceView)
+        view.set_pieces(parts, at=0, token_id=6)
+        assert view.piece == parts[1]
         await pilot.press("i", "ctrl+z")
         await wait_until(pilot, lambda: bench.query_one(TextArea).text == "mine", "undo brings back what stood there")
 

@@ -548,7 +548,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
 
         await self.action_show_bench("tokens")
         if isinstance(self.main.bench, TokensBench):
-            self.main.bench.take_text(message.text, message.place)
+            self.main.bench.take_text(message)
 
     @on(Bench.ModulesSent)
     async def show_memory_of(self, message: Bench.ModulesSent) -> None:

@@ -111,12 +111,21 @@ class Bench(Vertical, can_focus=True):
             self.tokens_per_epoch = tokens_per_epoch
 
     class TextSent(Message):
-        """A text to show in the Tokens bench, and the character whose token is meant."""
+        """A text to show in the Tokens bench, and the token of it that is meant.
 
-        def __init__(self, text: str, place: int) -> None:
+        Args:
+            text: the text.
+            place: the character at which the token begins.
+            model: whose token it is; empty where no tokenizer here is known to have made it.
+            token_id: its id; None where only its place is known.
+        """
+
+        def __init__(self, text: str, place: int, model: str = "", token_id: int | None = None) -> None:
             super().__init__()
             self.text = text
             self.place = place
+            self.model = model
+            self.token_id = token_id
 
     class ModulesSent(Message):
         """Modules of the chosen model whose memory the VRAM bench is to tell.

@@ -45,14 +45,16 @@ class ChatBench(MessagesBench):
             return
         turn, place = found
         model = self.session.model.name if self.session.model else ""
-        screen = InsideScreen(self.link, self.conversation_id, str(turn.message["id"]), model)
+        made = settings_of(turn.message)
+        written_by = "" if made.get("server") else str(made.get("model") or "")
+        screen = InsideScreen(self.link, self.conversation_id, str(turn.message["id"]), model, written_by)
         await self.app.push_screen_wait(screen)
         if screen.sent is not None:
-            self.post_message(self.TextSent(*screen.sent))
+            self.post_message(screen.sent)
         fork = screen.chosen
         if fork is None or not self.may_ask():
             return
-        raw = bool(settings_of(turn.message).get("raw"))
+        raw = bool(made.get("raw"))
         request = self.request("", again=fork.answer, keep_tokens=fork.keep_tokens, then_token=fork.then_token, raw=raw)
         self.answer(request, self.transcript.turns[:place], Draft(), kept=fork.kept_text)
 

@@ -76,6 +76,7 @@ class TokensBench(Bench):
         self._window = 0
         """Character at which the shown tokens begin."""
         self._cursor_to: int | None = None
+        self._token_to: int | None = None
         self._dataset = ChosenDataset("")
         self._measuring: Call | None = None
         self._reveal = ""
@@ -292,8 +293,9 @@ class TokensBench(Bench):
 
     def _show_pieces(self) -> None:
         cursor_to, self._cursor_to = self._cursor_to, None
+        token_to, self._token_to = self._token_to, None
         view = self.query_one(PieceView)
-        view.set_pieces(self._pieces, at=cursor_to)
+        view.set_pieces(self._pieces, at=cursor_to, token_id=token_to)
         if cursor_to is not None:
             view.focus()
 
@@ -423,15 +425,23 @@ class TokensBench(Bench):
     def action_compare(self) -> None:
         self.query_one(RowList).focus()
 
-    def take_text(self, text: str, place: int) -> None:
-        """Count a text of another bench with the cursor on the token at `place`; undo brings back what stood here."""
+    def take_text(self, sent: Bench.TextSent) -> None:
+        """Count a text of another bench with the cursor on the token meant, under the tokenizer that made it.
+
+        That one joins those counted, until the app ends, if it was not among them. Undo brings back what stood here.
+        """
         self._show_dataset(False)
+        if sent.model:
+            if sent.model not in self.models:
+                self._added = [*self._added, sent.model]
+            self._reveal = sent.model
         area = self.query_one(TextArea)
-        if area.text != text:
-            area.replace(text, (0, 0), area.document.end)
+        if area.text != sent.text:
+            area.replace(sent.text, (0, 0), area.document.end)
         assert isinstance(area.document, Document)
-        area.move_cursor(area.document.get_location_from_index(place))
-        self._move_window(place, place)
+        area.move_cursor(area.document.get_location_from_index(sent.place))
+        self._token_to = sent.token_id
+        self._move_window(sent.place, sent.place)
 
     def action_clear(self) -> None:
         self.query_one(TextArea).text = ""

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from workbench.session.protocol import AnswerRead, PromptRead, ReadAnswer, ReadPrompt
+from workbench.ui.bench import Bench
 from workbench.ui.link import SessionLink
 from workbench.ui.screens import chat_inside_rows as shown
 from workbench.ui.screens.closer_look import ASKING, CloserLook
@@ -60,6 +61,7 @@ class InsideScreen(CloserLook):
         conversation: its id.
         answer: id of the answer.
         model: the loaded model, which may score the answer; empty without one.
+        written_by: the model that wrote it; empty where it is none of this box.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -74,18 +76,21 @@ class InsideScreen(CloserLook):
     ]
     KEYS = (("enter", "alternatives"), ("u", "next unlikely"), ("o", "in Tokens"), ("p", "prompt"))
 
-    def __init__(self, link: SessionLink, conversation: str, answer: str, model: str) -> None:
+    def __init__(self, link: SessionLink, conversation: str, answer: str, model: str, written_by: str = "") -> None:
         super().__init__(link, "chat-inside", "Inside the answer")
         self._conversation = conversation
         self._answer = answer
         self._model = model
+        self._written_by = written_by
         self._tokens: list[dict[str, Any]] = []
         self._summary = ""
         self._may_fork = False
         self.chosen: Fork | None = None
         """The fork that the screen was left with."""
-        self.sent: tuple[str, int] | None = None
-        """The text that the screen was left with for Tokens, and the character of the token meant."""
+        self.sent: Bench.TextSent | None = None
+        """The text that the screen was left with for Tokens, with the token meant."""
+        self._read_by = written_by
+        """Whose tokens are shown."""
         self._prompt: PromptRead | None = None
 
     def parts(self) -> Iterable[Widget]:
@@ -116,6 +121,7 @@ class InsideScreen(CloserLook):
         if reply is None:
             return
         self._tokens = reply.tokens
+        self._read_by = self._model if reply.source == "scored" else self._written_by
         # Scored by another model, the tokens are not those that the answer is kept as.
         self._may_fork = bool(reply.tokens) and not reply.note
         if not reply.source:
@@ -229,7 +235,9 @@ class InsideScreen(CloserLook):
         tokens = self._prompt.pieces if prompt and self._prompt is not None else self._tokens
         texts = [str(token["text"]) for token in tokens]
         if any(texts):
-            self.sent = "".join(texts), len("".join(texts[: view.cursor]))
+            model = self._model if prompt else self._read_by
+            token_id = int(tokens[view.cursor]["id"])
+            self.sent = Bench.TextSent("".join(texts), len("".join(texts[: view.cursor])), model, token_id)
             self.dismiss(None)
 
     def action_numbers(self) -> None:

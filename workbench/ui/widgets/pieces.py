@@ -126,18 +126,28 @@ class PieceView(CursorView):
         """The token under the cursor."""
         return self.pieces[self.cursor] if 0 <= self.cursor < len(self.pieces) else None
 
-    def set_pieces(self, pieces: list[dict[str, Any]], marked: Collection[int] = (), at: int | None = None) -> None:
+    def set_pieces(
+        self,
+        pieces: list[dict[str, Any]],
+        marked: Collection[int] = (),
+        at: int | None = None,
+        token_id: int | None = None,
+    ) -> None:
         """Show other tokens.
 
         Args:
             pieces: as `workbench.session.protocol.TokensRecounted` has them.
             marked: indexes to underline.
             at: character offset for the cursor; None keeps its place.
+            token_id: of several tokens at that offset, as the parts of a character are, the one meant.
         """
         before = self.piece
         wanted = at if at is not None else before["start"] if before else 0
         self.pieces, self._marked = pieces, frozenset(marked)
         index = next((i for i, piece in enumerate(pieces) if piece["end"] > wanted), max(0, len(pieces) - 1))
+        if token_id is not None:
+            there = (i for i, piece in enumerate(pieces) if piece["start"] <= wanted <= piece["end"])
+            index = next((i for i in there if pieces[i]["id"] == token_id), index)
         self.set_reactive(PieceView.cursor, index if pieces else 0)
         self._lay_out()
         self.post_message(self.Highlighted(self))
