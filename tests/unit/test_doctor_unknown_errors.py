@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 
-from workbench.doctor.changes import by_time, change_of, change_of_call, month_of
+from workbench.doctor.changes import asker_here, askers_of, by_time, change_of, change_of_call, month_of
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.exceptions import last_exception
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.tables import table
-from workbench.doctor.versions import at_least, older, parse_version
+from workbench.doctor.versions import at_least, older, parse_requirement, parse_version, satisfies
 
 SITE = '  File "/home/u/.venv/lib/python3.11/site-packages/{}/core.py", line 12, in <module>\n'
 
@@ -105,6 +106,42 @@ MISFITS = {
         "ImportError: cannot import name 'field_validator' from 'pydantic' (D:\\ai\\venv\\x.pyd)",
         "pydantic is too old for gradio: field_validator came with pydantic 2.0",
         "pydantic>=2.0",
+    ),
+    "versions in a sentence, and who imports the name is known": (
+        "RuntimeError: Failed to import diffusers.loaders.peft because of the following error (look up to see its "
+        "traceback):\ncannot import name 'clear_device_cache' from 'accelerate.utils.memory' "
+        "(G:\\Lib\\site-packages\\accelerate\\utils\\memory.py)\n"
+        "I have diffusers 0.33.1, accelerate 0.31 and peft 0.14",
+        "accelerate 0.31 is too old for diffusers 0.33.1: utils.memory.clear_device_cache came with accelerate 0.32",
+        "accelerate>=0.32",
+    ),
+    "who imports it, by a version in a list, and no traceback": (
+        "ImportError: cannot import name 'shard_checkpoint' from 'transformers.modeling_utils' (/v/modeling_utils.py)\n"
+        "autoawq 0.2.5\ntransformers 4.50.0",
+        "autoawq 0.2.5 is too old for transformers 4.50.0: modeling_utils.shard_checkpoint is gone since",
+        "autoawq>=0.2.7",
+    ),
+    "many may ask": (
+        "ImportError: cannot import name ‘cached_download‘ from ‘huggingface_hub.",
+        "The program, or a package such as diffusers before 0.29, is too old for huggingface-hub",
+        "huggingface-hub<0.26",
+    ),
+    "a class of a model that came as a whole": (
+        "transformers 4.34.1\nImportError: cannot import name 'PhiForTokenClassification' from 'transformers'",
+        "transformers 4.34.1 is too old for the program: PhiForTokenClassification came with transformers 4.36",
+        "transformers>=4.36",
+    ),
+    "errors within errors": (
+        "RuntimeError: Failed to import transformers.models.clip because of the following error (look up to see its "
+        "traceback):\nFailed to import transformers.generation because of the following error (look up to see its "
+        "traceback):\n'FieldInfo' object has no attribute 'required'\npydantic==2.7.1",
+        "deepspeed is too old for pydantic 2.7.1",
+        "install -U deepspeed",
+    ),
+    "what a release asks for": (
+        "trl==0.19.0\ntransformers==4.46.0\n" + trace("trl") + "RuntimeError: nothing that anybody knows",
+        "transformers 4.46.0 is too old for trl 0.19.0",
+        "transformers>=4.51.0",
     ),
     "an old Python does not say where from": (
         "/usr/local/lib/python3.6/dist-packages/pandas/util/testing.py in <module>()\n"
@@ -206,6 +243,37 @@ def test_a_version_that_has_the_name_is_not_said_to_lack_it() -> None:
     assert change_of_call(facts, "Accelerator", "no_such_thing", ()) is None
 
 
+def test_what_releases_ask_of_each_other_is_told_where_the_error_is_about_them() -> None:
+    versions = "trl==0.19.0\ntransformers==4.46.0\n"
+    assert first(versions).title == "transformers 4.46.0 is too old for trl 0.19.0"
+    assert first(versions).severity == "warning"
+    assert first(versions + trace("somebody") + "RuntimeError: a fault of its own\n").id == "unrecognised-error"
+    for fitting in ("trl==0.19.0\ntransformers==4.51.0\n", "trl==0.19.0.dev0\ntransformers==4.46.0\n"):
+        assert diagnose(parse_report(fitting)).verdict == "healthy"
+
+
+def test_a_name_is_of_the_release_that_the_source_shows() -> None:
+    name = "models.llama.modeling_llama.LLAMA_ATTENTION_CLASSES"
+    found = change_of("transformers", name, "4.50.0")
+    assert found is not None
+    assert (found.added, found.version) == (False, "4.48")
+    assert change_of("transformers", name, "4.47.1") is None
+    assert change_of("transformers", "models.llama.modeling_llama.never_there") is None
+    moved = change_of("accelerate", "utils.memory.clear_device_cache")
+    assert moved is not None
+    assert [item.package for item in askers_of(moved)] == ["diffusers", "peft"]
+    assert asker_here(parse_report("diffusers==0.30.0\npeft==0.10.0\n"), moved) == ""
+    assert asker_here(parse_report("diffusers==0.35.0\npeft==0.10.0\n"), moved) == "diffusers"
+
+
+def test_a_version_of_another_time_or_place_is_not_taken_for_the_one_that_is_here() -> None:
+    told = "I have diffusers 0.33.1 and {}\nImportError: x\n"
+    assert parse_report(told.format("accelerate 0.31")).packages["accelerate"] == "0.31"
+    for other in ("it needs accelerate 0.31", "accelerate 0.31 or newer is asked for", "accelerate 0.31/0.32"):
+        assert "accelerate" not in (parse_report(told.format(other)).packages or {})
+    assert "accelerate" not in (parse_report("It worked with accelerate 0.31\n").packages or {})
+
+
 def test_a_folder_s_name_in_a_traceback_is_not_taken_for_a_package_to_install() -> None:
     text = trace("someones_tool") + "ModuleNotFoundError: No module named 'torchaudio.backend'\n"
     assert not any("-U someones" in step for step in first(text).fix)
@@ -252,6 +320,18 @@ def test_the_tables_are_in_order() -> None:
             assert all(not value or parse_version(value) for value in row.get(word, {}).values()), name
         for key in set(row.get("added", {})) & set(row.get("removed", {})):
             assert older(row["added"][key], row["removed"][key]), key
+    for name, row in table("names").items():
+        if isinstance(row, dict):
+            assert row["source"].startswith("https://"), name
+            assert all(parse_version(release) for word in ("added", "removed") for release in row[word]), name
+    asked = [table("askers")[package] for package in table("askers") if package not in ("checked", "source")]
+    bounds = [item for row in asked for names in row.values() for line in names.values() for item in line.split()]
+    assert all(re.fullmatch(r"[\w-]+(?:(?:<|>=)\d[\w.]*)?", item) for item in bounds)
+    for name, rows in table("requirements").items():
+        if isinstance(rows, dict):
+            assert all(at_least(b, a) for a, b in itertools.pairwise(rows)), name
+            lines = [text for line in rows.values() for text in line.split()]
+            assert all(satisfies("1.0", parse_requirement(text).specifier) is not None for text in lines), name
     for name, rows in table("dates").items():
         if isinstance(rows, dict):
             assert list(rows.values()) == sorted(rows.values()), name

@@ -340,13 +340,13 @@ def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
     if importer == package:
         return _half_upgraded(facts, package, error)
     name = error.values.get("name") or error.values.get("module")
-    told = decided_name(facts, error) if _bound(package, name) is None or not importer else None
-    if told is not None:
+    told = decided_name(facts, error)
+    if told is not None and (_bound(package, name) is None or not importer):
         return replace(told, id=_IMPORT_ERRORS[package], affects=MODELS)
     return Finding(
         _IMPORT_ERRORS[package],
         "error",
-        f"{importer or 'Something'} imports from {package} what this version does not have",
+        told.title if told else f"{importer or 'Something'} imports from {package} what this version does not have",
         f"{importer or 'A package beside it'} was written for another version of {package}: newer, when the name came "
         "later; older, when it is gone.",
         {

@@ -22,7 +22,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.packages import MATURE, PIP_CHECK, RESTART, again, callers_of, may_install
 from workbench.doctor.tables import table
-from workbench.doctor.versions import older
+from workbench.doctor.versions import at_least, older
 
 
 def together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -113,7 +113,7 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
         steps.append(f"Upgrade {old}, in the way it was installed")
     elif old:
         floor = f">={change.version}" if change and change.added and change.version and change.package == old else ""
-        floor = floor or _first_without(change, old)
+        floor = _known_floor(facts, verdict, floor) or _first_without(change, old)
         steps.append(fixes.install(facts, f"{old}{floor}", upgrade=True))
     pinned = _kept_back(facts, verdict)
     if pinned:
@@ -125,6 +125,15 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
         here = [name for name in askers if facts.package(name)] or askers[:3]
         steps += [f"or upgrade what asks for it: {fixes.install(facts, *here, upgrade=True)}"] if here else []
     return tuple(steps)
+
+
+def _known_floor(facts: Facts, verdict: Verdict, floor: str) -> str:
+    """A floor raised to what the newer of the two is known to need of the older."""
+    for row in table("pairs")["pair"]:
+        apart_here = row["package"] == verdict.new and row["needs"] == verdict.old and "from" in row
+        if apart_here and floor and row["spec"].startswith(">=") and older(floor[2:], row["spec"][2:]):
+            return str(row["spec"]) if at_least(facts.package(verdict.new), row["from"]) else floor
+    return floor
 
 
 def _first_without(change: Optional[Change], asker: str) -> str:

@@ -14,9 +14,10 @@ from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports
 
 _NAME = re.compile(
-    r"cannot import name '(?P<name>\w{1,80})' from (?P<half>partially initialized module )?'(?P<module>[\w.]{1,120})'"
+    r"cannot import name '(?P<name>\w{1,80})' from (?P<half>partially initialized module )?"
+    r"'(?P<module>\w{1,60}(?:\.\w{1,60}){0,6})"
     r"|No module named '(?P<path>\w{1,60}\.[\w.]{1,100})'"
-    r"|(?P<half2>partially initialized )?module '(?P<owner>[\w.]{1,120})' has no attribute '(?P<attribute>\w{1,80})'"
+    r"|(?P<half2>partially initialized )?module '?(?P<owner>[\w.]{1,120})'? has no attribute '?(?P<attribute>\w{1,80})"
 )
 
 # What people write by hand, for its spelling.
