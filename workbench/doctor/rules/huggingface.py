@@ -341,7 +341,7 @@ def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
         return _half_upgraded(facts, package, error)
     name = error.values.get("name") or error.values.get("module")
     told = decided_name(facts, error)
-    if told is not None and (_bound(package, name) is None or not importer):
+    if told is not None and (_bound(package, name) is None or not (importer or _without(package, name))):
         return replace(told, id=_IMPORT_ERRORS[package], affects=MODELS)
     return Finding(
         _IMPORT_ERRORS[package],
