@@ -32,7 +32,7 @@ from workbench.session.protocol import (
     SurveyGpus,
     WritePlan,
 )
-from workbench.vram.plan import MAX_TOKENS
+from workbench.vram.plan import MAX_TOKENS, plan_from_dict, plan_to_dict
 from workbench.vram.plan_file import MOST_DATASET_TOKENS
 
 JOBS = click.Choice(["inference", "full", "lora", "qlora"])
@@ -41,6 +41,8 @@ KV_DTYPES = click.Choice([*DTYPES.choices, "fp8", "int8", "int4", "int2"])
 OPTIMIZERS = click.Choice(["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor", "sgd"])
 ATTENTIONS = click.Choice(["sdpa", "flash", "efficient", "eager"])
 PARALLELS = click.Choice(["ddp", "fsdp", "zero1", "zero2", "zero3", "tp", "pp"])
+MOST_SIMULATED = 12
+"""Sets of changes that --fit with --simulate tries."""
 LORA_EXAMPLE = "r=16,targets=q_proj+v_proj,dtype=fp32"
 
 _PLAN_OPTIONS = (
@@ -94,7 +96,9 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
 @click.option("--solve", type=click.Choice(["batch", "seq"]), default=None, help="Find the largest that fits.")
 @click.option("--fit", "make_fit", is_flag=True, help="Make the cheapest changes with which it fits the first --gpu.")
 @click.option(
-    "--survey", is_flag=True, help="Every GPU of the catalogue: fits or not, largest batch, longest sequence."
+    "--survey",
+    is_flag=True,
+    help="Every GPU of the catalogue, those of --gpu or the plan first: fits or not, largest batch, longest sequence.",
 )
 @click.option(
     "--dataset-tokens",
@@ -176,6 +180,8 @@ class _Asked:
         self.dataset_tokens: int = options["dataset_tokens"] or 0
         self.epochs: float = options["epochs"] or 1.0
         self.fitted: PlanFitted | None = None
+        self.not_simulated = ""
+        """Why the plan that was made to fit is not simulated, where it cannot be."""
 
     async def open(self, session: SessionClient) -> None:
         """Read the plan file if there is one, put the options over it, make it fit and save it if asked to."""
@@ -193,8 +199,16 @@ class _Asked:
         if self.options["make_fit"]:
             await self._make_it_fit(session)
         if self.options["save"] is not None:
-            path = str(self.options["save"].absolute())
+            await self._save(session)
+
+    async def _save(self, session: SessionClient) -> None:
+        path = str(self.options["save"].absolute())
+        try:
             await ask(session, self._write("toml", path, self.options["overwrite"]), PlanWritten)
+        except WorkbenchError as error:
+            if error.kind != "file-exists":
+                raise
+            raise WorkbenchError(error.kind, error.message, "Choose another name, or add --overwrite.") from None
 
     def _write(self, form: str, path: str = "", overwrite: bool = False) -> WritePlan:
         return WritePlan(self.model, self.plan, self.gpus, form, path, overwrite, self.dataset_tokens, self.epochs)
@@ -210,13 +224,15 @@ class _Asked:
         return 0
 
     async def print_survey(self, session: SessionClient, common: Common) -> int:
-        """Every GPU; exit code 1 if none fits."""
+        """Every GPU, those that are named first; exit code 1 if none of those fits, or of all where none is named."""
         rows = (await ask(session, SurveyGpus(self.model, self.plan, self.gpus), GpusSurveyed)).rows
         if common.as_json:
             print_json("vram", {"model": self.model, "plan": self.plan, "gpus": rows})
         else:
+            vram_text.print_head(self.model, plan_to_dict(plan_from_dict(self.plan)), [])
             vram_text.print_survey(rows)
-        return 0 if any(row["fits"] for row in rows) else 1
+        named = [row for row in rows if row["named"]]
+        return 0 if any(row["fits"] for row in named or rows) else 1
 
     async def print_budget(self, session: SessionClient, common: Common) -> int:
         """The budget; exit code 1 if there are GPUs and none fits."""
@@ -224,7 +240,7 @@ class _Asked:
             self.model, self.plan, self.gpus, self.options["solve"] or "", self.dataset_tokens, self.epochs
         )
         simulated = None
-        if self.options["simulate"]:
+        if self.options["simulate"] and not self.not_simulated:
             simulated = await ask(session, SimulateMemory(self.model, self.plan), MemorySimulated)
         if self.options["measure"]:
             await ask(session, MeasureMemory(self.model, self.plan, self.options["device"] or "auto"), MemoryMeasured)
@@ -232,7 +248,13 @@ class _Asked:
         result = (await ask(session, request, MemoryEstimated)).result
         if self.fitted is not None:
             changes, total = self.fitted.changes, self.fitted.total_bytes
-            result["fitted"] = {"changes": changes, "total_bytes": total, "fits": self.fitted.fits}
+            result["fitted"] = {
+                "changes": changes,
+                "total_bytes": total,
+                "fits": self.fitted.fits,
+                "by": self.fitted.by,
+                "not_simulated": self.not_simulated,
+            }
         if simulated is not None:
             result["simulation"] = simulated.simulation
         if common.as_json:
@@ -244,8 +266,20 @@ class _Asked:
     async def _make_it_fit(self, session: SessionClient) -> None:
         if not self.gpus:
             raise WorkbenchError("bad-option", "--fit needs a GPU to fit.", "Name it with --gpu, by name or size.")
-        self.fitted = await ask(session, FitPlan(self.model, self.gpus[0], self.plan), PlanFitted)
-        self.plan = dict(self.fitted.plan)
+        for _ in range(MOST_SIMULATED):
+            self.fitted = await ask(session, FitPlan(self.model, self.gpus[0], self.plan), PlanFitted)
+            if not self.options["simulate"] or not self.fitted.fits or self.fitted.by != "estimate":
+                break
+            # A simulation that refuses the plan is kept, so that the next set of changes goes further.
+            try:
+                await ask(session, SimulateMemory(self.model, self.fitted.plan), MemorySimulated)
+            except WorkbenchError as error:
+                if error.kind != "unsupported-plan":
+                    raise
+                self.not_simulated = error.message
+                break
+        if self.fitted is not None:
+            self.plan = dict(self.fitted.plan)
 
 
 def plan_of(options: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from workbench.cli.output import console, print_text, table
 from workbench.text import format_bytes, format_count, format_seconds, gib
+from workbench.vram.markdown import plan_words
 from workbench.vram.ranges import dollars, duration, range_words, speed
 
 BAR_WIDTH = 64
@@ -28,19 +29,17 @@ OWNERS_SHOWN = 5
 
 def print_budget(result: dict[str, Any]) -> None:
     """Bars for the GPUs, the categories, and what follows from them."""
+    print_head(result["model"], result["plan"], [gpu["name"] for gpu in result["gpus"]])
     estimate = result["estimate"]
     parts = {name: count for name, count in estimate.items() if name != "total" and count}
+    _print_solved(result.get("solved"))
     for gpu in result["gpus"]:
         _print_gpu(gpu, parts)
     if not result["gpus"]:
         _print_bar(parts, estimate["total"], estimate["total"])
     print_text()
     _print_categories(result, parts)
-    for change in (result.get("fitted") or {}).get("changes", ()):
-        print_text(f"Changed: {change['title']} ({change['costs']}), {format_bytes(change['saves_bytes'])} less.")
-    if "fitted" in result and not result["fitted"]["fits"]:
-        print_text("No set of changes makes it fit.")
-    _print_solved(result.get("solved"))
+    _print_fitted(result.get("fitted"))
     for note in result.get("warnings", ()):
         print_text(f"! {note}")
     _print_suggestions(result)
@@ -52,14 +51,31 @@ def print_budget(result: dict[str, Any]) -> None:
         print_text("No GPU on this box to hold it against; name one with --gpu, by name or size (--gpu 24GiB).")
 
 
+def print_head(model: str, plan: dict[str, Any], gpus: list[str]) -> None:
+    """Which plan of which model it is, held against which GPUs, in one line."""
+    on = f" on {', '.join(gpus)}" if gpus else ""
+    print_text(f"{model}: {plan_words(plan)}{on}")
+
+
 def _print_gpu(gpu: dict[str, Any], parts: dict[str, int]) -> None:
     total = sum(parts.values())
     left = f"{gib(abs(gpu['free_bytes']))} GiB {'free' if gpu['free_bytes'] >= 0 else 'short'}"
-    verdict = VERDICTS[gpu["verdict"]]
-    print_text(f"{gpu['name']}, {gib(gpu['capacity_bytes'], 1)} GiB: {verdict}, {left}")
+    others = [f"{_verdict(said, True)} by {rung}; " for rung, said in gpu["rungs"].items() if _differs(said, gpu)]
+    by = f" by {gpu['by']}" if len(gpu["rungs"]) > 1 else ""
+    said = f"{''.join(others)}{_verdict(gpu, bool(others))}{by}, {left}"
+    print_text(f"{gpu['name']}, {gib(gpu['capacity_bytes'], 1)} GiB: {said}")
     _print_bar(parts, gpu["capacity_bytes"], max(total, gpu["capacity_bytes"]))
     for note in gpu.get("notes", ()):
         print_text(f"  ! {note}")
+
+
+def _verdict(said: dict[str, Any], marked: bool) -> str:
+    mark = ("✔ " if said["fits"] else "✖ ") if marked else ""
+    return mark + VERDICTS[said["verdict"]]
+
+
+def _differs(said: dict[str, Any], gpu: dict[str, Any]) -> bool:
+    return bool(said["fits"] != gpu["fits"])
 
 
 def _print_bar(parts: dict[str, int], capacity: int, scale: int) -> None:
@@ -142,15 +158,31 @@ def _print_measurement(result: dict[str, Any]) -> None:
         print_text(f"  {note}")
 
 
+def _print_fitted(fitted: dict[str, Any] | None) -> None:
+    if fitted is None:
+        return
+    for change in fitted["changes"]:
+        print_text(f"Changed: {change['title']} ({change['costs']}), {format_bytes(change['saves_bytes'])} less.")
+    if not fitted["fits"]:
+        print_text("No set of changes makes it fit.")
+    elif not fitted["changes"]:
+        print_text("It fits as it is; nothing was changed.")
+    if fitted["not_simulated"]:
+        print_text(f"! By estimate only. {fitted['not_simulated']}")
+
+
 def _print_solved(solved: list[dict[str, Any]] | None) -> None:
+    """Before the table, which is of the plan as it was given."""
+    if solved:
+        print_text("Solved, by estimate; the table is of the plan as given:")
     for found in solved or ():
         what = "batch" if found["field"] == "batch" else "sequence"
         if found["value"] is None:
-            print_text(f"{found['gpu']}: not even with a {what} of 1.")
+            print_text(f"  {found['gpu']}: not even with a {what} of 1.")
             continue
         note = ", beyond the model's context" if found["beyond_context"] else ""
         print_text(
-            f"{found['gpu']}: largest {what} that fits is {found['value']:,}{note} "
+            f"  {found['gpu']}: largest {what} that fits is {found['value']:,}{note} "
             f"({gib(found['total_bytes'])} GiB of {gib(found['capacity_bytes'])})."
         )
 
@@ -184,21 +216,25 @@ def _print_cost(result: dict[str, Any]) -> None:
 
 
 def print_survey(rows: list[dict[str, Any]]) -> None:
-    """One line for each GPU."""
+    """One line for each GPU; those that the plan names are marked."""
     numbers = ("GiB", "free", "largest batch", "longest sequence")
     grid = table("GPU", *numbers, "", "notes", right=numbers)
     for row in rows:
         batch, longest = row["largest_batch"], row["longest_sequence"]
         grid.add_row(
-            row["name"],
+            f"› {row['name']}" if row["named"] else row["name"],
             gib(row["capacity_bytes"], 1),
             gib(row["free_bytes"], 1),
             "–" if batch is None else f"{batch:,}",
-            "–" if longest is None else f"{longest:,}",
+            "–" if longest is None else f"{longest:,}{' ⚠' if row['beyond_context'] else ''}",
             VERDICTS[row["verdict"]],
             " ".join(row["notes"]),
         )
     console().print(grid)
+    if any(row["named"] for row in rows):
+        print_text("› named by the plan or --gpu.")
+    if any(row["beyond_context"] for row in rows):
+        print_text("⚠ longer than the model was made for.")
 
 
 def print_rules(rows: list[dict[str, Any]], why: list[str]) -> None:

@@ -927,10 +927,11 @@ class MemoryEstimated(Reply):
     ``table``, ``rule`` or ``not covered``), ``allocated_bytes`` (all tensors at the peak, to compare with torch's
     ``max_memory_allocated``), ``peak_phase``,
     ``phases`` (`Phase`), ``static`` (exact parts whole), ``context_length`` (of the model, or null), ``warnings``,
-    ``gpus`` (`Fit`), ``suggestions``
+    ``gpus`` (`Fit`, by the best rung there is), ``suggestions``
     (`Suggestion`), ``cost`` (`Cost` for the first GPU: ranges as ``{"low", "high"}``), ``launch`` (commands),
     ``solved`` (`Solved`, one for each GPU, where asked), ``stored`` (`StoredWeights` of a checkpoint that is quantized
-    already, or null), ``measurement`` and ``errors`` (as in `MemoryMeasured`, of exactly this model and plan, or null
+    already, or null), ``simulation`` (as in `MemorySimulated`, of exactly this plan where one is kept, without its
+    timeline, or null), ``measurement`` and ``errors`` (as in `MemoryMeasured`, of exactly this model and plan, or null
     and empty), ``versions`` (of what the rules were read from). They are dataclasses of `workbench.vram` as
     dictionaries."""
 
@@ -942,14 +943,15 @@ class SurveyGpus(Request):
     model: str
     plan: dict[str, Any] = field(default_factory=dict)
     gpus: list[str] = field(default_factory=list)
-    """Names or sizes; empty means the whole catalogue."""
+    """Names or sizes that come first; the whole catalogue follows."""
 
 
 @dataclass(frozen=True)
 class GpusSurveyed(Reply):
     rows: list[dict[str, Any]]
     """`workbench.vram.solve.GpuRow` as dictionaries: ``name``, ``capacity_bytes``, ``total_bytes``, ``free_bytes``,
-    ``fits``, ``verdict``, ``largest_batch``, ``longest_sequence`` (null if not even 1), ``notes``."""
+    ``fits``, ``verdict``, ``largest_batch``, ``longest_sequence`` (null if not even 1), ``notes``, ``by`` (the rung
+    that says whether it fits), ``beyond_context`` (of the longest sequence), ``named`` (by the request)."""
 
 
 @dataclass(frozen=True)
@@ -971,6 +973,9 @@ class PlanFitted(Reply):
     total_bytes: int
     fits: bool
     """False if no set of changes is enough."""
+    by: str = "estimate"
+    """The rung that says so of the plan with its changes: ``estimate``, or ``simulation`` or ``measurement`` where one
+    is kept of it."""
 
 
 @dataclass(frozen=True)

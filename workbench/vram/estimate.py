@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from workbench.architecture.skeleton import Skeleton
@@ -17,7 +17,9 @@ from workbench.vram.notes import gpu_notes, plan_warnings
 from workbench.vram.optimizer import OptimizerBytes, optimizer_bytes
 from workbench.vram.parallel import Parts, check_parallel, on_each_gpu, shards_weights
 from workbench.vram.plan import Plan, check_plan
+from workbench.vram.rungs import Held, Need, estimated, held
 from workbench.vram.saved import Structure
+from workbench.vram.slack import Slack, slack
 from workbench.vram.stored import StoredWeights
 from workbench.vram.weights import WeightBytes, weight_bytes
 
@@ -30,13 +32,6 @@ CATEGORIES = (
 CUDA_CONTEXT_BYTES = 512 * 2**20
 # cuBLAS keeps one workspace for each handle and stream; this is its size up to Ada. Backward has its own thread.
 CUBLAS_WORKSPACE_BYTES = 8_519_680
-# What the caching allocator reserves beyond the peak. Medians of 29 public measurements of small models on a T4: LoRA
-# 4.5 %, QLoRA 15 %, with eager attention 10 % more; of simulated steps of 8B models: full 7 %, LoRA 5 %, QLoRA 7 %.
-TRAINING_SLACK = {"full": 0.07, "lora": 0.05, "qlora": 0.10}
-EAGER_SLACK = 0.05
-INFERENCE_SLACK = 0.01
-TIGHT_SHARE = 0.05
-"""A plan that leaves less of the capacity free than this is called tight."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether an estimate fits one GPU."""
+    """Whether a plan fits one GPU, by the best that is known of it."""
 
     name: str
     capacity_bytes: int
@@ -119,9 +114,13 @@ class Fit:
     free_bytes: int
     """Negative if it does not fit."""
     verdict: str
-    """``fits``, ``tight`` (it fits with less than a twentieth to spare) or ``no``."""
+    """As `workbench.vram.rungs.Held` has it."""
     notes: tuple[str, ...] = ()
     """What this GPU cannot do of the plan."""
+    by: str = "estimate"
+    """The rung that says so: ``estimate``, ``simulation`` or ``measurement``."""
+    rungs: dict[str, Held] = field(default_factory=dict)
+    """What each rung that there is says."""
 
 
 def estimate(plan: Plan, skeleton: Skeleton) -> Estimate:
@@ -179,7 +178,8 @@ class Estimator:
         kept = kept_logits_bytes(self.skeleton, plan)
         phases = _phases(plan, parts, candidates, cache, whole, kept, training.largest)
         peak = max(phases, key=lambda phase: phase.total)
-        overhead = _overhead(plan, peak.total, parts.communication)
+        kept_free = slack(plan, dimensions(self.skeleton, plan), self.holds_scores(plan), peak.total)
+        overhead = _overhead(plan, kept_free, parts.communication)
         total = peak.total + overhead.bytes
         return Estimate(
             weights=peak.weights,
@@ -331,34 +331,46 @@ def _largest_of_each(phases: Sequence[Phase]) -> tuple[Phase, ...]:
     return tuple(found.values())
 
 
-def fits(budget: Estimate, gpus: Sequence[Gpu], plan: Optional[Plan] = None) -> tuple[Fit, ...]:
-    """Hold `budget` against each of `gpus`; with the plan, say what a GPU cannot do of it."""
+def fits(
+    budget: Estimate, gpus: Sequence[Gpu], plan: Optional[Plan] = None, known: Sequence[Need] = ()
+) -> tuple[Fit, ...]:
+    """Hold a plan against each of `gpus`; with the plan itself, say what a GPU cannot do of it.
+
+    Args:
+        budget: its estimate.
+        gpus: to hold it against.
+        plan: the plan.
+        known: what is known of it beyond the estimate, the best last.
+    """
     found = []
     for gpu in gpus:
-        free = gpu.capacity_bytes - budget.total
-        notes = gpu_notes(plan, gpu) if plan is not None else ()
-        found.append(Fit(gpu.name, gpu.capacity_bytes, free >= 0, free, verdict(free, gpu.capacity_bytes), notes))
+        rungs = {need.rung: held(need, gpu.capacity_bytes) for need in (estimated(budget.total), *known)}
+        by, said = list(rungs.items())[-1]
+        notes = (*gpu_notes(plan, gpu), said.note) if plan is not None else (said.note,)
+        found.append(
+            Fit(
+                gpu.name,
+                gpu.capacity_bytes,
+                said.fits,
+                said.free_bytes,
+                said.verdict,
+                tuple(note for note in notes if note),
+                by,
+                rungs,
+            )
+        )
     return tuple(found)
 
 
-def verdict(free_bytes: int, capacity_bytes: int) -> str:
-    """``fits``, ``tight`` or ``no``."""
-    return "no" if free_bytes < 0 else "tight" if free_bytes < TIGHT_SHARE * capacity_bytes else "fits"
-
-
-def _overhead(plan: Plan, allocated: int, communication: int) -> Category:
+def _overhead(plan: Plan, kept_free: Slack, communication: int) -> Category:
     workspaces = CUBLAS_WORKSPACE_BYTES * (2 if plan.trains else 1)
-    share = TRAINING_SLACK.get(plan.job, INFERENCE_SLACK)
-    if plan.trains and plan.attention == "eager":
-        share += EAGER_SLACK
-    slack = round(allocated * share)
     why = (
         f"CUDA context {format_bytes(CUDA_CONTEXT_BYTES)} (141 MiB measured on a T4, to 0.6 GB on data-centre cards), "
-        f"{'two cuBLAS workspaces' if plan.trains else 'a cuBLAS workspace'}, allocator slack {share:.0%}"
+        f"{'two cuBLAS workspaces' if plan.trains else 'a cuBLAS workspace'}, {kept_free.why}"
     )
     if communication:
         why += f", communication {format_bytes(communication)}"
-    return Category("overhead", CUDA_CONTEXT_BYTES + workspaces + slack + communication, "rule", why)
+    return Category("overhead", CUDA_CONTEXT_BYTES + workspaces + kept_free.bytes + communication, "rule", why)
 
 
 def _categories(

@@ -15,7 +15,7 @@ def to_markdown(result: dict[str, Any]) -> str:
     Args:
         result: with ``model``, ``plan``, ``estimate``, ``known``, ``why``, ``gpus`` and what else there is.
     """
-    blocks = [f"# VRAM of {_cell(result['model'])}", _plan(result["plan"]), _budget(result)]
+    blocks = [f"# VRAM of {_cell(result['model'])}", _cell(plan_words(result["plan"])) + ".", _budget(result)]
     if result.get("gpus"):
         blocks.append(_gpus(result["gpus"]))
     if result.get("suggestions"):
@@ -29,7 +29,8 @@ def to_markdown(result: dict[str, Any]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _plan(plan: dict[str, Any]) -> str:
+def plan_words(plan: dict[str, Any]) -> str:
+    """A plan in one line: its job, precision, lengths and what else decides."""
     trains = plan["job"] != "inference"
     parts = [plan["job"], plan["dtype"], f"batch {plan['batch']}", f"{plan['sequence_length']:,} tokens"]
     if plan["quant"] != "none":
@@ -46,7 +47,7 @@ def _plan(plan: dict[str, Any]) -> str:
         parts.append(f"rank {lora['r']} on {', '.join(lora['targets'])} in {lora['dtype']}")
     if plan["parallel"] != "none":
         parts.append(f"{plan['gpus']} GPUs, {plan['parallel']}")
-    return _cell(", ".join(parts)) + "."
+    return ", ".join(parts)
 
 
 def _budget(result: dict[str, Any]) -> str:
@@ -67,6 +68,7 @@ def _gpus(gpus: list[dict[str, Any]]) -> str:
     lines = [_row(["GPU", "capacity (GiB)", "free (GiB)", "verdict"]), _row(["---", "---:", "---:", "---"])]
     for gpu in gpus:
         verdict = gpu.get("verdict") or ("fits" if gpu["fits"] else "no")
+        verdict += f" by {gpu['by']}" if gpu.get("by", "estimate") != "estimate" else ""
         lines.append(_row([gpu["name"], gib(gpu["capacity_bytes"], 1), gib(gpu["free_bytes"], 1), verdict]))
     return "\n".join(lines)
 

@@ -82,6 +82,8 @@ def save_plan(file: PlanFile, path: Path, overwrite: bool = False) -> Path:
     """
     if path.exists() and not overwrite:
         raise WorkbenchError("file-exists", f"{path} is there already.", "Choose another name, or overwrite it.")
+    if not path.parent.is_dir():
+        raise WorkbenchError("cannot-write", f"There is no folder {path.parent}.", "Make it, or choose another place.")
     try:
         write_atomic(path, to_toml(file).encode("utf-8"), mode=0o644)
     except OSError as error:

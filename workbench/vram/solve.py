@@ -10,10 +10,11 @@ from workbench.architecture import config as reading
 from workbench.architecture.skeleton import Skeleton
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
-from workbench.vram.estimate import Estimator, verdict
+from workbench.vram.estimate import Estimator
 from workbench.vram.gpus import Gpu
 from workbench.vram.notes import gpu_notes
 from workbench.vram.plan import Plan, changed
+from workbench.vram.rungs import Need, best, held
 
 FIELDS = {"batch": "batch", "seq": "sequence_length"}
 """What can be solved for, by the name on the command line, and the field of the plan."""
@@ -49,6 +50,12 @@ class GpuRow:
     largest_batch: Optional[int]
     longest_sequence: Optional[int]
     notes: tuple[str, ...]
+    by: str = "estimate"
+    """The rung that says whether it fits."""
+    beyond_context: bool = False
+    """Whether the longest sequence is longer than the model was made for."""
+    named: bool = False
+    """Whether the plan names this GPU."""
 
 
 class Solver:
@@ -94,27 +101,44 @@ class Solver:
 
 
 def gpu_table(
-    skeleton: Skeleton, plan: Plan, gpus: Sequence[Gpu], job: Job = SILENT, estimator: Optional[Estimator] = None
+    skeleton: Skeleton,
+    plan: Plan,
+    gpus: Sequence[Gpu],
+    job: Job = SILENT,
+    estimator: Optional[Estimator] = None,
+    known: Sequence[Need] = (),
 ) -> tuple[GpuRow, ...]:
-    """Every GPU of `gpus` against the plan, with the largest batch and the longest sequence that it could take."""
+    """Every GPU of `gpus` against the plan, with the largest batch and the longest sequence that it could take.
+
+    Args:
+        skeleton: the model.
+        plan: to hold against the GPUs.
+        gpus: one row for each.
+        job: GPUs done.
+        estimator: of the model, where there is one.
+        known: what is known of this very plan beyond its estimate, the best last; the solved values are estimates.
+    """
     solver = Solver(skeleton, plan, estimator)
-    total = solver.total("batch", plan.batch)
+    need = best(solver.total("batch", plan.batch), known)
     rows = []
     for done, gpu in enumerate(gpus):
         job.check()
         job.progress("gpus", done, len(gpus), "gpus", gpu.name)
-        free = gpu.capacity_bytes - total
+        said = held(need, gpu.capacity_bytes)
+        longest = solver.largest("sequence_length", gpu.capacity_bytes)
         rows.append(
             GpuRow(
                 name=gpu.name,
                 capacity_bytes=gpu.capacity_bytes,
-                total_bytes=total,
-                free_bytes=free,
-                fits=free >= 0,
-                verdict=verdict(free, gpu.capacity_bytes),
+                total_bytes=need.total_bytes,
+                free_bytes=said.free_bytes,
+                fits=said.fits,
+                verdict=said.verdict,
                 largest_batch=solver.largest("batch", gpu.capacity_bytes).value,
-                longest_sequence=solver.largest("sequence_length", gpu.capacity_bytes).value,
+                longest_sequence=longest.value,
                 notes=gpu_notes(plan, gpu),
+                by=need.rung,
+                beyond_context=longest.beyond_context,
             )
         )
     return tuple(rows)

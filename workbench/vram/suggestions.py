@@ -10,6 +10,7 @@ from workbench.architecture.skeleton import Skeleton
 from workbench.errors import WorkbenchError
 from workbench.vram.estimate import Estimator
 from workbench.vram.plan import ALL_LINEAR, FOUR_BIT, QUANTIZED_KV_DTYPES, SHARDS_WEIGHTS, Plan, changed, check_plan
+from workbench.vram.rungs import Known, best, held, nothing_known
 
 LEAST_SAVING = 0.005
 """Changes that save less than this share of the total are left out."""
@@ -52,39 +53,63 @@ class FittingSet:
     plan: Plan
     total_bytes: int
     fits: bool
+    by: str
+    """The rung that says whether it fits: ``estimate``, ``simulation`` or ``measurement``."""
+
+
+@dataclass(frozen=True)
+class _Gpu:
+    """What plans are held against, each by the best that is known of it."""
+
+    capacity_bytes: int
+    known: Known
+
+    def fits(self, plan: Plan, total: int) -> bool:
+        return held(best(total, self.known(plan)), self.capacity_bytes).fits
 
 
 def suggestions(
-    skeleton: Skeleton, plan: Plan, capacity_bytes: Optional[int] = None, estimator: Optional[Estimator] = None
+    skeleton: Skeleton,
+    plan: Plan,
+    capacity_bytes: Optional[int] = None,
+    estimator: Optional[Estimator] = None,
+    known: Known = nothing_known,
 ) -> tuple[Suggestion, ...]:
     """Every change that saves something, cheapest first, each for itself."""
     estimator = estimator or Estimator(skeleton)
+    gpu = _Gpu(capacity_bytes, known) if capacity_bytes is not None else None
     total = estimator.estimate(plan).total
     found = []
     for change in _changes(plan, estimator):
-        after = _total(estimator, changed(plan, **change.values))
+        after_plan = changed(plan, **change.values)
+        after = _total(estimator, after_plan)
         if after is not None and total - after >= LEAST_SAVING * total:
-            found.append(_suggestion(change, total, after, capacity_bytes))
+            found.append(_suggestion(change, total, after, after_plan, gpu))
     return tuple(sorted(found, key=lambda item: (item.price, -item.saves_bytes)))
 
 
 def make_it_fit(
-    skeleton: Skeleton, plan: Plan, capacity_bytes: int, estimator: Optional[Estimator] = None
+    skeleton: Skeleton,
+    plan: Plan,
+    capacity_bytes: int,
+    estimator: Optional[Estimator] = None,
+    known: Known = nothing_known,
 ) -> FittingSet:
     """Changes are made from the cheapest on until the plan fits; those that turn out unneeded are taken back."""
     estimator = estimator or Estimator(skeleton)
+    gpu = _Gpu(capacity_bytes, known)
     start = estimator.estimate(plan).total
     made: list[Change] = []
     current, total = plan, start
-    while total > capacity_bytes:
+    while not gpu.fits(current, total):
         step = _cheapest_step(estimator, current, total)
         if step is None:
             break
         change, current, total = step
         made.append(change)
-    if total <= capacity_bytes:
-        made = _without_the_unneeded(estimator, plan, made, capacity_bytes)
-    return _as_set(estimator, plan, made, start, capacity_bytes)
+    if gpu.fits(current, total):
+        made = _without_the_unneeded(estimator, plan, made, gpu)
+    return _as_set(estimator, plan, made, start, gpu)
 
 
 def _cheapest_step(estimator: Estimator, plan: Plan, total: int) -> Optional[tuple[Change, Plan, int]]:
@@ -96,18 +121,19 @@ def _cheapest_step(estimator: Estimator, plan: Plan, total: int) -> Optional[tup
     return None
 
 
-def _without_the_unneeded(estimator: Estimator, plan: Plan, made: list[Change], capacity_bytes: int) -> list[Change]:
+def _without_the_unneeded(estimator: Estimator, plan: Plan, made: list[Change], gpu: _Gpu) -> list[Change]:
     """Later changes may have made earlier ones needless; the dearest are tried first."""
     kept = list(made)
     for change in sorted(made, key=lambda item: -item.price):
         rest = [other for other in kept if other is not change]
-        after = _total(estimator, _applied(plan, rest))
-        if after is not None and after <= capacity_bytes:
+        without = _applied(plan, rest)
+        after = _total(estimator, without)
+        if after is not None and gpu.fits(without, after):
             kept = rest
     return kept
 
 
-def _as_set(estimator: Estimator, plan: Plan, made: list[Change], start: int, capacity_bytes: int) -> FittingSet:
+def _as_set(estimator: Estimator, plan: Plan, made: list[Change], start: int, gpu: _Gpu) -> FittingSet:
     current, total = plan, start
     steps = []
     for change in made:
@@ -115,9 +141,10 @@ def _as_set(estimator: Estimator, plan: Plan, made: list[Change], start: int, ca
         after = _total(estimator, current)
         if after is None:
             continue
-        steps.append(_suggestion(change, total, after, capacity_bytes))
+        steps.append(_suggestion(change, total, after, current, gpu))
         total = after
-    return FittingSet(tuple(steps), current, total, total <= capacity_bytes)
+    by = best(total, gpu.known(current)).rung
+    return FittingSet(tuple(steps), current, total, gpu.fits(current, total), by)
 
 
 def _applied(plan: Plan, changes: list[Change]) -> Plan:
@@ -126,8 +153,8 @@ def _applied(plan: Plan, changes: list[Change]) -> Plan:
     return plan
 
 
-def _suggestion(change: Change, before: int, after: int, capacity_bytes: Optional[int]) -> Suggestion:
-    fits = None if capacity_bytes is None else after <= capacity_bytes
+def _suggestion(change: Change, before: int, after: int, plan: Plan, gpu: Optional[_Gpu]) -> Suggestion:
+    fits = None if gpu is None else gpu.fits(plan, after)
     return Suggestion(change.values, change.title, change.costs, change.price, before - after, after, fits)
 
 

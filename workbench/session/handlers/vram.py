@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,6 +16,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.resolve import ResolvedModel, resolve
 from workbench.paths import write_atomic
 from workbench.session.handlers.architecture import config_of
+from workbench.session.handlers.known_needs import known_needs
 from workbench.session.handlers.measured_points import measured_beside
 from workbench.session.protocol import (
     BreakEvenWithApi,
@@ -52,6 +53,7 @@ from workbench.vram.plan import Plan, check_plan, plan_from_dict, plan_to_dict
 from workbench.vram.plan_file import PlanFile, open_plan, save_plan, to_toml
 from workbench.vram.prices import ApiPrice, load_prices
 from workbench.vram.reference_tables import GPT3, WHY_TABLES_MISLEAD, reference_tables
+from workbench.vram.simulate.run import cached_simulation
 from workbench.vram.solve import FIELDS, Solver, gpu_table
 from workbench.vram.stored import disagreement, published_weights, stored_weights
 from workbench.vram.suggestions import make_it_fit, suggestions
@@ -136,14 +138,16 @@ def _result(
 ) -> dict[str, Any]:
     budget = estimator.estimate(plan)
     skeleton = estimator.skeleton
-    found = fits(budget, gpus, plan)
+    config = config_of(resolved, {})
+    known = known_needs(config, [gpu.name for gpu in gpus], runtime)
+    found = fits(budget, gpus, plan, known(plan))
     first = gpus[0] if gpus else None
     price = load_prices().of(first) if first is not None else None
     largest = max((gpu.capacity_bytes for gpu in gpus), default=None)
     trained = budget.static["trainable_parameters"]
     spent = cost(skeleton, plan, first, price, request.dataset_tokens, request.epochs, trained)
-    proposed = suggestions(skeleton, plan, largest, estimator) if request.suggest else ()
-    measured = measured_beside(config_of(resolved, {}), plan, budget, [gpu.name for gpu in gpus], runtime)
+    proposed = suggestions(skeleton, plan, largest, estimator, known) if request.suggest else ()
+    measured = measured_beside(config, plan, budget, [gpu.name for gpu in gpus], runtime)
     return {
         "model": resolved.name,
         "plan": plan_to_dict(plan),
@@ -161,12 +165,18 @@ def _result(
         "launch": list(launch_commands(plan, _loadable(resolved))),
         "solved": _solved(request.solve, skeleton, plan, gpus, estimator) if request.solve else None,
         "stored": asdict(estimator.stored) if estimator.stored is not None else None,
-        "simulation": None,
+        "simulation": _kept_simulation(config, plan),
         "measurement": measured.measurement,
         "errors": measured.errors,
         "gpus": [asdict(fit) for fit in found],
         "versions": table()["versions"],
     }
+
+
+def _kept_simulation(config: dict[str, Any], plan: Plan) -> Optional[dict[str, Any]]:
+    """Of a run made before, without its long timeline: `SimulateMemory` gives it whole."""
+    found = cached_simulation(config, plan)
+    return asdict(replace(found, timeline=())) if found is not None else None
 
 
 def _bytes_of(budget: Estimate) -> dict[str, int]:
@@ -184,18 +194,23 @@ def _solved(what: str, skeleton: Skeleton, plan: Plan, gpus: list[Gpu], estimato
 
 
 def _survey(request: SurveyGpus, context: Context) -> GpusSurveyed:
-    _resolved, estimator = estimator_of(request.model, context)
+    resolved, estimator = estimator_of(request.model, context)
     plan = checked_plan(request.plan, estimator.skeleton)
-    gpus = [parse_gpu(name) for name in request.gpus] or list(catalogue())
-    return GpusSurveyed([asdict(row) for row in gpu_table(estimator.skeleton, plan, gpus, context.job, estimator)])
+    named = [parse_gpu(name) for name in request.gpus]
+    others = [gpu for gpu in catalogue() if gpu.name not in {one.name for one in named}]
+    known = known_needs(config_of(resolved, {}), [gpu.name for gpu in named], context.runtime)(plan)
+    rows = gpu_table(estimator.skeleton, plan, [*named, *others], context.job, estimator, known)
+    return GpusSurveyed([{**asdict(row), "named": number < len(named)} for number, row in enumerate(rows)])
 
 
 def _fit(request: FitPlan, context: Context) -> PlanFitted:
-    _resolved, estimator = estimator_of(request.model, context)
+    resolved, estimator = estimator_of(request.model, context)
     plan = checked_plan(request.plan, estimator.skeleton)
-    found = make_it_fit(estimator.skeleton, plan, parse_gpu(request.gpu).capacity_bytes, estimator)
+    gpu = parse_gpu(request.gpu)
+    known = known_needs(config_of(resolved, {}), [gpu.name], context.runtime)
+    found = make_it_fit(estimator.skeleton, plan, gpu.capacity_bytes, estimator, known)
     changes = [asdict(change) for change in found.changes]
-    return PlanFitted(plan_to_dict(found.plan), changes, found.total_bytes, found.fits)
+    return PlanFitted(plan_to_dict(found.plan), changes, found.total_bytes, found.fits, found.by)
 
 
 def _draw(request: DrawCurve, context: Context) -> CurveDrawn:
@@ -250,6 +265,8 @@ def _put(text: str, path: Optional[Path], overwrite: bool) -> str:
         return ""
     if path.exists() and not overwrite:
         raise WorkbenchError("file-exists", f"{path} is there already.", "Choose another name, or overwrite it.")
+    if not path.parent.is_dir():
+        raise WorkbenchError("cannot-write", f"There is no folder {path.parent}.", "Make it, or choose another place.")
     try:
         write_atomic(path, text.encode("utf-8"), mode=0o644)
     except OSError as error:

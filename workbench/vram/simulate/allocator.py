@@ -3,7 +3,8 @@
 Rules as in torch 2.13 ``c10/cuda/CUDACachingAllocator.cpp`` with its default settings: requests are rounded to
 512 bytes; those up to 1 MiB come from segments of 2 MiB, those below 10 MiB from segments of 20 MiB, larger ones
 from segments in multiples of 2 MiB; the smallest free block that holds a request is taken (of equal ones that at
-the lowest address) and split when enough remains; a freed block joins its free neighbours.
+the lowest address) and split when enough remains; a freed block joins its free neighbours. Where the device has no
+room for another segment, those that are wholly free go back first (``release_cached_blocks``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ SMALL_SEGMENT_BYTES = 2 * 2**20
 MIN_LARGE_BYTES = 10 * 2**20
 LARGE_SEGMENT_BYTES = 20 * 2**20
 ROUND_LARGE_BYTES = 2 * 2**20
+
+
+CLOSE_ENOUGH_BYTES = 32 * 2**20
+"""How closely the least room is looked for."""
+
+
+class OutOfRoom(Exception):
+    """The device cannot hold another segment."""
 
 
 class _Block:
@@ -42,11 +51,17 @@ class CachingAllocator:
     reserved_bytes: int = 0
     max_allocated_bytes: int = 0
     max_reserved_bytes: int = 0
+    limit_bytes: Optional[int] = None
+    """What the device can hold; None for a device without end."""
     _free: dict[bool, list[tuple[int, int, _Block]]] = field(default_factory=lambda: {True: [], False: []})
     _next_address: int = 0
 
     def allocate(self, size: int) -> _Block:
-        """Take a block for `size` bytes."""
+        """Take a block for `size` bytes.
+
+        Raises:
+            OutOfRoom: it does not fit, even after all cached segments went back.
+        """
         rounded = max(MIN_BLOCK_BYTES, -(-size // MIN_BLOCK_BYTES) * MIN_BLOCK_BYTES)
         is_small = rounded <= SMALL_BYTES
         block = self._take(rounded, is_small) or self._new_segment(rounded, is_small)
@@ -92,12 +107,19 @@ class CachingAllocator:
             segment = LARGE_SEGMENT_BYTES
         else:
             segment = -(-size // ROUND_LARGE_BYTES) * ROUND_LARGE_BYTES
+        if self._is_beyond_limit(segment):
+            self.empty_cache()
+            if self._is_beyond_limit(segment):
+                raise OutOfRoom
         self.reserved_bytes += segment
         self.max_reserved_bytes = max(self.max_reserved_bytes, self.reserved_bytes)
         # The driver hands out addresses downwards, which decides between free blocks of equal size: with that order
         # the peaks measured on a T4 come out to the segment.
         self._next_address -= segment
         return _Block(self._next_address, segment, is_small)
+
+    def _is_beyond_limit(self, segment: int) -> bool:
+        return self.limit_bytes is not None and self.reserved_bytes + segment > self.limit_bytes
 
     def _split(self, block: _Block, size: int) -> None:
         rest = _Block(block.address + size, block.size - size, block.is_small)
@@ -146,6 +168,7 @@ def replay(
     sizes: Sequence[int],
     boundaries: Sequence[int] = (),
     emptied: Sequence[int] = (),
+    limit_bytes: Optional[int] = None,
 ) -> Replayed:
     """Run events as in `workbench.vram.simulate.trace.Trace` through the allocator.
 
@@ -154,8 +177,12 @@ def replay(
         sizes: bytes requested for each storage.
         boundaries: indices of events at which a new stretch begins, ascending.
         emptied: indices of events before which the cache is emptied.
+        limit_bytes: what the device can hold; None for one without end.
+
+    Raises:
+        OutOfRoom: the device cannot hold it.
     """
-    allocator = CachingAllocator()
+    allocator = CachingAllocator(limit_bytes=limit_bytes)
     blocks: dict[int, _Block] = {}
     starts = iter([*boundaries, len(events)])
     next_start = next(starts)
@@ -181,3 +208,26 @@ def replay(
     peaks.append(peak)
     reserved.append(allocator.reserved_bytes)
     return Replayed(allocator.max_allocated_bytes, allocator.max_reserved_bytes, tuple(peaks), tuple(reserved))
+
+
+def least_room(events: Sequence[int], sizes: Sequence[int], emptied: Sequence[int], unlimited: Replayed) -> int:
+    """The smallest device, in bytes, on which the events run: there the allocator gives back and asks again.
+
+    Looked for by halving between the most allocated and the most reserved, to `CLOSE_ENOUGH_BYTES`.
+
+    Args:
+        events: as for `replay`.
+        sizes: as for `replay`.
+        emptied: as for `replay`.
+        unlimited: what the same events make of a device without end.
+    """
+    low, high = unlimited.max_allocated_bytes, unlimited.max_reserved_bytes
+    while high - low > CLOSE_ENOUGH_BYTES:
+        middle = (low + high) // 2
+        try:
+            replay(events, sizes, emptied=emptied, limit_bytes=middle)
+        except OutOfRoom:
+            low = middle
+        else:
+            high = middle
+    return high

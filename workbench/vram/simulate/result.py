@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.vram.simulate.allocator import replay
+from workbench.vram.simulate.allocator import least_room, replay
 from workbench.vram.simulate.trace import NO_LAYER, PhasePeak, Trace, live_after, phase_peaks, timeline
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever a simulation's numbers change meaning; kept ones are then made again."""
 
 MAX_TIMELINE_POINTS = 400
@@ -75,7 +75,10 @@ class Simulation:
     overhead: int
     """cuBLAS' workspaces, rounding, memory kept by the allocator without use, and the CUDA context."""
     total: int
-    """What ``nvidia-smi`` shows at the end: reserved memory and the CUDA context."""
+    """What ``nvidia-smi`` shows at the end on a GPU with room enough: reserved memory and the CUDA context."""
+    least_bytes: int
+    """With how much it still runs: where a GPU has less than `total`, the allocator gives back what it only kept and
+    asks again, which takes time at every step."""
     requested_bytes: int
     """The most bytes asked for at once."""
     allocated_bytes: int
@@ -144,6 +147,7 @@ def summarize(
         **sizes,
         overhead=total - sum(sizes.values()),
         total=total,
+        least_bytes=least_room(trace.events, trace.sizes, trace.emptied, replayed) + CUDA_CONTEXT_BYTES,
         requested_bytes=peak.live_bytes,
         allocated_bytes=replayed.max_allocated_bytes,
         reserved_bytes=replayed.max_reserved_bytes,

@@ -69,12 +69,20 @@ def simulate(source: Union[dict[str, Any], Skeleton], plan: Plan, job: Job = SIL
     return found
 
 
-def cached_simulation(source: Union[dict[str, Any], Skeleton], plan: Plan) -> Optional[Simulation]:
-    """The simulation of `plan` if it was made before with these libraries."""
+def cached_simulation(
+    source: Union[dict[str, Any], Skeleton], plan: Plan, versions: Optional[dict[str, str]] = None
+) -> Optional[Simulation]:
+    """The simulation of `plan` if it was made before with these libraries.
+
+    Args:
+        source: as for `simulate`.
+        plan: what was run.
+        versions: as `library_versions` says; for who asks of many plans.
+    """
     config = source.config if isinstance(source, Skeleton) else source
     if isinstance(source, Skeleton):
         config = {**config, "architectures": [source.architecture]}
-    return _read(_entry_path(config, plan, library_versions()))
+    return _read(_entry_path(config, plan, library_versions() if versions is None else versions))
 
 
 def library_versions() -> dict[str, str]:
