@@ -255,9 +255,9 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "bnb-int8-old-gpu": (),
     "bitsandbytes-missing": ("python-too-old-to-run",),
     "transformers-missing": ("python-too-old-to-run",),
-    "hf-offline": ("hf-home-unwritable", "tls-interception", "hub-not-reachable"),
-    "hub-not-reachable": ("tls-interception",),
-    "model-files-missing": ("tls-interception", "hub-not-reachable", "hf-offline"),
+    "hf-offline": ("hf-home-unwritable", "tls-interception", "proxy-in-the-way", "hub-not-reachable"),
+    "hub-not-reachable": ("tls-interception", "proxy-in-the-way"),
+    "model-files-missing": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
 }
 # Remarks that only repeat, in other words, what a root cause already says.
 _SILENCED_BY: dict[str, tuple[str, ...]] = {
@@ -271,13 +271,17 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "requirements-contradict": ("no-wheel-for-this-platform", "intel-python-on-mac"),
     "cmake-missing": ("cuda-home-unset", "msvc-missing"),
     "cuda-home-unset": ("cuda-home-malformed",),
-    "no-cuda-gpus-available": ("colab-without-gpu", *_GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")]),
+    "no-cuda-gpus-available": (
+        "docker-desktop-too-old",
+        "colab-without-gpu",
+        *_GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")],
+    ),
     "packages-known-apart": _IMPORT_ROOTS,
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
     "out-of-memory": ("gpu-memory-not-free-at-start",),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),
     "model-files-missing": ("hf-gated-model",),
-    "hub-not-reachable": ("tls-interception",),
+    "hub-not-reachable": ("tls-interception", "proxy-in-the-way"),
     "hub-xet-fails": ("hf-cache-disk-full",),
     "vllm-without-its-kernels": (
         "vllm-unsupported-on-windows",

@@ -44,6 +44,7 @@ _SLOW = re.compile(
     r"|(?:don't|doesn't|not|isn't|never).{0,30}\bGPU\b|CPU (?:is )?(?:busy|at 100|only)|only (?:the )?CPU)",
     re.I,
 )
+_ANSWERS_WRONGLY = re.compile(r"\b(?:gibberish|garbage|nonsense|garbled)\b", re.I)
 _GPU = re.compile(r"\b(?:GPU|CUDA|RTX|GTX|GeForce|Graphics card)\b", re.I)
 
 
@@ -62,6 +63,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
 
 def _without_layers(lines: Sequence[str], draft: Draft) -> None:
     """A complaint about speed where nothing says that layers are to go to the GPU."""
+    if _first(lines, _ANSWERS_WRONGLY):
+        return
     slow = _first(lines, _NO_LAYER) or _first(lines, _SLOW)
     if slow is None or _first(lines, _MANY_LAYERS) or not _first(lines, _GPU):
         return

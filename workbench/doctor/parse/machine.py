@@ -28,6 +28,7 @@ _CONTAINERS = (
             re.I,
         ),
     ),
+    ("docker", re.compile(r"\bdocker run\b|\bin (?:the )?docker\b|\bdocker (?:image|container)\b", re.I)),
     ("apptainer", re.compile(r"\b(?:singularity|apptainer) (?:exec|run|shell|instance)\b", re.I)),
 )
 _SLURM = re.compile(r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm\b|\blogin node\b", re.I)

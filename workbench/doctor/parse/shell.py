@@ -54,7 +54,10 @@ _CONDA_ENVIRONMENT = re.compile(
 )
 _MAC_HOME = re.compile(r"(?:^|[\s\"'(])/Users/[^/\s]{1,60}/\S{0,200}\.py\b")
 _WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|~)\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
-_REPL = re.compile(r"(?:>>>|In \[\d{1,5}\]:|print\()\s{0,2}.{0,80}torch\.cuda\.is_available\(\)")
+_REPL = re.compile(
+    r"(?:^(?:>\s)?(?=torch\.cuda\.is_available\(\)\s{0,8}$)|>>>|In \[\d{1,5}\]:|print\()"
+    r"\s{0,2}.{0,80}torch\.cuda\.is_available\(\)"
+)
 _BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac|WSL ?2)\b", re.IGNORECASE)
 _MAC = re.compile(
     r"\bApple M\d\b|\bMacBook\b"

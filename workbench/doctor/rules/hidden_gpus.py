@@ -78,7 +78,8 @@ def _told_of_a_container(facts: Facts) -> Optional[str]:
     blind = (
         facts.torch.cuda_available is False and facts.torch.build != "cpu" and not (facts.driver.version or answered)
     )
-    known = kind in ("podman", "kubernetes", "apptainer") and facts.origin == "report"
+    without_smi = kind == "docker" and facts.error("nvidia-smi-missing") is not None
+    known = (kind in ("podman", "kubernetes", "apptainer") or without_smi) and facts.origin == "report"
     return kind if known and (blind or facts.error("no-nvidia-driver")) else None
 
 
@@ -258,8 +259,19 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
     if answered:
         return (*asked, hidden, "nvidia-smi -L")
     look = "import torch; print(torch.__version__, torch.version.cuda)"
+    inside = (
+        (
+            "ls -l /dev/nvidia*   # in the container: without nvidia-uvm there, nvidia-smi works and CUDA does not: "
+            "start it with --gpus all, or name /dev/nvidia-uvm beside the others",
+        )
+        if facts.platform.container
+        else wsl_steps(facts)
+        if facts.platform.wsl
+        else ()
+    )
     return (
         *asked,
+        *inside,
         f'{fixes.python_command(facts)} -c "{look}"   # +cpu or None: a build without CUDA',
         "if so: conda remove -y pytorch torchvision torchaudio cpuonly   # those of them that conda list names"
         if _by_conda(facts)
