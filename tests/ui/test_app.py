@@ -5,15 +5,19 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from textual.app import ComposeResult
+from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
+import workbench
 from tests.stubs import scripted_data as data
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
 from workbench.settings import Settings, load_settings
-from workbench.ui import heartbeat
+from workbench.ui import heartbeat, main_screen
+from workbench.ui.bench import Bench
 from workbench.ui.benches.chat import Prompt
 from workbench.ui.screens.confirm import Confirm
 from workbench.ui.screens.error_details import ErrorDetails
@@ -550,3 +554,34 @@ async def test_any_terminal_size_is_survived(
             await pilot.pause()
         await pilot.resize_terminal(80, 24)
         await wait_until(pilot, lambda: "broken" in screen_text(app))
+
+
+async def test_a_workbench_changed_under_the_app_is_told_instead_of_ending_it(
+    session: ScriptedSession, make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "late.py").write_text("before")
+    monkeypatch.setattr(workbench, "__file__", str(tmp_path / "__init__.py"))
+
+    def renamed(name: str) -> type[Bench]:
+        raise AttributeError(f"module {name!r} has no attribute 'what_was_there'")
+
+    class Misfit(Widget):
+        DEFAULT_CSS = "Misfit { height: 1; }"
+
+        def compose(self) -> ComposeResult:
+            raise AttributeError("what_was_there")
+
+    app = make_app(session, bench="doctor")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "broken" in screen_text(app))
+        with monkeypatch.context() as patched:
+            patched.setattr(main_screen, "bench_class", renamed)
+            (tmp_path / "late.py").write_text("behind it")
+            await pilot.press("f2")
+            await wait_until(pilot, lambda: "started: ctrl+q, start it again" in screen_text(app))
+            assert app.main.current == "doctor"
+            assert "broken" in screen_text(app)
+            await app.main.mount(Misfit())
+        await pilot.press("f2", *"still typed")
+        await wait_until(pilot, lambda: app.main.current == "tokens" and "still typed" in screen_text(app))
+        assert app.return_code is None

@@ -17,12 +17,27 @@ LOOK_AGAIN_SECONDS = 1.0
 _RECORDS = (".dist-info", ".egg-info")
 
 
-class UpgradeWatch:
-    """Remembers the files a process began with, as Python reads many of them only when they are needed."""
+class CodeWatch:
+    """Remembers the workbench's own files, as Python reads many of them only when they are needed."""
 
     def __init__(self) -> None:
         self._package = Path(workbench.__file__).resolve().parent
         self._code = _stamps(_code_files(str(self._package)))
+
+    def changes(self) -> str:
+        """Which files were changed since, in a few words; empty if none was. New ones do not count."""
+        changed = _changed(self._code)
+        if not changed:
+            return ""
+        more = f" and {len(changed) - 1} more files" if len(changed) > 1 else ""
+        return f"{os.path.relpath(changed[0], self._package)}{more}"
+
+
+class UpgradeWatch:
+    """Remembers the files a worker began with: the workbench's and the records of what is installed."""
+
+    def __init__(self) -> None:
+        self._code = CodeWatch()
         self._installed = _stamps(_installed_records())
         self._looked_at = time.monotonic()
         self._line = ""
@@ -31,12 +46,10 @@ class UpgradeWatch:
         """What was changed since, as the beginning of a sentence; empty if nothing was. New packages do not count."""
         if self._line or time.monotonic() - self._looked_at < LOOK_AGAIN_SECONDS:
             return self._line
-        code = _changed(self._code)
+        code = self._code.changes()
         installed = [] if code else _changed(self._installed)
         if code:
-            some = os.path.relpath(code[0], self._package)
-            more = f" and {len(code) - 1} more files" if len(code) > 1 else ""
-            self._line = f"The workbench itself was changed under this session ({some}{more})"
+            self._line = f"The workbench itself was changed under this session ({code})"
         elif installed:
             names = ", ".join(sorted(Path(path).stem for path in installed)[:3])
             self._line = f"Packages of {sys.executable} were changed under this session ({names})"

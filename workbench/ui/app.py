@@ -10,17 +10,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
+from textual._context import active_message_pump
 from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.command import CommandListItem, SimpleProvider
 from textual.css.query import NoMatches
+from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.widget import AwaitMount, MountError
+from textual.widget import AwaitMount, MountError, Widget
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.settings import Settings, save_setting
@@ -63,6 +65,7 @@ from workbench.ui.widgets.key_bar import SHOWN
 if TYPE_CHECKING:
     from workbench.session.client import SessionClient
     from workbench.session.protocol import LoadModel, ModelStatus
+    from workbench.ui.own_changes import OwnChanges
     from workbench.ui.widgets.welcome import Welcome
 
 ENDING_SIGNALS = (
@@ -150,6 +153,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self._gauge_thread: GaugeThread | None = None
         self._interrupted_at = -SECOND_PRESS_SECONDS
         self._sizes_seen = 0
+        self._own_changes: OwnChanges | None = None
         self.set_reactive(WorkbenchApp.session, SessionState(chosen=model))
         let_alt_digits_through()
         self._themes = LoadedThemes({})
@@ -229,6 +233,9 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
             self._gauge_thread = GaugeThread(self._deliver_gauges, self._make_gauges)
             self._gauge_thread.start()
         self._load_other_themes()
+        from workbench.ui.own_changes import OwnChanges
+
+        self._own_changes = OwnChanges(self)
         if self._is_first_run and not self.session.chosen:
             await self._welcome()
         keys = self.settings.keys
@@ -254,10 +261,33 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         found = SimpleProvider(self.screen, [*commands])
         return self.push_screen(Palette([found], placeholder=placeholder))  # type: ignore[list-item]
 
+    async def _dispatch_action(self, namespace: DOMNode, action_name: str, params: Any) -> bool:
+        try:
+            return await super()._dispatch_action(namespace, action_name, params)
+        except Exception:
+            # What an action imports only now may not fit what is there already.
+            if not self._explained_by_changes():
+                raise
+            return True
+
     def _handle_exception(self, error: Exception) -> None:
         # Keys typed behind the one that ends the app, and replies that come late, find no place on the screen.
-        if not (self._exit and isinstance(error, (MountError, NoMatches))):
+        if self._exit and isinstance(error, (MountError, NoMatches)):
+            return
+        # What failed is dead from now on: a part of a screen can be done without, the screen or the app cannot.
+        failed = active_message_pump.get(None)
+        if isinstance(failed, Screen) or not isinstance(failed, Widget) or not self._explained_by_changes():
             super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        if not self._explained_by_changes():
+            super()._fatal_error()
+            return
+        self._exit_renderables.append("The workbench was changed while this app was open: start it again.")
+        self._close_messages_no_wait()
+
+    def _explained_by_changes(self) -> bool:
+        return self._own_changes is not None and self._own_changes.explain()
 
     def _end_by_signal(self, number: int) -> None:
         """Leave at once, the terminal in order if it is still there, and the session as it is."""

@@ -84,15 +84,15 @@ class MainScreen(Screen[None]):
 
     async def show_bench(self, name: str) -> None:
         """Bring a bench on screen and the focus into it."""
-        previous = self.bench
+        previous, bench = self.bench, self.mounted_bench(name)
+        if bench is None:
+            bench = bench_class(name)(self._link)  # before anything is changed: the import may fail
         self.current = name
         self.query_one(BenchStrip).current = name
-        bench = self.mounted_bench(name)
         if previous is not None and previous is not bench:
             previous.display = False
-        if bench is None:
+        if not bench.is_attached:
             opening = self.query("#opening")
-            bench = bench_class(name)(self._link)
             bench.set_reactive(Bench.session, self.session)
             bench.set_reactive(Bench.gauges, self.gauges)
             await self.query_one("#benches").mount(bench)
