@@ -13,7 +13,7 @@ from workbench.cli.commands import workbench
 from workbench.paths import data_dir
 from workbench.settings import parse_settings
 from workbench.toml import loads
-from workbench.ui.actions import ACTIONS
+from workbench.ui.actions import ACTIONS, key_clashes
 
 README = Path(__file__).parents[2] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -30,6 +30,7 @@ def test_the_settings_shown_are_settings() -> None:
     settings = parse_settings(loads(block))
     assert settings.warnings == ()
     assert set(settings.keys) <= {action.id for action in ACTIONS}
+    assert key_clashes(settings.keys) == []
 
 
 def test_the_pictures_shown_exist() -> None:

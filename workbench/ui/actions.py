@@ -261,11 +261,12 @@ def unknown_key_settings(keys: dict[str, str]) -> list[str]:
 
 
 def key_clashes(keys: dict[str, str]) -> list[str]:
-    """One line for each key that ``[keys]`` gives to an action although another one of the same place has it.
+    """One line for each key that ``[keys]`` gives to an action although the same place has it for something else.
 
     Textual tells no clash between bindings that have ids.
     """
     found: dict[str, None] = {}
+    does = {action.id: action.action for action in ACTIONS}
     for bench in BENCH_TITLES:
         taken: dict[str, list[str]] = {}
         here = [(action.id, action.keys) for action in ACTIONS if action.scope in (APP, bench)]
@@ -275,6 +276,6 @@ def key_clashes(keys: dict[str, str]) -> list[str]:
                 if key.strip():
                     taken.setdefault(key.strip(), []).append(name)
         for key, names in taken.items():
-            if len(names) > 1 and any(name in keys for name in names):
+            if len({does.get(name, name) for name in names}) > 1 and any(name in keys for name in names):
                 found[f"settings.toml: {key} is the key of {' and '.join(names)}; see [keys]."] = None
     return list(found)
