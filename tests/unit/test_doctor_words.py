@@ -74,6 +74,11 @@ FIRES = {
     "a GPU that is not used, in Spanish": ("no-cuda-gpus-available", "No usa la tarjeta gráfica, tengo una RTX 3060"),
     "a GPU that is not used, in Japanese": ("no-cuda-gpus-available", "RTX 4070ですが、GPUが使われていない"),
     "a GPU that is not found, in Korean": ("no-cuda-gpus-available", "RTX 4070 그래픽 카드를 인식하지 못합니다"),
+    "a message that breaks off": ("torch-cpu-only", "RTX 3080, torch not compiled with CUDA"),
+    "a warning on a GPU's node": (
+        "no-cuda-gpus-available",
+        "UserWarning: User provided device_type of 'cuda', but CUDA is not available. Disabling\nNvidia v100 node",
+    ),
     "the package index on aarch64": (
         "aarch64-cpu-only-wheel",
         "On a GH200 pip install torch gives me the CPU version of torch",

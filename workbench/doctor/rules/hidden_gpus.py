@@ -221,7 +221,7 @@ def no_cuda_gpus(facts: Facts) -> Result:
             if not answered and facts.has_amd() and not facts.nvidia_gpus()
             else "torch sees no GPU; on Windows it is most likely the build without CUDA"
             if windows
-            else "torch sees no GPU; most likely the conda command brought the build without CUDA"
+            else "torch sees no GPU; most likely it is a build without CUDA, which conda brings unless told"
             if by_conda
             else "torch sees no GPU",
             "The driver answered, but offered no device to this process: CUDA_VISIBLE_DEVICES, a job scheduler, or a "
@@ -243,7 +243,7 @@ def no_cuda_gpus(facts: Facts) -> Result:
 
 
 def _by_conda(facts: Facts) -> bool:
-    """Whether conda was asked for torch without a word on CUDA."""
+    """Whether torch came with conda, as far as is told without a word on CUDA."""
     return facts.python.kind == "conda" and facts.torch.build is None and facts.torch.asked_cuda is None
 
 
