@@ -252,6 +252,27 @@ def test_what_releases_ask_of_each_other_is_told_where_the_error_is_about_them()
         assert diagnose(parse_report(fitting)).verdict == "healthy"
 
 
+def test_a_distribution_that_is_not_found_is_asked_for_as_its_metadata_say() -> None:
+    asked = "The 'transformers!=4.46.*,<=4.48.3,>=4.41.2' distribution was not found and is required by {}\n"
+    finding = first(
+        "RuntimeError: Failed to import x because of the following error (look up to see its traceback):\n"
+        + asked.format("llamafactory")
+    )
+    assert finding.title.startswith("llamafactory asks for transformers!=4.46.*,<=4.48.3,>=4.41.2")
+    assert "transformers!=4.46.*,<=4.48.3,>=4.41.2" in finding.fix[0]
+    assert first("ERROR: the distribution was not found and is required by many\n").id == "unrecognised-error"
+
+
+def test_the_package_that_asks_torch_for_a_name_is_the_one_in_the_traceback() -> None:
+    text = (
+        "transformers==4.40.2\ntorch==2.3.1\ndiffusers==0.35.1\n"
+        "RuntimeError: Failed to import diffusers.m because of the following error (look up to see its traceback):\n"
+        "module 'torch.library' has no attribute 'custom_op'\n"
+    )
+    assert first(text).title == "diffusers 0.35.1 needs torch 2.4, but 2.3.1 is installed"
+    assert not first(text.replace("torch==2.3.1", "torch==2.5.0")).title.startswith("diffusers 0.35.1 needs")
+
+
 def test_a_name_is_of_the_release_that_the_source_shows() -> None:
     name = "models.llama.modeling_llama.LLAMA_ATTENTION_CLASSES"
     found = change_of("transformers", name, "4.50.0")
@@ -272,6 +293,14 @@ def test_a_version_of_another_time_or_place_is_not_taken_for_the_one_that_is_her
     for other in ("it needs accelerate 0.31", "accelerate 0.31 or newer is asked for", "accelerate 0.31/0.32"):
         assert "accelerate" not in (parse_report(told.format(other)).packages or {})
     assert "accelerate" not in (parse_report("It worked with accelerate 0.31\n").packages or {})
+
+
+def test_a_pair_that_is_known_to_part_fits_from_the_release_on_that_mended_it() -> None:
+    error = "AttributeError: 'AdamW' object has no attribute 'train'\ntransformers==4.45.2\n"
+    assert first(error + "accelerate==0.33.0\n").title.startswith(
+        "accelerate 0.33.0 is too old for transformers 4.45.2"
+    )
+    assert "accelerate 1.0.1 is too old" not in first(error + "accelerate==1.0.1\n").title
 
 
 def test_a_folder_s_name_in_a_traceback_is_not_taken_for_a_package_to_install() -> None:

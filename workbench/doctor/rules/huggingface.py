@@ -12,6 +12,7 @@ from workbench.doctor.facts import Conflict, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import decided_name
+from workbench.doctor.rules.unknown.packages import callers_of
 from workbench.doctor.tables import newer_than_table, table, transformers_release
 from workbench.doctor.versions import at_least, older, parse_requirement, parse_version, satisfies
 
@@ -59,7 +60,10 @@ def too_new_for_torch(facts: Facts) -> Result:
     beyond = newer_than_table("transformers", version)
     # Where nothing tells of transformers, another package may be the one that asks.
     other = version is None and error is not None and error.id == "torch-attribute"
-    asking = "A package in the traceback" if other else f"transformers {version or ''}"
+    asker = next((name for name in callers_of(error) if name in table("requirements")), "") if error and gained else ""
+    other = other or asker not in ("", "transformers")
+    named = f"{asker} {facts.package(asker) or ''}".strip() if asker else "A package in the traceback"
+    asking = named if other else f"transformers {version or ''}"
     return [
         Finding(
             "transformers-too-new-for-torch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Optional
 
 from workbench.doctor import fixes
@@ -113,9 +114,14 @@ def declared(facts: Facts, error: Optional[ErrorFact] = None) -> Optional[Findin
     )
 
 
+_OF_PACKAGES = re.compile(r"(?:import|attribute|name|type|modulenotfound)error: ")
+
+
 def _spoken_of(conflict: Conflict, told: str) -> bool:
+    """Whether an error is about one of the two: by its words, its traceback, or, without one, by its kind."""
     needs = parse_requirement(conflict.requires)
-    return conflict.package in told or bool(needs and needs.name in told)
+    nameless = bool(_OF_PACKAGES.match(told)) and told.endswith(" ")
+    return nameless or conflict.package in told or bool(needs and needs.name in told)
 
 
 RULES = (known_pairs,)

@@ -31,6 +31,8 @@ def together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         if not re.search(row["match"], error.text) or older(installed_version(facts, row["new"]), row["since"]):
             continue
         beside = [name for name in callers_of(error) if name not in ("", row["new"])]
+        if "before" in row and at_least(installed_version(facts, row["old"]), row["before"]):
+            continue
         if "after" in row and row["after"] not in (error.values.get("callers") or ""):
             continue
         old = row["old"] or (beside[0] if beside else "")

@@ -22,6 +22,11 @@ _REQUIRED = re.compile(
     r"(?P<asked>[A-Za-z][\w-]{1,40})[`'\"]? ?\(?(?P<spec>(?:>=|==|~=|<=?|>) ?\d[\w.]{0,20}(?<!\.))"
 )
 
+_DISTRIBUTION = re.compile(
+    r"The '(?P<package>[A-Za-z][\w.-]{1,40}?)(?:\[[\w,]{1,40}\])?"
+    r"(?P<spec>(?:(?:[<>=!~]=?|===) ?\d[\w.*]{0,20},? ?){0,8})' "
+    r"distribution was not found and is required by (?P<by>[\w.-]{2,40})"
+)
 _MISSING = re.compile(r"No module named '?(?P<module>\w{1,60})'?(?![\w.])")
 
 
@@ -46,6 +51,33 @@ def required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         {**evidence(**{name.replace("-", "_"): have}, asked_by=error.values.get("importer")), **seen(error)},
         (
             _what_is_asked_for(facts, name, wanted),
+            f"{fixes.python_command(facts)} -m pip show {name}   # is it installed for this very Python?",
+        ),
+        f"https://pypi.org/project/{name}/",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def distribution(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """A package that another one looks for by its own metadata, and does not find in a version that it takes."""
+    found = _DISTRIBUTION.search(error.text)
+    if found is None:
+        return None
+    name, by, wanted = normalize(found["package"]), normalize(found["by"].rstrip(".")), "".join(found["spec"].split())
+    have = installed_version(facts, name)
+    return Finding(
+        "required-version-missing",
+        "error",
+        f"{by} asks for {name}{wanted}, and {have or 'another version, or none,'} is here",
+        "It compares its requirements with what is installed when it starts, and refuses to go on.",
+        {
+            **evidence(**{name.replace("-", "_"): have, by.replace("-", "_"): installed_version(facts, by)}),
+            **seen(error),
+        },
+        (
+            fixes.install(facts, f"{name}{wanted}") if may_install(facts, name) else "Install what the message names.",
+            *((f"or a newer {by}: " + fixes.install(facts, by, upgrade=True),) if may_install(facts, by) else ()),
             f"{fixes.python_command(facts)} -m pip show {name}   # is it installed for this very Python?",
         ),
         f"https://pypi.org/project/{name}/",

@@ -24,6 +24,7 @@ _NAME = re.compile(
 _SPELLED = (
     "LoraConfig PeftModel PeftConfig TaskType AutoModelForCausalLM AutoModel AutoTokenizer AutoConfig AutoProcessor "
     "BitsAndBytesConfig TrainingArguments Trainer SFTTrainer SFTConfig DPOTrainer DPOConfig GenerationConfig Dataset "
+    "LlamaForCausalLM LlamaTokenizer LlamaConfig "
     "DatasetDict load_dataset Accelerator StableDiffusionPipeline FastLanguageModel"
 )
 
