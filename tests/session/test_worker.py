@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.conftest import Opener
 from workbench import paths
+from workbench.cli.session import command as session_command
 from workbench.errors import WorkbenchError
 from workbench.session import launch, protocol
 from workbench.session.launch import SessionOptions, open_session, stop_session
@@ -140,14 +142,26 @@ async def test_a_relative_runtime_directory_is_the_clients(
     await client.ask(protocol.Shutdown(force=True), protocol.ShutdownNoted)
 
 
-async def test_another_interpreter_is_not_attached_to_silently(session_opener: Opener, tmp_path: Path) -> None:
-    await session_opener()
+async def test_another_interpreter_is_not_attached_to_silently(
+    session_opener: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await session_opener(name=launch.DEFAULT_SESSION)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "other")], check=True)
     with pytest.raises(WorkbenchError) as caught:
-        await session_opener(python=str(tmp_path / "other" / "bin" / "python"))
+        await session_opener(name=launch.DEFAULT_SESSION, python=str(tmp_path / "other" / "bin" / "python"))
     assert caught.value.kind == "other-interpreter"
     options = launch.options_for(python=str(tmp_path / "other"))
     assert options.name.startswith("other-")
+    assert f"--session {options.name} " in caught.value.remedy
+    # The same for a workbench that is itself installed there; what any session can tell it asks this one.
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", options.python)
+        assert launch.options_for() == options
+        found = launch.whichever_runs(options)
+        assert (found.name, found.python) == (launch.DEFAULT_SESSION, "")
+        status = await asyncio.to_thread(CliRunner().invoke, session_command, ["status"])
+        assert status.exit_code == 0, status.output
+    assert launch.options_for().name == launch.DEFAULT_SESSION
 
 
 async def test_session_names_and_paths_are_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

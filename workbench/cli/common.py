@@ -17,7 +17,7 @@ from workbench.cli.output import ProgressLine, command_name, print_error
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.paths import absolute_model
 from workbench.session.client import Call, SessionClient, SessionLost
-from workbench.session.launch import SessionOptions, describe_loss, open_session, options_for
+from workbench.session.launch import SessionOptions, describe_loss, open_session, options_for, whichever_runs
 from workbench.session.protocol import Event, JobProgressed, Reply, Request
 from workbench.settings import Settings, load_settings
 from workbench.text import one_line
@@ -67,6 +67,11 @@ class Common:
             keep_worker_seconds=settings.session.keep_worker_minutes * 60,
         )
 
+    def any_session_options(self) -> SessionOptions:
+        """As `session_options`, but any interpreter's session will do where none is named and its own does not run."""
+        named = self.session or self.python or read_settings().session.python
+        return self.session_options() if named else whichever_runs(self.session_options())
+
 
 @functools.cache
 def read_settings() -> Settings:
@@ -100,8 +105,15 @@ def common_options(command: Callable[..., Optional[int]]) -> Callable[..., None]
     return wrapped
 
 
-def with_session(common: Common, work: Callable[[SessionClient], Awaitable[T]], start: bool = True) -> T:
+def with_session(
+    common: Common,
+    work: Callable[[SessionClient], Awaitable[T]],
+    start: bool = True,
+    any_interpreter: bool = False,
+) -> T:
     """Run `work` with a client of the session, which is started if it does not run and `start` is true.
+
+    With `any_interpreter` the session of another one will do: what is asked does not depend on it.
 
     Text is made safe to show where it goes to a terminal; JSON and pipes get it as it is.
 
@@ -111,7 +123,7 @@ def with_session(common: Common, work: Callable[[SessionClient], Awaitable[T]], 
     """
 
     async def run() -> T:
-        options = common.session_options()
+        options = common.any_session_options() if any_interpreter else common.session_options()
         sanitize = not common.as_json and sys.stdout.isatty()
         session = await open_session(options, "cli", watch=False, sanitize=sanitize, start=start)
         if session.welcome is not None and session.welcome.outdated:

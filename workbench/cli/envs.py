@@ -23,7 +23,7 @@ def command(common: Common) -> int:
         request = ListEnvironments((os.getcwd(),), carried_environment(os.environ))
         return (await ask(session, request, EnvironmentsListed)).environments
 
-    environments = with_session(common, listed)
+    environments = with_session(common, listed, any_interpreter=True)
     if common.as_json:
         print_json("envs", {"environments": environments})
         return 0

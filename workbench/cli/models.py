@@ -34,7 +34,7 @@ def list_command(common: Common) -> int:
     async def listed(session: SessionClient) -> list[dict[str, Any]]:
         return (await ask(session, ListModels(directories), ModelsListed)).models
 
-    models = with_session(common, listed)
+    models = with_session(common, listed, any_interpreter=True)
     if common.as_json:
         print_json("models list", {"models": models})
         return 0
@@ -62,7 +62,7 @@ def get(common: Common, name: str) -> int:
     async def fetched(session: SessionClient) -> dict[str, Any]:
         return (await ask(session, FetchModel(name), ModelFetched)).model
 
-    model = with_session(common, fetched)
+    model = with_session(common, fetched, any_interpreter=True)
     if common.as_json:
         print_json("models get", {"model": model})
     else:
@@ -79,7 +79,7 @@ def where(common: Common, name: str) -> int:
     async def resolved(session: SessionClient) -> dict[str, Any]:
         return (await ask(session, ResolveModel(name), ModelResolved)).model
 
-    model = with_session(common, resolved)
+    model = with_session(common, resolved, any_interpreter=True)
     if common.as_json:
         print_json("models where", {"model": model})
     elif model["path"]:

@@ -29,7 +29,7 @@ def command() -> None:
 def status(common: Common) -> int:
     """Process, interpreter, model, memory, lanes and clients. Exit code 1: it does not run."""
     try:
-        found = with_session(common, _status, start=False)
+        found = with_session(common, _status, start=False, any_interpreter=True)
     except WorkbenchError as error:
         if error.kind != "no-session":
             raise
@@ -99,7 +99,7 @@ def start(common: Common) -> int:
 @common_options
 def stop(common: Common, force: bool) -> int:
     """End the session's worker and free everything it holds."""
-    line = asyncio.run(stop_session(common.session_options().name, force))
+    line = asyncio.run(stop_session(common.any_session_options().name, force))
     _say(common, "session stop", {"result": line}, line)
     return 0
 
@@ -109,7 +109,7 @@ def stop(common: Common, force: bool) -> int:
 @common_options
 def log(common: Common, lines: int) -> int:
     """The last lines of the session log, also of a session that has died."""
-    files = SessionFiles.of(common.session_options().name)
+    files = SessionFiles.of(common.any_session_options().name)
     tail = read_tail(files.log, lines)
     _say(common, "session log", {"path": str(files.log), "lines": tail}, sanitize("\n".join(tail)))
     return 0
@@ -123,7 +123,7 @@ def unload(common: Common) -> int:
     async def ask_unload(session: SessionClient) -> ModelUnloaded:
         return await ask(session, UnloadModel(), ModelUnloaded)
 
-    done = with_session(common, ask_unload, start=False)
+    done = with_session(common, ask_unload, start=False, any_interpreter=True)
     text = f"Unloaded {done.name}: {format_bytes(done.freed_bytes)} freed." if done.name else "No model was loaded."
     _say(common, "session unload", asdict(done), text)
     return 0

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
@@ -57,20 +57,43 @@ class SessionOptions:
 def options_for(
     session: str = "", python: str = "", keep_model_seconds: float = 1800.0, keep_worker_seconds: float = 300.0
 ) -> SessionOptions:
-    """Session options of a command line: another interpreter gets a session of its own unless one is named.
+    """Session options of a command line: each interpreter has a session of its own unless one is named.
+
+    The default one belongs to the interpreter that runs the workbench, unless another one's workbench was there first.
 
     Raises:
         WorkbenchError: ``bad-interpreter`` if `python` is no executable file.
     """
     executable = find_interpreter(python)
-    name = session
-    if not name:
-        name = DEFAULT_SESSION
-        if not _same_interpreter(executable, sys.executable):
-            folder = Path(executable).parent.parent.name
-            label = "".join(c for c in folder if c.isalnum() or c in "-_")[:20].lstrip("-_") or "python"
-            name = f"{label}-{hashlib.sha256(executable.encode()).hexdigest()[:8]}"
-    return SessionOptions(name, executable, keep_model_seconds, keep_worker_seconds)
+    return SessionOptions(session or _name_for(executable), executable, keep_model_seconds, keep_worker_seconds)
+
+
+def _name_for(executable: str) -> str:
+    own = own_session(executable)
+    if not _same_interpreter(executable, sys.executable) or _holder(own) is not None:
+        return own
+    holder = _holder(DEFAULT_SESSION)
+    known = [python for python in (holder.requested, holder.executable) if python] if holder is not None else []
+    taken = bool(known) and not any(_same_interpreter(executable, python) for python in known)
+    return own if taken else DEFAULT_SESSION
+
+
+def own_session(executable: str) -> str:
+    """Name of the session of an interpreter that does not have the default one."""
+    folder = Path(executable).parent.parent.name
+    label = "".join(c for c in folder if c.isalnum() or c in "-_")[:20].lstrip("-_") or "python"
+    return f"{label}-{hashlib.sha256(executable.encode()).hexdigest()[:8]}"
+
+
+def whichever_runs(options: SessionOptions) -> SessionOptions:
+    """The session of these options if it runs, else the default one, whichever interpreter it runs under."""
+    if _holder(options.name) is None and _holder(DEFAULT_SESSION) is not None:
+        return replace(options, name=DEFAULT_SESSION, python="")
+    return options
+
+
+def _holder(name: str) -> Optional[WorkerIdentity]:
+    return lock_holder(SessionFiles.of(name).worker_lock)
 
 
 def find_interpreter(python: str) -> str:
@@ -189,7 +212,8 @@ async def _refuse_other_interpreter(session: SessionClient, files: SessionFiles,
     raise WorkbenchError(
         "other-interpreter",
         f"Session {options.name!r} runs under {requested or running}, not under {options.python}.",
-        f"Stop it (workbench session stop --session {options.name}) or use another --session name.",
+        f"Add --session {own_session(options.python)} for one of its own; or end the other: "
+        f"workbench session stop --session {options.name}.",
     )
 
 
