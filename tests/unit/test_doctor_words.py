@@ -294,6 +294,7 @@ def test_libstdcxx_is_mended_in_the_environment_at_hand(found: str, venv: str, h
     assert finding.id == "libstdcxx-too-old"
     assert has in " ".join(finding.fix)
     assert lacks not in " ".join(finding.fix)
+    assert finding.evidence["needed_by"] == "bitsandbytes"
 
 
 def test_the_cache_that_is_locked_is_the_one_that_is_moved() -> None:
