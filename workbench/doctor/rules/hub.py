@@ -52,7 +52,7 @@ def disk_full(facts: Facts) -> Result:
             if fixes.on_windows(facts)
             else (
                 "df -h; df -i   # which disk, and whether it is its number of files",
-                "export HF_HOME=/a/big/disk/hf   # datasets' map() too; MODELSCOPE_CACHE for ModelScope, TMPDIR for pip",
+                "export HF_HOME=/a/big/disk/hf   # datasets' map() too; MODELSCOPE_CACHE for ModelScope, TMPDIR: pip",
                 "hf cache prune",
             ),
             ISSUES + "huggingface/huggingface_hub/issues/2742",
