@@ -311,6 +311,8 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             "error" if error else "warning",
             f"{who} was built for CUDA {major}, torch brings CUDA {own}"
             if major and own and major != str(own) and "cudnn" not in str(library)
+            else f"{who} was built for CUDA {major}: it wants {library}, which is not there"
+            if library and major and "cudart" in library
             else f"{who} wants {library}, which is not there"
             if library
             else f"{who} does not fit this torch",
@@ -543,7 +545,10 @@ def _compiled_here(facts: Facts, name: str) -> tuple[str, ...]:
     if name == "it":
         return ()
     options = "--no-build-isolation --no-cache-dir --force-reinstall --no-deps"
-    return ("or, with a compiler and nvcc: " + fixes.install(facts, name.replace("_", "-"), options=options),)
+    return (
+        "or, with a compiler and the nvcc of torch's own CUDA (torch.version.cuda): "
+        + fixes.install(facts, name.replace("_", "-"), options=options),
+    )
 
 
 def _its_build(facts: Facts, name: str) -> tuple[str, ...]:
