@@ -290,14 +290,15 @@ def judge(facts: Facts, caller: str, package: str, change: Optional[Change]) -> 
     """
     if change is not None:
         return Verdict(package, caller, change) if change.added else Verdict(caller, package, change)
-    declared = (item for item in declared_conflicts(facts) if {item.package, _wanted(item)} == {caller, package})
+    declared = (item for item in declared_conflicts(facts) if {item.package, name_asked_for(item)} == {caller, package})
     conflict = next(declared, None)
     if conflict is not None:
         return judge_declared(conflict)
     return by_time(facts, caller, package) if caller else None
 
 
-def _wanted(conflict: Conflict) -> str:
+def name_asked_for(conflict: Conflict) -> str:
+    """The package that one of the two in a conflict asks for."""
     requirement = parse_requirement(conflict.requires)
     return requirement.name if requirement else ""
 

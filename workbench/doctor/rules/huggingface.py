@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.changes import change_of
-from workbench.doctor.facts import Conflict, ErrorFact, Facts, ProbeStep
+from workbench.doctor.changes import change_of, name_asked_for
+from workbench.doctor.facts import ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import decided_name
@@ -670,16 +670,11 @@ _NOTABLE = frozenset(
 )
 
 
-def _required(conflict: Conflict) -> str:
-    requirement = parse_requirement(conflict.requires)
-    return requirement.name if requirement else ""
-
-
 def requirement_conflicts(facts: Facts) -> Result:
     """Declared requirements that are not met, as pip check finds them."""
     if facts.conflicts is None:
         return None
-    notable = [item for item in facts.conflicts if item.package in _NOTABLE or _required(item) in _NOTABLE]
+    notable = [item for item in facts.conflicts if item.package in _NOTABLE or name_asked_for(item) in _NOTABLE]
     if not notable:
         return PASSED
     shown = {

@@ -6,12 +6,12 @@ import re
 from typing import Any, Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.changes import declared_conflicts, judge_declared
+from workbench.doctor.changes import declared_conflicts, judge_declared, name_asked_for
 from workbench.doctor.facts import Conflict, ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import Result, evidence, seen
 from workbench.doctor.tables import table
-from workbench.doctor.versions import at_least, older, parse_requirement, satisfies
+from workbench.doctor.versions import at_least, older, satisfies
 
 
 def known_pairs(facts: Facts) -> Result:
@@ -119,9 +119,8 @@ _OF_PACKAGES = re.compile(r"(?:import|attribute|name|type|modulenotfound)error: 
 
 def _spoken_of(conflict: Conflict, told: str) -> bool:
     """Whether an error is about one of the two: by its words, its traceback, or, without one, by its kind."""
-    needs = parse_requirement(conflict.requires)
     nameless = bool(_OF_PACKAGES.match(told)) and told.endswith(" ")
-    return nameless or conflict.package in told or bool(needs and needs.name in told)
+    return nameless or conflict.package in told or name_asked_for(conflict) in told
 
 
 RULES = (known_pairs,)
