@@ -40,6 +40,16 @@ async def test_it_counts_what_is_typed_and_gathers_keys(session: ScriptedSession
         assert requests[-1].text == "Hello wonderful world"
         row = next(line for line in screen_text(app).splitlines() if MODEL[:12] in line and "best" in line)
         assert " 3 " in row
+        # A count that takes its time: nothing on screen passes for what it is not.
+        gate = session.hold(protocol.RecountTokens)
+        await pilot.press(*" again")
+        await wait_until(pilot, lambda: "27 characters  27 bytes  counting …" in screen_text(app))
+        row = next(line for line in screen_text(app).splitlines() if MODEL[:12] in line and "…" in line)
+        assert "best" not in row
+        gate.set()
+        await wait_until(pilot, lambda: "Hello·wonderful·world·again" in screen_text(app))
+        assert "27 characters  4 words  27 bytes" in screen_text(app)
+        assert "counting" not in screen_text(app)
 
 
 async def test_keys_are_not_held_up_by_a_slow_count(
@@ -56,7 +66,7 @@ async def test_keys_are_not_held_up_by_a_slow_count(
         await pilot.press(*"bc")
         assert app.query_one(TextArea).text == "abc"
         assert [request.text for request in session.asked(protocol.RecountTokens)] == ["a"]
-        monkeypatch.setattr(patience, 0.0)
+        monkeypatch.setattr(patience, 0.001)
         await pilot.press("d")
         await wait_until(pilot, lambda: session.asked(protocol.Cancel), "the count of a was cancelled")
         await wait_until(pilot, lambda: session.asked(protocol.RecountTokens)[-1].text == "abcd")

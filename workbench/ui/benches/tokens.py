@@ -73,6 +73,8 @@ class TokensBench(Bench):
         self._asked = ""
         """The text counted last, or being counted."""
         self._count_wanted = False
+        self._late = False
+        """Whether the count of the text takes long enough to say that the one shown is not of it."""
         self._window = 0
         """Character at which the shown tokens begin."""
         self._cursor_to: int | None = None
@@ -198,19 +200,26 @@ class TokensBench(Bench):
     async def _count_text(self, text: str, models: list[str]) -> None:
         """Counts come first: they cost a tenth of what the tokens do, which follow when no key came in between."""
         if not text or not models:
-            self._counted, self._pieces = None, []
+            self._late, self._counted, self._pieces = False, None, []
             self.show_error(None)
             self._show_counts()
             return
+        late = self.set_timer(PATIENCE_SECONDS, self._show_late)
         try:
             reply = await self.link.ask(RecountTokens(text, models, self._special), TokensRecounted)
         except JobCancelled:
+            if self._late:
+                self._late, self._counted, self._pieces = False, None, []
+                self._show_counts()
             return
         except WorkbenchError as error:
-            self._counted, self._pieces = None, []
+            self._late, self._counted, self._pieces = False, None, []
             self._show_counts()
             self.show_error(error)
             return
+        finally:
+            late.stop()
+        self._late = False
         failed = [result for result in reply.results if result.get("error")]
         if len(failed) == len(reply.results):
             self.show_error(WorkbenchError("count-failed", str(failed[0]["error"])))
@@ -222,6 +231,11 @@ class TokensBench(Bench):
             self._cut(text)
         if any(model not in self._auto_lines for model in models):
             self.compare_autotokenizers()
+
+    def _show_late(self) -> None:
+        """What stands there is of an earlier text: say what is known of this one before it is counted."""
+        self._late = True
+        self._show_counts()
 
     @work(group="pieces", exclusive=True, exit_on_error=False)
     async def _cut(self, text: str) -> None:
@@ -270,15 +284,23 @@ class TokensBench(Bench):
             yield str(result["note"])
 
     def _show_counts(self) -> None:
-        counted = self._counted
+        counted, text = self._counted, self.text if self._late else ""
         league, view = self.query_one(RowList), self.query_one(PieceView)
-        league.display = view.display = counted is not None
+        league.display = counted is not None or self._late
+        view.display = counted is not None
+        view.set_class(self._late, "-late")
         self.query_one("#tokens-empty").display = counted is None
         self._show_auto()
         figures = counted.figures if counted else {}
+        if self._late:
+            figures = {"characters": len(text), "bytes": len(text.encode("utf-8", "replace"))}
         sizes = "".join(f"  {figures[name]:,} {name}" for name in ("characters", "words", "bytes") if name in figures)
         special = "  special tokens added" if self._special else ""
-        self.query_one("#tokens-figures", OneLine).show(f"TEXT{sizes}{special}")
+        self.query_one("#tokens-figures", OneLine).show(f"TEXT{sizes}{special}{'  counting …' if self._late else ''}")
+        if self._late:
+            self.query_one("#tokens-piece", OneLine).show("")
+            league.set_rows(league_rows([{"model": model, "counting": True} for model in self.models], self._prices))
+            return
         if counted is None:
             self.query_one("#tokens-piece", OneLine).show("")
             self.query_one("#tokens-empty", Static).update(self._empty_words())

@@ -101,6 +101,8 @@ def _row(result: dict[str, Any], best: int, prices: dict[str, float], left_out: 
         name = left(short_model(model, name_width - 1), name_width)
         if result.get("error"):
             return Content.assemble(name, ("✖ ", "bold $bad"), (str(result["error"]), "$bad"))
+        if result.get("counting"):
+            return Content.assemble(name, *(right("…", column.width, "$muted") for column in columns))
         cells = _cells(result, best, _price(result, prices))
         if result.get("lost_characters"):
             cells["more"] = ("lossy", "$bad")
