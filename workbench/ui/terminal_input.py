@@ -179,6 +179,17 @@ class TerminalDriver(LinuxDriver):
         if self._remembered is not None:
             self._remembered.forget()
 
+    def _sigcont_application(self, *given: Any) -> None:
+        """Take the terminal again after a stop.
+
+        A kernel that hangs a terminal up sends SIGCONT as well: then there is none to take, and a second reader beside
+        the first would keep the app from ending. So would one after a stop from outside, which ended no reader.
+        """
+        if os.isatty(self.fileno):
+            if self._auto_restart and not self._must_signal_resume:
+                self.suspend_application_mode()
+            super()._sigcont_application(*given)
+
     def _get_terminal_size(self) -> tuple[int, int]:
         try:
             columns, rows = os.get_terminal_size(self.fileno)
