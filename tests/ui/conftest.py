@@ -17,6 +17,7 @@ from textual.widgets import Input, TextArea
 from tests.stubs import scripted_data as data
 from tests.stubs.scripted_session import ScriptedSession
 from workbench.settings import Settings
+from workbench.ui import own_changes
 from workbench.ui.app import WorkbenchApp
 from workbench.ui.gauges import Gauges, GpuGauge, GpuHolder
 
@@ -57,6 +58,7 @@ def _steady_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     for widget in (Input, TextArea):
         monkeypatch.setattr(widget.cursor_blink, "_default", False)
     monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setattr(own_changes, "LOOK_SECONDS", 3600.0)  # who edits during a run shall not see it in the pictures
 
 
 @pytest.fixture

@@ -90,12 +90,26 @@ async def test_the_chosen_model_is_the_model_of_every_bench(session: ScriptedSes
         assert session.asked(protocol.EstimateMemory)[0].model == "llama-3.1-8b"
 
 
+async def test_toasts_are_two_at_most(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session, bench="doctor")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await wait_until(pilot, lambda: "broken" in screen_text(app))
+        for word in ("first", "second", "third"):
+            app.notify(word, timeout=100)
+        await wait_until(pilot, lambda: {"second", "third"} <= set(screen_text(app).split()))
+        assert "first" not in screen_text(app).split()
+
+
 async def test_a_typed_id_can_be_chosen(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait_until(pilot, lambda: app.session.attached)
         await pilot.press("ctrl+o")
         await wait_until(pilot, lambda: isinstance(app.screen, ModelPicker))
+        app.screen.query_one(Input).value = "a text that was pasted " * 5
+        await wait_until(pilot, lambda: "neither a path nor a Hub id" in screen_text(app))
+        await pilot.press("enter")
+        assert isinstance(app.screen, ModelPicker)
         app.screen.query_one(Input).value = "someone/some-model"
         await wait_until(pilot, lambda: app.screen.query_one(RowList).row is not None)
         await pilot.press("enter")

@@ -154,7 +154,8 @@ async def test_another_model_is_put_beside(session: ScriptedSession, make_app: M
 @pytest.mark.parametrize(
     ("typed", "kind", "value"),
     [
-        ("1,536", "integer", 1536), ("1.5", "integer", 1.5), ("1e-6", "number", 1e-6), ("none", "integer", None),
+        ("1,536", "integer", 1536),
+        ("9" * 20, "integer", 10**20 - 1), ("1.5", "integer", 1.5), ("1e-6", "number", 1e-6), ("none", "integer", None),
         ("off", "boolean", False), ("[1, 2]", "list", [1, 2]), ("gelu", "choice", "gelu"),
     ],
 )  # fmt: skip

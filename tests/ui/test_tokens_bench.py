@@ -17,7 +17,7 @@ from workbench.session import protocol
 from workbench.settings import Settings, TokenSettings, load_settings
 from workbench.ui.app import WorkbenchApp
 from workbench.ui.benches.tokens_dataset import DatasetView
-from workbench.ui.benches.tokens_league import prices_of
+from workbench.ui.benches.tokens_league import league_text, prices_of
 from workbench.ui.screens.error_details import ErrorDetails
 from workbench.ui.terminal_input import PASTE_END, PASTE_START, TerminalReader
 from workbench.ui.widgets.edited_text import EditedText
@@ -173,6 +173,13 @@ def test_white_space_and_wrapping() -> None:
 
 def test_prices_are_read_leniently() -> None:
     assert prices_of(["a=b=0.5", "nothing", "*=2", "x=-1", "y=inf"]) == {"a=b": 0.5, "*": 2.0}
+
+
+def test_columns_of_large_figures_stay_apart() -> None:
+    result = {"model": "m", "tokens": 9_400_000, "bytes_per_token": 6.8, "tokens_per_word": 6.8, "vocab_size": 512}
+    result |= {"characters_per_token": 6.8, "context_length": 2048}
+    words = league_text([result], {"m": 90_000.0}).splitlines()[1].split()
+    assert words == ["m", "9,400,000", "best", "6.80", "6.80", "6.80", "512", "4,590×", "846,000.00"]
 
 
 async def open_dataset(app: WorkbenchApp, pilot: Pilot[int]) -> None:

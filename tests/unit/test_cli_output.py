@@ -9,6 +9,8 @@ from rich.text import Text
 from workbench.cli.chat import command as chat
 from workbench.cli.chat_compare import read_text
 from workbench.cli.output import console, print_exact, print_text, table
+from workbench.cli.tokens import command as tokens
+from workbench.cli.trace import command as trace
 from workbench.errors import WorkbenchError
 from workbench.text import format_nats
 
@@ -61,3 +63,19 @@ def test_what_would_be_passed_over_or_cannot_be_read_is_refused(options: list[st
     result = CliRunner().invoke(chat, ["tiny-llama", *options])
     assert result.exit_code == 2
     assert named in result.output + str(result.exception)
+
+
+def test_a_text_beside_a_data_set_is_refused_not_passed_over():
+    result = CliRunner().invoke(tokens, ["hi", "--dataset", "rows.jsonl", "--model", "tiny-llama"])
+    assert result.exit_code == 2
+    assert "leave TEXT and --file away" in result.output
+
+
+def test_a_command_without_its_model_names_itself(monkeypatch):
+    def none_loaded(*_arguments):
+        raise WorkbenchError("no-model", "No model is loaded.", "Name one: workbench chat MODEL; in the app ctrl+o.")
+
+    monkeypatch.setattr("workbench.cli.trace.with_session", none_loaded)
+    result = CliRunner().invoke(trace, ["--prompt", "hi"])
+    assert result.exit_code == 2
+    assert "workbench trace MODEL --prompt TEXT" in result.output

@@ -56,6 +56,8 @@ def command(
 ) -> int:
     """Count TEXT (- for standard input), files or a whole data set under every MODEL named."""
     if dataset:
+        if text is not None or files:
+            raise click.UsageError("--dataset is measured by itself: leave TEXT and --file away, or count them apart.")
         return measure(common, dataset, models, field, special)
     texts = _texts(text, files)
     request = CountTokens(texts, list(models), special, plain, chat, ids, pieces)

@@ -70,7 +70,12 @@ def command(
         positions = _JSON_POSITIONS if common.as_json else 1
         return await ask(session, TraceModel(text, chat, lens, positions, load), ModelTraced), attention
 
-    traced, attention = with_session(common, trace)
+    try:
+        traced, attention = with_session(common, trace)
+    except WorkbenchError as error:
+        if error.kind == "no-model":
+            error.remedy = "Name one: workbench trace MODEL --prompt TEXT."
+        raise
     if common.as_json:
         print_json("trace", _as_json(traced, attention))
         return 0

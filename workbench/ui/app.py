@@ -83,6 +83,7 @@ SHUTDOWN_WAIT_SECONDS = 2.0
 LATER_STYLES = ("doctor", "tokens", "architecture", "vram", "chat", "screens")
 SIZE_SETTLED_SECONDS = 0.15
 LOG_LINES = 2000
+MOST_TOASTS = 2
 
 
 class WorkbenchApp(TypedAhead, inherit_bindings=False):
@@ -104,7 +105,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
     TITLE = "workbench"
     CSS_PATH = "styles/workbench.tcss"
     ENABLE_COMMAND_PALETTE = True
-    NOTIFICATION_TIMEOUT = 3
+    NOTIFICATION_TIMEOUT = 2
     # Textual annotates these in a way that a type checker takes for instance variables.
     HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (100, "-wide"), (160, "-very-wide")]  # type: ignore[misc]
     VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (30, "-tall")]  # type: ignore[misc]
@@ -525,6 +526,11 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self._said = (text, now)
         if text != last or now - when >= self.NOTIFICATION_TIMEOUT:
             self.notify(text, markup=False)
+
+    def on_notify(self) -> None:
+        # Before Textual's own, which adds the new one: they stand over what one acts on.
+        for toast in list(self._notifications)[: 1 - MOST_TOASTS or None]:
+            self._unnotify(toast, refresh=False)
 
     def warn(self, text: str) -> None:
         """A complaint in a corner."""

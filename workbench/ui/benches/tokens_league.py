@@ -125,9 +125,18 @@ def _cells(result: dict[str, Any], best: int, price: float | None) -> dict[str, 
         "tok/word": (f"{result['tokens_per_word']:.2f}", ""),
         "char/tok": (f"{result['characters_per_token']:.2f}", ""),
         "vocab": (format_count(result["vocab_size"]), "$muted"),
-        "context": ("–", "$muted") if share is None else (f"{share:.1%}", "$bad" if share > 1 else ""),
-        "cost": ("–", "$muted") if price is None else (f"{tokens * price / 1e6:,.6f}", ""),
+        "context": ("–", "$muted") if share is None else (_share(share), "$bad" if share > 1 else ""),
+        "cost": ("–", "$muted") if price is None else (_money(tokens * price / 1e6), ""),
     }
+
+
+def _share(share: float) -> str:
+    """In per cent, or how many times over."""
+    return f"{share:.1%}" if share < 10 else f"{share:,.0f}×"
+
+
+def _money(cost: float) -> str:
+    return f"{cost:,.6f}" if cost < 100 else f"{cost:,.2f}"
 
 
 def league_text(results: Sequence[dict[str, Any]], prices: dict[str, float]) -> str:

@@ -30,6 +30,8 @@ SECTIONS = (
     ("catalogue", "CATALOGUE  for planning before any download"),
 )
 
+NO_NAME = "This can be neither a path nor a Hub id (org/name)."
+
 
 @dataclass(frozen=True)
 class Picked:
@@ -147,7 +149,9 @@ class ModelPicker(Dialog[Picked]):
                 yield heading(title)
                 yield from (Row(f"model:{m.get('name')}", _line(m, self._is_loaded(m)), m) for m in section)
                 yield gap(title)
-        if typed and not exact:
+        if typed and not exact and not may_be_model(typed):
+            yield Row("no-name", Content.styled(f"✖ {NO_NAME}", "$bad"), selectable=False)
+        elif typed and not exact:
             line = Content.assemble("use ", (typed, "bold $accent"), ("  as a Hub id or a path", "$muted"))
             yield Row("typed", line, {"name": typed})
 
@@ -172,6 +176,13 @@ class ModelPicker(Dialog[Picked]):
             self._foot(f"Waiting for the list. enter again takes {one_line(str(row.data['name']), 60)} as it is.")
         elif row is not None:
             self.dismiss(Picked(absolute_model(str(row.data["name"])), load))
+
+
+def may_be_model(typed: str) -> bool:
+    """Whether a typed name can be a path, a Hub id or the name of a known model."""
+    from workbench.models.reference import as_path, is_bare_name, is_hub_id
+
+    return is_hub_id(typed) or is_bare_name(typed) or as_path(typed) is not None
 
 
 def _line(model: dict[str, Any], loaded: bool) -> Callable[[int], Content]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -123,8 +124,12 @@ def parsed(typed: str, kind: str) -> Any:
             raise ValueError("on or off")
         return words[typed.lower()]
     if kind in ("integer", "number"):
+        plain = typed.replace(",", "").replace("_", "")
+        if kind == "integer":
+            with contextlib.suppress(ValueError):
+                return int(plain)  # a float would round it from sixteen digits on
         try:
-            number = float(typed.replace(",", "").replace("_", ""))
+            number = float(plain)
         except ValueError:
             raise ValueError("a number") from None
         if not math.isfinite(number):
