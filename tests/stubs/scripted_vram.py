@@ -69,7 +69,7 @@ CHANGES: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"chunked_loss": True}, "chunked loss", "nothing in quality; needs TRL's or Liger's loss"),
     ({"gradient_checkpointing": True}, "gradient checkpointing", "about 30 % more time"),
     ({"quant": "nf4", "double_quant": True}, "NF4 weights", "some quality; slower prefill"),
-    ({"lora_targets": ["q_proj", "v_proj"], "lora_r": 8}, "adapters on q and v only", "less that can be learned"),
+    ({"lora_targets": ["q_proj", "v_proj"], "lora_r": 8}, "adapters on q, v only", "less that can be learned"),
 )
 
 

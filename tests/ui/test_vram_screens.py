@@ -41,8 +41,9 @@ async def test_the_table_of_gpus_is_sorted_and_chosen_from(session: ScriptedSess
         assert rows.rows[0].key == "A100 SXM 80GB", "by name"
         await pilot.press("y")
         assert "L4\tfits" in app.clipboard
-        rows.move_to("H200")
-        await pilot.press("enter")
+        await pilot.press(*"H2")
+        await wait_until(pilot, lambda: rows.row is not None and rows.row.key == "H200", "typing looks for a GPU")
+        await pilot.press("enter", "enter")
         await wait_until(pilot, lambda: len(app.screen_stack) == 1)
         await settled(app, pilot, session)
         assert last(session).gpus == ["H200"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Optional
 
 from workbench.architecture import config as reading
@@ -18,6 +19,8 @@ from workbench.vram.weights import WeightBytes
 
 _WORTH_SAYING = 256 * 2**20
 """Effects smaller than this need no line."""
+SCORES_HELD = "all scores are held"
+"""Said by the estimate and by the simulation, each in its own words."""
 INT8_CAPABILITY = (7, 5)
 FLASH_CAPABILITY = (8, 0)
 
@@ -99,7 +102,7 @@ def _of_attention(plan: Plan, skeleton: Skeleton, holds_scores: bool) -> list[st
         return [f"The code of {skeleton.model_type} knows eager attention only, which holds all scores{changes}."]
     if not holds_scores or plan.attention != "sdpa":
         return []
-    unfused = "has no fused kernel in torch to 2.13: all scores are held."
+    unfused = f"has no fused kernel in torch to 2.13: {SCORES_HELD}."
     if skeleton.model_type in BROADCAST_KEYS:
         return [f"sdpa with one key head for all queries, as {skeleton.model_type} calls it, {unfused} Choose flash."]
     if plan.prepares_kbit and plan.dtype != "float32":
@@ -140,6 +143,12 @@ def _of_knowledge(plan: Plan, skeleton: Skeleton, cache: KvCacheBytes, found: Mo
     if plan.parallel != "none":
         notes.append(f"What each GPU holds under {plan.parallel} follows documented rules that were not measured here.")
     return notes
+
+
+def not_said_yet(warnings: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Those of `more`, a simulation's, that do not say again what an estimate's `warnings` say."""
+    told = any(SCORES_HELD in warning for warning in warnings)
+    return [warning for warning in more if warning not in warnings and not (told and SCORES_HELD in warning)]
 
 
 def gpu_notes(plan: Plan, gpu: Gpu) -> tuple[str, ...]:

@@ -192,7 +192,7 @@ def _training_changes(plan: Plan) -> Iterator[Change]:
         half = plan.batch // 2
         yield Change(
             {"batch": half, "accumulation": plan.accumulation * -(-plan.batch // half)},
-            f"batch {half} with accumulation",
+            f"batch {half}, accumulated",
             "the same steps, somewhat slower",
             2,
         )
@@ -208,7 +208,7 @@ def _optimizer_changes(plan: Plan) -> Iterator[Change]:
     if plan.optimizer == "adamw" and plan.offload == "none":
         yield Change({"optimizer": "adamw-8bit"}, "8-bit AdamW", "about the same quality (Dettmers 2021)", 3)
         if plan.job == "full":
-            yield Change({"offload": "optimizer"}, "optimizer state on the CPU", "slower steps over PCIe", 5)
+            yield Change({"offload": "optimizer"}, "optimizer on the CPU", "slower steps over PCIe", 5)
             yield Change({"optimizer": "adafactor"}, "Adafactor", "another optimizer: tune the learning rate", 6)
     if plan.optimizer == "adamw-8bit":
         yield Change({"optimizer": "paged-adamw-8bit"}, "paged AdamW", "slower when it must page out", 4)
@@ -223,7 +223,7 @@ def _smaller_training(plan: Plan) -> Iterator[Change]:
             5,
         )
     if plan.has_adapters and plan.lora.targets == (ALL_LINEAR,):
-        yield Change({"lora_targets": FEW_TARGETS}, "adapters on q and v only", "less that can be learned", 6)
+        yield Change({"lora_targets": FEW_TARGETS}, "adapters on q, v only", "less that can be learned", 6)
     if plan.has_adapters and plan.lora.r > 8:
         yield Change({"lora_r": plan.lora.r // 2}, f"rank {plan.lora.r // 2}", "less that can be learned", 6)
     if plan.job == "full":

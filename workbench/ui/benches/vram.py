@@ -36,7 +36,7 @@ from workbench.session.protocol import (
 from workbench.ui.actions import bindings_of
 from workbench.ui.bench import Bench, ErrorLine
 from workbench.ui.benches.vram_budget import budget, verdict_of
-from workbench.ui.benches.vram_changes import change_rows, explained
+from workbench.ui.benches.vram_changes import change_rows, explained, heading_words
 from workbench.ui.benches.vram_plan import (
     MOST_TOKENS,
     THIS_BOX,
@@ -241,6 +241,7 @@ class VramBench(Bench):
         self.set_class(self.size.height < LOW, "-low")
         self.set_class(self.size.width < SLIM, "-slim")
         self._share_lines()
+        self.call_after_refresh(self._show_changes)
         # Once the parts have their new places, which the classes decide too.
         self.call_after_refresh(self._draw)
 
@@ -287,7 +288,7 @@ class VramBench(Bench):
         result = self.estimate or {}
         verdicts = [verdict_of(gpu) for gpu in result.get("gpus") or []]
         fits = bool(verdicts) and all(verdict == "fits" for verdict in verdicts)
-        note = "  it fits; to save more" if fits else ""
+        note = heading_words(self.query_one("#vram-changes").size.width, fits)
         self.query_one("#vram-changes-title", Static).update(Content.assemble("WHAT TO CHANGE", (note, "$muted")))
         self.query_one("#vram-changes", RowList).set_rows(change_rows(result.get("suggestions") or []))
 
@@ -427,12 +428,13 @@ class VramBench(Bench):
         if not reply.fits:
             self.post_message(self.Said("No set of changes is enough for this GPU: t lists larger ones."))
         elif not reply.changes:
-            self.post_message(self.Said("It fits as it is."))
+            self.post_message(self.Said(f"It fits as it is, by {reply.by}."))
         else:
             draft = self.draft
             self.change(Draft(plan_from_dict(reply.plan), draft.gpu, draft.dataset_tokens, draft.epochs))
             made = ", ".join(str(change["title"]) for change in reply.changes)
-            self.post_message(self.Said(f"Fits with {made}. u undoes."))
+            check = " s simulates it," if reply.by == "estimate" else ""
+            self.post_message(self.Said(f"Fits by {reply.by} with {made}.{check} u undoes."))
 
     @work(group="fit", exclusive=True, exit_on_error=False)
     async def action_solve(self, what: str) -> None:
@@ -538,6 +540,9 @@ class VramBench(Bench):
             self._keep(key, await self.link.ask(request, expected, self._on_run))
         except (JobCancelled, WorkbenchError) as error:
             self._fail(error)
+        else:
+            # What fits follows the best rung there is.
+            self.ask_estimate()
         finally:
             self._set_running("")
 

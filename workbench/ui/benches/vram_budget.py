@@ -12,6 +12,7 @@ from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.flow import flow
 from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of, memory_bar
 from workbench.ui.widgets.memory_plot import told
+from workbench.vram.notes import not_said_yet
 from workbench.vram.ranges import dollars, duration, range_words, speed
 
 FITS = {
@@ -103,13 +104,24 @@ def gpu_block(gpu: Mapping[str, Any], parts: dict[str, int], width: int, sharing
         (many, "$muted"), (str(gpu.get("name") or "GPU"), "bold"), (f" · {gib(capacity, 1)} GiB", "$muted")
     )
     room = f"  {gib(abs(free), 1)} GiB {'free' if free >= 0 else 'short'}"
-    end = Content.assemble((words, f"bold {style}"), (room, "$muted"))
+    by = f" by {gpu['by']}" if gpu.get("by", "estimate") != "estimate" else ""
+    end = Content.assemble((words + by, f"bold {style}"), (room, "$muted"))
     notes = [Content.assemble(("⚠ ", "$warn"), str(note)) for note in gpu.get("notes") or ()]
     if name.cell_length + end.cell_length + 2 > width:
         head = Content.assemble(name.truncate(width, ellipsis=True), "\n", end)
     else:
         head = Content.assemble(name, " " * (width - name.cell_length - end.cell_length), end)
-    return Content("\n").join([head, memory_bar(parts, capacity, width), *notes])
+    return Content("\n").join([head, *_other_rungs(gpu), memory_bar(parts, capacity, width), *notes])
+
+
+def _other_rungs(gpu: Mapping[str, Any]) -> Iterator[Content]:
+    """What a lesser rung says where it is not the same."""
+    for rung, said in (gpu.get("rungs") or {}).items():
+        if said["fits"] != gpu["fits"]:
+            words, style = FITS[said["verdict"]]
+            short = "free" if said["free_bytes"] >= 0 else "short"
+            left_over = f", {gib(abs(said['free_bytes']), 1)} GiB {short}"
+            yield Content.assemble((words, style), (f" by {rung}{left_over}", "$muted"))
 
 
 # --- The rungs ---------------------------------------------------------------------------------------------
@@ -143,7 +155,7 @@ def rung_rows(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, w
         for total, (_, room) in zip(totals, HEADS, strict=True)
     ]
     yield _table_row(left("   total", LABEL_WIDTH, "bold"), cells, space)
-    yield from _error_rows(totals, space, result.get("errors") or {})
+    yield from _error_rows(rungs, space, result.get("errors") or {})
 
 
 def _table_row(label: Content, cells: Sequence[Content], space: str, how: Content | None = None) -> Content:
@@ -158,21 +170,29 @@ def _how(word: str, reason: str, width: int, space: int) -> Content:
     return Content.styled(text, "$muted").truncate(max(0, width - TABLE_WIDTH - 3 * space), ellipsis=True)
 
 
-def _error_rows(totals: Sequence[int], space: str, errors: Mapping[str, Any]) -> Iterator[Content]:
-    """Each rung's error against the next that was run; against a measurement as the session says, which knows what of
-    it can be compared.
+def _error_rows(rungs: Sequence[Mapping[str, Any] | None], space: str, errors: Mapping[str, Any]) -> Iterator[Content]:
+    """Each rung's error against the next that was run; against a measurement as the session says where it does.
+
+    A CPU has none of a GPU's overhead: beside a measurement there, tensors are held against tensors.
     """
+    totals = [total_of(rung) for rung in rungs]
     run = [number for number, total in enumerate(totals) if total]
     if len(run) > 1:
         cells = []
         for number, (_, room) in enumerate(HEADS):
             after = next((other for other in run if other > number), None)
-            words = error_words(totals[number], totals[after]) if number in run and after is not None else ""
+            words = error_words(_beside(rungs[number], rungs[after]), totals[after]) if after and number in run else ""
             told_error = (errors.get("simulation" if number else "estimate") or {}).get("total")
             if after == 2 and isinstance(told_error, (int, float)):
                 words = f"{told_error:+.1f} %"
             cells.append(right(words, room, "$muted"))
         yield _table_row(left("   error", LABEL_WIDTH, "$muted"), cells, space)
+
+
+def _beside(rung: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> int:
+    """What of `rung` is held against the total of `after`."""
+    on_cpu = (after or {}).get("device_kind") == "cpu"
+    return total_of(rung) - (int((rung or {}).get("overhead") or 0) if on_cpu else 0)
 
 
 def tensors_words(result: Mapping[str, Any], simulation: Mapping[str, Any]) -> str:
@@ -191,7 +211,8 @@ def _notes(result: Mapping[str, Any], simulation: Mapping[str, Any] | None, widt
     peaks = peak_lines(result, width)
     # Where lines are few the peak alone is told, so that the warnings stay in view.
     yield from peaks[:1] if width < ROOM_FOR_HOW else peaks
-    for warning in (*(result.get("warnings") or ()), *((simulation or {}).get("warnings") or ())):
+    warnings = [*(result.get("warnings") or ())]
+    for warning in (*warnings, *not_said_yet(warnings, (simulation or {}).get("warnings") or ())):
         yield Content.assemble(("⚠ ", "bold $warn"), str(warning))
     yield from cost_lines(result, width)
     if simulation and (words := tensors_words(result, simulation)):

@@ -7,11 +7,12 @@ from typing import Any
 
 from textual.content import Content
 
+from workbench.text import gib
 from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.memory_plot import told
 from workbench.ui.widgets.row_list import Row
 
-ROOM_FOR_COSTS = 62
+ROOM_FOR_COSTS, ROOM_FOR_UNITS = 62, 42
 TITLE_WIDTH = 26
 
 
@@ -25,6 +26,8 @@ def change_rows(suggestions: Sequence[dict[str, Any]]) -> Iterator[Row]:
 
 def _line_of(item: dict[str, Any]) -> Callable[[int], Content]:
     def line(width: int) -> Content:
+        if width < ROOM_FOR_UNITS:
+            return _short_line(item, width)
         saves = right(f"−{told(item['saves_bytes'])}", 11)
         fits = _fits(item.get("fits"))
         costs = width >= ROOM_FOR_COSTS
@@ -33,6 +36,22 @@ def _line_of(item: dict[str, Any]) -> Callable[[int], Content]:
         return Content.assemble(" ", title, saves, fits, (f"  {item['costs']}" if costs else "", "$muted"))
 
     return line
+
+
+def _short_line(item: dict[str, Any], width: int) -> Content:
+    """Without units, which `heading_words` names, so that the title is whole."""
+    saves = right(f"−{gib(item['saves_bytes'], 1)}", 6)
+    fits = item.get("fits")
+    mark = Content("") if fits is None else Content.styled(" ✔", "$good") if fits else Content.styled(" ✖", "$muted")
+    title = left(str(item["title"]), max(8, width - 1 - saves.cell_length - mark.cell_length))
+    return Content.assemble(" ", title, saves, mark)
+
+
+def heading_words(width: int, fits: bool) -> str:
+    """What stands beside the title of the list, which is `width` wide, for a plan that fits or does not."""
+    if width < ROOM_FOR_UNITS:
+        return "  GiB less"
+    return "  it fits; to save more" if fits else ""
 
 
 def _fits(fits: bool | None) -> Content:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from textual import on, work
+from textual import events, on, work
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widget import Widget
@@ -19,6 +19,7 @@ from workbench.ui.link import SessionLink
 from workbench.ui.screens.closer_look import ASKING
 from workbench.ui.screens.vram_screen import VramScreen
 from workbench.ui.widgets.bars import left, right
+from workbench.ui.widgets.finder import Finder
 from workbench.ui.widgets.row_list import Row, RowList
 from workbench.vram.plan import plan_to_dict
 
@@ -45,7 +46,7 @@ class GpusScreen(VramScreen):
         Binding("s", "sort", "Sort by the next column", show=False),
         Binding("y", "copy_table", "Copy the table", show=False),
     ]
-    KEYS = (("enter", "hold the plan against it"), ("s", "sort"), ("y", "copy"), ("?", "keys"))
+    KEYS = (("enter", "plan for it"), ("A…9", "find"), ("s", "sort"), ("?", "keys"))
 
     def __init__(self, link: SessionLink, model: str, draft: Draft, choose: Callable[[Draft], None]) -> None:
         super().__init__(link, "vram-gpus", "GPUs")
@@ -94,7 +95,10 @@ class GpusScreen(VramScreen):
 
     @on(RowList.Highlighted)
     def tell_notes(self, message: RowList.Highlighted) -> None:
-        notes = message.row.data.get("notes") or ()
+        notes = [*(message.row.data.get("notes") or ())]
+        notes += (
+            ["Its sequence is longer than the model was made for."] if message.row.data.get("beyond_context") else []
+        )
         marked = [Content.assemble(("⚠ ", "bold $warn"), str(note)) for note in notes]
         self.query_one("#gpus-notes", Static).update(Content(" ").join(marked))
 
@@ -102,6 +106,18 @@ class GpusScreen(VramScreen):
     def take(self, message: RowList.Chosen) -> None:
         self._choose(replace(self._draft, gpu=str(message.row.data["name"])))
         self.dismiss(None)
+
+    def on_key(self, event: events.Key) -> None:
+        """A letter or digit that is no key of its own looks for a GPU."""
+        typed = event.character or ""
+        if isinstance(self.focused, RowList) and typed.isalnum() and event.key not in self.active_bindings:
+            event.stop()
+            self.action_find_row()
+            for finder in self.query(Finder):
+                finder.select_on_focus = False
+                finder.insert_text_at_cursor(typed)
+                # It searches only once it is mounted.
+                finder.call_after_refresh(finder.watch_value)
 
     def action_sort(self) -> None:
         self._sort = (self._sort + 1) % len(SORTS)
@@ -118,6 +134,7 @@ class GpusScreen(VramScreen):
 def _line(row: dict[str, Any]) -> Content:
     words, style = VERDICTS.get(str(row["verdict"]), VERDICTS["no"])
     most = [f"{value:,}" if value is not None else "–" for value in (row["largest_batch"], row["longest_sequence"])]
+    most[1] += " ⚠" if row.get("beyond_context") else ""
     numbers = (gib(row["capacity_bytes"], 1), gib(row["free_bytes"], 1), *most)
     cells = [right(number, width) for number, (_, width) in zip(numbers, COLUMNS, strict=True)]
     note = Content.styled("  ⚠", "$warn") if row.get("notes") else Content("")

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
+from workbench.vram.notes import SCORES_HELD
 from workbench.vram.plan import Plan
 from workbench.vram.quiet import quiet
 from workbench.vram.simulate import device as devices
@@ -153,7 +154,7 @@ def warnings(plan: Plan, run: Run) -> list[str]:
     if "math" in run.kernels and plan.attention == "sdpa":
         found.append(
             "torch (to 2.13) has no fused attention kernel for these inputs (fewer key than query heads, in float32 or "
-            "without saying so), so all scores are held: choose flash, or leave out k-bit preparation."
+            f"without saying so), so {SCORES_HELD}: choose flash, or leave out k-bit preparation."
         )
     if plan.quant == "int8":
         found.append("int8 is simulated without outlier columns, which depend on the data: a little more is needed.")
