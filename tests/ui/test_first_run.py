@@ -137,7 +137,7 @@ async def test_a_load_of_the_tour_is_stopped_only_with_words_and_leaves_no_label
         idle = session.status.lanes
         loading = protocol.LaneStatus("model", "load_model", "config")
         session.set_status(lanes=(loading,))
-        await wait_until(pilot, lambda: "loading · config   ctrl+c stops" in screen_text(app))
+        await wait_until(pilot, lambda: "loading · reading its config   ctrl+c stops" in screen_text(app))
         await pilot.press("enter")
         assert "Still loading" in outcome(app)
         assert not session.asked(protocol.Cancel)

@@ -13,10 +13,11 @@ from textual.geometry import Region
 
 from tests.stubs import scripted_data as data
 from workbench.errors import WorkbenchError
+from workbench.session import handlers, protocol
 from workbench.session.protocol import LaneStatus, StatusChanged
 from workbench.ui.gauges import Gauges, GaugeThread, GpuGauge
 from workbench.ui.session_state import Attached, Attaching, Lost, ModelChosen, SessionState, reduce
-from workbench.ui.strip_text import progress_text, strip_line
+from workbench.ui.strip_text import JOB_WORDS, job_text, progress_text, strip_line
 from workbench.ui.widgets.bars import bar, stacked_bar
 from workbench.ui.widgets.fields import Field, Fields
 from workbench.ui.widgets.markdown_lines import markdown_lines, stable_length
@@ -337,3 +338,11 @@ def test_gauges_of_this_box() -> None:
     reading = gauge_reader()()
     assert 0 < reading.ram_used_bytes < reading.ram_total_bytes
     assert 0 <= reading.cpu_percent <= 100
+
+
+def test_every_job_has_plain_words() -> None:
+    asked = {kind for area, kinds in handlers.MODULES.items() if area != "chat" for kind in kinds}
+    missing = {protocol.wire_name(kind) for kind in asked} - set(JOB_WORDS) - {"follow_conversation"}
+    assert missing == set()
+    lane = protocol.LaneStatus("model", "compare_auto_tokenizer", "import")
+    assert job_text(lane) == "checking AutoTokenizer · importing libraries"

@@ -25,9 +25,62 @@ JOB_WORDS = {
     "count_tokens": "counting",
     "estimate_memory": "estimating",
     "diagnose": "examining",
+    "diagnose_text": "reading the report",
+    "list_environments": "looking for environments",
+    "compare_reports": "comparing reports",
+    "run_self_test": "proving the environment",
     "warm": "importing torch",
     "list_models": "listing models",
+    "resolve_model": "looking for the model",
+    "recount_tokens": "counting",
+    "explain_split": "explaining a split",
+    "search_vocabulary": "searching the vocabulary",
+    "compare_languages": "comparing languages",
+    "compare_splits": "comparing splits",
+    "check_prompt": "checking the prompt",
+    "compare_auto_tokenizer": "checking AutoTokenizer",
+    "measure_dataset": "measuring the data set",
+    "list_prices": "reading prices",
+    "count_adapter": "counting the adapter",
+    "check_design": "checking the design",
+    "list_families": "listing families",
+    "save_design": "saving the design",
+    "compare_models": "comparing models",
+    "inspect_loaded": "inspecting",
+    "trace_model": "tracing",
+    "read_attention": "reading attention",
+    "nearest_tokens": "searching neighbours",
+    "compare_tokens": "comparing tokens",
+    "embedding_norms": "measuring embeddings",
+    "map_words": "mapping words",
+    "survey_gpus": "comparing GPUs",
+    "fit_plan": "making it fit",
+    "draw_curve": "drawing curves",
+    "estimate_modules": "estimating",
+    "write_plan": "writing the plan",
+    "open_plan": "opening the plan",
+    "list_rules_of_thumb": "computing rules of thumb",
+    "break_even_with_api": "computing costs",
+    "simulate_memory": "simulating",
+    "measure_memory": "measuring",
+    "measure_loaded": "measuring",
+    "list_measurements": "reading measurements",
+    "read_prompt": "rendering the prompt",
+    "read_answer": "reading the answer",
+    "read_distribution": "computing a distribution",
+    "read_sampling": "reading settings",
+    "compare_variants": "comparing variants",
+    "find_servers": "looking for servers",
 }
+"""What a lane does, by the wire name of its request; those of conversations, done in a moment, speak for themselves."""
+PHASE_WORDS = {
+    "import": "importing libraries",
+    "config": "reading its config",
+    "verify": "checking files",
+    "extract": "unpacking",
+    "prepare": "preparing",
+}
+"""Phases whose own name says too little."""
 AFTER_PHASE = {
     "download": "checking what came",
     "convert": "converted, next the weights",
@@ -49,7 +102,7 @@ def job_text(lane: LaneStatus | None) -> str:
     if lane.total and lane.done >= lane.total and lane.phase in AFTER_PHASE:
         return f"{words} · {AFTER_PHASE[lane.phase]}"
     if lane.phase and lane.phase not in words:
-        words += f" · {lane.phase}"
+        words += f" · {PHASE_WORDS.get(lane.phase, lane.phase)}"
     return f"{words} {progress_text(lane.done, lane.total, lane.unit)}".rstrip()
 
 

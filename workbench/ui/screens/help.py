@@ -43,17 +43,23 @@ class HelpScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
-            yield Static(
-                Content.assemble("Keys", ("   t", "bold $accent"), (" the tour, two minutes", "$muted")),
-                classes="box-title",
-            )
+            yield Static(id="help-title", classes="box-title")
             yield RowList(id="help-list")
             yield Static(id="help-foot", classes="box-foot")
 
     def on_mount(self) -> None:
         listing = self.query_one(RowList)
-        listing.set_rows(self._rows())
+        rows = list(self._rows())
+        listing.set_rows(rows)
         listing.focus()
+        count = sum(row.selectable for row in rows)
+        title = Content.assemble(
+            ("Keys", ""),
+            (f"  {count} in all, ↓ goes on", "$muted"),
+            ("   t", "bold $accent"),
+            (" the tour, two minutes", "$muted"),
+        )
+        self.query_one("#help-title", Static).update(title)
 
     async def action_tour(self) -> None:
         self.dismiss(None)
