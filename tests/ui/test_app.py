@@ -15,6 +15,7 @@ from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
+from workbench.session.client import SessionClient
 from workbench.settings import Settings, load_settings
 from workbench.ui import heartbeat, main_screen
 from workbench.ui.bench import Bench
@@ -327,6 +328,31 @@ async def test_a_dead_session_is_told_and_started_again_with_what_was_typed(
         assert app.query_one("#tokens-text", TextArea).text == "three words here"
         await wait_until(pilot, lambda: len(session.asked(protocol.RecountTokens)) > counted)
         assert "SIGKILL" not in screen_text(app)
+
+
+async def test_an_app_attaches_to_a_session_that_another_one_started_again(
+    session: ScriptedSession, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.ui.app.LOOK_AGAIN_SECONDS", 0.01)
+    looked: list[bool] = []
+    started = asyncio.Event()
+
+    async def open_running() -> SessionClient:
+        looked.append(started.is_set())
+        if not started.is_set():
+            raise WorkbenchError("no-session", "It is not running.")
+        return await session.open()
+
+    app = make_app(session, bench="tokens", model=MODEL, open_running=open_running)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea) and app.session.attached)
+        session.kill()
+        await wait_until(pilot, lambda: "ended by SIGKILL" in screen_text(app) and len(looked) > 1)
+        started.set()
+        await wait_until(pilot, lambda: app.session.attached and "SIGKILL" not in screen_text(app))
+        await pilot.press(*"counted")
+        await wait_until(pilot, lambda: "7 characters" in screen_text(app))
+        assert (session.opened, looked.count(True)) == (2, 1)
 
 
 async def test_r_examines_again_but_restarts_when_the_session_is_lost(

@@ -44,6 +44,7 @@ from workbench.ui.main_screen import MainScreen
 from workbench.ui.palette import Palette
 from workbench.ui.safety import with_control_filter
 from workbench.ui.session_state import (
+    LOST,
     Attached,
     Attaching,
     LoadedHere,
@@ -80,6 +81,8 @@ ENDING_SIGNALS = (
 """What would else end the app with the terminal in another screen, without echo and sending mouse reports."""
 SECOND_PRESS_SECONDS = 5.0
 SHUTDOWN_WAIT_SECONDS = 2.0
+LOOK_AGAIN_SECONDS = 2.0
+"""How often an app without a session looks whether there is one again."""
 LATER_STYLES = ("doctor", "tokens", "architecture", "vram", "chat", "screens")
 SIZE_SETTLED_SECONDS = 0.15
 LOG_LINES = 2000
@@ -95,6 +98,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         describe_loss: says why the worker behind a lost client is gone.
         open_other: connects to a session of another interpreter, to examine that one.
         end_session: ends the process of a session that does not answer.
+        open_running: connects to the session if somebody else has started it; None where nobody does.
         bench: the bench to open; the last one when empty.
         model: the model to choose; the loaded one, else the last one, when empty.
         theme: theme for this run; the one of the settings when empty.
@@ -122,6 +126,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         describe_loss: DescribeLoss = told_by_client,
         open_other: OpenOther | None = None,
         end_session: EndSession | None = None,
+        open_running: OpenSession | None = None,
         bench: str = "",
         model: str = "",
         theme: str = "",
@@ -133,7 +138,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
             self.COMMAND_PALETTE_BINDING = EMACS_PALETTE  # type: ignore[misc]  # Textual reads it as it sets itself up
         super().__init__()
         self.settings = settings
-        self.link = SessionLink(open_session, describe_loss, open_other, end_session)
+        self.link = SessionLink(open_session, describe_loss, open_other, end_session, open_running)
         self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
         self.last_error: WorkbenchError | None = None
         benches = [name for name, _, _ in BENCHES]
@@ -320,17 +325,20 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self.session = reduce(self.session, event)
 
     @work(group="session", exclusive=True, exit_on_error=False)
-    async def run_session(self) -> None:
-        """Attach, then follow the worker's broadcasts until it goes away."""
-        self.apply(Attaching())
+    async def run_session(self, found: SessionClient | None = None) -> None:
+        """Attach, unless to a session that was found, then follow the worker's broadcasts until it goes away."""
         from workbench.session.protocol import LogAppended, StatusChanged
 
-        try:
-            client = await self.link.attach()
-        except WorkbenchError as error:
-            self.last_error = error
-            self.apply(Lost(error))
-            return
+        if found is None:
+            self.apply(Attaching())
+            try:
+                client = await self.link.attach()
+            except WorkbenchError as error:
+                self._lose(error)
+                return
+        else:
+            client = found
+            self.link.take(client)
         assert client.welcome is not None
         self.apply(Attached(client.welcome.status))
         if client.welcome.outdated:
@@ -347,9 +355,25 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
             elif isinstance(event, LogAppended):
                 self.log_lines.extend(event.lines)
         if not self.link.leaving:
-            lost = await self.link.lost()
-            self.last_error = lost
-            self.apply(Lost(lost))
+            self._lose(await self.link.lost())
+
+    def _lose(self, error: WorkbenchError) -> None:
+        self.last_error = error
+        self.apply(Lost(error))
+        self.wait_for_another()
+
+    @work(group="return", exclusive=True, exit_on_error=False)
+    async def wait_for_another(self) -> None:
+        """Attach again once somebody else has started the session."""
+        while self.session.connection == LOST:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            client = await self.link.find() if self.session.connection == LOST else None
+            if client is not None:
+                if self.session.connection == LOST:
+                    self.run_session(client)
+                else:
+                    await client.close()
+                return
 
     @work(group="heartbeat", exclusive=True, exit_on_error=False)
     async def watch_answers(self, client: SessionClient) -> None:
@@ -484,8 +508,8 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
             self.show_failure(error)
         else:
             if plan is not None:
-                await self.action_show_bench("chat")
-                self.say(f"{short_name(request.model)} stands as planned.")
+                # The user may be elsewhere by now, and what is typed next is meant for that place.
+                self.say(f"{short_name(request.model)} stands as planned: f5 goes to Chat.")
 
     async def load(self, request: LoadModel) -> None:
         """Load a model, for this app's answers to come from.

@@ -42,6 +42,7 @@ class SessionLink:
         describe_loss: says why the worker behind a lost client is gone.
         open_other: gives a client of another interpreter's session; None where there is only this one.
         end_session: ends the process of a session that does not answer; None where that is not ours to do.
+        open_running: as `open_session`, but starts none; None where nobody else starts one.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class SessionLink:
         describe_loss: DescribeLoss = told_by_client,
         open_other: OpenOther | None = None,
         end_session: EndSession | None = None,
+        open_running: OpenSession | None = None,
     ) -> None:
         self._open = open_session
+        self._open_running = open_running
         self._end = end_session
         self._open_other = open_other
         self._describe = describe_loss
@@ -76,6 +79,19 @@ class SessionLink:
         finally:
             self._settled.set()
         return self._client
+
+    async def find(self) -> SessionClient | None:
+        """A client of a session that somebody else has started; None where there is none."""
+        if self._open_running is None:
+            return None
+        try:
+            return await self._open_running()
+        except WorkbenchError:
+            return None
+
+    def take(self, client: SessionClient) -> None:
+        """Ask this client from now on."""
+        self._client = client
 
     async def end(self) -> None:
         """End a session that does not answer. Raises WorkbenchError if its process does not go."""

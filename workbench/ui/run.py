@@ -50,6 +50,11 @@ def run_app(
 
         return await open_session(options() if callable(options) else options)
 
+    async def open_running() -> SessionClient:
+        from workbench.session.launch import open_session
+
+        return await open_session(options() if callable(options) else options, start=False)
+
     async def explain(client: SessionClient) -> SessionLost:
         from workbench.session.launch import describe_loss
 
@@ -71,6 +76,7 @@ def run_app(
         describe_loss=explain,
         open_other=open_other,
         end_session=end_now,
+        open_running=open_running,
         bench=bench,
         model=model,
         theme=theme,
