@@ -71,6 +71,26 @@ async def test_closed(shared_box: Box) -> None:
 
 
 @pytest.mark.e2e
+@fault(
+    "app stopped from outside and continued",
+    "SIGSTOP and SIGCONT, twice",
+    "it draws itself again, takes keys as before, and ends when told to",
+)
+async def test_stopped_and_continued(shared_box: Box) -> None:
+    with running(shared_box) as app:
+        await until(lambda: app.shows("Doctor") and lock_holder(shared_box.files.worker_lock) is not None)
+        for _ in range(2):
+            app.process.send_signal(signal.SIGSTOP)
+            app.output = b""
+            app.process.send_signal(signal.SIGCONT)
+            await until(lambda: app.shows("Doctor"), "it is not drawn again")
+        app.press("\x1bOR")
+        await until(lambda: app.shows("designs one from scratch"), "the key does nothing")
+        app.process.send_signal(signal.SIGTERM)
+        await until(lambda: app.process.poll() is not None, "the app stays")
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @fault(
     "app told to end: kill, and other signals that would end it",
