@@ -48,6 +48,9 @@ async def test_a_plan_from_estimate_to_file(session_opener: Opener, tmp_path: Pa
     await client.ask(protocol.WritePlan(MODEL, fitted.plan, ["T4"], "toml", path), protocol.PlanWritten)
     opened = await client.ask(protocol.OpenPlan(path), protocol.PlanOpened)
     assert (opened.model, opened.plan, opened.gpus) == (MODEL, fitted.plan, ["T4"])
+    nowhere = str(tmp_path / "none" / "plan.toml")
+    with pytest.raises(WorkbenchError, match="There is no folder"):
+        await client.ask(protocol.WritePlan(MODEL, fitted.plan, [], "toml", nowhere), protocol.PlanWritten)
     with pytest.raises(WorkbenchError, match="is there already"):
         await client.ask(protocol.WritePlan(MODEL, fitted.plan, [], "toml", path), protocol.PlanWritten)
     code = (await client.ask(protocol.WritePlan(MODEL, fitted.plan, [], "code"), protocol.PlanWritten)).text
@@ -60,6 +63,9 @@ async def test_surveys_curves_and_break_even(session_opener: Opener) -> None:
     client = await session_opener()
     rows = (await client.ask(protocol.SurveyGpus(MODEL, QLORA), protocol.GpusSurveyed)).rows
     assert len(rows) > 40
+    named = (await client.ask(protocol.SurveyGpus(MODEL, QLORA, ["L4"]), protocol.GpusSurveyed)).rows
+    assert len(named) == len(rows)
+    assert [row["name"] for row in named if row["named"]] == [named[0]["name"]] == ["L4"]
     drawn = await client.ask(
         protocol.DrawCurve(MODEL, "sequence_length", [128, 1024, 8192], {"job": "lora"}), protocol.CurveDrawn
     )

@@ -33,3 +33,12 @@ async def test_simulates_keeps_and_answers_again(session_opener: Opener) -> None
     assert simulation.owners
     kept = await client.ask(protocol.SimulateMemory(MODEL, PLAN, only_kept=True), protocol.MemorySimulated)
     assert kept.simulation == reply.simulation
+
+    # What fits follows the simulation from now on, for this very plan.
+    need = simulation.least_bytes // 2**20 - 64
+    asked = protocol.EstimateMemory(MODEL, PLAN, [f"{need}MiB"], suggest=False)
+    result = (await client.ask(asked, protocol.MemoryEstimated)).result
+    assert (result["gpus"][0]["by"], result["gpus"][0]["fits"]) == ("simulation", False)
+    assert result["simulation"]["total"] == simulation.total
+    fitted = await client.ask(protocol.FitPlan(MODEL, f"{need}MiB", PLAN), protocol.PlanFitted)
+    assert not fitted.fits or fitted.plan != reply.plan

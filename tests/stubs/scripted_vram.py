@@ -261,7 +261,7 @@ def measure(request: protocol.MeasureMemory) -> list[protocol.Message]:
         "weights_from": "random",
         "notes": [],
     }
-    errors = {"estimate": {"total": -0.99}, "simulation": {"total": 0.99}}
+    errors = {"estimate": {"total": -0.99}}
     steps: list[protocol.Message] = [protocol.JobProgressed("load", 2, 32, "layers")]
     return [*steps, protocol.MemoryMeasured(request.model, request.plan, found, errors)]
 

@@ -14,7 +14,7 @@ from workbench.architecture.build import build_skeleton
 from workbench.errors import WorkbenchError
 from workbench.vram.cost import break_even, cost, forward_flops, matmul_parameters, training_flops_per_token
 from workbench.vram.curves import curve, overtakes
-from workbench.vram.estimate import CATEGORIES, Estimator, estimate, fits
+from workbench.vram.estimate import CATEGORIES, CUDA_CONTEXT_BYTES, Estimator, estimate, fits
 from workbench.vram.gpus import catalogue, parse_gpu
 from workbench.vram.markdown import to_markdown
 from workbench.vram.parallel import launch_commands
@@ -22,6 +22,7 @@ from workbench.vram.plan import Lora, Plan, changed, check_plan, plan_from_dict,
 from workbench.vram.plan_file import PlanFile, from_toml, open_plan, save_plan, to_toml
 from workbench.vram.prices import TABLE, ApiPrice, Price, copy_for_editing, load_prices
 from workbench.vram.reference_tables import GPT3, RULES, reference_tables
+from workbench.vram.rungs import Need
 from workbench.vram.solve import Solver, gpu_table
 from workbench.vram.suggestions import make_it_fit, suggestions
 
@@ -119,6 +120,43 @@ def test_made_to_fit_it_fits_and_nothing_made_was_needless(llama, plan, capacity
 def test_what_fits_is_left_as_it_is(llama):
     found = make_it_fit(llama, QLORA, 80 * GIB)
     assert (found.changes, found.plan, found.fits) == ((), QLORA, True)
+
+
+def test_the_best_rung_decides_what_fits(llama):
+    """A plan that its simulation refuses is changed further, one that it takes with memory given back is not."""
+    plan = dataclasses.replace(QLORA, sequence_length=1024)
+    total = estimate(plan, llama).total
+    gpu = parse_gpu(f"{total // 2**20 + 512}MiB")
+    runs = {plan: Need("simulation", gpu.capacity_bytes + 2 * GIB, gpu.capacity_bytes + GIB)}
+    known = lambda asked: [runs[asked]] if asked in runs else []  # noqa: E731
+    fit = fits(estimate(plan, llama), [gpu], plan, known(plan))[0]
+    assert (fit.fits, fit.by, fit.verdict, fit.free_bytes) == (False, "simulation", "no", -GIB)
+    assert fit.rungs["estimate"].fits
+    found = make_it_fit(llama, plan, gpu.capacity_bytes, known=known)
+    assert (found.fits, found.by) == (True, "estimate")
+    assert found.plan != plan
+    assert not gpu_table(llama, plan, [gpu], known=known(plan))[0].fits
+    runs[plan] = Need("simulation", gpu.capacity_bytes + 2 * GIB, gpu.capacity_bytes - GIB)
+    fit = fits(estimate(plan, llama), [gpu], plan, known(plan))[0]
+    assert (fit.fits, fit.verdict, fit.free_bytes) == (True, "tight", GIB)
+    assert "gives memory back and asks again" in fit.notes[-1]
+    assert make_it_fit(llama, plan, gpu.capacity_bytes, known=known).plan == plan
+
+
+@pytest.mark.parametrize(
+    ("plan", "reserved_gib"),
+    [
+        # Reserved of steps simulated whole: scores and logits of unlike sizes, of like ones, no scores.
+        ({"sequence_length": 4096}, 23.81),
+        ({"sequence_length": 2048, "batch": 4}, 29.60),
+        ({"sequence_length": 4096, "kbit_prepare": False}, 14.96),
+        ({"job": "lora", "quant": "none", "double_quant": False, "sequence_length": 2048}, 20.15),
+        ({"job": "full", "quant": "none", "double_quant": False, "sequence_length": 2048}, 61.24),
+    ],
+)
+def test_what_the_allocator_keeps_of_a_checkpointed_step(llama, plan, reserved_gib):
+    budget = estimate(dataclasses.replace(QLORA, gradient_checkpointing=True, **plan), llama)
+    assert (budget.total - CUDA_CONTEXT_BYTES) / GIB == pytest.approx(reserved_gib, rel=0.08)
 
 
 def test_fused_experts_are_warned_of_with_the_real_size(mixtral):

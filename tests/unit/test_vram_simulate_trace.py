@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any, Optional
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.vram.simulate.allocator import CachingAllocator, replay
+from workbench.vram.simulate.allocator import CLOSE_ENOUGH_BYTES, CachingAllocator, OutOfRoom, least_room, replay
 from workbench.vram.simulate.layers import GROUPS, choose_layers, expand
 from workbench.vram.simulate.trace import NO_LAYER, Trace, live_after, phase_peaks, timeline
 
@@ -55,6 +56,20 @@ def test_a_replay_empties_the_cache_where_told() -> None:
     sizes = [40 * MIB, 50 * MIB]
     assert replay([0, ~0, 1], sizes).max_reserved_bytes == 90 * MIB
     assert replay([0, ~0, 1], sizes, emptied=[2]).max_reserved_bytes == 50 * MIB
+
+
+def test_a_small_device_is_given_back_to_and_asked_again() -> None:
+    sizes = [400 * MIB, 500 * MIB]
+    unlimited = replay([0, ~0, 1], sizes)
+    assert unlimited.max_reserved_bytes == 900 * MIB
+    assert replay([0, ~0, 1], sizes, limit_bytes=500 * MIB).max_reserved_bytes == 500 * MIB
+    assert 500 * MIB <= least_room([0, ~0, 1], sizes, [], unlimited) <= 532 * MIB
+    # A part of the first segment is still in use: it cannot go back.
+    sizes = [400 * MIB, 30 * MIB, 500 * MIB]
+    events = [0, ~0, 1, 2]
+    with pytest.raises(OutOfRoom):
+        replay(events, sizes, limit_bytes=899 * MIB)
+    assert 900 * MIB - CLOSE_ENOUGH_BYTES <= least_room(events, sizes, [], replay(events, sizes)) <= 900 * MIB
 
 
 @given(st.lists(st.tuples(st.integers(1, 40 * MIB), st.booleans()), max_size=80))
