@@ -126,7 +126,7 @@ class Tour(Vertical, can_focus=True):
         """Put back what the tour changed, and go."""
         if self._keeps_loading():
             return
-        if self.stopped_words:
+        if self._loads:
             self.workbench.say(self.stopped_words.strip())
         self.workers.cancel_node(self)
         if self._written is not None:
