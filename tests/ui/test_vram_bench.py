@@ -285,7 +285,7 @@ async def test_the_length_that_tokens_measured_is_told_as_such(session: Scripted
 
 async def test_the_plan_is_what_the_load_dialog_starts_from(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, bench="vram", model=MODEL)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(app, pilot, session)
         fields(app).move_to("quant")
         await pilot.press("right", "l")
@@ -294,6 +294,29 @@ async def test_the_plan_is_what_the_load_dialog_starts_from(session: ScriptedSes
         await wait_until(pilot, lambda: session.asked(protocol.LoadModel))
         request = session.asked(protocol.LoadModel)[0]
         assert (request.model, request.quant, request.dtype) == (MODEL, "nf4", "bfloat16")
+        await wait_until(pilot, lambda: any("f5 goes to Chat" in one.message for one in app._notifications))
+        assert isinstance(app.main.bench, VramBench), "what is typed next is not put into a message"
+
+
+async def test_what_fits_follows_the_simulation_and_says_what_the_estimate_says(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    def refused(request: protocol.EstimateMemory) -> list[protocol.Message]:
+        reply = stub.estimate(request)[0]
+        assert isinstance(reply, protocol.MemoryEstimated)
+        said = {"fits": False, "free_bytes": -GIB // 2, "verdict": "no"}
+        for gpu in reply.result["gpus"] if session.asked(protocol.SimulateMemory)[-1:] else []:
+            rungs = {"estimate": {"fits": True, "free_bytes": 3 * GIB, "verdict": "fits"}, "simulation": said}
+            gpu.update(said, by="simulation", rungs=rungs)
+        return [reply]
+
+    session.script(protocol.EstimateMemory, refused)
+    app = make_app(session, bench="vram", model=MODEL)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await opened(app, pilot, session)
+        await pilot.press("s")
+        await wait_until(pilot, lambda: "✖ does not fit by simulation  0.5 GiB short" in screen_text(app))
+        assert "✔ fits by estimate, 3.0 GiB free" in screen_text(app)
 
 
 async def test_a_small_model_on_a_small_screen(session: ScriptedSession, make_app: MakeApp) -> None:
