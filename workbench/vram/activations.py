@@ -72,7 +72,10 @@ def moments(skeleton: Skeleton, plan: Plan, structure: Optional[Structure] = Non
             forms, why = _forms(skeleton, near, sizes), _near_reason(skeleton, plan, near)
             if plan.trains:
                 more = structure.saved(plan, sizes) - structure.saved(near, sizes)
-                more_working = max(0, structure.working(plan, sizes) - structure.working(near, sizes))
+                more_working = structure.working(plan, sizes) - structure.working(near, sizes)
+                if structure.holds_scores(plan, sizes) or not structure.holds_scores(near, sizes):
+                    # Only scores are certain to be what the form's largest moment holds.
+                    more_working = max(0, more_working)
     if forms is None:
         found = (_training_by_rule if plan.trains else _inference_by_rule)(structure, plan, sizes)
         return Moments(_adjusted(found, plan, sizes), known, why)
