@@ -288,6 +288,7 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "out-of-memory": ("gpu-memory-not-free-at-start",),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),
     "model-files-missing": ("hf-gated-model",),
+    "hub-forbids": ("hf-gated-model",),
     "hub-not-reachable": ("tls-interception", "proxy-in-the-way"),
     "hub-xet-fails": ("hf-cache-disk-full",),
     "vllm-without-its-kernels": (

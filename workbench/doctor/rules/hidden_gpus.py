@@ -25,13 +25,32 @@ from workbench.text import format_bytes
 
 # From https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html: the distributions do
 # not have the package in their own repositories.
-_TOOLKIT_REPOSITORY = (
+_RPM_REPOSITORY = "https://nvidia.github.io/libnvidia-container/stable/rpm/nvidia-container-toolkit.repo"
+_TOOLKIT_BY_DNF = (
+    f"On the host: curl -s -L {_RPM_REPOSITORY} | sudo tee /etc/yum.repos.d/nvidia-container-toolkit.repo",
+    "sudo dnf install -y nvidia-container-toolkit",
+)
+_TOOLKIT_BY_ZYPPER = (
+    f"On the host: sudo zypper ar {_RPM_REPOSITORY}",
+    "sudo zypper --gpg-auto-import-keys install -y nvidia-container-toolkit",
+)
+_TOOLKIT_BY_APT = (
     "On the host (Debian, Ubuntu): curl -fsSL https://nvidia.github.io/libnvidia-container/gpgkey | sudo gpg --dearmor "
     "-o /usr/share/keyrings/nvidia-container-toolkit-keyring.gpg",
     "curl -s -L https://nvidia.github.io/libnvidia-container/stable/deb/nvidia-container-toolkit.list | sed 's#deb "
     "https://#deb [signed-by=/usr/share/keyrings/nvidia-container-toolkit-keyring.gpg] https://#g' | sudo tee "
     "/etc/apt/sources.list.d/nvidia-container-toolkit.list",
+    "sudo apt update && sudo apt install -y nvidia-container-toolkit",
 )
+_DNF = re.compile(r"\b(?:rocky|red hat|rhel|fedora|alma ?linux|centos|oracle linux|amazon linux)\b", re.IGNORECASE)
+_ZYPPER = re.compile(r"\b(?:open)?suse\b|\bsles\b", re.IGNORECASE)
+
+
+def _install_toolkit(system: Optional[str]) -> tuple[str, ...]:
+    """The commands for the distribution that is told, those of Debian where none is."""
+    if _DNF.search(system or ""):
+        return _TOOLKIT_BY_DNF
+    return _TOOLKIT_BY_ZYPPER if _ZYPPER.search(system or "") else _TOOLKIT_BY_APT
 
 
 def container_without_gpu_runtime(facts: Facts) -> Result:
@@ -117,8 +136,7 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
             if snap
             else ()
         ),
-        *_TOOLKIT_REPOSITORY,
-        "sudo apt update && sudo apt install -y nvidia-container-toolkit",
+        *_install_toolkit(facts.platform.os),
         "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
         "docker run --gpus all …" + ("" if snap else "   # docker from snap is a known trap: use the distribution's"),
     )

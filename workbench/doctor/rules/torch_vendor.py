@@ -173,7 +173,7 @@ def rocm_gfx_unsupported(facts: Facts) -> Result:
     gfx = next(
         (gpu.compute_capability for gpu in facts.gpus or () if (gpu.compute_capability or "").startswith("gfx")), None
     )
-    error = facts.error("hip-no-binary")
+    error = facts.error("hip-no-binary", "rocblas-no-kernels")
     if error is None and gfx and not facts.nvidia_gpus():
         # On a card that runs another's code only, its messages without the name of HIP, and a crash, mean the same.
         error = facts.error(
@@ -226,6 +226,9 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
         else "rocminfo | grep gfx   # then export HSA_OVERRIDE_GFX_VERSION: 10.3.0 for gfx1031 to gfx1036 (RX 6000), "
         "11.0.0 for gfx1101 to gfx1103 (RX 7000), none for other cards"
     )
+    if error.id == "rocblas-no-kernels" and facts.torch.version is None:
+        # rocBLAS serves llama.cpp and others too, which no wheel of torch mends.
+        return (override, "or a build of rocBLAS that knows it, or llama.cpp built with Vulkan, which needs no ROCm")
     known = f"a build that knows it: {newer}"
     return (known, f"or: {override}") if gfx in _BUILT else (override, f"or {known}")
 
