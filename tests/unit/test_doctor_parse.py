@@ -353,3 +353,10 @@ def test_a_build_that_failed(text: str, package: str, module: str | None) -> Non
 def test_a_build_that_came_to_a_good_end_is_none() -> None:
     text = "ERROR: Failed building wheel for x\nRunning setup.py install for x ... done\nSuccessfully installed x-1.0\n"
     assert parse_report(text).errors == ()
+
+
+def test_flags_of_a_build_count_as_lost_only_under_another_name_than_cmake_args() -> None:
+    command = "='-DGGML_CUDA=on' pip install --no-cache-dir llama-cpp-python"
+    assert [error.id for error in parse_report("MAKE_ARGS" + command).errors] == ["llama-cpp-cpu-build"]
+    for name in ("CMAKE_ARGS", "SKBUILD_CMAKE_ARGS"):
+        assert parse_report(name + command).errors == ()

@@ -711,3 +711,15 @@ def test_please_upgrade_bitsandbytes_says_only_what_is_known(text: str, id: str,
     finding = first(text)
     assert (finding.id, title in finding.title) == (id, True), finding.title
     assert finding.fix[0] == f"python -m pip install {option}bitsandbytes"
+
+
+def test_a_gated_repository_is_no_missing_one() -> None:
+    missing = "RepositoryNotFoundError: 401 Client Error. Repository Not Found for url: https://huggingface.co/a/b/c."
+    assert diagnose(parse_report(missing)).findings[0].id == "hf-no-such-repository"
+    gated = diagnose(parse_report(missing + "\nAccess to model a/b is restricted.")).findings
+    assert [finding.id for finding in gated] == ["hf-gated-model"]
+
+
+def test_python_for_an_old_torch_has_wheels_on_every_system() -> None:
+    asked = "ERROR: Could not find a version that satisfies the requirement torch==1.13.1 (from versions: 2.0.0, 2.0.1)"
+    assert "Python 3.10 " in diagnose(parse_report(asked)).findings[0].fix[0]

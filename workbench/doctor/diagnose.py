@@ -264,6 +264,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "transformers-missing": ("python-too-old-to-run",),
     "hf-offline": ("hf-home-unwritable", "tls-interception", "proxy-in-the-way", "hub-not-reachable"),
     "hub-not-reachable": ("tls-interception", "proxy-in-the-way"),
+    "hf-no-such-repository": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
     "model-files-missing": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
 }
 # Remarks that only repeat, in other words, what a root cause already says.
@@ -287,7 +288,8 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
     "out-of-memory": ("gpu-memory-not-free-at-start",),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),
-    "model-files-missing": ("hf-gated-model",),
+    "model-files-missing": ("hf-gated-model", "hf-no-such-repository"),
+    "hf-no-such-repository": ("hf-gated-model",),
     "hub-forbids": ("hf-gated-model",),
     "hub-not-reachable": ("tls-interception", "proxy-in-the-way"),
     "hub-xet-fails": ("hf-cache-disk-full",),

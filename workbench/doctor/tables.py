@@ -53,6 +53,8 @@ class TorchRelease:
     latest: str
     python_min: str
     python_max: str
+    python_all: str
+    """The newest Python that has wheels on every system; `python_max` may have them on Linux x86-64 only."""
     variants: tuple[str, ...]
     index: str
     rocm: str
@@ -71,6 +73,7 @@ def torch_releases() -> tuple[TorchRelease, ...]:
             row["latest"],
             row["python"][0],
             row["python"][1],
+            row.get("python_all", row["python"][1]),
             tuple(row["variants"]),
             row["index"],
             row["rocm"],

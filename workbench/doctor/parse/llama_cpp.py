@@ -30,8 +30,15 @@ _NO_LAYER = re.compile(r"offloaded 0/\d{1,4} layers to GPU")
 _WANTED = re.compile(
     r"n[_-]gpu[_-]layers[\"']?\s{0,3}[=:, ]\s{0,3}-?[1-9]|(?:^|\s)-ngl[= ]-?[1-9]"
     r"|\b(?:GPU|cuBLAS|CUDA)\b.{0,40}\b(?:not|isn't|doesn't|don't|never)\b"
-    r"|\b(?:not|nothing|isn't|doesn't|don't|never|how|only|want|get)\b.{0,60}\bGPU\b",
+    r"|\b(?:not|nothing|isn't|doesn't|don't|never|how|only|want|get)\b.{0,60}\bGPU\b"
+    r"|\bGPU\b.{0,20}\b(?:idle|unused|at 0 ?%|0 ?% (?:used|utili[sz]ation))"
+    r"|\b(?:built|build|compiled?|installed|reinstalled)\b.{0,80}\b(?:with|for)\b.{0,20}\b(?:GPU|CUDA|cuBLAS|ROCm|hipBLAS)\b"
+    r"|-D(?:GGML|LLAMA)_(?:CUDA|CUBLAS|HIPBLAS|HIP|METAL|VULKAN)=(?:on|1|true)\b",
     re.I,
+)
+# scikit-build-core reads flags from CMAKE_ARGS (or SKBUILD_CMAKE_ARGS); under another name they change nothing.
+_MISSPELT_FLAGS = re.compile(
+    r"(?<![A-Z_])(?!(?:SKBUILD_)?CMAKE_ARGS=)[A-Z_]{4,20}=[\"']?-D(?:GGML|LLAMA)_\w{2,20}=.{0,200}\bllama[-_]cpp[-_]python\b"
 )
 
 
@@ -52,7 +59,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     """Note that llama.cpp ran, and that it was built for the CPU, or given no layers, where a GPU is asked for."""
     if not any(mark in line for line in lines for mark in _MARKS):
         return
-    cause = _first(lines, _NOT_BUILT) or _first(lines, _NO_BLAS)
+    cause = _first(lines, _NOT_BUILT) or _first(lines, _MISSPELT_FLAGS) or _first(lines, _NO_BLAS)
     if cause is None:
         _without_layers(lines, draft)
         return

@@ -176,9 +176,11 @@ def _true(value: Optional[str]) -> bool:
 
 def gated(facts: Facts) -> Result:
     """A model that wants its licence accepted."""
+    if facts.error("hf-no-such-repository") and not facts.error("hf-gated"):
+        return PASSED  # the Hub answers 401 for a name that does not exist, too
     return from_message(
         facts,
-        ("hf-gated",),
+        ("hf-gated", "hf-refused"),
         lambda error: Finding(
             "hf-gated-model",
             "error",

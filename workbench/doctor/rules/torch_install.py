@@ -245,10 +245,10 @@ def _asked_release(facts: Facts, asked: str, error: ErrorFact) -> tuple[str, ...
 
 
 def _python_of(asked: str) -> str:
-    """The newest Python that a release was made for; before the table 3.10 (1.11 and 1.12) or 3.9."""
+    """The newest Python that a release has wheels for on every system; before the table 3.10 (1.11 and 1.12) or 3.9."""
     version = asked.lstrip("=")
     release = torch_release(version)
-    return release.python_max if release else "3.10" if at_least(version, "1.11") else "3.9"
+    return release.python_all if release else "3.10" if at_least(version, "1.11") else "3.9"
 
 
 def _intel_mac(facts: Facts) -> bool:
