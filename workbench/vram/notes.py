@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Optional
 
 from workbench.architecture import config as reading
@@ -13,14 +12,13 @@ from workbench.vram.activations import EAGER_ONLY, Moments
 from workbench.vram.gpus import Gpu
 from workbench.vram.kv_cache import KvCacheBytes
 from workbench.vram.plan import FOUR_BIT, Plan
+from workbench.vram.repeated import SCORES_HELD
 from workbench.vram.saved import BROADCAST_KEYS
 from workbench.vram.stored import StoredWeights
 from workbench.vram.weights import WeightBytes
 
 _WORTH_SAYING = 256 * 2**20
 """Effects smaller than this need no line."""
-SCORES_HELD = "all scores are held"
-"""Said by the estimate and by the simulation, each in its own words."""
 INT8_CAPABILITY = (7, 5)
 FLASH_CAPABILITY = (8, 0)
 
@@ -143,12 +141,6 @@ def _of_knowledge(plan: Plan, skeleton: Skeleton, cache: KvCacheBytes, found: Mo
     if plan.parallel != "none":
         notes.append(f"What each GPU holds under {plan.parallel} follows documented rules that were not measured here.")
     return notes
-
-
-def not_said_yet(warnings: Sequence[str], more: Sequence[str]) -> list[str]:
-    """Those of `more`, a simulation's, that do not say again what an estimate's `warnings` say."""
-    told = any(SCORES_HELD in warning for warning in warnings)
-    return [warning for warning in more if warning not in warnings and not (told and SCORES_HELD in warning)]
 
 
 def gpu_notes(plan: Plan, gpu: Gpu) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from workbench.ui.widgets.bars import left, right
 from workbench.ui.widgets.flow import flow
 from workbench.ui.widgets.memory_bar import CATEGORIES, label_of, mark_of, memory_bar
 from workbench.ui.widgets.memory_plot import told
-from workbench.vram.notes import not_said_yet
 from workbench.vram.ranges import dollars, duration, range_words, speed
+from workbench.vram.repeated import not_said_yet
 
 FITS = {
     "fits": ("✔ fits", "$good"),

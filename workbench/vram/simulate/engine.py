@@ -10,9 +10,9 @@ from typing import Any, Optional
 
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.job import SILENT, Job
-from workbench.vram.notes import SCORES_HELD
 from workbench.vram.plan import Plan
 from workbench.vram.quiet import quiet
+from workbench.vram.repeated import SCORES_HELD
 from workbench.vram.simulate import device as devices
 from workbench.vram.simulate.kernels import CUBLAS_WORKSPACE_BYTES, workspace_rules
 from workbench.vram.simulate.layers import expand
