@@ -360,3 +360,13 @@ def test_flags_of_a_build_count_as_lost_only_under_another_name_than_cmake_args(
     assert [error.id for error in parse_report("MAKE_ARGS" + command).errors] == ["llama-cpp-cpu-build"]
     for name in ("CMAKE_ARGS", "SKBUILD_CMAKE_ARGS"):
         assert parse_report(name + command).errors == ()
+
+
+def test_a_cpu_build_of_conda_is_a_fault_only_where_cuda_was_asked_for() -> None:
+    row = "pytorch                   1.11.0              py3.8_cpu_0    pytorch\n"
+    assert parse_report(row).errors == ()
+    facts = parse_report("dependencies: [pytorch, cudatoolkit=11.3]\n" + row)
+    assert [error.id for error in facts.errors] == ["conda-took-cpu"]
+    assert facts.python.version == "3.8"
+    cuda = row.replace("cpu_0", "cuda11.3_cudnn8.2.0_0")
+    assert parse_report("conda install pytorch cudatoolkit=11.3\n" + cuda).errors == ()

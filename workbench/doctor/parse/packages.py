@@ -143,7 +143,9 @@ def _conda(match: object, draft: Draft, source: str) -> None:
 
 def _conda_build(build: str, draft: Draft, version: str) -> None:
     cuda = re.search(r"cuda_?(\d{2})\.?(\d)", build)
+    python = re.match(r"py(3\.\d{1,2})_", build)
     draft.put(draft.torch, version=version, installed=True)
+    draft.put(draft.python, version=python[1] if python else None)
     if cuda:
         draft.put(draft.torch, cuda=f"{cuda[1]}.{cuda[2]}", build="cuda")
     elif "cpu" in build:

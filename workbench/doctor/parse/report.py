@@ -83,9 +83,12 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     torch = draft.torch
     if torch.pop("no_cuda", False) and torch.get("version") and not torch.get("cuda") and not torch.get("hip"):
         draft.put(torch, build="cpu")
-    if any(error.id == "conda-took-cpu" for error in draft.errors):
+    _conda_took_cpu(draft, lines)
+    taken = next((error for error in draft.errors if error.id == "conda-took-cpu"), None)
+    if taken is not None:
+        python = re.search(r"\bpy(3\.\d{1,2})_cpu", taken.text)
         draft.put(torch, build="cpu", installed=True)
-        draft.put(draft.python, kind="conda")
+        draft.put(draft.python, kind="conda", version=python[1] if python else None)
     built = next((error for error in draft.errors if error.id == "xformers-extensions"), None)
     if built and built.values.get("have") and torch.get("version") is None:
         draft.put(torch, version=built.values["have"], installed=True)
@@ -104,6 +107,18 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     draft.errors += [symptom] if symptom else []
     if draft.errors:
         draft.saw("messages")
+
+
+_CONDA_ASKS_CUDA = re.compile(r"\b(?:cudatoolkit|pytorch-cuda) ?={1,2} ?\d")
+
+
+def _conda_took_cpu(draft: Draft, lines: list[str]) -> None:
+    """Conda was asked for CUDA, and the torch that it brought is one for the CPU."""
+    if draft.torch.get("build") != "cpu" or any(error.id == "conda-took-cpu" for error in draft.errors):
+        return
+    asked = next((number for number, line in enumerate(lines, 1) if _CONDA_ASKS_CUDA.search(line[:600])), None)
+    if asked is not None and "torch" in draft.conda:
+        draft.errors.append(ErrorFact("conda-took-cpu", mask_text(lines[asked - 1].strip()[:300]), asked))
 
 
 def _with_folder(error: ErrorFact, lines: list[str]) -> ErrorFact:
