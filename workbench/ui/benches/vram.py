@@ -290,7 +290,8 @@ class VramBench(Bench):
         fits = bool(verdicts) and all(verdict == "fits" for verdict in verdicts)
         note = heading_words(self.query_one("#vram-changes").size.width, fits)
         self.query_one("#vram-changes-title", Static).update(Content.assemble("WHAT TO CHANGE", (note, "$muted")))
-        self.query_one("#vram-changes", RowList).set_rows(change_rows(result.get("suggestions") or []))
+        suggestions = result.get("suggestions")
+        self.query_one("#vram-changes", RowList).set_rows(() if suggestions is None else change_rows(suggestions))
 
     # --- Saying what is under the cursor -------------------------------------------------------------------
 
