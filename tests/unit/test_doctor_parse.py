@@ -370,3 +370,9 @@ def test_a_cpu_build_of_conda_is_a_fault_only_where_cuda_was_asked_for() -> None
     assert facts.python.version == "3.8"
     cuda = row.replace("cpu_0", "cuda11.3_cudnn8.2.0_0")
     assert parse_report("conda install pytorch cudatoolkit=11.3\n" + cuda).errors == ()
+
+
+def test_a_line_of_a_form_is_no_part_of_a_complaint() -> None:
+    slow = "The offloaded cache was too slow for me, is the static one supported?\n"
+    assert parse_report(slow + "- PyTorch version (accelerator?): 2.4.0+cu121 (CUDA)\n").errors == ()
+    assert parse_report(slow + "My GPU is idle\n").errors != ()

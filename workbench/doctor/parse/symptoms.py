@@ -17,6 +17,8 @@ from workbench.doctor.tables import table
 _MAX_LINE = 600
 _MAX_LINES = 400
 _PREFIX = "symptom "
+# Lines of `transformers env` that name GPU or CUDA on every machine: nobody tells of a fault there.
+_FORM = re.compile(r"[\s>*-]{0,8}(?:(?:PyTorch|Tensorflow|Flax) version \(|Using (?:GPU|distributed)\b|GPU type:)")
 
 
 @functools.lru_cache(maxsize=1)
@@ -50,7 +52,11 @@ def find_symptom(lines: Sequence[str], in_report: bool) -> Optional[ErrorFact]:
         lines: of the paste.
         in_report: whether a report of a known kind is in it, which judges for itself.
     """
-    told = [(number, line[:_MAX_LINE].lower()) for number, line in enumerate(lines, 1) if line.strip()]
+    told = [
+        (number, line[:_MAX_LINE].lower())
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not _FORM.match(line)
+    ]
     if len(told) > _MAX_LINES:
         return None
     for name, patterns, unless in _known():
