@@ -19,7 +19,7 @@ TITLE_WIDTH = 26
 def change_rows(suggestions: Sequence[dict[str, Any]]) -> Iterator[Row]:
     """One row for each suggestion, cheapest first; a word where there is none."""
     if not suggestions:
-        yield Row("nothing", Content.styled(" Nothing left that would save memory.", "$muted"), selectable=False)
+        yield Row("nothing", Content.styled(" Nothing left to save.", "$muted"), selectable=False)
     for item in suggestions:
         yield Row(f"change:{item['title']}", _line_of(item), item)
 
