@@ -16,7 +16,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.resolve import ResolvedModel, resolve
 from workbench.paths import write_atomic
 from workbench.session.handlers.architecture import config_of
-from workbench.session.handlers.known_needs import known_needs
+from workbench.session.handlers.known_needs import KnownNeeds
 from workbench.session.handlers.measured_points import measured_beside
 from workbench.session.protocol import (
     BreakEvenWithApi,
@@ -53,7 +53,7 @@ from workbench.vram.plan import Plan, check_plan, plan_from_dict, plan_to_dict
 from workbench.vram.plan_file import PlanFile, open_plan, save_plan, to_toml
 from workbench.vram.prices import ApiPrice, load_prices
 from workbench.vram.reference_tables import GPT3, WHY_TABLES_MISLEAD, reference_tables
-from workbench.vram.simulate.run import cached_simulation
+from workbench.vram.simulate.result import Simulation
 from workbench.vram.solve import FIELDS, Solver, gpu_table
 from workbench.vram.stored import disagreement, published_weights, stored_weights
 from workbench.vram.suggestions import make_it_fit, suggestions
@@ -139,7 +139,7 @@ def _result(
     budget = estimator.estimate(plan)
     skeleton = estimator.skeleton
     config = config_of(resolved, {})
-    known = known_needs(config, [gpu.name for gpu in gpus], runtime)
+    known = KnownNeeds(config, [gpu.name for gpu in gpus], runtime)
     found = fits(budget, gpus, plan, known(plan))
     first = gpus[0] if gpus else None
     price = load_prices().of(first) if first is not None else None
@@ -165,7 +165,7 @@ def _result(
         "launch": list(launch_commands(plan, _loadable(resolved))),
         "solved": _solved(request.solve, skeleton, plan, gpus, estimator) if request.solve else None,
         "stored": asdict(estimator.stored) if estimator.stored is not None else None,
-        "simulation": _kept_simulation(config, plan),
+        "simulation": _without_timeline(known.simulation(plan)),
         "measurement": measured.measurement,
         "errors": measured.errors,
         "gpus": [asdict(fit) for fit in found],
@@ -173,10 +173,9 @@ def _result(
     }
 
 
-def _kept_simulation(config: dict[str, Any], plan: Plan) -> Optional[dict[str, Any]]:
-    """Of a run made before, without its long timeline: `SimulateMemory` gives it whole."""
-    found = cached_simulation(config, plan)
-    return asdict(replace(found, timeline=())) if found is not None else None
+def _without_timeline(simulation: Optional[Simulation]) -> Optional[dict[str, Any]]:
+    """A simulation without its long timeline: `SimulateMemory` gives it whole."""
+    return asdict(replace(simulation, timeline=())) if simulation is not None else None
 
 
 def _bytes_of(budget: Estimate) -> dict[str, int]:
@@ -198,7 +197,7 @@ def _survey(request: SurveyGpus, context: Context) -> GpusSurveyed:
     plan = checked_plan(request.plan, estimator.skeleton)
     named = [parse_gpu(name) for name in request.gpus]
     others = [gpu for gpu in catalogue() if gpu.name not in {one.name for one in named}]
-    known = known_needs(config_of(resolved, {}), [gpu.name for gpu in named], context.runtime)(plan)
+    known = KnownNeeds(config_of(resolved, {}), [gpu.name for gpu in named], context.runtime)(plan)
     rows = gpu_table(estimator.skeleton, plan, [*named, *others], context.job, estimator, known)
     return GpusSurveyed([{**asdict(row), "named": number < len(named)} for number, row in enumerate(rows)])
 
@@ -207,7 +206,7 @@ def _fit(request: FitPlan, context: Context) -> PlanFitted:
     resolved, estimator = estimator_of(request.model, context)
     plan = checked_plan(request.plan, estimator.skeleton)
     gpu = parse_gpu(request.gpu)
-    known = known_needs(config_of(resolved, {}), [gpu.name], context.runtime)
+    known = KnownNeeds(config_of(resolved, {}), [gpu.name], context.runtime)
     found = make_it_fit(estimator.skeleton, plan, gpu.capacity_bytes, estimator, known)
     changes = [asdict(change) for change in found.changes]
     return PlanFitted(plan_to_dict(found.plan), changes, found.total_bytes, found.fits, found.by)
