@@ -65,8 +65,3 @@ def _is_outside_decoder(name: str) -> bool:
 
 def _first_number(name: str) -> Optional[int]:
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
-
-
-def experts_shared(config: dict[str, Any]) -> int:
-    """Experts that work on every token, 0 where there are none."""
-    return reading.first_int(config, ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")) or 0

@@ -43,13 +43,8 @@ _EMPHASIS = re.compile(r"^([ \t]{0,6}[-*][ \t]{1,3})__([A-Za-z][^_\n]{0,40})__",
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
 
 
-def clean_lines(text: str) -> list[str]:
-    """The lines of a paste as the program printed them, as far as that can be told."""
-    return numbered_lines(text)[0]
-
-
 def numbered_lines(text: str) -> tuple[list[str], list[int]]:
-    """`clean_lines`, and for each of them the number of its line in the paste, from 1."""
+    """The lines of a paste as the program printed them, as far as that can be told, and each one's number, from 1."""
     text, numbers = _counted(text)
     text = text.replace("\u00a0", " ").translate(_TYPED)
     text = _INVISIBLE.sub("", _ESCAPES.sub("", text)).replace("\uff1a ", ": ").replace("\uff1a", ": ")
