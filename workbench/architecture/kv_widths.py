@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Optional
 
 from workbench.architecture import config as reading
 from workbench.architecture.skeleton import CacheLayer, Skeleton
