@@ -374,6 +374,28 @@ def test_a_normalizer_that_makes_terabytes_is_refused(tmp_path, step, steps, ref
         assert load_tokenizer(file).encode("aa") == [0, 0]
 
 
+@pytest.mark.parametrize(("times", "refused"), [(1000, True), (2, False)])
+def test_a_sentencepiece_model_that_makes_terabytes_is_refused(tmp_path, times, refused):
+    rules, file = tmp_path / "rules.tsv", tmp_path / "tokenizer.model"
+    rules.write_text("61\t" + " ".join(["62"] * times) + "\n", encoding="utf-8")
+    with file.open("wb") as model:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["b bb c " * 20]),
+            model_writer=model,
+            vocab_size=9,
+            hard_vocab_limit=False,
+            normalization_rule_tsv=str(rules),
+            minloglevel=2,
+        )
+    if refused:
+        with pytest.raises(WorkbenchError, match="1,000 times as long") as caught:
+            load_tokenizer(file)
+        assert caught.value.kind == "bad-tokenizer"
+    else:
+        loaded = load_tokenizer(file)
+        assert loaded.encode("a") == loaded.encode("b" * times)
+
+
 @pytest.mark.parametrize(
     "damage", [b"", b"\x01", b"\xff\xff\xff\x7fabcd", b"\0\0\0\0a", b"\x04\0\0\0\xff\xff\xff\xffa"]
 )

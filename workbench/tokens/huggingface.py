@@ -6,10 +6,8 @@ vocabulary and merges and give other ids than the file.
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
-import math
 import re
 import threading
 from collections.abc import Sequence
@@ -18,15 +16,14 @@ from typing import Any, Optional
 
 from workbench.packages import need
 from workbench.tokens.byte_level import CHARACTER_OF_BYTE, USED_BYTES
+from workbench.tokens.growth import refuse_growth, step_growth
 from workbench.tokens.patience import SHORT_CHARACTERS, PatientCalls
 from workbench.tokens.pieces import Piece, require_encodable
-from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, broken_file, unknown_token
+from workbench.tokens.tokenizer import TextTokenizer, broken_file, unknown_token
 
+_IN_NO_VOCABULARY = "\U000f1e57"
 # Added tokens without the special flag are of two kinds: markers (<think>, </s>, [IMG]) and stretches of
 # ordinary text (runs of spaces in GPT-NeoX). Only the first kind may be smuggled in by typing it.
-_MOST_GROWTH = 256.0
-"""Published tokenizers stay below 10: a normalizer that prepends one character, a regular expression or two."""
-_IN_NO_VOCABULARY = "\U000f1e57"
 _MARKER = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 
 
@@ -42,7 +39,9 @@ def load_tokenizer_json(file: Path, name: str) -> HuggingFaceTokenizer:
         # A file may carry the truncation and padding of the training run; a count must not.
         backend.no_truncation()
         backend.no_padding()
-        _refuse_bomb(backend, file)
+        for part in (backend.normalizer, backend.decoder):
+            if part is not None:
+                refuse_growth(step_growth(json.loads(part.__getstate__())), file)
         dropout = getattr(backend.model, "dropout", None)
         if dropout:
             backend.model.dropout = None
@@ -53,41 +52,6 @@ def load_tokenizer_json(file: Path, name: str) -> HuggingFaceTokenizer:
                 "counted without it."
             )
         return found
-
-
-def _refuse_bomb(backend: Any, file: Path) -> None:
-    """Four replacements of one character by a thousand make 3 TB of 3 characters, in native code that nothing stops."""
-    for part in (backend.normalizer, backend.decoder):
-        growth = _growth(json.loads(part.__getstate__())) if part is not None else 1.0
-        if growth > _MOST_GROWTH:
-            raise bad_tokenizer(file, f"its replacements can make a text {growth:,.0f} times as long")
-
-
-def _growth(step: dict[str, Any]) -> float:
-    """How many characters a step of a normalizer or decoder can make of one, as far as its own texts say."""
-    steps = step.get("normalizers") or step.get("decoders")
-    if steps:
-        return math.prod(_growth(inner) for inner in steps)
-    if step.get("type") == "Precompiled":
-        return max(1.0, _longest_replacement(base64.b64decode(step["precompiled_charsmap"])))
-    added = len(step.get("content") or step.get("prepend") or "")
-    if step.get("type") == "Prepend":
-        return 1.0 + added
-    if step.get("type") != "Replace":
-        return 1.0
-    literal = step["pattern"].get("String")
-    # A regular expression may match the empty text between any two characters.
-    return max(1.0, added / len(literal)) if literal else 1.0 + added
-
-
-def _longest_replacement(charsmap: bytes) -> int:
-    """Bytes of the longest text that a character is replaced with; the longest of Unicode's own has 33.
-
-    As SentencePiece writes it (normalizer.cc, ``EncodePrecompiledCharsMap``): the size of a trie in four bytes, the
-    trie, and the texts that its values point into, each ended by a zero byte.
-    """
-    trie_bytes = int.from_bytes(charsmap[:4], "little")
-    return max(map(len, charsmap[4 + trie_bytes :].split(b"\0")))
 
 
 def _has_regex(part: Any) -> bool:

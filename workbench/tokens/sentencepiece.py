@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from workbench.packages import need
+from workbench.tokens.growth import longest_replacement, refuse_growth
+from workbench.tokens.patience import PatientCalls
 from workbench.tokens.pieces import Piece, character_offsets, require_encodable
 from workbench.tokens.tokenizer import TextTokenizer, bad_tokenizer, unknown_token
 
@@ -22,8 +24,10 @@ def load_sentencepiece(file: Path, name: str) -> SentencePieceTokenizer:
         processor = sentencepiece.SentencePieceProcessor(model_file=str(file))
         if processor.get_piece_size() == 0:
             raise ValueError("it has no vocabulary")
+        growth = _growth(processor.serialized_model_proto())
     except Exception as error:
         raise bad_tokenizer(file, error) from None
+    refuse_growth(growth, file)
     return SentencePieceTokenizer(processor, name)
 
 
@@ -39,6 +43,7 @@ class SentencePieceTokenizer(TextTokenizer):
         self.name = name
         self.vocab_size = int(processor.get_piece_size())
         self._processor = processor
+        self._calls = PatientCalls(name)
         self._special = {
             processor.id_to_piece(token_id): token_id
             for token_id in range(self.vocab_size)
@@ -53,13 +58,14 @@ class SentencePieceTokenizer(TextTokenizer):
 
     def encode(self, text: str, add_special_tokens: bool = False, parse_special: bool = True) -> list[int]:
         require_encodable(text)
-        ids: list[int] = self._processor.encode(text)
+        ids = self._calls.run(lambda: list[int](self._processor.encode(text)), len(text))
         return self._with_bos(ids) if add_special_tokens else ids
 
     def encode_pieces(self, text: str, add_special_tokens: bool = False, parse_special: bool = True) -> list[Piece]:
         require_encodable(text)
         # This form is the same in every release of the library; its offsets count bytes.
-        found = list(_read_pieces(self._processor.encode(text, out_type="serialized_proto")))
+        encoded = self._calls.run(lambda: self._processor.encode(text, out_type="serialized_proto"), len(text))
+        found = list(_read_pieces(encoded))
         character_at = character_offsets(text)
         bos = self._with_bos([]) if add_special_tokens else []
         pieces = [Piece(token_id, self.id_token(token_id), 0, 0, True) for token_id in bos]
@@ -99,6 +105,16 @@ class SentencePieceTokenizer(TextTokenizer):
         # What the models of this format are fed with: BOS where the model has one, no EOS.
         bos: int = self._processor.bos_id()
         return [bos, *ids] if bos >= 0 else ids
+
+
+def _growth(model: bytes) -> float:
+    """How many bytes the normalizer can make of one character.
+
+    Fields as in sentencepiece_model.proto: normalizer_spec = 3 of the model, precompiled_charsmap = 2 of that.
+    """
+    specs = [value for number, value in read_fields(model) if number == 3 and isinstance(value, bytes)]
+    maps = [value for spec in specs for number, value in read_fields(spec) if number == 2 and isinstance(value, bytes)]
+    return max(map(longest_replacement, filter(None, maps)), default=1.0)
 
 
 def _read_pieces(message: bytes) -> Iterator[tuple[int, int, int]]:
