@@ -22,10 +22,11 @@ from workbench.architecture.build import build_skeleton
 from workbench.errors import WorkbenchError
 from workbench.models.gguf_convert import ensure_directory
 from workbench.models.resolve import resolve
-from workbench.vram.estimate import CATEGORIES, Estimator
+from workbench.vram.estimate import Estimator
 from workbench.vram.measure import measure
 from workbench.vram.measured import errors, settled
 from workbench.vram.plan import Plan, plan_to_dict
+from workbench.vram.shares import CATEGORIES
 from workbench.vram.simulate.run import library_versions, simulate
 
 ROWS = Path(__file__).with_name("measured.jsonl")

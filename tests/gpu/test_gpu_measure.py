@@ -9,10 +9,11 @@ import pytest
 from tests.gpu.plans import QUICK, TINY_LLAMA_1B
 from workbench.architecture.build import build_skeleton
 from workbench.errors import WorkbenchError
-from workbench.vram.estimate import CATEGORIES, Estimator
+from workbench.vram.estimate import Estimator
 from workbench.vram.measure import measure
 from workbench.vram.measured import Measurement, errors
 from workbench.vram.plan import Plan
+from workbench.vram.shares import CATEGORIES
 from workbench.vram.simulate.run import simulate
 
 CONFIG: dict[str, Any] = TINY_LLAMA_1B

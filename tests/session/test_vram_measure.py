@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import Opener
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
-from workbench.vram.estimate import CATEGORIES
 from workbench.vram.measured import measurement_from_dict
+from workbench.vram.shares import CATEGORIES
 
 for package in ("torch", "transformers", "peft"):
     pytest.importorskip(package)

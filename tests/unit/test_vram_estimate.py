@@ -9,10 +9,11 @@ import pytest
 
 from workbench.architecture.build import build_skeleton
 from workbench.errors import WorkbenchError
-from workbench.vram.estimate import CATEGORIES, estimate, fits
+from workbench.vram.estimate import estimate, fits
 from workbench.vram.gpus import parse_gpu
 from workbench.vram.kv_cache import kv_cache_bytes
 from workbench.vram.plan import Plan, check_plan
+from workbench.vram.shares import CATEGORIES
 from workbench.vram.weights import quantized_modules, weight_bytes
 
 torch = pytest.importorskip("torch")

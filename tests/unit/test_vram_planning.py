@@ -14,7 +14,7 @@ from workbench.architecture.build import build_skeleton
 from workbench.errors import WorkbenchError
 from workbench.vram.cost import break_even, cost, forward_flops, matmul_parameters, training_flops_per_token
 from workbench.vram.curves import curve, overtakes
-from workbench.vram.estimate import CATEGORIES, CUDA_CONTEXT_BYTES, Estimator, estimate, fits
+from workbench.vram.estimate import CUDA_CONTEXT_BYTES, Estimator, estimate, fits
 from workbench.vram.gpus import catalogue, parse_gpu
 from workbench.vram.markdown import to_markdown
 from workbench.vram.parallel import launch_commands
@@ -23,6 +23,7 @@ from workbench.vram.plan_file import PlanFile, from_toml, open_plan, save_plan, 
 from workbench.vram.prices import TABLE, ApiPrice, Price, copy_for_editing, load_prices
 from workbench.vram.reference_tables import GPT3, RULES, reference_tables
 from workbench.vram.rungs import Need
+from workbench.vram.shares import CATEGORIES
 from workbench.vram.solve import Solver, gpu_table
 from workbench.vram.suggestions import make_it_fit, suggestions
 

@@ -14,8 +14,9 @@ import pytest
 from workbench.architecture.build import build_skeleton
 from workbench.errors import JobCancelled, WorkbenchError
 from workbench.vram.plan import Lora, Plan
+from workbench.vram.shares import CATEGORIES
 from workbench.vram.simulate import run as running
-from workbench.vram.simulate.result import CATEGORIES, MAX_TIMELINE_POINTS, Simulation
+from workbench.vram.simulate.result import MAX_TIMELINE_POINTS, Simulation
 from workbench.vram.simulate.run import cached_simulation, simulate
 from workbench.vram.weights import weight_bytes
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from workbench.errors import WorkbenchError
 from workbench.job import SILENT, Job
-from workbench.vram.estimate import CATEGORIES, Estimator
+from workbench.vram.estimate import Estimator
 from workbench.vram.plan import Plan, changed, check_plan
+from workbench.vram.shares import CATEGORIES
 
 FIELDS = ("sequence_length", "batch", "new_tokens", "lora_r", "gpus")
 MAX_POINTS = 200

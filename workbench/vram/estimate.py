@@ -19,14 +19,11 @@ from workbench.vram.parallel import Parts, check_parallel, on_each_gpu, shards_w
 from workbench.vram.plan import Plan, check_plan
 from workbench.vram.rungs import Held, Need, estimated, held
 from workbench.vram.saved import Structure
+from workbench.vram.shares import Shares
 from workbench.vram.slack import Slack, slack
 from workbench.vram.stored import StoredWeights
 from workbench.vram.weights import WeightBytes, weight_bytes
 
-CATEGORIES = (
-    *("weights", "adapters", "gradients", "optimizer"),
-    *("activations", "kv_cache", "logits", "overhead"),
-)
 # Measured: 141 MiB on a T4. Since CUDA loads kernels lazily (11.7), PyTorch's maintainers give 300 to 400 MB,
 # on data-centre cards 0.4 to 0.6 GB.
 CUDA_CONTEXT_BYTES = 512 * 2**20
@@ -75,18 +72,9 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Bytes on one device at the peak, by category."""
+class Estimate(Shares):
+    """The budget on one device at the peak."""
 
-    weights: int
-    adapters: int
-    gradients: int
-    optimizer: int
-    activations: int
-    kv_cache: int
-    logits: int
-    overhead: int
-    total: int
     categories: tuple[Category, ...]
     """The same numbers, each with how it is known."""
     warnings: tuple[str, ...]

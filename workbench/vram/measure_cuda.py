@@ -16,8 +16,9 @@ from typing import Any, Optional
 from workbench.job import Job
 from workbench.vram import measure_run as running
 from workbench.vram.measure import check_room
-from workbench.vram.measured import CATEGORIES, MeasuredPhase, Measurement
+from workbench.vram.measured import MeasuredPhase, Measurement
 from workbench.vram.quiet import quiet
+from workbench.vram.shares import CATEGORIES
 from workbench.vram.simulate.device import replaced
 from workbench.vram.simulate.engine import head_of
 from workbench.vram.simulate.loading import Built, build, groups_of

@@ -11,25 +11,16 @@ from typing import Any, Optional
 from workbench.models.memory import storages
 from workbench.vram.estimate import Estimate
 from workbench.vram.plan import Plan
+from workbench.vram.shares import Shares
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A model at rest after its last answer; the first nine are the keys of the estimate."""
+class Standing(Shares):
+    """A model at rest after its last answer, with the KV cache of that.
 
-    weights: int
-    """Parameters, buffers and quantization state: every storage once."""
-    adapters: int
-    gradients: int
-    optimizer: int
-    activations: int
-    """CUDA: what else the allocator has handed out. CPU: 0, as it cannot be told."""
-    kv_cache: int
-    """Of the last answer."""
-    logits: int
-    overhead: int
-    """CUDA: reserved and not handed out, and what the driver counts beyond the allocator. CPU: 0."""
-    total: int
+    On the CPU `activations` are 0, as they cannot be told.
+    """
+
     allocated_bytes: int
     """``torch.cuda.memory_allocated``; on the CPU weights and KV cache."""
     peak_bytes: Optional[int]

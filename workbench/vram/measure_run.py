@@ -21,9 +21,10 @@ from workbench.models.load import LoadOptions, load_model
 from workbench.models.memory import own_tensors
 from workbench.packages import need
 from workbench.vram.measure import check_room, cpu_needs, free_memory_bytes
-from workbench.vram.measured import CATEGORIES, MeasuredPhase, Measurement
+from workbench.vram.measured import MeasuredPhase, Measurement
 from workbench.vram.plan import Plan, changed, plan_from_dict
 from workbench.vram.quiet import quiet
+from workbench.vram.shares import CATEGORIES
 from workbench.vram.simulate import inference, training
 from workbench.vram.simulate.engine import head_of
 from workbench.vram.simulate.engine import run as simulate_steps

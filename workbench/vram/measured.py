@@ -17,6 +17,7 @@ from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.sqlite_file import move_aside, open_database
 from workbench.vram.plan import FOUR_BIT, Plan, plan_to_dict
+from workbench.vram.shares import CATEGORIES, Shares
 
 FORMAT_VERSION = 1
 """Of a measurement's numbers; points of another format are passed over."""
@@ -29,7 +30,6 @@ CREATE INDEX point_of_plan ON point(config, plan);
 """,
 )
 """What brings a database from each schema version to the next."""
-CATEGORIES = ("weights", "adapters", "gradients", "optimizer", "activations", "kv_cache", "logits", "overhead")
 MOST_LISTED = 1000
 
 
@@ -51,21 +51,9 @@ class MeasuredPhase:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One real run; the first nine are the keys of the estimate, at the largest moment."""
+class Measurement(Shares):
+    """One real run, at its largest moment. On the CPU `total` is of the tensors, as it has no overhead."""
 
-    weights: int
-    """Parameters, buffers and quantization state."""
-    adapters: int
-    gradients: int
-    optimizer: int
-    activations: int
-    kv_cache: int
-    logits: int
-    overhead: int
-    """CUDA context, cuBLAS' workspaces, rounding and reserve; 0 on the CPU, which has none of them."""
-    total: int
-    """On a GPU what the driver counts for the process at most; on the CPU the tensors at the peak."""
     requested_bytes: int
     """Bytes of all tensors at the peak."""
     allocated_bytes: int

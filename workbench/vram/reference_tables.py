@@ -11,8 +11,9 @@ from typing import Any
 
 from workbench.architecture.skeleton import Skeleton
 from workbench.job import SILENT, Job
-from workbench.vram.estimate import CATEGORIES, Estimator
+from workbench.vram.estimate import Estimator
 from workbench.vram.plan import Plan, changed, plan_to_dict
+from workbench.vram.shares import CATEGORIES
 
 GPT3 = {
     **{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 50257, "n_positions": 2048},

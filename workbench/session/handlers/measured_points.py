@@ -8,9 +8,10 @@ from typing import Any, Optional
 
 from workbench.errors import WorkbenchError
 from workbench.session.runtime import Runtime
-from workbench.vram.estimate import CATEGORIES, Estimate
+from workbench.vram.estimate import Estimate
 from workbench.vram.measured import MeasuredStore, Measurement, Point, cpu_errors, errors
 from workbench.vram.plan import Plan
+from workbench.vram.shares import CATEGORIES
 from workbench.vram.simulate.run import cached_simulation
 
 

@@ -44,7 +44,7 @@ from workbench.vram.activations import table
 from workbench.vram.code import code_for
 from workbench.vram.cost import break_even, cost
 from workbench.vram.curves import curve, overtakes
-from workbench.vram.estimate import CATEGORIES, Estimate, Estimator, fits
+from workbench.vram.estimate import Estimate, Estimator, fits
 from workbench.vram.gpus import Gpu, catalogue, parse_gpu
 from workbench.vram.markdown import to_markdown
 from workbench.vram.module_bytes import module_bytes
@@ -53,6 +53,7 @@ from workbench.vram.plan import Plan, check_plan, plan_from_dict, plan_to_dict
 from workbench.vram.plan_file import PlanFile, open_plan, save_plan, to_toml
 from workbench.vram.prices import ApiPrice, load_prices
 from workbench.vram.reference_tables import GPT3, WHY_TABLES_MISLEAD, reference_tables
+from workbench.vram.shares import CATEGORIES
 from workbench.vram.simulate.result import Simulation
 from workbench.vram.solve import FIELDS, Solver, gpu_table
 from workbench.vram.stored import disagreement, published_weights, stored_weights

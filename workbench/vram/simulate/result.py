@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.vram.shares import CATEGORIES, Shares
 from workbench.vram.simulate.allocator import least_room, replay
 from workbench.vram.simulate.trace import NO_LAYER, PhasePeak, Trace, live_after, phase_peaks, timeline
 
@@ -14,7 +15,6 @@ FORMAT_VERSION = 2
 
 MAX_TIMELINE_POINTS = 400
 MAX_OWNERS = 20
-CATEGORIES = ("weights", "adapters", "gradients", "optimizer", "activations", "kv_cache", "logits", "overhead")
 CUDA_CONTEXT_BYTES = 512 * 2**20
 """What a process holds outside torch's allocator: 141 MiB measured on a T4, to 0.6 GB on data-centre cards."""
 
@@ -58,24 +58,9 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """One simulated run; the first nine are the keys of the estimate, at the largest moment."""
+class Simulation(Shares):
+    """One simulated run, at its largest moment."""
 
-    weights: int
-    """Parameters, buffers and quantization state."""
-    adapters: int
-    gradients: int
-    optimizer: int
-    """States, and what the optimizer makes while it steps."""
-    activations: int
-    """What the forward pass keeps, and whatever the layers make for a moment."""
-    kv_cache: int
-    logits: int
-    """What the head and the loss hold."""
-    overhead: int
-    """cuBLAS' workspaces, rounding, memory kept by the allocator without use, and the CUDA context."""
-    total: int
-    """What ``nvidia-smi`` shows at the end on a GPU with room enough: reserved memory and the CUDA context."""
     least_bytes: int
     """With how much it still runs: where a GPU has less than `total`, the allocator gives back what it only kept and
     asks again, which takes time at every step."""
