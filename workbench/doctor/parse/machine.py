@@ -11,9 +11,14 @@ from workbench.doctor.parse.fields import name_gpu
 
 _MAX_LINE = 600
 _CONTAINERS = (
+    ("lxc", re.compile(r"\b(?:lxc|lxd|incus)\b(?! *[/_])", re.I)),
     (
         "docker (snap)",
-        re.compile(r"\bsnap (?:services|list|info|install|refresh) docker|\bdocker\.dockerd\b|/snap/docker", re.I),
+        re.compile(
+            r"\bsnap (?:services|list|info|install|refresh) docker|\bdocker\.dockerd\b|/snap/docker"
+            r"|Unit docker\.service not found",
+            re.I,
+        ),
     ),
     (
         "podman",
@@ -28,7 +33,14 @@ _CONTAINERS = (
             re.I,
         ),
     ),
-    ("docker", re.compile(r"\bdocker run\b|\bin (?:the )?docker\b|\bdocker (?:image|container)\b", re.I)),
+    (
+        "docker",
+        re.compile(
+            r"\bdocker (?:run|exec|logs?|compose|images?|containers?)\b|\bdocker-compose\b"
+            r"|\b(?:in|with|via|using|inside|through) (?:the |a )?docker\b",
+            re.I,
+        ),
+    ),
     ("apptainer", re.compile(r"\b(?:singularity|apptainer) (?:exec|run|shell|instance)\b", re.I)),
 )
 _SLURM = re.compile(r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm\b|\blogin node\b", re.I)

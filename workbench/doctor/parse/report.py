@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact, Facts, Install
-from workbench.doctor.parse import builds, fields, llama_cpp, machine, nvidia_smi, packages, prose, shell, unsloth
+from workbench.doctor.parse import builds, fields, interpreters, llama_cpp, machine, nvidia_smi, ollama, packages, prose, shell, unsloth
 from workbench.doctor.parse.clean import numbered_lines
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, last_exception
+from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.parse.symptoms import find_symptom
 from workbench.doctor.parse.tongues import in_english
@@ -42,6 +43,8 @@ def parse_report(text: str) -> Facts:
     builds.read(lines, draft)
     prose.read(in_english(lines, not draft.errors), draft)
     machine.read(lines, draft)
+    interpreters.read(lines, draft)
+    ollama.read(lines, draft)
     _conclude(draft, lines)
     draft.errors = [replace(error, line=numbers[error.line - 1] if error.line else 0) for error in draft.errors]
     facts = draft.facts()
@@ -98,7 +101,7 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     xids = [line for line in lines if "NVRM: Xid" in line]
     if xids:
         draft.put(draft.platform, xids=xids_in("\n".join(xids)))
-    draft.errors = [_with_callers(_with_folder(error, lines), lines) for error in draft.errors]
+    draft.errors = [with_memory(_with_callers(_with_folder(error, lines), lines), lines) for error in draft.errors]
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in _REMARKS})
@@ -141,7 +144,7 @@ def _with_callers(error: ErrorFact, lines: list[str]) -> ErrorFact:
 
 
 # Messages that tell of no failure.
-_REMARKS = frozenset(("asks-quantized", "rebooted-in-vain"))
+_REMARKS = frozenset(("asks-quantized", "rebooted-in-vain", "driver-in-usr-local-nvidia"))
 _MODEL_TYPE = re.compile(r"KeyError: ['\"](?P<type>[a-z][a-z0-9]{1,20}(?:[_.-]?[a-z0-9]{1,20}){0,5})['\"]\s{0,4}$")
 _LOADS_MODEL = re.compile(r"configuration_auto|CONFIG_MAPPING|\bAuto\w{3,30}\.from_pretrained\(|config_class = ")
 

@@ -21,7 +21,6 @@ from workbench.doctor.rules.common import (
     no_gpu_told,
     seen,
 )
-from workbench.text import format_bytes
 
 # From https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html: the distributions do
 # not have the package in their own repositories.
@@ -126,11 +125,14 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
             "nvidia-smi   # on the same node, outside: in a batch system only a job that asked for a GPU has one",
             "sudo nvidia-modprobe -u -c=0   # on the node, where nvidia-smi works and CUDA does not",
         )
+    if kind == "lxc":
+        return lxc_steps(facts)
     snap = kind == "docker (snap)"
     return (
         *(
             (
-                "sudo snap remove docker   # docker from snap reaches neither the host's toolkit nor its settings",
+                "sudo snap remove docker   # docker from snap reaches neither the host's toolkit nor its settings; "
+                "Docker Desktop neither: docker context use default",
                 "curl -fsSL https://get.docker.com | sudo sh   # docker.com's own packages",
             )
             if snap
@@ -139,6 +141,21 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
         *_install_toolkit(facts.platform.os),
         "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
         "docker run --gpus all …" + ("" if snap else "   # docker from snap is a known trap: use the distribution's"),
+    )
+
+
+def lxc_steps(facts: Facts) -> tuple[str, ...]:
+    """How a container of LXC, LXD, Incus or Proxmox gets the GPU: it shares the host's kernel module."""
+    version = facts.driver.version or "<the host's version>"
+    return (
+        "nvidia-smi   # on the host (Proxmox itself), which needs the driver: its kernel module serves the container "
+        "too",
+        "LXD, Incus: lxc config device add <container> gpu gpu; lxc config set <container> nvidia.runtime true; lxc "
+        "restart <container>",
+        "Proxmox: dev0: /dev/nvidia0, dev1: /dev/nvidiactl, dev2: /dev/nvidia-uvm, dev3: /dev/nvidia-uvm-tools in "
+        "/etc/pve/lxc/<id>.conf; nvidia-modprobe -u -c=0 on the host makes the uvm ones",
+        f"sh NVIDIA-Linux-x86_64-{version}.run --no-kernel-module   # in the container (not with nvidia.runtime): the "
+        "very version of the host",
     )
 
 
@@ -344,42 +361,6 @@ def compute_mode_exclusive(facts: Facts) -> Result:
     ]
 
 
-def gpu_memory_held(facts: Facts) -> Result:
-    """Other processes hold most of a GPU's memory."""
-    known = [gpu for gpu in facts.gpus or () if gpu.memory_bytes and gpu.memory_used_bytes is not None]
-    if not known:
-        return None
-    held = [gpu for gpu in known if (gpu.memory_used_bytes or 0) > 0.5 * (gpu.memory_bytes or 1)]
-    if not held:
-        return PASSED
-    out_of_memory = facts.error("oom")
-    gpu = held[0]
-    unlisted = gpu.processes == ()
-    return [
-        Finding(
-            "gpu-memory-held-by-other-process",
-            "error" if out_of_memory else "info",
-            f"{format_bytes(gpu.memory_used_bytes or 0)} of GPU {gpu.index or 0} are in use"
-            + (" by a process that nvidia-smi does not list" if unlisted else " by other processes"),
-            "What is held by others is not there for a model. A process in another container, of another user or a "
-            "dead "
-            "one does not show in the list.",
-            {
-                **evidence(
-                    memory_used=format_bytes(gpu.memory_used_bytes or 0),
-                    memory_total=format_bytes(gpu.memory_bytes or 0),
-                    processes="; ".join(f"{p.pid} {p.name}" for p in (gpu.processes or ())[:8]),
-                ),
-                **seen(out_of_memory),
-            },
-            ("sudo fuser -v /dev/nvidia*   # who holds it, other containers included", "kill <pid>"),
-            ISSUES + "vllm-project/vllm/issues/34296",
-            affects=("chat", "vram"),
-            observed=True,
-        )
-    ]
-
-
 def mig(facts: Facts) -> Result:
     """MIG: a process sees one instance only."""
     error = facts.error("mig-parse")
@@ -576,6 +557,5 @@ RULES: tuple[Rule, ...] = (
     mig,
     compute_mode_exclusive,
     no_cuda_gpus,
-    gpu_memory_held,
     wsl_symlink_warning,
 )

@@ -1,0 +1,77 @@
+"""The machine under Python, told in few words: what each message must give, and a like one that must not give it."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import Report, diagnose
+from workbench.doctor.parse.report import parse_report
+
+OOM = (
+    "RuntimeError: CUDA out of memory. Tried to allocate {} (GPU 0; {} total capacity; {} already allocated; {} free; "
+)
+NO_LIBRARY = (
+    "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1: cannot open shared object file"
+)
+
+FIRES = {
+    "memory in the words of newer releases": (
+        "gpu-memory-held-by-other-process",
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB. GPU 0 has a total capacity of "
+        "23.64 GiB "
+        "of which 101.88 MiB is free. Including non-PyTorch memory, this process has 11.50 GiB memory in use. Of the "
+        "allocated memory 10.20 GiB is allocated by PyTorch, and 800.55 MiB is reserved by PyTorch but unallocated.",
+    ),
+    "a docker that is not the host's": (
+        "engine-finds-no-driver",
+        "| NVIDIA-SMI 530.30.02   Driver Version: 530.30.02    CUDA Version: 12.1 |\n" + NO_LIBRARY,
+    ),
+}
+SILENT = {
+    "memory that is all torch's own": (
+        "gpu-memory-held-by-other-process",
+        OOM.format("2.00 GiB", "24.00 GiB", "20.00 GiB", "1.10 GiB") + "22.10 GiB reserved in total by PyTorch)",
+    ),
+    "memory kept for later, of the same process": (
+        "gpu-memory-held-by-other-process",
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 "
+        "GiB of "
+        "which 1.12 GiB is free. Of the allocated memory 60.50 GiB is allocated by PyTorch, and 16.73 GiB is reserved "
+        "by "
+        "PyTorch but unallocated.",
+    ),
+    "little free": (
+        "gpu-memory-refused-though-free",
+        OOM.format("2.00 GiB", "24.00 GiB", "20.00 GiB", "1.90 GiB") + "22.10 GiB reserved in total by PyTorch)",
+    ),
+    "the library of a program inside": (
+        "engine-finds-no-driver",
+        "OSError: libnvidia-ml.so.1: cannot open shared object file: No such file or directory",
+    ),
+    "the driver's folder, and CUDA works": (
+        "driver-beside-the-path",
+        "ls /usr/local/nvidia/lib64\ntorch.cuda.is_available() returns True",
+    ),
+    "a permission of something else": ("device-rules-refused", "open /data/x: operation not permitted"),
+}
+
+
+def judged(text: str) -> Report:
+    return diagnose(parse_report(text))
+
+
+@pytest.mark.parametrize("name", FIRES)
+def test_the_first_finding_is_the_cause(name: str) -> None:
+    expected, text = FIRES[name]
+    assert [finding.id for finding in judged(text).findings][:1] == [expected]
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_like_message_does_not_give_it(name: str) -> None:
+    unexpected, text = SILENT[name]
+    assert unexpected not in [finding.id for finding in judged(text).findings]
+
+
+def test_a_container_of_lxc_gets_its_driver_from_the_host() -> None:
+    assert "host" in judged("docker in my LXC on Proxmox\n" + NO_LIBRARY).findings[0].fix[0]
+    assert "context" in judged(FIRES["a docker that is not the host's"][1]).findings[0].fix[0]

@@ -1,0 +1,66 @@
+"""What torch tells of a GPU's memory when it runs out: who holds how much of it. Stdlib only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Optional
+
+from workbench.doctor.facts import ErrorFact
+
+_SIZE = r"(?P<{0}>[\d.]{{1,10}}) (?P<{0}_unit>[KMG]i?B|bytes)"
+_WANTED = re.compile(r"[Tt]ried to allocate " + _SIZE.format("wanted"))
+_TOTAL = re.compile(
+    _SIZE.format("total") + r" total capacity|total capacity of " + _SIZE.format("total2") + r" of which"
+)
+_FREE = re.compile(_SIZE.format("free") + r" (?:is )?free\b")
+_MINE = re.compile(
+    r"this process has "
+    + _SIZE.format("mine")
+    + r"|"
+    + _SIZE.format("mine2")
+    + r" (?:(?:is )?reserved in total by PyTorch|already allocated|cached|is allocated by PyTorch)"
+)
+_UNUSED = re.compile(_SIZE.format("unused") + r" is reserved by PyTorch but unallocated")
+_UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "b": 1 / 2**20}
+_MAX_LINE = 3000
+
+
+def with_memory(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
+    """An out-of-memory error of torch with its numbers in MiB: ``total``, ``free``, ``wanted`` and ``mine``."""
+    if error.id != "oom" or not error.line:
+        return error
+    for start in _starts(lines, error.line - 1):
+        text = " ".join(line[:_MAX_LINE] for line in lines[start : start + 5])
+        found = {name: _mebibytes(pattern, text) for name, pattern in _NUMBERS}
+        if found["mine"] is not None:
+            # Newer releases tell what is given out and what is kept besides; older ones name the sum too.
+            found["mine"] += _mebibytes(_UNUSED, text) or 0.0
+        if found["total"] is not None and found["free"] is not None:
+            known = {f"{name}_mib": f"{value:.0f}" for name, value in found.items() if value is not None}
+            return replace(error, values={**error.values, **known})
+    return error
+
+
+_NUMBERS = (("wanted", _WANTED), ("total", _TOTAL), ("free", _FREE), ("mine", _MINE))
+
+
+def _starts(lines: Sequence[str], first: int) -> list[int]:
+    """The line of the error, and the first with the sentence in full: a heading often cuts it short."""
+    whole = next((number for number, line in enumerate(lines) if "total capacity" in line[:_MAX_LINE]), None)
+    return [first] if whole is None else [max(0, whole - 1), whole, first]
+
+
+def _mebibytes(pattern: re.Pattern[str], text: str) -> Optional[float]:
+    """The largest amount that `pattern` finds: what torch holds includes what it has given out."""
+    return max((_amount(match) for match in pattern.finditer(text)), default=None)
+
+
+def _amount(match: re.Match[str]) -> float:
+    groups = match.groupdict()
+    name = next(name for name, value in groups.items() if value and not name.endswith("_unit"))
+    try:
+        return float(groups[name]) * _UNITS[groups[f"{name}_unit"][0]]
+    except ValueError:
+        return 0.0
