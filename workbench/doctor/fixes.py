@@ -91,7 +91,8 @@ def _all_from_conda(facts: Facts, packages: tuple[str, ...]) -> bool:
 
 def _pip(facts: Facts, verb: str) -> str:
     if facts.origin != "live":
-        return f"uv pip {verb}" if "uv pip list" in facts.formats else f"python -m pip {verb}"
+        uv = "uv pip list" in facts.formats or facts.python.kind == "uv"
+        return f"uv pip {verb}" if uv else f"python -m pip {verb}"
     python = python_command(facts)
     if facts.python.kind == "uv":
         return f"uv pip {verb} --python {python}"
@@ -120,21 +121,56 @@ def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     steps = tuple(_named_command(facts, step) for step in steps)
     with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)
     if with_pip and facts.origin != "live" and facts.platform.image:
-        return (
+        return _before_pip(
+            steps,
             f"This runs from the image {facts.platform.image}: take a newer tag of it, where there is one.",
             f"or build on it: a Dockerfile with FROM {facts.platform.image}, and RUN before each pip command here; "
             "what is installed into a running container goes with it",
-            *steps,
         )
-    if facts.origin == "live" or facts.python.kind != "conda" or not with_pip:
+    if facts.origin == "live" or not with_pip:
         return steps
+    if facts.python.kind == "conda":
+        return _before_pip(steps, _activate_conda(facts))
+    return _in_own_python(facts, steps)
+
+
+def _before_pip(steps: tuple[str, ...], *words: str) -> tuple[str, ...]:
+    first = next((number for number, step in enumerate(steps) if re.search(r"\bpython -[mc] ", step)), 0)
+    return (*steps[:first], *words, *steps[first:])
+
+
+def _activate_conda(facts: Facts) -> str:
     name = facts.environment.get("CONDA_DEFAULT_ENV") or PurePath((facts.python.prefix or "").replace("\\", "/")).name
     known = re.fullmatch(r"[\w.-]{1,60}", name or "")
     return (
         f"conda activate {name if known else '<this environment>'}   # a conda environment: pip installs into it, "
-        "beside what conda brought",
-        *steps,
+        "beside what conda brought"
     )
+
+
+_SAFE_PATH = re.compile(r"[\w.@+~:/\\ -]{1,200}")
+
+
+def _in_own_python(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
+    """`steps` of a pasted report in the environment that its paths lie in: another Python would take the packages."""
+    prefix = facts.python.prefix or ""
+    if not _SAFE_PATH.fullmatch(prefix):
+        return steps
+    backslashes = "\\" in prefix
+    if facts.python.kind == "venv":
+        script = f"{prefix}\\Scripts\\activate" if backslashes else f"{prefix}/bin/activate"
+        call = (f'& "{script}"' if " " in script else script) if backslashes else f"source {shlex.quote(script)}"
+        return _before_pip(
+            steps, f"{call}   # the program's own environment: what pip installs elsewhere is not seen by it"
+        )
+    if facts.python.kind == "portable":
+        program = f"{prefix}\\python.exe"
+        program = f'& "{program}"' if " " in program else program
+        return tuple(re.sub(r"\bpython (?=-m |-c )", lambda _: f"{program} ", step) for step in steps)
+    if facts.python.kind == "pipx":
+        name = shlex.quote(PurePath(prefix).name)
+        return tuple(step.replace("python -m pip ", f"pipx runpip {name} ") for step in steps)
+    return steps
 
 
 _HUB_COMMANDS = (

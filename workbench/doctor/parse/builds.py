@@ -8,6 +8,7 @@ from typing import Optional
 
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact
+from workbench.doctor.parse.commands import last_install, name_of, uses_uv
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import normalize
 
@@ -41,9 +42,13 @@ _NAMED = tuple(
         rf"Failed to fetch wheel:? {_NAME}(?:\s|$)",
         rf"Building wheel for {_NAME} \([\w. 0-9]{{2,20}}\) ?(?:\.\.\.|did not)",
         rf"^\s{{0,6}}╰─> {_NAME}\s*$",
+        rf"Building wheels for collected packages: {_NAME}\s*$",
         r"pip-(?:install|req-build|wheel)-\w{6,10}[/\\](?P<package>[A-Za-z][\w.-]{1,60}?)(?:_[0-9a-f]{32})?[/\\]",
         r"/(?P<package>[A-Za-z][\w.-]{1,60}?)-(?P<version>\d[\w.]{1,30})\.tar\.gz",
-        rf"Collecting {_NAME}(?:[<>=!~\s(]|$)",
+        r"(?:Cloning|Updated|Updating|Collecting) (?:git\+)?https?://\S{1,120}/(?P<package>[A-Za-z][\w.-]{1,60}?)(?:\.git)?"
+        r"(?:[@#]\S{0,120})?(?:\s|$)",
+        r"(?:Processing|Obtaining) (?:file://)?[^\s:]{0,200}/(?P<package>[A-Za-z][\w-]{1,60})(?:\s|$)",
+        rf"Collecting {_NAME}(?:[<>=!~\s(@]|$)",
         r"pip3? install (?:-\S+ ){0,6}(?P<package>[A-Za-z][\w-]{1,60}?)"
         r"(?:[=<>~!]=?(?P<version>\d[\w.]{0,30}))?(?:\s|$)",
     )
@@ -51,7 +56,7 @@ _NAMED = tuple(
 _EXCEPTION = re.compile(r"^[\s│|]{0,20}(?P<error>[A-Za-z_][\w.]{0,60}(?:Error|Exception): \S.{0,300})")
 _LAST = re.compile(r"^[\s│|]{0,20}(?P<error>(?:(?:fatal )?error|FAILED|CMake Error)(?:\[\w{1,8}\])?:? .{3,300})")
 _PYTHON_TAG = re.compile(r"[-_.](?:cpython-|cp)3(\d{1,2})(?![\d.])")
-_MISSING = re.compile(r"No module named '?(?P<module>\w{1,60})")
+_MISSING = re.compile(r"No module named '?(?P<module>\w{1,60})(?![\w.])")
 _NO_REASON = re.compile(
     r"subprocess|metadata-generation|failed-wheel|Failed building|Could not build|CalledProcess|Failed to"
 )
@@ -68,7 +73,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     if any(line.lstrip().startswith("Successfully installed") for line in lines[marked[-1] :]):
         return
     package, version = _package(lines, marked)
-    values = {"package": package, "version": version, **_reason(lines, marked)}
+    values = {"version": version, **_typed(lines, marked, package, draft), **_reason(lines, marked)}
     first = marked[0]
     text = mask_text(" ".join(lines[first].split())[:400])
     draft.errors.append(ErrorFact("build-failed", text, first + 1, {k: v for k, v in values.items() if v}))
@@ -95,7 +100,7 @@ def _package(lines: Sequence[str], marked: Sequence[int]) -> tuple[str, str]:
     """The package whose build failed; where only an earlier line names one, the nearest such line above."""
     near = [line[:1000] for line in lines[max(0, marked[0] - 40) : marked[-1] + 60]]
     for pattern in _NAMED:
-        above = "Collecting" in pattern.pattern or "pip3?" in pattern.pattern
+        above = "Collecting" in pattern.pattern or "Processing" in pattern.pattern or "pip3?" in pattern.pattern
         pool = reversed([line[:1000] for line in lines[: marked[0] + 1]]) if above else near
         found = next(filter(None, (pattern.search(line) for line in pool)), None)
         if found:
@@ -115,6 +120,17 @@ def _reason(lines: Sequence[str], marked: Sequence[int]) -> dict[str, str]:
     # Only the step before the build proper asks for requirements; what compiles CUDA code imports torch there.
     early = any("getting requirements to build" in line.lower() for line in output)
     return {"reason": reason, "module": missing["module"] if missing else "", "stage": "requirements" if early else ""}
+
+
+def _typed(lines: Sequence[str], marked: Sequence[int], package: str, draft: Draft) -> dict[str, str]:
+    """The package, and the command that asked for it: the last one above the failure, else any."""
+    install = last_install(lines[: marked[0] + 1]) or last_install(lines)
+    if uses_uv(lines) or (install is not None and install.tool.startswith("uv")):
+        draft.put(draft.python, kind="uv")
+    if install is None:
+        return {"package": package}
+    target = install.target_of(package) or ""
+    return {"package": package or name_of(target), "target": mask_text(target), "tool": install.tool}
 
 
 def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> Optional[re.Match[str]]:

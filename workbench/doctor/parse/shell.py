@@ -42,6 +42,12 @@ _LONE_OPTIONS = frozenset(
 )
 _ECHO = re.compile(r"echo \"?\$\{?([A-Z][A-Z0-9_]{2,60})\}?\"?\s{0,8}$")
 _NVCC = re.compile(r"Cuda compilation tools, release (\d{1,2}\.\d{1,2})")
+# nvcc as a build calls it, or as CMake found it.
+_NVCC_USED = re.compile(
+    r"cuda-(?P<linux>\d{1,2}\.\d)/bin/nvcc\b|CUDA[/\\]{1,2}v(?P<windows>\d{1,2}\.\d)[/\\]{1,2}(?:bin[/\\]{1,2}nvcc|include)\b"
+    r"|CUDA compiler identification is NVIDIA (?P<compiler>\d{1,2}\.\d)"
+    r"|Found CUDAToolkit: .{0,200}version \"(?P<cmake>\d{1,2}\.\d)"
+)
 _UNAME = re.compile(r"Linux \S{1,80} (\d{1,2}\.\d{1,3}\S{0,60}) .{0,200}(x86_64|aarch64)")
 _LSPCI = re.compile(
     r"(?:VGA compatible controller|3D controller|Display controller|Processing accelerators)[^:\n]{0,40}:\s"
@@ -99,6 +105,10 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _echo(lines, index, draft)
         if "cuda.is_available" in line:
             available += _availability(lines, index)
+        if "nvcc" in line or "CUDA" in line:
+            used = _NVCC_USED.search(line[:1000])
+            if used and "o such file" not in line and "not found" not in line:
+                draft.put(draft.toolkit, nvcc=used[used.lastindex or 1])
         if "torch.__version__" in line or "torch.version.cuda" in line:
             _torch_version(lines, index, draft)
         if "packages" in line or "\\" in line:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable, Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.toolchain import toolkit_steps
 from workbench.doctor.tables import table
 from workbench.doctor.versions import minor_name, release_of
@@ -36,10 +38,7 @@ def build_isolation(facts: Facts) -> Result:
             "declaring it fails there, although torch may well be installed.",
             {**evidence(package=package if row or package != "<package>" else None), **seen(error)},
             (
-                fixes.install(facts, "setuptools", "wheel", "ninja", "packaging")
-                if facts.torch.installed
-                else fixes.install(facts, "torch", "setuptools", "wheel", "ninja", "packaging"),
-                fixes.install(facts, package, options="--no-build-isolation").replace("'<package>'", "<package>"),
+                *_without_isolation(facts, failed.values if failed else {}, package),
                 *((f"or a ready-made wheel: {row['wheels']}",) if row and row.get("wheels") else ()),
             ),
             "https://github.com/Dao-AILab/flash-attention/issues/246",
@@ -48,6 +47,26 @@ def build_isolation(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("build-without-torch",), make) or _before_the_build(facts, make)
+
+
+def _without_isolation(facts: Facts, typed: dict[str, str], package: str) -> tuple[str, ...]:
+    """What the build needs, put into the environment first; then the command as it was typed, without isolation."""
+    first = fixes.install(
+        facts, *(() if facts.torch.installed else ("torch",)), "setuptools", "wheel", "ninja", "packaging"
+    )
+    tool = typed.get("tool", "pip")
+    if tool == "uv":
+        return (
+            f"in pyproject.toml, where torch, setuptools and {package} stand among the dependencies: "
+            f'[tool.uv] no-build-isolation-package = ["{package}"]',
+            f"uv sync --no-install-package {package}",
+            "uv sync   # builds it beside the torch that is there now",
+        )
+    target = typed.get("target") or package
+    again = fixes.install(facts, *target.split(), options="--no-build-isolation").replace("'<package>'", "<package>")
+    if tool == "poetry":
+        return (f"poetry run {first}   # poetry itself cannot build without isolation", f"poetry run {again}")
+    return (first, again)
 
 
 def _before_the_build(facts: Facts, make: Callable[[ErrorFact], Finding]) -> Result:
@@ -67,6 +86,9 @@ def build_failed(facts: Facts) -> Result:
         return PASSED
     package, version = error.values.get("package", ""), error.values.get("version", "")
     reason, module = error.values.get("reason", ""), error.values.get("module", "")
+    guessed = None if module else _guessed(facts, error, reason)
+    if guessed:
+        return guessed
     named = f"{package} {version}".strip() or "a package"
     row = _row(package)
     return [
@@ -82,6 +104,23 @@ def build_failed(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _guessed(facts: Facts, error: ErrorFact, reason: str) -> Optional[list[Finding]]:
+    """What the exception that ended the build tells, where it is one of Python's and about another package."""
+    if not re.match(r"[\w.]{1,60}(?:Error|Exception): ", reason):
+        return None
+    return guessed_error(facts, ErrorFact("unknown-error", reason, error.line, {}))
+
+
+def wheel_of(facts: Facts) -> tuple[str, ...]:
+    """The ready-made wheel of the package whose build failed, where its project has one for the GPU."""
+    failed = facts.error("build-failed")
+    if failed is None or failed.values.get("package") != "llama-cpp-python":
+        return ()
+    wheels = "https://abetlen.github.io/llama-cpp-python/whl/cu124"
+    command = fixes.install(facts, "llama-cpp-python", options=f"--only-binary :all: --extra-index-url {wheels}")
+    return (f"{command}   # a ready-made wheel, for Python 3.10 to 3.12; else, to compile it:",)
 
 
 def _row(package: str) -> Optional[dict[str, Any]]:

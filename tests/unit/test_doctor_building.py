@@ -1,0 +1,143 @@
+"""Builds and native libraries: what a paste tells of them, and the first step that mends it on that very machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import Report, diagnose
+from workbench.doctor.parse.commands import last_install, name_of
+from workbench.doctor.parse.report import parse_report
+
+
+def judged(text: str) -> Report:
+    return diagnose(parse_report(text + "\n"))
+
+
+NO_TORCH = (
+    "{}\n  × Getting requirements to build wheel did not run successfully.\n"
+    "  in get_requires_for_build_wheel\n  ModuleNotFoundError: No module named 'torch'"
+)
+GCC = "{}/bits/std_function.h:435:145: error: parameter packs not expanded with ‘...’:"
+NOT_COMPILED = "#error -- unsupported GNU version! gcc versions later than {} are not supported!"
+
+# What is told; the finding; what its steps say, and what they must not say.
+CASES = {
+    "a git address": (
+        NO_TORCH.format("pip install 'git+https://github.com/facebookresearch/detectron2.git'"),
+        "build-isolation-hides-torch",
+        ["--no-build-isolation git+https://github.com/facebookresearch/detectron2.git"],
+        ["<package>"],
+    ),
+    "the folder at hand": (
+        NO_TORCH.format("pip install .\nProcessing /home/u/diff-gaussian-rasterization"),
+        "build-isolation-hides-torch",
+        ["--no-build-isolation ."],
+        ["uv "],
+    ),
+    "uv": (
+        NO_TORCH.format("uv pip install -r requirements.txt\n  × Failed to build `flash-attn==2.7.4`"),
+        "build-isolation-hides-torch",
+        ["uv pip install torch", "uv pip install --no-build-isolation -r requirements.txt"],
+        ["python -m pip"],
+    ),
+    "a project of uv": (
+        NO_TORCH.format("$ uv sync\n  × Failed to build `flash-attn==2.7.4`"),
+        "build-isolation-hides-torch",
+        ['no-build-isolation-package = ["flash-attn"]', "uv sync"],
+        ["pip install"],
+    ),
+    "poetry": (
+        NO_TORCH.format("poetry add mamba-ssm\nFailed to build mamba-ssm"),
+        "build-isolation-hides-torch",
+        ["poetry run python -m pip install --no-build-isolation mamba-ssm"],
+        [],
+    ),
+    "GCC 13 under CUDA 11.7": (
+        "/usr/local/cuda-11.7/bin/nvcc -c a.cu\n" + GCC.format("/usr/include/c++/13"),
+        "host-compiler-too-new-for-nvcc",
+        ["sudo apt install gcc-11 g++-11"],
+        ["conda"],
+    ),
+    "GCC 11's own headers": (
+        GCC.format("/usr/include/c++/11"),
+        "host-compiler-too-new-for-nvcc",
+        ["gcc-10 g++-10"],
+        ["gcc-11"],
+    ),
+    "conda": (
+        "The current installed version of g++ (13.2.0) is greater than the maximum required version by CUDA 12.1.\n"
+        "/root/miniconda3/envs/llm/lib/python3.10/site-packages/torch/utils/cpp_extension.py",
+        "host-compiler-too-new-for-nvcc",
+        ["gxx_linux-64=12"],
+        ["sudo"],
+    ),
+    "Fedora": ("Fedora 40\n" + NOT_COMPILED.format(13), "host-compiler-too-new-for-nvcc", ["gxx_linux-64=13"], ["apt"]),
+    "Visual Studio, torch of CUDA 11": (
+        r"C:\VC\Tools\MSVC\14.41.34120\include\yvals_core.h(902): error: static assertion failed with "
+        '"error STL1002: Unexpected compiler version, expected CUDA 12.4 or newer."\ntorch 2.3.0+cu118',
+        "host-compiler-too-new-for-nvcc",
+        ["-vcvars_ver=14.39"],
+        ["Install CUDA 12.4"],
+    ),
+    "a GPU of today": (
+        "nvcc fatal   : Unsupported gpu architecture 'compute_90a'",
+        "nvcc-too-old-for-gpu",
+        ["cuda-12.0"],
+        ["11.8"],
+    ),
+    "a GPU of yesterday": (
+        "RTX 3090\n/usr/local/cuda-12.2/bin/nvcc\nnvcc fatal   : Unsupported gpu architecture 'compute_35'",
+        "nvcc-too-old-for-gpu",
+        ["TORCH_CUDA_ARCH_LIST=8.6"],
+        ["Install", "cuda-toolkit-"],
+    ),
+    "MinGW under nvcc": (
+        "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
+        "mingw-in-place-of-msvc",
+        ["BuildTools"],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_cause_and_its_steps(name: str) -> None:
+    text, finding_id, says, silent = CASES[name]
+    first = judged(text).findings[0]
+    steps = "\n".join(first.fix)
+    assert first.id == finding_id
+    assert all(word in steps for word in says), steps
+    assert not any(word in steps for word in silent), steps
+
+
+# What is like one of these, and none.
+HARMLESS = [
+    "-- Building for: Ninja\n-- The C compiler identification is GNU 13.2.0\n-- Configuring done",
+    "/usr/local/cuda-12.4/bin/nvcc -gencode arch=compute_90a,code=sm_90a\nSuccessfully installed flash-attn-2.7.4",
+    "we use g++ 13.2.0; nvcc of CUDA 12.6 takes it",
+]
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_a_build_that_goes_well_is_no_fault(text: str) -> None:
+    assert judged(text).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "tool", "targets"),
+    [
+        ("$ pip3 install -U -i https://x.org/simple torch==2.1 'xformers<0.1'", "pip", ("torch==2.1", "xformers<0.1")),
+        ("RUN uv pip install --system -e ./a/b && echo", "uv pip", ("-e ./a/b",)),
+        ("I ran `python -m pip install -r req.txt` twice", "pip", ("-r req.txt",)),
+        ("> uv add flash-attn --no-build-isolation", "uv", ("flash-attn",)),
+    ],
+)
+def test_a_command_is_read_as_it_was_typed(line: str, tool: str, targets: tuple[str, ...]) -> None:
+    install = last_install([line])
+    assert install is not None
+    assert (install.tool, install.targets) == (tool, targets)
+
+
+def test_a_target_names_its_package() -> None:
+    names = ["git+https://g.org/a/Some_Lib.git@v1", "-e ./src/Some_Lib/", "some-lib[x]>=1", "-r requirements.txt", "."]
+    assert [name_of(name) for name in names] == ["some-lib"] * 3 + ["", ""]
