@@ -83,7 +83,7 @@ _DISTRIBUTIONS = (
         r"(?: (?:Linux )?\d{1,2}\b)?"
     ),
     re.compile(r"\blinux-cachyos\b"),
-    re.compile(r"(?<=\bis )Arch\b|(?<=\bon )Arch\b"),
+    re.compile(r"(?<=\bis )Arch\b|(?<=\bon )Arch\b|\bArch\b(?= (?:packages?|repo|user|based)\b)"),
 )
 _NOT_THIS = re.compile(r"\b(?:not|unlike|than|or|docker|image|container|also on)\b[^.]{0,30}$", re.I)
 # Only torch's own releases have these numbers and such a tag.

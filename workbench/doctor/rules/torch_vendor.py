@@ -7,6 +7,7 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.rules import intel
 from workbench.doctor.rules.common import (
     ALL_GPU_BENCHES,
     ISSUES,
@@ -132,12 +133,49 @@ def rocm_no_device(facts: Facts) -> Result:
     ]
 
 
+def device_not_allowed(facts: Facts) -> Result:
+    """The device files of a GPU are there, and this user may not open them."""
+
+    def make(error: ErrorFact) -> Finding:
+        return Finding(
+            "gpu-device-not-allowed",
+            "error",
+            "This user may not open the GPU's device files",
+            "The driver is there, but its files under /dev belong to a group (render and video for AMD and Intel) that "
+            "this user or container is not in, or the batch system gave this job no GPU.",
+            {**evidence(gpus=gpu_names(facts), container=facts.platform.container), **seen(error)},
+            _to_be_let_in(facts, "nvidia" in (error.values.get("device") or error.values.get("node") or "")),
+            "https://rocm.docs.amd.com/projects/install-on-linux/en/latest/install/prerequisites.html",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+
+    return from_message(facts, ("gpu-device-not-allowed",), make)
+
+
+def _to_be_let_in(facts: Facts, nvidia: bool) -> tuple[str, ...]:
+    who = "ollama" if "ollama" in facts.formats else "$USER"
+    groups = f"sudo usermod -aG render,video {who}"
+    show = "ls -l /dev/kfd /dev/dri /dev/nvidia*; id"
+    if nvidia:
+        return (
+            "ls -l /dev/nvidia*; id   # crw-rw-rw- is what the driver gives them; else: sudo chmod 666 /dev/nvidia*",
+            "docker run --gpus all …   # in a container; on a cluster: ask for a GPU in the job, or its administrators",
+        )
+    if facts.platform.container:
+        return (
+            "docker run --device=/dev/kfd --device=/dev/dri --group-add $(getent group render | cut -d: -f3) "
+            "--group-add video …   # the host's number of the group render: the image may not have that name",
+            "ls -ln /dev/kfd /dev/dri; id   # inside: is that number among the user's groups? else --user root",
+        )
+    if facts.platform.service == "slurm":
+        return ("srun --gres=gpu:1 …   # or the cluster's own way to ask for a GPU; then its administrators", show)
+    if who == "ollama":
+        return (groups, "sudo systemctl restart ollama")
+    return (f"{groups}   # then log out and in; on a cluster: ask for a GPU in the job, or its administrators", show)
+
+
 _BACKENDS = {
-    "xpu": (
-        "Intel GPUs",
-        "python -m pip install torch --index-url https://download.pytorch.org/whl/xpu   # torch 2.5 and newer",
-        "Older torch: the XPU build of intel-extension-for-pytorch with its own torch; its CPU build has no xpu.",
-    ),
     "mps": ("Apple GPUs", "torch has mps only on macOS 12.3 and newer, in builds for Apple silicon."),
     "hip": ("AMD GPUs", "Take the ROCm build, and name the device 'cuda': torch's ROCm build keeps that name."),
 }
@@ -148,7 +186,7 @@ def without_backend(facts: Facts) -> Result:
 
     def make(error: ErrorFact) -> Finding:
         device = error.values.get("device", "").lower()
-        whose, *steps = _BACKENDS.get(device, ("",))
+        whose, *steps = ("Intel GPUs", *intel.wheel(facts)[1:]) if device == "xpu" else _BACKENDS.get(device, ("",))
         if device == "cuda":
             steps = list(fixes.reinstall_torch(facts))
         return Finding(
@@ -217,7 +255,7 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
             "7000 and newer): https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/",
             "or Linux or WSL 2, or llama.cpp built with Vulkan",
         )
-    near = next((version for start, version in _RELATIVES if gfx and gfx.startswith(start)), None)
+    near = relative_of(gfx)
     if near is None and gfx is not None:
         return (f"A build that knows {gfx}: {newer}", "or llama.cpp built with Vulkan, which needs no ROCm")
     override = (
@@ -231,6 +269,11 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
         return (override, "or a build of rocBLAS that knows it, or llama.cpp built with Vulkan, which needs no ROCm")
     known = f"a build that knows it: {newer}"
     return (known, f"or: {override}") if gfx in _BUILT else (override, f"or {known}")
+
+
+def relative_of(gfx: Optional[str]) -> Optional[str]:
+    """The value of HSA_OVERRIDE_GFX_VERSION that runs a target as a near relative, where there is one."""
+    return next((version for start, version in _RELATIVES if gfx and gfx.startswith(start)), None)
 
 
 _BUILT = frozenset(
@@ -259,6 +302,7 @@ _RELATIVES = (
 RULES: tuple[Rule, ...] = (
     wrong_vendor,
     rocm_no_device,
+    device_not_allowed,
     without_backend,
     rocm_gfx_unsupported,
 )

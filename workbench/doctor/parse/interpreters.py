@@ -1,0 +1,57 @@
+"""The environment that the paths of a traceback lie in: a venv, a program's own Python, pipx. Stdlib only."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import re
+from collections.abc import Sequence
+
+from workbench.doctor.parse.draft import Draft
+
+_MAX_LINE = 600
+_MAX_PATHS = 400
+# What stands before it is the environment; blanks are taken in a path of Windows only, where they are common.
+_SITE = re.compile(
+    r"(?P<prefix>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?|(?:~|\.{0,2})[/\\]?(?:[\w.@+~-]{1,80}[/\\]){0,14}[\w.@+~-]{1,80}))"
+    r"[/\\]lib(?:64)?[/\\](?:python3\.\d{1,2}[/\\])?(?:site|dist)-packages[/\\]",
+    re.IGNORECASE,
+)
+_VENV = re.compile(r"\.?(?:[\w-]*v(?:irtual)?env[\w.-]*|env)", re.IGNORECASE)
+# Programs that bring a Python along: ComfyUI's portable edition, launchers, one-click installers.
+_PORTABLE = re.compile(
+    r"(?:python[\w.-]*embed\w*|py(?:thon)?3\d{1,2}|python_?\d{0,3}|system|runtime|installer_files[/\\]env)", re.I
+)
+
+
+def read(lines: Sequence[str], draft: Draft) -> None:
+    """Take the environment that most of the paths lie in, where nothing else has told what it is."""
+    if draft.python.get("kind") is not None:
+        return
+    seen: collections.Counter[tuple[str, str]] = collections.Counter()
+    for line in itertools.islice((line for line in lines if "-packages" in line), _MAX_PATHS):
+        seen.update((kind, prefix) for prefix in _prefixes(line) if (kind := _kind(prefix)))
+    if seen:
+        kind, prefix = seen.most_common(1)[0][0]
+        draft.put(draft.python, kind=kind, prefix=prefix)
+
+
+def _prefixes(line: str) -> set[str]:
+    # A path that somebody has shortened begins with a separator.
+    return {found["prefix"].lstrip("\\") for found in _SITE.finditer(line[:_MAX_LINE])}
+
+
+def _kind(prefix: str) -> str:
+    """``venv``, ``portable`` or ``pipx``; ``""`` for a Python of the system and what cannot be told."""
+    *above, name = re.split(r"[/\\]", prefix)
+    folders = [folder.lower() for folder in above]
+    if folders[-2:] == ["pipx", "venvs"]:
+        return "pipx"
+    windows = bool(re.match(r"[A-Za-z]:\\", prefix))
+    # Python's own installer for Windows puts it there.
+    standard = any(folder in ("programs", "program files", "windowsapps", "appdata", "roaming") for folder in folders)
+    if _VENV.fullmatch(name) and not {"envs", "pipx"} & set(folders[-1:]):
+        return "portable" if windows and folders[-1:] == ["installer_files"] else "venv"
+    if windows and above[1:] and not standard and _PORTABLE.fullmatch(name):
+        return "portable"
+    return ""

@@ -1,0 +1,135 @@
+"""What Ollama's log tells of its search for a GPU, and where Ollama runs. Stdlib only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from workbench.doctor.environment import mask_text
+from workbench.doctor.facts import ErrorFact
+from workbench.doctor.parse.draft import Draft
+from workbench.doctor.parse.fields import name_gpu
+
+_MAX_LINE = 1500
+_OLLAMA = re.compile(r"\bollama\b", re.I)
+_LOG = re.compile(r"\bsource=\w+\.go:\d+ msg=")
+# Its own words for each outcome, of all releases since 0.1; the first kind that a log has names the cause.
+_OUTCOMES = (
+    (
+        "ollama-gpu-not-supported",
+        re.compile(
+            r"amdgpu (?:\[\d+\] (?P<gfx0>gfx\w{3,5}) )?is not supported(?:.*?\bgpu_type=(?P<gfx1>gfx\w{3,5}))?"
+            r"|filtering device which didn't fully initialize.*?\bcompute=(?P<gfx2>gfx\w{3,5})"
+            r"|unsupported Radeon iGPU detected"
+            r"|CUDA GPU is too old\. Compute Capability detected: (?P<capability>\d\.\d)"
+        ),
+    ),
+    (
+        "ollama-without-gpu-runners",
+        re.compile(r"no compatible rocm library found|no suitable rocm found|unable to verify rocm library"),
+    ),
+    (
+        "ollama-driver-does-not-start",
+        re.compile(
+            r"(?:nvml vram|cudart|cuda driver library|nvcuda|cuda) init(?:ialization)? (?:failure|err(?:or)?): ?(?P<code>\d{1,3})"
+            r"|cuda driver library failed to get device context,? (?P<context>\d{1,3})"
+            r"|(?P<symbol>symbol lookup for cu\w{3,40} failed)"
+        ),
+    ),
+    ("ollama-discovery-timeout", re.compile(r"failed to finish discovery before timeout")),
+)
+_RUNNERS = re.compile(r"Dynamic LLM libraries\"? ?(?:runners=\"?)?\[(?P<runners>[\w ]{2,120})\]")
+_GPU_RUNNER = re.compile(r"\b(?:cuda|rocm|metal|oneapi|vulkan)")
+_GPU_SEEN = re.compile(r"\blibrary=(?:cuda|CUDA|rocm|ROCm)\b|Radeon GPU detected|Nvidia GPU detected|gpu_type=gfx", re.I)
+_OFFLOAD = re.compile(
+    r"msg=\"?offload(?: to \w+)?\"?.{0,200}?layers\.model=(?P<all>\d{1,3}) layers\.offload=(?P<some>\d{1,3})"
+)
+_FREE = re.compile(r"memory\.available=\"?\[(?P<free>[\d. GMiB]{3,120})\]")
+_NEEDED = re.compile(r"memory\.required\.full=\"(?P<needed>[\d.]{1,8} [GM]iB)\"")
+_NO_GPU = re.compile(
+    r"no compatible (?:amdgpu devices|GPUs were discovered)|\bno (?:nvidia or amd )?gpu detected|no GPU detected"
+    r"|msg=\"inference compute\" id=(?:0|cpu) library=cpu|library=cpu variant|entering low vram mode.*total vram\"?=\"?0 B",
+    re.I,
+)
+_PS = re.compile(r"\b100% CPU\b")
+_COMPLAINT = re.compile(
+    r"\b(?:isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?(?:detect|us(?:e|ing)\b|see\b|find|found|recogni[sz]e|support|work)"
+    r"|\b(?:only|falls? back to|falling back to|instead|runs? on|keeps?)\b.{0,20}\bCPU\b|100% CPU|只用|没有使用|没有用到|使われ|nicht (?:erkannt|benutzt|verwendet)"
+    r"|не (?:использует|видит)|no (?:usa|detecta)",
+    re.I,
+)
+_GPU_WORD = re.compile(r"\bG?PUs?\b|\bROCm\b|\bCUDA\b|Radeon|\b[RG]TX\b|显卡|グラ", re.I)
+_IN_DOCKER = re.compile(r"\bdocker (?:logs|exec|compose|run)\b|docker-compose|ollama/ollama(?::[\w.-]+)?\b(?!/(?:issues|blob|pull))", re.I)
+_AS_SERVICE = re.compile(r"\bollama\[\d{1,8}\]:|journalctl|systemctl|/usr/share/ollama|Started [Oo]llama", re.I)
+
+
+def read(lines: Sequence[str], draft: Draft) -> None:
+    """Note what Ollama said of its GPU, or what is told of Ollama and a GPU that it does not use."""
+    short = [(number, line[:_MAX_LINE]) for number, line in enumerate(lines, 1)]
+    if not any(_OLLAMA.search(line) for _, line in short) and not any(_LOG.search(line) for _, line in short):
+        return
+    error = _outcome(short) or _no_runners(short) or _too_large(short) or _none_found(short) or _told(short)
+    if error is None:
+        return
+    draft.saw("ollama")
+    # llama.cpp speaks in the same log, and is not set up by its own switches there.
+    draft.errors = [other for other in draft.errors if not other.id.startswith("llama-cpp-")] + [error]
+    if draft.torch.get("version") is None:
+        draft.torch.pop("cuda_available", None)  # what was told is told of Ollama
+    gfx = error.values.get("gfx")
+    if gfx and not draft.gpus:
+        name_gpu(draft, 0, f"AMD {gfx}")
+    if any(_IN_DOCKER.search(line) and "://" not in line for _, line in short):
+        draft.put(draft.platform, container="docker")
+    if any(_AS_SERVICE.search(line) for _, line in short):
+        draft.put(draft.platform, service="systemd")
+
+
+def _outcome(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
+    for kind, pattern in _OUTCOMES:
+        for number, line in lines:
+            found = pattern.search(line)
+            if found:
+                told = {name.rstrip("012"): value for name, value in found.groupdict().items() if value}
+                told.update({"code": told.pop("context")} if "context" in told else {})
+                return ErrorFact(kind, mask_text(line.strip()[:300]), number, told)
+    return None
+
+
+def _no_runners(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
+    """Ollama listed the kinds of processor that it was packed for, and a GPU is none of them."""
+    seen = any(_GPU_SEEN.search(line) for _, line in lines)
+    for number, line in lines:
+        found = _RUNNERS.search(line)
+        if found and seen and not _GPU_RUNNER.search(found["runners"]):
+            return ErrorFact("ollama-without-gpu-runners", mask_text(line.strip()[:300]), number)
+    return None
+
+
+def _too_large(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
+    """A model of which some layers, or all, stay in main memory; the last one that was loaded counts."""
+    for number, line in reversed(lines):
+        found = _OFFLOAD.search(line)
+        if found and int(found["some"]) < int(found["all"]):
+            values = dict(found.groupdict())
+            values.update({name: value for item in (_FREE.search(line), _NEEDED.search(line)) if item for name, value in item.groupdict().items()})
+            return ErrorFact("ollama-model-larger-than-gpu", mask_text(line.strip()[:300]), number, values)
+        if found:
+            return None
+    return None
+
+
+def _none_found(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
+    for number, line in lines:
+        if _NO_GPU.search(line):
+            return ErrorFact("ollama-finds-no-gpu", mask_text(line.strip()[:300]), number)
+    return None
+
+
+def _told(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
+    """A complaint in words: Ollama, a GPU, and that it is not used."""
+    for number, line in lines:
+        if not _LOG.search(line) and (_PS.search(line) or (_COMPLAINT.search(line) and _GPU_WORD.search(line))):
+            return ErrorFact("ollama-gpu-not-used", mask_text(line.strip()[:300]), number)
+    return None
