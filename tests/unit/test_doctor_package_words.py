@@ -55,3 +55,29 @@ def test_the_first_finding_is_the_cause(name: str) -> None:
 def test_a_like_message_does_not_give_it(name: str) -> None:
     unexpected, text = OTHERWISE[name]
     assert unexpected not in [finding.id for finding in diagnose(parse_report(text)).findings]
+
+
+NO_SCRIPTS = "RuntimeError: Dataset scripts are no longer supported, but found {}.py"
+FRAME = '  File "{}datasets{}load.py", line 9, in load_dataset\n'
+
+
+@pytest.mark.parametrize(
+    ("folder", "step"),
+    [
+        ("/srv/app/.venv/lib/python3.11/site-packages/", "source /srv/app/.venv/bin/activate"),
+        ("C:\\ui\\venv\\Lib\\site-packages\\", "C:\\ui\\venv\\Scripts\\activate"),
+        ("D:\\my ui\\venv\\Lib\\site-packages\\", '& "D:\\my ui\\venv\\Scripts\\activate"'),
+        ("\\.venv\\Lib\\site-packages\\", ".venv\\Scripts\\activate"),
+        (
+            "D:\\ComfyUI\\python_embeded\\Lib\\site-packages\\",
+            "D:\\ComfyUI\\python_embeded\\python.exe -m pip install",
+        ),
+        ("/home/u/.local/pipx/venvs/web-ui/lib/python3.12/site-packages/", "pipx runpip web-ui install"),
+        ("/usr/local/lib/python3.10/dist-packages/", "python -m pip install"),
+        ("C:\\Users\\u\\AppData\\Local\\Programs\\Python\\Python310\\Lib\\site-packages\\", "python -m pip install"),
+        ("/x/$(reboot)/venv/lib/python3.11/site-packages/", "source /venv/bin/activate"),
+    ],
+)
+def test_packages_go_into_the_environment_that_the_paths_lie_in(folder: str, step: str) -> None:
+    text = FRAME.format(folder, folder[-1]) + NO_SCRIPTS.format("reviews")
+    assert diagnose(parse_report(text)).findings[0].fix[0].startswith(step)

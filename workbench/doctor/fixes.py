@@ -156,7 +156,7 @@ def _in_own_python(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     prefix = facts.python.prefix or ""
     if not _SAFE_PATH.fullmatch(prefix):
         return steps
-    backslashes = "\\" in prefix
+    backslashes = "\\" in prefix or on_windows(facts)
     if facts.python.kind == "venv":
         script = f"{prefix}\\Scripts\\activate" if backslashes else f"{prefix}/bin/activate"
         call = (f'& "{script}"' if " " in script else script) if backslashes else f"source {shlex.quote(script)}"

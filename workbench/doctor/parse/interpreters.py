@@ -17,6 +17,7 @@ _SITE = re.compile(
     r"[/\\]lib(?:64)?[/\\](?:python3\.\d{1,2}[/\\])?(?:site|dist)-packages[/\\]",
     re.IGNORECASE,
 )
+_OF_WINDOWS = re.compile(r"\\Lib\\site-packages\\", re.IGNORECASE)
 _VENV = re.compile(r"\.?(?:[\w-]*v(?:irtual)?env[\w.-]*|env)", re.IGNORECASE)
 # Programs that bring a Python along: ComfyUI's portable edition, launchers, one-click installers.
 _PORTABLE = re.compile(
@@ -34,6 +35,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     if seen:
         kind, prefix = seen.most_common(1)[0][0]
         draft.put(draft.python, kind=kind, prefix=prefix)
+        draft.put(draft.platform, system="Windows" if any(map(_OF_WINDOWS.search, lines)) else None)
 
 
 def _prefixes(line: str) -> set[str]:
