@@ -28,6 +28,19 @@ FIRES = {
     ),
 }
 SILENT = {
+    "a Windows that is new enough": (
+        "wsl-windows-too-old",
+        "Windows 10 [Version 10.0.19045.2728], WSL 2\nFailed to initialize NVML: GPU access blocked by the operating "
+        "system",
+    ),
+    "an older Windows in which CUDA works": (
+        "wsl-windows-too-old",
+        "Windows 10 2004, WSL 2, torch.cuda.is_available() returns True",
+    ),
+    "a card in TCC mode, and no WSL": (
+        "wsl-gpu-in-tcc-mode",
+        "|   0  Tesla P100-PCIE... TCC   | 00000000:04:00.0 Off |                    0 |\ntorch sees no GPU",
+    ),
     "memory that is all torch's own": (
         "gpu-memory-held-by-other-process",
         OOM.format("2.00 GiB", "24.00 GiB", "20.00 GiB", "1.10 GiB") + "22.10 GiB reserved in total by PyTorch)",

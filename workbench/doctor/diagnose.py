@@ -32,11 +32,13 @@ from workbench.doctor.rules import (
     torch_gpu,
     torch_install,
     torch_vendor,
+    wsl,
 )
 from workbench.doctor.rules.last import unexplained
 
 RULES = (
     *driver.RULES,
+    *wsl.RULES,
     *containers.RULES,
     *hidden_gpus.RULES,
     *held_memory.RULES,
@@ -82,6 +84,9 @@ _GPU_DOWN = (
     "kernel-module-not-loaded",
     "gpu-unknown-to-kfd",
     "gpu-device-not-allowed",
+    "wsl-windows-too-old",
+    "wsl-driver-too-old",
+    "wsl-gpu-in-tcc-mode",
     "wsl-gpu-blocked",
     "engine-finds-no-driver",
     "device-rules-refused",
@@ -212,7 +217,15 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "cuda-unknown-error": _GPU_DOWN[: _GPU_DOWN.index("mig-uuid-in-cuda-visible-devices")],
     "kernel-module-not-loaded": ("gpu-fallen-off-the-bus", "nouveau-loaded"),
     "driver-library-version-mismatch": ("gpu-fallen-off-the-bus",),
-    "wsl-libcuda": ("driver-library-version-mismatch",),
+    "wsl-libcuda": (
+        "driver-library-version-mismatch",
+        "wsl-windows-too-old",
+        "wsl-driver-too-old",
+        "wsl-gpu-in-tcc-mode",
+        "wsl-gpu-blocked",
+    ),
+    "driver-too-old-for-wheel-cuda": ("wsl-windows-too-old", "wsl-driver-too-old"),
+    "wsl-gpu-blocked": ("wsl-windows-too-old", "wsl-driver-too-old", "wsl-gpu-in-tcc-mode"),
     "compute-mode-exclusive": ("gpu-fallen-off-the-bus",),
     "torch-cpu-only": ("duplicate-torch-installs", "vllm-unsupported-on-windows"),
     "torchvision-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),

@@ -43,6 +43,8 @@ class PlatformFacts:
     wsl: Optional[bool] = None
     wsl_version: Optional[int] = None
     """1 or 2; only the second has a GPU."""
+    windows_build: Optional[int] = None
+    """Build of the Windows at hand, which for WSL is the host: 19045, 26100."""
     service: Optional[str] = None
     """``colab``, ``kaggle``, ``slurm``; ``""`` when it was looked for and is none."""
     memory_total_bytes: Optional[int] = None
@@ -199,6 +201,8 @@ class GpuFacts:
     pcie_generation: Optional[int] = None
     pcie_width: Optional[int] = None
     mig: Optional[bool] = None
+    driver_model: Optional[str] = None
+    """On Windows ``WDDM``, ``TCC`` or ``MCDM``."""
     compute_mode: Optional[str] = None
     ecc_uncorrected: Optional[int] = None
     bf16: Optional[bool] = None

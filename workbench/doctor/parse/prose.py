@@ -106,6 +106,7 @@ _NO_CUDA = re.compile(
     r"|\b(?:GPUs?|cuda) (?:is |are |was |were )?not (?:being )?(?:detected|recogni[sz]ed|found)\b"
     r"|\b(?:doesn't|does not|can't|cannot|not) (?:see|detect|find|use|using) (?:my |the |any |all )?"
     r"(?:Nvidia )?GPUs?\b"
+    r"|\b(?:sees?|seeing|finds?|detects?|shows?) no (?:CUDA |NVIDIA )?GPUs?\b"
     r"|\bonly (?:loads?|uses?|runs? on|working on|works on) (?:the |my )?CPUs?\b"
     r"|\bGPU (?:is )?(?:not at all|not used|isn't used|idle|unused|never used|stays? (?:idle|at 0))"
     r"|\bus(?:es?|ing) (?:the |my )?CPU (?:instead of|rather than|and not)|\bkeeps? using (?:the |my )?CPU\b",
@@ -148,7 +149,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     if any(_NVIDIA_THERE.search(line) for line in short):
         draft.put(draft.platform, gpu_vendors=("nvidia",))
     _distribution(short, draft)
-    told = any(_NO_CUDA.search(line) and not _CONDITION.search(line) for line in short) or (
+    told = any(map(_told_blind, short)) or (
         any(_STARTED_ON_CPU.search(line) for line in short) and any(_WANTS_GPU.search(line) for line in short)
     )
     other = any(error.id.startswith("llama-cpp") for error in draft.errors)  # it is another program's GPU
@@ -156,6 +157,12 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     unix = any(_UNIX_SITE.search(line) for line in short)
     if draft.platform.get("system") is None and not unix and any(_WINDOWS.search(line) for line in short):
         draft.put(draft.platform, system="Windows")
+
+
+def _told_blind(line: str) -> bool:
+    """Whether a line tells that there is no CUDA; what it supposes, or what stands in a program, does not."""
+    found = _NO_CUDA.search(line)
+    return found is not None and not _CONDITION.search(_NO_CUDA.sub(" ", line))
 
 
 def _around(lines: list[str]) -> list[str]:
@@ -219,15 +226,17 @@ def _started(lines: Sequence[str], draft: Draft) -> None:
 
 
 def _wsl(lines: Sequence[str], draft: Draft) -> None:
-    if draft.platform.get("system") in ("Windows", "Darwin") or draft.platform.get("wsl") is False:
+    # Who names Windows and shows paths of Linux names the host of a WSL.
+    hosts = draft.platform.get("system") == "Windows" and any(_UNIX_SITE.search(line) for line in lines)
+    if (draft.platform.get("system") in ("Windows", "Darwin") and not hosts) or draft.platform.get("wsl") is False:
         return
     for line in lines:
         found = _WSL.search(line) if "wsl" in line.lower() or "Subsystem" in line else None
         old = _OLD_WSL_KERNEL.search(line) if "Microsoft" in line else None
         if old or (found and not _NOT_WSL.search(line)):
             version = 1 if old else int(found["version"] or 0) if found else 0
-            draft.put(draft.platform, wsl=True, system="Linux")
-            draft.put(draft.platform, wsl_version=version or None)
+            draft.platform["system"] = "Linux"
+            draft.put(draft.platform, wsl=True, wsl_version=version or None)
 
 
 def _gpu(lines: Sequence[str], draft: Draft) -> None:

@@ -7,7 +7,20 @@ from dataclasses import replace
 
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact, Facts, Install
-from workbench.doctor.parse import builds, fields, interpreters, llama_cpp, machine, nvidia_smi, ollama, packages, prose, shell, unsloth
+from workbench.doctor.parse import (
+    builds,
+    fields,
+    interpreters,
+    llama_cpp,
+    machine,
+    nvidia_smi,
+    ollama,
+    packages,
+    prose,
+    shell,
+    unsloth,
+    windows,
+)
 from workbench.doctor.parse.clean import numbered_lines
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, last_exception
@@ -43,6 +56,7 @@ def parse_report(text: str) -> Facts:
     builds.read(lines, draft)
     prose.read(in_english(lines, not draft.errors), draft)
     machine.read(lines, draft)
+    windows.read(lines, draft)
     interpreters.read(lines, draft)
     ollama.read(lines, draft)
     _conclude(draft, lines)

@@ -98,7 +98,7 @@ def kernel_module_not_loaded(facts: Facts) -> Result:
     )
     if error is None and not missing:
         return None if machine.modules is None or machine.gpu_vendors is None else PASSED
-    if cuda_works(facts):
+    if cuda_works(facts) or (machine.wsl and machine.wsl_version != 1):
         return PASSED
     installed = facts.driver.smi or error is not None
     fix = _module_steps(facts, error)
