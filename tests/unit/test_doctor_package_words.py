@@ -34,6 +34,17 @@ FIRES = {
         "datasets-without-scripts",
         "`trust_remote_code` is not supported anymore.\nRuntimeError   Traceback (most recent call last)",
     ),
+    "a pin with a long list": (
+        "transformers-pin-conflict",
+        '  File "/w/LLaMA-Factory/src/llamafactory/extras/misc.py", line 92, in check_dependencies\n'
+        "ImportError: transformers>=4.45.0,<=4.51.3, !=4.46.0,!=4.46.1,!=4.46.2,!=4.46.3,!=4.47.0,!=4.47.1,!=4.48.0 is "
+        "required for a normal functioning of this module, but found transformers==4.52.0.dev0.",
+    ),
+    "a configuration of a later release": (
+        "transformers-too-old-for-model",
+        '    self.mrope_section = config.rope_scaling.get("mrope_section", [24, 20, 20])\n'
+        "AttributeError: 'NoneType' object has no attribute 'get'",
+    ),
 }
 OTHERWISE = {
     "a dict that cannot be hashed, elsewhere": ("gradio-versions-apart", "TypeError: unhashable type: 'dict'"),
@@ -81,3 +92,41 @@ FRAME = '  File "{}datasets{}load.py", line 9, in load_dataset\n'
 def test_packages_go_into_the_environment_that_the_paths_lie_in(folder: str, step: str) -> None:
     text = FRAME.format(folder, folder[-1]) + NO_SCRIPTS.format("reviews")
     assert diagnose(parse_report(text)).findings[0].fix[0].startswith(step)
+
+
+AUTO = '  File "/p/lib/python3.10/site-packages/transformers/models/auto/configuration_auto.py", line 951\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "step"),
+    [
+        (
+            "KeyError: 'gemma2' even with Transformers 4.41.0\n" + AUTO,
+            "transformers 4.41.0 does not know gemma2, which came with transformers 4.42",
+            "python -m pip install -U 'transformers>=4.42'",
+        ),
+        (
+            "transformers 5.15.0.dev0\nThe checkpoint has model type `gemma4_unified` but Transformers does not "
+            "recognize this architecture",
+            "transformers 5.15.0.dev0 knows gemma4_unified: the program runs with an older one",
+            "Restart the notebook kernel or the program.",
+        ),
+        (
+            '  File "/p/lib/python3.12/site-packages/vllm/transformers_utils/config.py", line 286, in get_config\n'
+            + AUTO
+            + "KeyError: 'qwen2_5_omni'",
+            "transformers does not know qwen2_5_omni, which came with transformers 4.52",
+            "python -m pip install -U vllm",
+        ),
+        (
+            '  File "/w/LLaMA-Factory/src/llamafactory/model/loader.py", line 104\n' + AUTO + "KeyError: 'qwen3_next'",
+            "transformers does not know qwen3_next, which came with transformers 4.57",
+            "python -m pip install -U 'transformers>=4.57'",
+        ),
+    ],
+)
+def test_the_release_that_knows_a_model_is_named(text: str, title: str, step: str) -> None:
+    finding = diagnose(parse_report(text)).findings[0]
+    assert finding.title.startswith(title)
+    assert finding.fix[0].startswith(step)
+    assert ("DISABLE_VERSION_CHECK" in "".join(finding.fix)) is ("LLaMA-Factory" in text)

@@ -11,6 +11,7 @@ from workbench.doctor.facts import Facts
 from workbench.doctor.findings import SEVERITIES, Finding
 from workbench.doctor.fixes import in_environment
 from workbench.doctor.rules import (
+    amd_windows,
     bitsandbytes,
     building,
     compilers,
@@ -18,13 +19,16 @@ from workbench.doctor.rules import (
     cxx,
     driver,
     extensions,
+    gpu_start,
     hanging,
     held_memory,
     hidden_gpus,
     hub,
     huggingface,
     intel,
+    model_types,
     ollama,
+    other_runtimes,
     pairs,
     plain,
     runtime,
@@ -32,27 +36,33 @@ from workbench.doctor.rules import (
     torch_gpu,
     torch_install,
     torch_vendor,
+    uvm,
     wsl,
 )
 from workbench.doctor.rules.last import unexplained
 
 RULES = (
     *driver.RULES,
+    *gpu_start.RULES,
+    *uvm.RULES,
     *wsl.RULES,
     *containers.RULES,
     *hidden_gpus.RULES,
     *held_memory.RULES,
     *torch_install.RULES,
+    *amd_windows.RULES,
     *torch_vendor.RULES,
     *intel.RULES,
     *torch_gpu.RULES,
     *cxx.RULES,
     *extensions.RULES,
+    *other_runtimes.RULES,
     *toolchain.RULES,
     *compilers.RULES,
     *building.RULES,
     *bitsandbytes.RULES,
     *huggingface.RULES,
+    *model_types.RULES,
     *hub.RULES,
     *runtime.RULES,
     *ollama.RULES,
@@ -82,6 +92,11 @@ _GPU_DOWN = (
     "driver-library-version-mismatch",
     "nouveau-loaded",
     "kernel-module-not-loaded",
+    "gpu-needs-open-kernel-modules",
+    "gpu-too-old-for-driver",
+    "driver-too-old-for-gpu",
+    "gpu-without-address-range",
+    "driver-lists-no-gpu",
     "gpu-unknown-to-kfd",
     "gpu-device-not-allowed",
     "wsl-windows-too-old",
@@ -117,6 +132,13 @@ _GPU_DOWN = (
     "rocm-gfx-unsupported",
     "cuda-hangs",
     "cuda-does-not-start",
+)
+# Why the kernel's part of the driver did not take a card.
+_NOT_BROUGHT_UP = (
+    "gpu-needs-open-kernel-modules",
+    "gpu-too-old-for-driver",
+    "driver-too-old-for-gpu",
+    "gpu-without-address-range",
 )
 _BNB_ROOTS = (
     "stale-notebook-kernel",
@@ -180,6 +202,10 @@ _BUILD_ROOTS = (
     "host-memory-exhausted",
     "cuda-headers-missing",
     "triton-missing-or-wrong",
+    "mpi-missing-for-build",
+    "pyyaml-too-old-for-cython",
+    "libaio-missing",
+    "build-cache-on-other-disk",
 )
 
 # What may follow from what: a finding that stands here is a consequence of the first of its causes that is there too.
@@ -190,6 +216,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "oneapi-of-other-release",
         "numpy2-with-old-torch",
         "duplicate-torch-installs",
+        "page-file-too-small",
     ),
     "torch-missing": (
         "python-too-old-to-run",
@@ -215,7 +242,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "no-nvidia-driver": (*_GPU_DOWN[: _GPU_DOWN.index("cuda-visible-devices-wrong")], "vllm-unsupported-on-windows"),
     "no-cuda-gpus-available": _GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")],
     "cuda-unknown-error": _GPU_DOWN[: _GPU_DOWN.index("mig-uuid-in-cuda-visible-devices")],
-    "kernel-module-not-loaded": ("gpu-fallen-off-the-bus", "nouveau-loaded"),
+    "kernel-module-not-loaded": ("gpu-fallen-off-the-bus", "nouveau-loaded", *_NOT_BROUGHT_UP),
     "driver-library-version-mismatch": ("gpu-fallen-off-the-bus",),
     "wsl-libcuda": (
         "driver-library-version-mismatch",
@@ -224,7 +251,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "wsl-gpu-in-tcc-mode",
         "wsl-gpu-blocked",
     ),
-    "driver-too-old-for-wheel-cuda": ("wsl-windows-too-old", "wsl-driver-too-old"),
+    "driver-too-old-for-wheel-cuda": ("wsl-windows-too-old", "wsl-driver-too-old", "cuda-unknown-error"),
+    "driver-lists-no-gpu": ("gpu-fallen-off-the-bus", *_NOT_BROUGHT_UP),
     "wsl-gpu-blocked": ("wsl-windows-too-old", "wsl-driver-too-old", "wsl-gpu-in-tcc-mode"),
     "compute-mode-exclusive": ("gpu-fallen-off-the-bus",),
     "torch-cpu-only": ("duplicate-torch-installs", "vllm-unsupported-on-windows"),
@@ -261,6 +289,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "hf-home-unwritable",
     ),
     "transformers-too-new-for-torch": ("duplicate-torch-installs",),
+    "transformers-pin-conflict": ("transformers-too-old-for-model",),
     "extension-built-for-other-cuda": (
         "bnb-missing-runtime-lib",
         "duplicate-torch-installs",
@@ -268,7 +297,13 @@ CAUSES: dict[str, tuple[str, ...]] = {
     ),
     "xformers-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),
     "attention-kernel-missing": ("xformers-torch-mismatch",),
-    "vllm-no-device": ("cann-not-loaded", "ascend-driver-not-here", *_TORCH_DOWN, *_GPU_DOWN, "extension-built-for-other-cuda"),
+    "vllm-no-device": (
+        "cann-not-loaded",
+        "ascend-driver-not-here",
+        *_TORCH_DOWN,
+        *_GPU_DOWN,
+        "extension-built-for-other-cuda",
+    ),
     "vllm-torch-mismatch": ("duplicate-torch-installs",),
     "flash-attn-built-for-other-torch": ("duplicate-torch-installs",),
     "triton-missing-or-wrong": ("duplicate-torch-installs", "torch-cpu-only"),
@@ -286,7 +321,10 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "allocator-fragmentation": ("gpu-memory-held-by-other-process", "gpu-memory-refused-though-free"),
     "memlock-or-nccl": ("shm-too-small",),
     "host-memory-exhausted": ("page-file-too-small",),
-    "app-needs-newer-compute-capability": ("torch-wheel-lacks-gpu-arch",),
+    "app-needs-newer-compute-capability": ("torch-wheel-lacks-gpu-arch", "quantization-kernel-needs-newer-gpu"),
+    "hf-gated-model": ("hf-token-invalid",),
+    "transformers-too-old-for-model": ("tokenizer-class-misspelt",),
+    "cublas-does-not-start": ("cublas-without-bfloat16", "cublas-of-another-place"),
     "bnb-int8-old-gpu": (),
     "bitsandbytes-missing": ("python-too-old-to-run",),
     "transformers-missing": ("python-too-old-to-run",),
@@ -297,6 +335,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
 }
 # Remarks that only repeat, in other words, what a root cause already says.
 _SILENCED_BY: dict[str, tuple[str, ...]] = {
+    "cuda-wheel-on-amd": ("zluda-finds-no-gpu",),
     "torch-missing": ("build-isolation-hides-torch",),
     "torch-shadowed": ("duplicate-torch-installs",),
     "numpy-mixed": ("numpy2-with-old-torch",),
@@ -308,6 +347,7 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "cmake-missing": ("cuda-home-unset", "msvc-missing"),
     "cuda-home-unset": ("cuda-home-malformed",),
     "no-cuda-gpus-available": (
+        "zluda-finds-no-gpu",
         "docker-desktop-too-old",
         "colab-without-gpu",
         *_GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")],

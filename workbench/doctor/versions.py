@@ -58,6 +58,12 @@ def _number(text: str) -> int:
     return int(digits.group()) if digits else 0
 
 
+def without_stage(text: Optional[str]) -> Optional[str]:
+    """``5.0.0`` of ``5.0.0rc1`` or ``5.0.0.dev0``, which have what the release brings and lack what it takes away."""
+    match = _VERSION.match((text or "").strip()[:120])
+    return match["release"] if match else None
+
+
 def local_tag(text: Optional[str]) -> Optional[str]:
     """``cu128`` of ``2.8.0+cu128``; None without one."""
     return text.split("+", 1)[1] if text and "+" in text else None

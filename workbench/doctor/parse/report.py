@@ -119,7 +119,7 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in _REMARKS})
-    draft.errors = [_of_a_model(error, lines) for error in draft.errors]
+    draft.errors = [_with_program(_of_a_model(error, lines), lines) for error in draft.errors]
     symptom = None if {error.id for error in draft.errors} - _REMARKS else find_symptom(lines, bool(draft.formats))
     draft.errors += [symptom] if symptom else []
     if draft.errors:
@@ -148,7 +148,7 @@ def _with_folder(error: ErrorFact, lines: list[str]) -> ErrorFact:
     return replace(error, values={**error.values, "folder": found[1]}) if found else error
 
 
-_IMPORTS = frozenset(("hub-import", "library-import", "tokenizers-import", "torch-attribute"))
+_IMPORTS = frozenset(("hub-import", "library-import", "tokenizers-import", "torch-attribute", "unknown-architecture"))
 
 
 def _with_callers(error: ErrorFact, lines: list[str]) -> ErrorFact:
@@ -158,8 +158,8 @@ def _with_callers(error: ErrorFact, lines: list[str]) -> ErrorFact:
 
 
 # Messages that tell of no failure.
-_REMARKS = frozenset(("asks-quantized", "rebooted-in-vain", "driver-in-usr-local-nvidia"))
-_MODEL_TYPE = re.compile(r"KeyError: ['\"](?P<type>[a-z][a-z0-9]{1,20}(?:[_.-]?[a-z0-9]{1,20}){0,5})['\"]\s{0,4}$")
+_REMARKS = frozenset(("asks-quantized", "rebooted-in-vain", "driver-in-usr-local-nvidia", "after-suspend", "after-kernel-change"))
+_MODEL_TYPE = re.compile(r"KeyError: ['\"](?P<type>[a-z][a-z0-9]{1,20}(?:[_.-]?[a-z0-9]{1,20}){0,5})['\"](?:\s|$)")
 _LOADS_MODEL = re.compile(r"configuration_auto|CONFIG_MAPPING|\bAuto\w{3,30}\.from_pretrained\(|config_class = ")
 
 
@@ -169,6 +169,19 @@ def _of_a_model(error: ErrorFact, lines: list[str]) -> ErrorFact:
     if found is None or not any(_LOADS_MODEL.search(line[:600]) for line in lines):
         return error
     return replace(error, id="unknown-architecture", values={**error.values, "type": found["type"]})
+
+
+# Programs that compare the versions of packages when they start.
+_COMPARES_VERSIONS = re.compile(r"llama[-_]?factory|DISABLE_VERSION_CHECK", re.IGNORECASE)
+
+
+def _with_program(error: ErrorFact, lines: list[str]) -> ErrorFact:
+    """A model that is too new, or a pin, with the program that checks versions for itself, where it is one."""
+    if error.id not in ("unknown-architecture", "pin-conflict"):
+        return error
+    if not any(_COMPARES_VERSIONS.search(line[:600]) for line in lines):
+        return error
+    return replace(error, values={**error.values, "program": "llamafactory"})
 
 
 def _unknown_errors(lines: list[str], told: set[int]) -> list[ErrorFact]:

@@ -441,15 +441,27 @@ def other_pin(facts: Facts) -> Result:
     error = facts.error("pin-conflict")
     if error is None or error.values.get("package", "").replace("_", "-").lower() in ("huggingface-hub", "tokenizers"):
         return PASSED
-    package, specifier = error.values.get("package", "a package"), error.values.get("spec", "")
+    package, specifier = error.values.get("package", "a package"), "".join(error.values.get("spec", "").split())
+    llamafactory = error.values.get("program") == "llamafactory"
+    who = "LLaMA-Factory" if llamafactory else "transformers" if package != "transformers" else "The program"
     return [
         Finding(
             "transformers-pin-conflict",
             "error",
-            f"transformers needs {package}{specifier}",
-            "It checks this at import and refuses to start.",
+            f"{who} needs {package}{specifier}",
+            "It checks this when it starts and refuses to go on.",
             {**evidence(found=error.values.get("found")), **seen(error)},
-            (fixes.install(facts, f"{package}{specifier}"),),
+            (
+                fixes.install(facts, f"{package}{specifier}"),
+                *(
+                    (
+                        "or, for a model that wants the newer one: git pull in LLaMA-Factory's folder; until it takes it: "
+                        + fixes.export(facts, "DISABLE_VERSION_CHECK", "1"),
+                    )
+                    if llamafactory
+                    else ()
+                ),
+            ),
             "https://huggingface.co/docs/transformers/installation",
             affects=MODELS,
             observed=True,
@@ -629,27 +641,6 @@ def _does_not_import(facts: Facts, step: ProbeStep) -> Finding:
     )
 
 
-def unknown_architecture(facts: Facts) -> Result:
-    """The model is newer than transformers."""
-    return from_message(
-        facts,
-        ("unknown-architecture",),
-        lambda error: Finding(
-            "transformers-too-old-for-model",
-            "error",
-            f"transformers {facts.package('transformers') or ''} does not know this model's architecture".replace(
-                "  ", " "
-            ),
-            "The checkpoint's model type came with a later release.",
-            {**evidence(model_type=error.values.get("type")), **seen(error)},
-            (fixes.install(facts, "transformers", upgrade=True),),
-            "https://huggingface.co/docs/transformers/installation",
-            affects=MODELS,
-            observed=True,
-        ),
-    )
-
-
 _NOTABLE = frozenset(
     (
         "torch",
@@ -734,7 +725,6 @@ RULES: tuple[Rule, ...] = (
     tokenizers_pin,
     other_pin,
     accelerate,
-    unknown_architecture,
     family_import_broken,
     transformers_import_broken,
     peft_version,
