@@ -46,7 +46,9 @@ class PlatformFacts:
     windows_build: Optional[int] = None
     """Build of the Windows at hand, which for WSL is the host: 19045, 26100."""
     service: Optional[str] = None
-    """``colab``, ``kaggle``, ``slurm``; ``""`` when it was looked for and is none."""
+    """``colab``, ``kaggle``, ``slurm``, ``systemd``; ``""`` when it was looked for and is none."""
+    program: Optional[str] = None
+    """The web UI that a report is about: ``comfyui``, ``sd-webui``, ``sd-webui-amd``, ``zluda``."""
     memory_total_bytes: Optional[int] = None
     memory_available_bytes: Optional[int] = None
     shm_total_bytes: Optional[int] = None

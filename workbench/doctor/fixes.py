@@ -135,7 +135,8 @@ def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _before_pip(steps: tuple[str, ...], *words: str) -> tuple[str, ...]:
-    first = next((number for number, step in enumerate(steps) if re.search(r"\bpython -[mc] |\bconda (?:remove|install) ", step)), 0)
+    installs = re.compile(r"\bpython -[mc] |\bconda (?:remove|install) ")
+    first = next((number for number, step in enumerate(steps) if installs.search(step)), 0)
     return (*steps[:first], *words, *steps[first:])
 
 

@@ -43,6 +43,18 @@ _CONTAINERS = (
     ),
     ("apptainer", re.compile(r"\b(?:singularity|apptainer) (?:exec|run|shell|instance)\b", re.I)),
 )
+_PROGRAMS = (
+    ("zluda", re.compile(r"\bzluda\b", re.I)),
+    ("comfyui", re.compile(r"\bComfyUI(?![a-z])", re.I)),
+    ("sd-webui-amd", re.compile(r"stable-diffusion-webui-(?:directml|amdgpu)|lshqqytiger", re.I)),
+    (
+        "sd-webui",
+        re.compile(
+            r"stable-diffusion-webui|webui-user\.(?:bat|sh)|\blaunch_utils\.py|\b(?:A1111|automatic1111|sd-webui)\b",
+            re.I,
+        ),
+    ),
+)
 _SLURM = re.compile(r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm\b|\blogin node\b", re.I)
 _ARM = re.compile(r"\baarch64\b|\bG[BH][23]00\b|\bGB10\b|\bDGX Spark\b|\bGrace[- ]Hopper\b|\bJetson\b", re.I)
 _OTHER_PROCESSOR = re.compile(r"x86_64|amd64|\bmac(?:OS|Book| ?mini| ?studio)?\b|darwin|apple m\d", re.I)
@@ -62,6 +74,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     kind = next((name for name, pattern in _CONTAINERS if any(map(pattern.search, short))), None)
     if kind is not None and draft.platform.get("container") in (None, "docker"):
         draft.platform["container"] = kind
+    program = next((name for name, pattern in _PROGRAMS if any(map(pattern.search, short))), None)
+    draft.put(draft.platform, program=program)
     if any(map(_SLURM.search, short)):
         draft.put(draft.platform, service="slurm")
     if any(map(_ARM.search, short)) and draft.platform.get("system") in (None, "Linux"):

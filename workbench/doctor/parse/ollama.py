@@ -32,7 +32,8 @@ _OUTCOMES = (
     (
         "ollama-driver-does-not-start",
         re.compile(
-            r"(?:nvml vram|cudart|cuda driver library|nvcuda|cuda) init(?:ialization)? (?:failure|err(?:or)?): ?(?P<code>\d{1,3})"
+            r"(?:nvml vram|cudart|cuda driver library|nvcuda|cuda) init(?:ialization)? (?:failure|err(?:or)?): ?"
+            r"(?P<code>\d{1,3})"
             r"|cuda driver library failed to get device context,? (?P<context>\d{1,3})"
             r"|(?P<symbol>symbol lookup for cu\w{3,40} failed)"
         ),
@@ -41,7 +42,9 @@ _OUTCOMES = (
 )
 _RUNNERS = re.compile(r"Dynamic LLM libraries\"? ?(?:runners=\"?)?\[(?P<runners>[\w ]{2,120})\]")
 _GPU_RUNNER = re.compile(r"\b(?:cuda|rocm|metal|oneapi|vulkan)")
-_GPU_SEEN = re.compile(r"\blibrary=(?:cuda|CUDA|rocm|ROCm)\b|Radeon GPU detected|Nvidia GPU detected|gpu_type=gfx", re.I)
+_GPU_SEEN = re.compile(
+    r"\blibrary=(?:cuda|CUDA|rocm|ROCm)\b|Radeon GPU detected|Nvidia GPU detected|gpu_type=gfx", re.I
+)
 _OFFLOAD = re.compile(
     r"msg=\"?offload(?: to \w+)?\"?.{0,200}?layers\.model=(?P<all>\d{1,3}) layers\.offload=(?P<some>\d{1,3})"
 )
@@ -49,18 +52,23 @@ _FREE = re.compile(r"memory\.available=\"?\[(?P<free>[\d. GMiB]{3,120})\]")
 _NEEDED = re.compile(r"memory\.required\.full=\"(?P<needed>[\d.]{1,8} [GM]iB)\"")
 _NO_GPU = re.compile(
     r"no compatible (?:amdgpu devices|GPUs were discovered)|\bno (?:nvidia or amd )?gpu detected|no GPU detected"
-    r"|msg=\"inference compute\" id=(?:0|cpu) library=cpu|library=cpu variant|entering low vram mode.*total vram\"?=\"?0 B",
+    r"|msg=\"inference compute\" id=(?:0|cpu) library=cpu|library=cpu variant"
+    r"|entering low vram mode.*total vram\"?=\"?0 B",
     re.I,
 )
 _PS = re.compile(r"\b100% CPU\b")
 _COMPLAINT = re.compile(
-    r"\b(?:isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?(?:detect|us(?:e|ing)\b|see\b|find|found|recogni[sz]e|support|work)"
-    r"|\b(?:only|falls? back to|falling back to|instead|runs? on|keeps?)\b.{0,20}\bCPU\b|100% CPU|只用|没有使用|没有用到|使われ|nicht (?:erkannt|benutzt|verwendet)"
+    r"\b(?:isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?"
+    r"(?:detect|us(?:e|ing)\b|see\b|find|found|recogni[sz]e|support|work)"
+    r"|\b(?:only|falls? back to|falling back to|instead|runs? on|keeps?)\b.{0,20}\bCPU\b|100% CPU"
+    r"|只用|没有使用|没有用到|使われ|nicht (?:erkannt|benutzt|verwendet)"
     r"|не (?:использует|видит)|no (?:usa|detecta)",
     re.I,
 )
 _GPU_WORD = re.compile(r"\bG?PUs?\b|\bROCm\b|\bCUDA\b|Radeon|\b[RG]TX\b|显卡|グラ", re.I)
-_IN_DOCKER = re.compile(r"\bdocker (?:logs|exec|compose|run)\b|docker-compose|ollama/ollama(?::[\w.-]+)?\b(?!/(?:issues|blob|pull))", re.I)
+_IN_DOCKER = re.compile(
+    r"\bdocker (?:logs|exec|compose|run)\b|docker-compose|ollama/ollama(?::[\w.-]+)?\b(?!/(?:issues|blob|pull))", re.I
+)
 _AS_SERVICE = re.compile(r"\bollama\[\d{1,8}\]:|journalctl|systemctl|/usr/share/ollama|Started [Oo]llama", re.I)
 
 
@@ -113,7 +121,14 @@ def _too_large(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
         found = _OFFLOAD.search(line)
         if found and int(found["some"]) < int(found["all"]):
             values = dict(found.groupdict())
-            values.update({name: value for item in (_FREE.search(line), _NEEDED.search(line)) if item for name, value in item.groupdict().items()})
+            values.update(
+                {
+                    name: value
+                    for item in (_FREE.search(line), _NEEDED.search(line))
+                    if item
+                    for name, value in item.groupdict().items()
+                }
+            )
             return ErrorFact("ollama-model-larger-than-gpu", mask_text(line.strip()[:300]), number, values)
         if found:
             return None

@@ -41,6 +41,9 @@ _PROFESSIONAL = re.compile(
 _JETSON = re.compile(
     r"\bJetson\b.{0,30}?\b(?P<kind>AGX Orin|Orin(?: Nano| NX)?|AGX Xavier|Xavier|Thor|TX2|Nano)\b", re.I
 )
+_JETSON_WORDS = re.compile(
+    r"\b(?:my|a|an|the|on|for|with|NVIDIA) Jetson\b|\bJet ?[Pp]ack ?(?:version ?)?[4-7]\b|\bL4T\b|-tegra\b", re.I
+)
 _RADEON = re.compile(
     r"(?<![a-z])(?:Radeon ?)?(?:RX[ -]?(?P<number>\d{3,4})|(?P<bare>[5679]\d00)(?= ?XT))[ -]?(?P<kind>XTX|XT|GRE|M)?\b",
     re.I,
@@ -103,7 +106,8 @@ _ABOUT_ANOTHER = re.compile(
 )
 _NO_CUDA = re.compile(
     r"\bcuda(?: is)? (?:available )?(?:as |is |: ?)?(?:false|not available|unavailable)\b"
-    r"|\b(?:GPUs?|cuda) (?:is |are |was |were )?not (?:being )?(?:detected|recogni[sz]ed|found)\b"
+    r"|\b(?:GPUs?|cuda) (?:(?:is |are |was |were )?not|(?:is|are|was|were)n.?t) (?:being )?"
+    r"(?:detected|recogni[sz]ed|found)\b"
     r"|\b(?:doesn't|does not|can't|cannot|not) (?:see|detect|find|use|using) (?:my |the |any |all )?"
     r"(?:Nvidia )?GPUs?\b"
     r"|\b(?:sees?|seeing|finds?|detects?|shows?) no (?:CUDA |NVIDIA )?GPUs?\b"
@@ -123,6 +127,7 @@ _WANTS_GPU = re.compile(
     r"\b(?:how|get|want|use|uses|using|see|find|detect\w*|back|on|my|the|have|has|with)\b.{0,40}\b(?:GPU|cuda|nvidia)\b",
     re.I,
 )
+_SENTENCES = re.compile(r"(?<=[.!?;])\s{1,4}")
 _NVIDIA_THERE = re.compile(r"\bnvidia (?:cuda )?(?:toolkit|gpu|card) (?:was |is )?(?:detected|found)\b", re.I)
 _CONDITION = re.compile(r"\b(?:if|when|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
@@ -136,19 +141,30 @@ _WINDOWS = re.compile(
 )
 
 
+# "cuda 11.8, and cuDNN for it is installed": the toolkit of a sentence, not that of a wheel or of the driver.
+_TOOLKIT = re.compile(r"\bcuda(?: (?:toolkit|version|ver))?[ :=v-]{1,3}(?P<version>(?:9|1[0-3])\.\d)(?![\w])", re.I)
+_OF_NO_TOOLKIT = re.compile(
+    r"\b(?:for|built|build|compiled|requires?|needs?|supports?|driver|smi|torch|wheel|whl|install(?:ing)?|than|to|or|"
+    r"tried|try|instead|upgrad\w*|downgrad\w*)\b|\.so|cu1\d\d|https?:|[/\\]",
+    re.I,
+)
+
+
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what nothing else has told."""
     short = _around([line for line in lines if 4 < len(line) <= _MAX_LINE])
     _pins(short, draft)
     _started(short, draft)
     _wsl(short, draft)
-    if not draft.gpus and not draft.no_gpus:
+    unseen = str(draft.driver.get("error") or "").endswith("No devices were found")
+    if not draft.gpus and (not draft.no_gpus or unseen):
         _gpu(short, draft)
     if draft.torch.get("version") is None and "torch" not in draft.packages and draft.torch.get("installed") is None:
         _torch(short, draft)
     if any(_NVIDIA_THERE.search(line) for line in short):
         draft.put(draft.platform, gpu_vendors=("nvidia",))
     _distribution(short, draft)
+    _toolkit(short, draft)
     told = any(map(_told_blind, short)) or (
         any(_STARTED_ON_CPU.search(line) for line in short) and any(_WANTS_GPU.search(line) for line in short)
     )
@@ -161,8 +177,10 @@ def read(lines: Sequence[str], draft: Draft) -> None:
 
 def _told_blind(line: str) -> bool:
     """Whether a line tells that there is no CUDA; what it supposes, or what stands in a program, does not."""
-    found = _NO_CUDA.search(line)
-    return found is not None and not _CONDITION.search(_NO_CUDA.sub(" ", line))
+    return any(
+        _NO_CUDA.search(sentence) and not _CONDITION.search(_NO_CUDA.sub(" ", sentence))
+        for sentence in _SENTENCES.split(line)
+    )
 
 
 def _around(lines: list[str]) -> list[str]:
@@ -196,6 +214,17 @@ def _pins(lines: Sequence[str], draft: Draft) -> None:
     for name, versions in found.items():
         if len(versions) == 1 and name in NAMED and name not in draft.packages:
             draft.package(name, versions.pop(), "named")
+
+
+def _toolkit(lines: Sequence[str], draft: Draft) -> None:
+    """The CUDA toolkit that a sentence names; of several none is taken."""
+    found = {
+        match["version"]
+        for line in lines
+        for match in _TOOLKIT.finditer(line)
+        if not _OF_NO_TOOLKIT.search(re.split(r"[.;!?] ", line[: match.start()])[-1][-40:])
+    }
+    draft.put(draft.toolkit, installed=tuple(found) if len(found) == 1 else None)
 
 
 def _distribution(lines: Sequence[str], draft: Draft) -> None:
@@ -244,6 +273,8 @@ def _gpu(lines: Sequence[str], draft: Draft) -> None:
     vendors = {gpu_vendor(name) for name in names} | {"amd" for line in lines if _AMD.search(line)}
     if not vendors and any(_INTEL.search(line) for line in lines):
         vendors = {"intel"}
+    if not names and any(_JETSON_WORDS.search(line) for line in lines):
+        name_gpu(draft, 0, "NVIDIA Jetson")
     if len(vendors) == 1:
         draft.put(draft.platform, gpu_vendors=tuple(vendor for vendor in vendors if vendor))
     if len(vendors) == 1 and len({gpu_capability(name) for name in names}) == 1:

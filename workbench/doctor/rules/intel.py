@@ -48,7 +48,8 @@ def xpu_not_available(facts: Facts) -> Result:
             if has_xpu
             else "The Intel GPU cannot be used: this torch has no XPU, or Intel's compute runtime does not answer",
             "torch's XPU build finds cards through Level Zero, a part of Intel's driver that a desktop does not need; "
-            "the user has to be in the group render, and the kernel to know the card (Arc A: 6.2, Arc B: 6.12 or newer).",
+            "the user has to be in the group render, and the kernel to know the card (Arc A: 6.2, Arc B: 6.12 or "
+            "newer).",
             {**evidence(gpus=gpu_names(facts), torch__version=facts.torch.version), **seen(error)},
             (*_runtime(facts), *wheel(facts)) if has_xpu else (*wheel(facts), *_runtime(facts)),
             "https://docs.pytorch.org/docs/stable/notes/get_start_xpu.html",

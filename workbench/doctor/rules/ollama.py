@@ -64,7 +64,7 @@ def setting(facts: Facts, name: str, value: str) -> tuple[str, ...]:
     if facts.platform.container:
         return (f"docker run -e {name}={value} …   # the container anew, with this variable",)
     return (
-        f"sudo systemctl edit ollama.service   # add: [Service] and, in the next line: Environment=\"{name}={value}\"",
+        f'sudo systemctl edit ollama.service   # add: [Service] and, in the next line: Environment="{name}={value}"',
         "sudo systemctl daemon-reload && sudo systemctl restart ollama   # the service does not read .bashrc",
     )
 
@@ -84,7 +84,6 @@ def _not_supported(facts: Facts, error: ErrorFact) -> Finding:
     gfx = _gfx(facts, error)
     near = relative_of(gfx)
     vulkan = setting(facts, "OLLAMA_VULKAN", "1")
-    vulkan = (f"{vulkan[0]}", *vulkan[1:])
     if gfx in BUILT:
         fix: tuple[str, ...] = (f"{_update(facts)}   # newer releases have code for {gfx}", *vulkan)
     elif near and not fixes.on_windows(facts):
@@ -127,8 +126,8 @@ def _without_runners(facts: Facts, error: ErrorFact) -> Finding:
         error,
         "ollama-without-gpu-runners",
         "This Ollama was packed without the libraries for the GPU",
-        "What computes on the GPU is a library of its own, beside the program (lib/ollama); this installation has those "
-        "for the CPU only, or not those for this vendor.",
+        "What computes on the GPU is a library of its own, beside the program (lib/ollama); this installation has "
+        "those for the CPU only, or not those for this vendor.",
         fix,
         "linux",
     )
@@ -142,14 +141,20 @@ def _driver(facts: Facts, error: ErrorFact) -> Finding:
     elif facts.platform.wsl:
         fix = ("wsl --shutdown   # in PowerShell, with the newest NVIDIA driver in Windows; then start Ollama again",)
     elif code in ("35", "803"):
-        fix = ("sudo reboot   # after the newest NVIDIA driver was installed: sudo ubuntu-drivers install", "nvidia-smi")
+        fix = (
+            "sudo reboot   # after the newest NVIDIA driver was installed: sudo ubuntu-drivers install",
+            "nvidia-smi",
+        )
     else:
         fix = (
             "sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm   # on the host; or reboot",
             "nvidia-smi   # must answer; then restart Ollama",
         )
         if facts.platform.container:
-            fix = (*fix, "docker restart <the container>; docker run --gpus=all …   # Docker Desktop: wsl --shutdown first")
+            fix = (
+                *fix,
+                "docker restart <the container>; docker run --gpus=all …   # Docker Desktop: wsl --shutdown first",
+            )
     return _finding(
         facts,
         error,
@@ -201,7 +206,7 @@ def _finds_none(facts: Facts, error: ErrorFact) -> Finding:
         "nvidia-smi   # must answer, with driver 531 or newer and a card of compute capability 5.0 or newer",
         "sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm   # after sleep",
     )
-    amd = (
+    amd: tuple[str, ...] = (
         "rocminfo | grep gfx; id ollama   # the user ollama must be in the groups render and video: "
         "sudo usermod -aG render,video ollama",
         "sudo systemctl restart ollama",

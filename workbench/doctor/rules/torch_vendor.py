@@ -7,7 +7,7 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules import intel
+from workbench.doctor.rules import amd_windows, intel
 from workbench.doctor.rules.common import (
     ALL_GPU_BENCHES,
     ISSUES,
@@ -18,6 +18,7 @@ from workbench.doctor.rules.common import (
     evidence,
     from_message,
     gpu_names,
+    no_gpu_told,
     seen,
 )
 
@@ -26,7 +27,8 @@ def wrong_vendor(facts: Facts) -> Result:
     """A ROCm build on an NVIDIA box, or a CUDA build on a box that has only AMD."""
     nvidia, amd, build = facts.has_nvidia(), facts.has_amd(), facts.torch.build
     if build is None:
-        return [_asks_amd_for_cuda(facts)] if amd and not nvidia and _ASKS_CUDA & _messages(facts) else None
+        asks = _ASKS_CUDA & _messages(facts) or (no_gpu_told(facts) and fixes.on_windows(facts))
+        return [_asks_amd_for_cuda(facts)] if amd and not nvidia and asks else None
     if cuda_works(facts):
         return PASSED
     if build == "rocm" and nvidia and not amd:
@@ -58,7 +60,8 @@ def _asks_amd_for_cuda(facts: Facts) -> Finding:
     return _vendor(
         facts,
         "cuda-wheel-on-amd",
-        "The program asks for CUDA, and the GPU is AMD's: torch must be a ROCm build",
+        "The program asks for CUDA, and the GPU is AMD's: "
+        + ("it needs a build for AMD, or DirectML" if fixes.on_windows(facts) else "torch must be a ROCm build"),
         _to_rocm(facts),
     )
 
@@ -66,11 +69,14 @@ def _asks_amd_for_cuda(facts: Facts) -> Finding:
 def _to_rocm(facts: Facts) -> tuple[str, ...]:
     remove = fixes.uninstall(facts, "torch", *[n for n in ("torchvision", "torchaudio") if facts.package(n)])
     if fixes.on_windows(facts):
+        return amd_windows.steps(facts, remove)
+    if facts.platform.program in ("sd-webui", "sd-webui-amd"):
+        index = fixes.rocm_index(facts)
         return (
-            remove,
-            "Take AMD's own wheels for Windows (RX 7000 and newer): "
-            "https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/",
-            "or the program's version for DirectML or ZLUDA, or Linux with a ROCm build of torch",
+            f"In webui-user.sh: export TORCH_COMMAND='pip install torch torchvision --index-url {index}'"
+            "   # it installs torch by itself when it starts",
+            "rm -rf venv && ./webui.sh   # in the web UI's folder",
+            "sudo usermod -aG render,video $USER   # then log in anew: /dev/kfd must be readable",
         )
     return (
         remove,
@@ -251,9 +257,8 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
     newer = fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts, newest=True)}", upgrade=True)
     if fixes.on_windows(facts):
         return (
-            "HSA_OVERRIDE_GFX_VERSION does nothing on Windows: take AMD's own wheels, where the card is listed (RX "
-            "7000 and newer): https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/",
-            "or Linux or WSL 2, or llama.cpp built with Vulkan",
+            *amd_windows.steps(facts),
+            "HSA_OVERRIDE_GFX_VERSION does nothing on Windows; llama.cpp built with Vulkan runs on every card",
         )
     near = relative_of(gfx)
     if near is None and gfx is not None:
