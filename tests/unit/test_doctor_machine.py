@@ -28,6 +28,22 @@ FIRES = {
     ),
 }
 SILENT = {
+    "a training that goes on": (
+        "cuda-unknown-error",
+        "after resuming from checkpoint-500 torch.cuda.is_available() returns False, time.sleep(5)",
+    ),
+    "a kernel of CUDA": (
+        "cuda-unknown-error",
+        "torch sees no GPU; the new CUDA kernel 5.1 of my extension is launched",
+    ),
+    "a suspended machine on Windows": ("cuda-unknown-error", "Windows 11, after sleep torch sees no GPU"),
+    "two GPUs of one kind": ("gpu-numbers-differ", "GPU 0 and GPU 1 are both 4090, nvidia-smi lists them"),
+    "the open modules, named": (
+        "gpu-needs-open-kernel-modules",
+        "I use the NVIDIA open kernel modules 580 and torch is slow",
+    ),
+    "a device that another program lists": ("driver-lists-no-gpu", "adb: No devices were found in the list today"),
+    "a Jetson in which CUDA works": ("aarch64-cpu-only-wheel", "On my Jetson torch.cuda.is_available() returns True"),
     "a Windows that is new enough": (
         "wsl-windows-too-old",
         "Windows 10 [Version 10.0.19045.2728], WSL 2\nFailed to initialize NVML: GPU access blocked by the operating "

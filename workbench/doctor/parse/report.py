@@ -158,7 +158,9 @@ def _with_callers(error: ErrorFact, lines: list[str]) -> ErrorFact:
 
 
 # Messages that tell of no failure.
-_REMARKS = frozenset(("asks-quantized", "rebooted-in-vain", "driver-in-usr-local-nvidia", "after-suspend", "after-kernel-change"))
+_REMARKS = frozenset(
+    ("asks-quantized", "rebooted-in-vain", "driver-in-usr-local-nvidia", "after-suspend", "after-kernel-change")
+)
 _MODEL_TYPE = re.compile(r"KeyError: ['\"](?P<type>[a-z][a-z0-9]{1,20}(?:[_.-]?[a-z0-9]{1,20}){0,5})['\"](?:\s|$)")
 _LOADS_MODEL = re.compile(r"configuration_auto|CONFIG_MAPPING|\bAuto\w{3,30}\.from_pretrained\(|config_class = ")
 

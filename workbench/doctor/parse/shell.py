@@ -251,6 +251,8 @@ def _availability(lines: Sequence[str], index: int) -> list[bool]:
     same = re.match(
         r"[)\s:=>\"'`-]{0,12}(?:is |as |return(?:s|ing|ed)? |gives |giving |was |= ?)?[\s\"'`]{0,3}(True|False)\b", rest
     )
+    if "True" in rest and "False" in rest:
+        return [False]  # of two states told in one breath, the one that fails is the subject
     answer = same[1] if same else ""
     if not answer and _REPL.search(lines[index]):
         answer = _later_answer(lines[index + 1 : index + 9])

@@ -302,52 +302,6 @@ def cuda_compat_on_unsupported_gpu(facts: Facts) -> Result:
     ]
 
 
-def cuda_unknown_error(facts: Facts) -> Result:
-    """CUDA fails to start for want of the unified-memory device."""
-    error = facts.error("cuda-unknown-error")
-    nodes = facts.platform.devices
-    # The uvm node appears on first use, so its absence alone says nothing while CUDA has not been tried.
-    no_uvm = bool(nodes and "/dev/nvidiactl" in nodes and "/dev/nvidia-uvm" not in nodes and cuda_works(facts) is False)
-    if error is None and not no_uvm:
-        return None if nodes is None or cuda_works(facts) is None else PASSED
-    return [
-        Finding(
-            "cuda-unknown-error",
-            "error",
-            "CUDA does not start: the nvidia_uvm module is missing or stuck",
-            "After suspend and resume, or when nvidia_uvm was never loaded, CUDA ends with 'unknown error' although "
-            "nvidia-smi works. Changing CUDA_VISIBLE_DEVICES inside the program does the same.",
-            {**evidence(devices=nodes), **seen(error)},
-            ("sudo modprobe -r nvidia_uvm && sudo modprobe nvidia_uvm", "sudo nvidia-modprobe -u -c=0", "sudo reboot"),
-            ISSUES + "pytorch/pytorch/issues/100095",
-            affects=ALL_GPU_BENCHES,
-            observed=error is not None,
-        )
-    ]
-
-
-def kaslr_hmm_uvm(facts: Facts) -> Result:
-    """A known clash of new kernels with nvidia_uvm's heterogeneous memory."""
-    return from_message(
-        facts,
-        ("hmm-uvm",),
-        lambda error: Finding(
-            "kaslr-hmm-uvm",
-            "error",
-            "nvidia_uvm cannot reserve its memory range on this kernel",
-            "With address randomisation the kernel leaves no range for heterogeneous memory, and CUDA does not start.",
-            {**evidence(kernel=facts.platform.kernel), **seen(error)},
-            (
-                "echo 'options nvidia_uvm uvm_disable_hmm=1' | sudo tee /etc/modprobe.d/nvidia-uvm.conf",
-                "sudo update-initramfs -u && sudo reboot",
-            ),
-            "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/index.html",
-            affects=ALL_GPU_BENCHES,
-            observed=True,
-        ),
-    )
-
-
 def no_nvidia_driver(facts: Facts) -> Result:
     """torch found no driver at all, and nothing more precise is known."""
     error = facts.error("no-nvidia-driver", "no-nvml", "driver-init-failed")
@@ -433,7 +387,5 @@ RULES: tuple[Rule, ...] = (
     fabric_manager_not_running,
     cuda_compat_on_unsupported_gpu,
     driver_userspace_mismatch,
-    kaslr_hmm_uvm,
-    cuda_unknown_error,
     no_nvidia_driver,
 )

@@ -27,6 +27,7 @@ from workbench.doctor.rules.common import (
     torch_code,
     uncovered,
 )
+from workbench.doctor.rules.conda_builds import conda_steps
 from workbench.doctor.tables import (
     WHEELS,
     Kernels,
@@ -142,10 +143,21 @@ def _cpu_only(facts: Facts) -> Finding:
             ),
             **seen(error),
         },
-        fixes.reinstall_torch(facts),
+        _cuda_build(facts, error),
         ISSUES + "pytorch/pytorch/issues/30664",
         affects=ALL_GPU_BENCHES,
         observed=error is not None or facts.torch.cuda_available is False,
+    )
+
+
+def _cuda_build(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    """What brings the CUDA build: conda's own command where conda was asked for it, then pip's."""
+    steps = fixes.reinstall_torch(facts)
+    by_conda = conda_steps(facts, error) if error is not None and error.id == "conda-took-cpu" else ()
+    return (
+        (*by_conda, *(f"or, by pip: {step}" if not number else step for number, step in enumerate(steps)))
+        if by_conda
+        else steps
     )
 
 
@@ -161,8 +173,12 @@ def _aarch64_cpu(facts: Facts) -> Finding:
     jetson = is_jetson(facts)
     fix = (
         (
-            "Install NVIDIA's own build for your JetPack: "
+            "Install NVIDIA's own build for your JetPack (6: Python 3.10; 5: Python 3.8 and no other): "
             "https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/",
+            "JetPack 6: python3.10 -m pip install --force-reinstall --index-url "
+            "https://pypi.jetson-ai-lab.io/jp6/cu126 "
+            "torch torchvision   # JetPack 7 (Thor): https://pypi.jetson-ai-lab.io/sbsa/cu130",
+            "Another Python than those: a container, dustynv/l4t-pytorch, or build torch from source",
         )
         if jetson
         else fixes.reinstall_torch(facts, keep_release=False)
@@ -378,7 +394,15 @@ def no_kernel_image(facts: Facts) -> Result:
     who = re.search(r"\[(TensorRT-LLM|TRT|vLLM|onnxruntime)[\]:]", error.text)
     library = who[1] if who else "An extension" if covered else "Some library"
     old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
-    title = "This torch is too old for this GPU" if old_torch else f"{library} has no kernels for this GPU"
+    bare = not covered and facts.torch.version is None and not who
+    dropped = bare and older(next((item for _, item in capabilities(facts)), None), "7.5") and _raised_by_torch(error)
+    title = (
+        "This torch is too old for this GPU"
+        if old_torch
+        else "This torch, most likely, has no kernels for a GPU as old as this one"
+        if dropped
+        else f"{library} has no kernels for this GPU"
+    )
     return [
         Finding(
             "app-needs-newer-compute-capability" if covered else "no-kernel-image",
@@ -408,6 +432,8 @@ def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
     image = facts.platform.image
     old = older(capability, "7.0") or (capability is None and "vllm" in error.text.lower())
     newest = at_least(capability, "10.0") and facts.torch.version is None and not image
+    # The default builds have left out what is older than Turing; what torch itself says was launched by torch.
+    left_out = older(capability, "7.5") and facts.torch.version is None and not image and _raised_by_torch(error)
     fresh = fixes.fresh_torch(facts, "torchvision", upgrade=True) if newest else ""
     build = (
         "See in the traceback which package launched the kernel; install its build for this GPU or build it with "
@@ -420,9 +446,25 @@ def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
             else ()
         ),
         *((f"{fresh}   # Blackwell needs torch 2.7 or newer with CUDA 12.8 or newer",) if newest else ()),
+        *(_build_for_old_cards(facts, capability) if left_out and capability else ()),
         *((("If torch is new enough: " if newest else "") + build,) if not image else ()),
         *(("For cards below 7.0 use llama.cpp in place of vLLM.",) if old else ()),
         *((f"Where there is none, the program does not run on a card of {target}.",) if image else ()),
+    )
+
+
+def _raised_by_torch(error: ErrorFact) -> bool:
+    other = re.search(r"ollama|ggml|llama.?cpp", error.text, re.IGNORECASE)
+    return not other and re.search(r"AcceleratorError|RuntimeError|CUDA error: no kernel", error.text) is not None
+
+
+def _build_for_old_cards(facts: Facts, capability: str) -> tuple[str, ...]:
+    return (
+        fixes.uninstall(facts, "torch", "torchvision", "torchaudio")
+        + "   # in the program's own environment, where it brings one",
+        f"{fixes.fresh_torch(facts, 'torchvision')}   # the build that still has {capability}: default builds start "
+        f"at 7.5",
+        "A program that cannot change its torch: its download for older cards, or its release from before the change",
     )
 
 
