@@ -337,6 +337,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
 _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "cuda-wheel-on-amd": ("zluda-finds-no-gpu",),
     "torch-missing": ("build-isolation-hides-torch",),
+    "bnb-too-old-for-windows": ("llama-cpp-no-layers", "llama-cpp-built-for-cpu"),
     "torch-shadowed": ("duplicate-torch-installs",),
     "numpy-mixed": ("numpy2-with-old-torch",),
     "build-failed": _BUILD_ROOTS,
