@@ -91,6 +91,60 @@ CASES = {
         ["TORCH_CUDA_ARCH_LIST=8.6"],
         ["Install", "cuda-toolkit-"],
     ),
+    "cuDNN 8 and CUDA 11": (
+        "pip install faster-whisper. Linux, 4090, cuda 11.8\n"
+        "Could not load library libcudnn_ops_infer.so.8. Error: libcudnn_ops_infer.so.8: cannot open shared object",
+        "cudnn-library-missing",
+        ["nvidia-cudnn-cu11==8.*", "LD_LIBRARY_PATH"],
+        ["ctranslate2>=4.5"],
+    ),
+    "ONNX Runtime in a program of its own": (
+        '1 : FAIL : LoadLibrary failed with error 126 "" when trying to load "D:\\app\\onnxruntime_providers_cuda.dll"',
+        "onnxruntime-libraries-missing",
+        ["Install CUDA 12 and cuDNN 9"],
+        ["pip install"],
+    ),
+    "ONNX Runtime that names what is missing": (
+        "Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.11: cannot open shared "
+        "object file\nin /home/u/lib/python3.10/site-packages/onnxruntime/capi/x.py",
+        "onnxruntime-libraries-missing",
+        ["CUDA 11.8 and cuDNN 8"],
+        [],
+    ),
+    "mmcv of another CUDA": (
+        'File "/home/u/lib/python3.9/site-packages/mmcv/utils/ext_loader.py", line 13, in load_ext\n'
+        "ImportError: libcudart.so.10.1: cannot open shared object file: No such file or directory",
+        "extension-built-for-other-cuda",
+        ["mim install mmcv"],
+        ["two CUDA majors"],
+    ),
+    "a library without its owner": (
+        "ImportError: libcudart.so.11.0: cannot open shared object file: No such file or directory",
+        "extension-built-for-other-cuda",
+        ["nvidia-cuda-runtime-cu11", "LD_LIBRARY_PATH"],
+        [],
+    ),
+    "a C++ name without its underlines": (
+        "ImportError: /opt/e/lib/python3.10/site-packages/causal_conv1d_cuda.cpython-310-x86_64-linux-gnu.so: "
+        "undefined symbol: *ZNK3c1017SymbolicShapeMeta18init*is_contiguousEv",
+        "extension-built-for-other-torch",
+        ["--no-cache-dir causal-conv1d mamba-ssm"],
+        [],
+    ),
+    "conda on Windows, without a build for CUDA 10": (
+        "conda install pytorch==1.12.1 torchvision==0.13.1 cudatoolkit=10.2 -c pytorch\n"
+        "  environment location: D:\\anaconda3\n    pytorch-1.12.1    |      py3.8_cpu_0       133.8 MB  pytorch",
+        "torch-cpu-only",
+        ['"pytorch=1.12.1=*cuda11.3*"', "cudatoolkit=11.3"],
+        [],
+    ),
+    "a DLL on the next line": (
+        "ERROR    Could not load torch: [WinError 126] The specified module could not be found. Error loading\n"
+        '         "P:\\AI\\kohya_ss\\venv\\lib\\site-packages\\torch\\lib\\fbgemm.dll" or one of its dependencies.',
+        "torch-import-broken",
+        ["torch==2.4.1", "libomp140"],
+        [],
+    ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
         "mingw-in-place-of-msvc",

@@ -40,6 +40,8 @@ _COMPOSE = re.compile(r"^[A-Za-z][\w.-]{0,40}-\d{1,3}[ \t]{1,8}\|[ \t]", re.MULT
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 # Underlines are taken for emphasis only at the start of a list's item: Python's own names wear them too.
 _EMPHASIS = re.compile(r"^([ \t]{0,6}[-*][ \t]{1,3})__([A-Za-z][^_\n]{0,40})__", re.MULTILINE)
+# A C++ name that lost its underlines, or got marks in front of them, where a page took them for emphasis.
+_MANGLED = re.compile(r"(?<=symbol: )[*\\_]{0,3}(Z[NTVKI][\w*\\]{3,300})")
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
 
 
@@ -55,6 +57,8 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     text = _BOX.sub("", text) if "│" in text else text
     text = _BOLD.sub(r"\1", text) if "**" in text else text
     text = _EMPHASIS.sub(r"\1\2", text) if "__" in text else text
+    if "symbol: " in text:
+        text = _MANGLED.sub(lambda found: "_" + found[1].replace("\\", "").replace("*", "_"), text)
     if "<" in text:
         text = _TAGS.sub("", text)
     lines: list[str] = []

@@ -9,8 +9,15 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, cuda_major, evidence, from_message, seen
+from workbench.doctor.rules.matching_builds import (
+    cuda_of_library,
+    is_compiled_by_pip,
+    matching_build,
+    package_of,
+    runtime_of,
+)
 from workbench.doctor.tables import WHEELS, companion, companion_of, torch_release, variant_of
-from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of, satisfies
+from workbench.doctor.versions import at_least, local_tag, minor_name, normalize, older, release_of, satisfies
 
 MODELS = ("chat", "architecture", "vram")
 
@@ -170,6 +177,12 @@ def _python_tag(facts: Facts) -> Optional[str]:
     return f"cp{numbers[0]}{numbers[1]}" if numbers else None
 
 
+# A CUDA library in a folder of the system, not in one of Python's.
+_OF_THE_SYSTEM = re.compile(
+    r"(?<![\w/])/(?:usr|opt)/(?:(?!-packages|conda)[^\s:]){1,120}/lib(?:cudnn|cublas|nccl|nvJitLink)"
+)
+
+
 def nvidia_wheels(facts: Facts) -> Result:
     """The CUDA libraries that are loaded are not of one version."""
     error = facts.error("nvjitlink", "cudnn-mismatch")
@@ -180,7 +193,7 @@ def nvidia_wheels(facts: Facts) -> Result:
         # A toolkit on the path is common and mostly harmless; without trouble there is nothing to say.
         return PASSED if facts.packages or path else None
     older_cudnn = error is not None and bool(error.values.get("found"))
-    by_path = bool(shadow) or older_cudnn
+    by_path = bool(shadow) or older_cudnn or (error is not None and bool(_OF_THE_SYSTEM.search(error.text)))
     return [
         Finding(
             "ld-library-path-shadows-nvidia-wheels" if by_path else "nvidia-wheel-version-mismatch",
@@ -261,7 +274,8 @@ def numpy_abi(facts: Facts) -> Result:
         return PASSED
     if error is None and not clash:
         return PASSED
-    other = error is not None and not clash and torch is not None and numpy is not None
+    # torch itself never says the second of these.
+    other = error is not None and not clash and (error.id == "numpy-dtype-size" or bool(torch and numpy))
     return [
         Finding(
             "numpy2-with-old-torch",
@@ -290,7 +304,7 @@ def _numpy_fix(facts: Facts, other: bool) -> tuple[str, ...]:
 def extension_for_other_cuda(facts: Facts) -> Result:
     """An extension wants the CUDA runtime of another major than torch brings."""
     error = facts.error("cudart-missing", "vllm-symbol")
-    told = [facts.error(name) for name in ("torch-library-missing", "cudnn-library-missing")]
+    told = [facts.error(name) for name in ("torch-library-missing", "cudnn-library-missing", "onnxruntime-provider")]
     if error is not None and any(other is not None and _same(other, error) for other in told):
         error = facts.error("vllm-symbol")
     mixed = _mixed_majors(facts)
@@ -298,11 +312,12 @@ def extension_for_other_cuda(facts: Facts) -> Result:
         return PASSED
     if error is None and not facts.package("vllm"):
         return PASSED
-    library, major = (error.values.get("library"), error.values.get("major")) if error else (None, None)
+    library = error.values.get("library") if error else None
+    major = cuda_of_library(library)
     own = cuda_major(facts)
     if error is not None and library and "bnb-missing-dependency" in {item.id for item in facts.errors}:
         return PASSED
-    importer = error.values.get("importer", "") if error else ""
+    importer = _importer(error)
     vllm = importer == "vllm" or bool(error and "vllm" in error.text) or (not importer and facts.package("vllm"))
     who = "vLLM" if vllm else importer.replace("_", "-") or "An extension"
     return [
@@ -310,9 +325,9 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             "extension-built-for-other-cuda",
             "error" if error else "warning",
             f"{who} was built for CUDA {major}, torch brings CUDA {own}"
-            if major and own and major != str(own) and "cudnn" not in str(library)
+            if major and own and major != str(own)
             else f"{who} was built for CUDA {major}: it wants {library}, which is not there"
-            if library and major and "cudart" in library
+            if library and major
             else f"{who} wants {library}, which is not there"
             if library
             else f"{who} does not fit this torch",
@@ -325,6 +340,13 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _importer(error: Optional[ErrorFact]) -> str:
+    """The package that wants the library: what was imported last where that is a known module, else by its folder."""
+    values = error.values if error else {}
+    imported = values.get("imported", "")
+    return package_of(imported) or values.get("importer") or imported
 
 
 def _same(told: ErrorFact, error: ErrorFact) -> bool:
@@ -349,12 +371,25 @@ def _rebuilt(facts: Facts, who: str, cuda: Optional[int]) -> tuple[str, ...]:
                 "python -m pip install --no-build-isolation -e .",
             )
         return _vllm_anew(facts)
+    known = matching_build(facts, who)
+    if known:
+        return known
     match = " and ".join(filter(None, (f"torch {torch}" if torch else "", f"CUDA {cuda}" if cuda else "")))
-    steps = [f"Install the build of that package that was made for {match}."] if match else []
-    if not match:
-        steps.append(f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__, torch.version.cuda)"')
-        steps.append("Install the build of that package that was made for exactly these two versions.")
-    return (*steps, "Do not mix packages made for CUDA 12 and CUDA 13 in one environment.")
+    package = "that package" if who == "An extension" else who
+    if match:
+        return (
+            f"Install the build of {package} that was made for {match}.",
+            "Do not mix packages made for two CUDA majors in one environment.",
+        )
+    error = facts.error("cudart-missing")
+    runtime = runtime_of(facts, error.values.get("library") if error else None)
+    show = f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__, torch.version.cuda)"'
+    fitting = f"Install the build of {package} that was made for exactly these two versions."
+    return (
+        *runtime,
+        *((f"or, where it works with torch: {show}",) if runtime else (show,)),
+        fitting,
+    )
 
 
 def _vllm_anew(facts: Facts) -> tuple[str, ...]:
@@ -481,22 +516,6 @@ def _xformers_for_torch(facts: Facts) -> tuple[str, ...]:
 # Told by rules of their own: torch itself, torchvision and torchaudio.
 _OF_TORCH = re.compile(r"(?:lib)?(?:torch|torch_\w+|torchvision|torchaudio|c10|c10_\w+|shm)|_torchaudio\w*")
 
-# Compiled modules that are not named after the package that brings them.
-_KERNELS_OF = {
-    "awq_ext": "autoawq-kernels",
-    "awq_v2_ext": "autoawq-kernels",
-    "exl_ext": "autoawq-kernels",
-    "exlv2_ext": "autoawq-kernels",
-    "awq_inference_engine": "autoawq-kernels",
-    "awq": "autoawq-kernels",
-    "autogptq": "auto-gptq",
-    "auto_gptq": "auto-gptq",
-    "exllama_kernels": "auto-gptq",
-    "exllamav2_kernels": "auto-gptq",
-    "selective_scan_cuda": "mamba-ssm",
-    "causal_conv1d_cuda": "causal-conv1d",
-}
-
 
 def extension_for_other_torch(facts: Facts) -> Result:
     """A compiled package looks for C++ symbols or DLLs that this torch does not have."""
@@ -516,7 +535,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
         return PASSED
     folder = re.search(r"(?:site|dist)-packages[/\\](?P<package>[A-Za-z]\w{1,40})[/\\]", error.text)
     package = folder["package"] if folder and not folder["package"].startswith("torch") else module
-    name = _KERNELS_OF.get(module) or re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", package)
+    name = package_of(module) or re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", package)
     return [
         Finding(
             "extension-built-for-other-torch",
@@ -531,7 +550,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
                 **seen(error),
             },
             (
-                *_its_build(facts, name.replace("_", "-") if name != "it" else "that package"),
+                *(matching_build(facts, normalize(name)) or _its_build(facts, normalize(name))),
                 *_compiled_here(facts, name),
             ),
             ISSUES + "turboderp-org/exllamav2/issues/434",
@@ -542,7 +561,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
 
 
 def _compiled_here(facts: Facts, name: str) -> tuple[str, ...]:
-    if name == "it":
+    if name == "it" or not is_compiled_by_pip(normalize(name)):
         return ()
     options = "--no-build-isolation --no-cache-dir --force-reinstall --no-deps"
     return (
@@ -552,6 +571,7 @@ def _compiled_here(facts: Facts, name: str) -> tuple[str, ...]:
 
 
 def _its_build(facts: Facts, name: str) -> tuple[str, ...]:
+    name = "that package" if name == "it" else name
     torch, cuda = minor_name(facts.torch.version), facts.torch.cuda
     match = ", ".join(filter(None, (f"torch {torch}" if torch else "", f"CUDA {cuda}" if cuda else "")))
     if match:
@@ -570,55 +590,6 @@ _SUCCESSORS = {
     ),
     "autoawq-kernels": ("or gptqmodel or vLLM in its place: autoawq ended with torch 2.6",),
 }
-
-
-def cudnn_missing(facts: Facts) -> Result:
-    """A program other than torch looks for cuDNN through the system's loader."""
-    error = facts.error("cudnn-library-missing")
-    if error is None:
-        return PASSED
-    own = facts.error("torch-library-missing")
-    if own is not None and own.line == error.line:
-        return PASSED
-    library = error.values.get("library") or error.values.get("missing") or error.values.get("dll") or "cuDNN"
-    if library.startswith("libcuda."):
-        return PASSED
-    major = error.values.get("major", "")
-    return [
-        Finding(
-            "cudnn-library-missing",
-            "error",
-            f"A program looks for {library} and does not find it",
-            "torch finds the cuDNN of its own wheels, other programs (CTranslate2 in faster-whisper, onnxruntime) only "
-            "one on the loader's path, and of the major version that they were built for.",
-            {**evidence(library=library, torch__version=facts.torch.version), **seen(error)},
-            _cudnn_fix(facts, major, error.values.get("folder")),
-            ISSUES + "SYSTRAN/faster-whisper/issues/516",
-            affects=("chat",),
-            observed=True,
-        )
-    ]
-
-
-def _cudnn_fix(facts: Facts, major: str, folder: Optional[str]) -> tuple[str, ...]:
-    there = f"{folder}:$LD_LIBRARY_PATH"
-    present = (
-        (fixes.export(facts, "LD_LIBRARY_PATH", there, "it is there, on no path of the loader"),) if folder else ()
-    )
-    newer = (
-        fixes.install(facts, "ctranslate2>=4.5", upgrade=True) + "   # takes cuDNN 9, the one of torch 2.4 and newer"
-    )
-    newer = f"or: {newer}" if present else newer
-    first = (*present, newer) if major in ("", "8") else present
-    if present:
-        return first
-    if fixes.on_windows(facts):
-        return (*first, "or put the folder torch\\lib of this environment on PATH")
-    path = "python -c \"import nvidia.cudnn as c; print(list(c.__path__)[0] + '/lib')\""
-    return (
-        *first,
-        f"or: export LD_LIBRARY_PATH=$({path}):$LD_LIBRARY_PATH   # where a wheel of that cuDNN is installed",
-    )
 
 
 def vllm_finds_no_device(facts: Facts) -> Result:
@@ -661,6 +632,5 @@ RULES: tuple[Rule, ...] = (
     vllm_pin,
     xformers_mismatch,
     extension_for_other_torch,
-    cudnn_missing,
     vllm_finds_no_device,
 )

@@ -115,16 +115,20 @@ def _what_fails(error: Optional[ErrorFact]) -> str:
     values = error.values if error else {}
     if values.get("library"):
         return f"{values['library']} is not found"
-    if error is not None and "fbgemm" in error.text:
+    if error is not None and _is_of_fbgemm(error):
         return "libomp140.x86_64.dll, which its fbgemm.dll asks for, is most likely missing"
     return f"undefined symbol {values['symbol'][:60]}" if values.get("symbol") else "a DLL cannot be loaded"
+
+
+def _is_of_fbgemm(error: ErrorFact) -> bool:
+    return "fbgemm" in error.text or "fbgemm" in error.values.get("dll", "")
 
 
 def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     repair = fixes.repair_torch(facts)
     if error is None:
         return repair or fixes.reinstall_torch(facts)
-    if error.id == "torch-import-dll" and not at_least(facts.torch.version, "2.4.1") and "fbgemm" in error.text:
+    if error.id == "torch-import-dll" and not at_least(facts.torch.version, "2.4.1") and _is_of_fbgemm(error):
         # fbgemm.dll of 2.4.0 asks for a debug build's libomp140, which no redistributable brings.
         companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
         index = f"--index-url {WHEELS}/{variant_of(facts.torch.cuda) or 'cu121'}"

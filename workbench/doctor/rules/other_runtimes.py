@@ -1,0 +1,166 @@
+"""Rules about CUDA libraries that programs other than torch look for: CTranslate2, ONNX Runtime. Needs the tables."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.tables import table
+from workbench.doctor.versions import at_least, older
+
+
+def cudnn_missing(facts: Facts) -> Result:
+    """A program other than torch looks for cuDNN through the system's loader."""
+    error = facts.error("cudnn-library-missing")
+    if error is None:
+        return PASSED
+    others = [facts.error(name) for name in ("torch-library-missing", "onnxruntime-provider")]
+    if any(other is not None and other.line == error.line for other in others):
+        return PASSED
+    library = error.values.get("library") or error.values.get("missing") or error.values.get("dll") or "cuDNN"
+    if library.startswith("libcuda."):
+        return PASSED
+    major = error.values.get("major", "")
+    return [
+        Finding(
+            "cudnn-library-missing",
+            "error",
+            f"A program looks for {library} and does not find it",
+            "torch finds the cuDNN of its own wheels, other programs (CTranslate2 in faster-whisper, onnxruntime) only "
+            "one on the loader's path, and of the major version that they were built for.",
+            {**evidence(library=library, torch__version=facts.torch.version), **seen(error)},
+            _cudnn_fix(facts, major, error.values.get("folder")),
+            ISSUES + "SYSTRAN/faster-whisper/issues/516",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def _cudnn_fix(facts: Facts, major: str, folder: Optional[str]) -> tuple[str, ...]:
+    if folder:
+        there = fixes.export(
+            facts, "LD_LIBRARY_PATH", f"{folder}:$LD_LIBRARY_PATH", "it is there, on no path of the loader"
+        )
+        return (there, *((f"or: {_newer_ctranslate2(facts)}",) if major in ("", "8") else ()))
+    if fixes.on_windows(facts):
+        newer = (_newer_ctranslate2(facts),) if major in ("", "8") else ()
+        return (*newer, "or put the folder torch\\lib of this environment on PATH")
+    if major == "9":
+        return _cudnn_wheel(facts, "9", "12")
+    cuda = _cuda_in_use(facts)
+    of_its_time = _cudnn_wheel(facts, "8", "11" if older(cuda, "12.0") else "12")
+    # CTranslate2 from 4 on wants CUDA 12 itself.
+    if older(cuda, "12.0"):
+        return (
+            *of_its_time,
+            "CTranslate2 4 wants CUDA 12: with CUDA 11 it is " + fixes.install(facts, "ctranslate2<4"),
+        )
+    return (_newer_ctranslate2(facts), f"or: {of_its_time[0]}", *of_its_time[1:])
+
+
+def _newer_ctranslate2(facts: Facts) -> str:
+    newer = fixes.install(facts, "ctranslate2>=4.5", upgrade=True)
+    return f"{newer}   # takes cuDNN 9, the one of torch 2.4 and newer"
+
+
+def _cudnn_wheel(facts: Facts, cudnn: str, cuda: str) -> tuple[str, ...]:
+    """cuDNN and cuBLAS from NVIDIA's wheels, and the loader told of them."""
+    packages = (f"nvidia-cudnn-cu{cuda}=={cudnn}.*", f"nvidia-cublas-cu{cuda}")
+    paths = "nvidia.cudnn.__path__[0] + '/lib:' + nvidia.cublas.__path__[0] + '/lib'"
+    return (
+        fixes.install(facts, *packages),
+        f'export LD_LIBRARY_PATH=$(python -c "import nvidia.cudnn, nvidia.cublas; print({paths})"):$LD_LIBRARY_PATH'
+        "   # in the shell that starts the program",
+    )
+
+
+def _cuda_in_use(facts: Facts) -> Optional[str]:
+    """The CUDA of torch, of the toolkit that is there or told of, or of the driver."""
+    told = facts.toolkit.installed[0] if facts.toolkit.installed else None
+    return facts.torch.cuda or facts.toolkit.nvcc or told or facts.driver.cuda
+
+
+def onnxruntime_provider(facts: Facts) -> Result:
+    """ONNX Runtime is the build for the GPU, and its CUDA part finds not all of its libraries."""
+
+    def make(error: ErrorFact) -> Finding:
+        version, row = _onnxruntime(facts, error)
+        wants = f"CUDA {row['cuda']} and cuDNN {row['cudnn']}" if row else "the CUDA and cuDNN that it was built with"
+        missing = error.values.get("missing") or error.values.get("dll")
+        return Finding(
+            "onnxruntime-libraries-missing",
+            "error",
+            "ONNX Runtime's CUDA part does not load: "
+            + (f"it does not find {missing}" if missing else f"it wants {wants}"),
+            "The file that the message names is there; what is missing is one that it needs: the libraries of CUDA or "
+            "cuDNN, of another major than is installed, or in folders that are not on PATH. Until then it runs on the "
+            "CPU.",
+            {**evidence(onnxruntime_gpu=version, needs=wants if row else None, missing=missing), **seen(error)},
+            _onnxruntime_fix(facts, error, row),
+            _ORT,
+            affects=("chat",),
+            observed=True,
+        )
+
+    return from_message(facts, ("onnxruntime-provider",), make)
+
+
+_ORT = "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html#requirements"
+_OF_CUDA = re.compile(r"(?:lib)?cu(?:dart|blas|blasLt|fft|rand|sparse)(?:64_|\.so\.)(?P<number>\d{1,2})")
+_OF_CUDNN = re.compile(r"(?:lib)?cudnn\w*?(?:64_|\.so\.)(?P<number>\d)")
+
+
+def _onnxruntime(facts: Facts, error: ErrorFact) -> tuple[Optional[str], Optional[dict[str, Any]]]:
+    """The release and its row of the table; where the release is unknown, what the missing library tells."""
+    version = facts.package("onnxruntime-gpu") or error.values.get("release")
+    rows = table("onnxruntime")["release"]
+    if version:
+        return version, next((row for row in reversed(rows) if at_least(version, row["since"])), None)
+    missing = error.values.get("missing") or error.values.get("dll") or ""
+    cudnn, cuda = _OF_CUDNN.search(missing), _OF_CUDA.search(missing)
+    if error.values.get("cuda"):
+        return None, {"cuda": error.values["cuda"], "cudnn": error.values.get("cudnn", "9")}
+    if cudnn:
+        return None, {"cuda": "11.8 or 12" if cudnn["number"] == "8" else "12", "cudnn": cudnn["number"]}
+    if cuda and cuda["number"] in ("10", "11", "12"):
+        return None, {
+            "cuda": "12" if cuda["number"] == "12" else "11.8",
+            "cudnn": "9" if cuda["number"] == "12" else "8",
+        }
+    return None, None
+
+
+def _onnxruntime_fix(facts: Facts, error: ErrorFact, row: Optional[dict[str, Any]]) -> tuple[str, ...]:
+    cuda, cudnn = (row["cuda"], row["cudnn"]) if row else ("12", "9")
+    pages = "https://developer.nvidia.com/cuda-toolkit-archive and https://developer.nvidia.com/cudnn-archive"
+    of_others = (
+        "" if row else " (from 1.19 on; 1.15 to 1.18: CUDA 11.8 and cuDNN 8; before: CUDA 11.4 to 11.6 and cuDNN 8)"
+    )
+    if fixes.on_windows(facts):
+        system = (
+            f"Install CUDA {cuda} and cuDNN {cudnn}{of_others}, put the bin folders of both on PATH (cuDNN: where "
+            f"cudnn64_{cudnn}.dll lies), and open a new terminal: {pages}",
+            *(("zlibwapi.dll beside them, which cuDNN 8 wants on Windows",) if str(cudnn).startswith("8") else ()),
+        )
+    else:
+        system = (f"Install CUDA {cuda} and cuDNN {cudnn}{of_others}, their lib folders in LD_LIBRARY_PATH: {pages}",)
+    if "site-packages" not in error.text and not facts.package("onnxruntime-gpu") and not error.values.get("python"):
+        return system
+    old = row is not None and older(str(cuda).split(" ")[0], "12.0") and "12" not in str(cuda)
+    wheels = (
+        fixes.install(facts, "onnxruntime-gpu[cuda,cudnn]", upgrade=True)
+        + "   # 1.21 and newer, with the CUDA 12 and cuDNN 9 that it wants",
+        "in the program, before the first session: import onnxruntime; onnxruntime.preload_dlls()   # or import torch "
+        "first, a build for CUDA 12",
+    )
+    keep = tuple(f"or, for the whole system: {step}" if not number else step for number, step in enumerate(system))
+    upgrade = tuple(f"or newer: {step}" if not number else step for number, step in enumerate(wheels))
+    return (*system, *upgrade) if old else (*wheels, *keep)
+
+
+RULES: tuple[Rule, ...] = (cudnn_missing, onnxruntime_provider)
