@@ -1,0 +1,117 @@
+"""Which names came with a release or went with one, and which of them are worth a place in the table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from docs.tables.reading import fits
+
+LONGEST_GAP = 2
+"""A name that is missing in so many releases in between, at most, is taken to have been there all the time."""
+
+
+@dataclass(frozen=True, order=True)
+class Event:
+    """A name that came with a minor release, or was there no more from it on."""
+
+    word: str
+    """"added" or "removed", as the table calls it."""
+    version: str
+    name: str
+    """Its path; that of a module has no dot at its end here."""
+
+    @property
+    def last(self) -> str:
+        """The name without its path."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def of_class(self) -> bool:
+        """Whether it is an argument or a method."""
+        return "(" in self.name or re.fullmatch(r"[A-Z]\w+\.\w+", self.name) is not None
+
+
+def events(releases: dict[str, list[str]]) -> set[Event]:
+    """What came and went between the releases, which are given oldest first."""
+    versions = list(releases)
+    seen: dict[str, list[int]] = {}
+    for position, names in enumerate(releases.values()):
+        for name in names:
+            seen.setdefault(name, []).append(position)
+    found = set()
+    for name, positions in seen.items():
+        first, last = positions[0], positions[-1]
+        if f"{name}." in seen or last - first + 1 - len(positions) > LONGEST_GAP:
+            continue
+        if first > 0:
+            found.add(Event("added", versions[first], name.rstrip(".")))
+        if last < len(versions) - 1:
+            found.add(Event("removed", versions[last + 1], name.rstrip(".")))
+    return found
+
+
+def worth_listing(found: set[Event], left_out: Iterable[dict[str, Any]], asked: set[str]) -> Iterator[Event]:
+    """What somebody may meet.
+
+    What other packages import is listed in any case. Constants are not, and a private name only if it went, as others
+    use such names all the same; unless a pattern of `left_out` takes them out with ``!``.
+
+    Args:
+        found: what came and went.
+        left_out: rules with the patterns "names", and "word" where they hold only for what was added or removed.
+        asked: names that other packages import.
+    """
+    patterns = {
+        word: [name for rule in left_out if rule.get("word", word) == word for name in rule["names"]]
+        for word in ("added", "removed")
+    }
+    gone = {event.name for event in found if event.word == "removed"}
+    for event in found:
+        constant = event.last.isupper() and "_" in event.last
+        private = event.last.startswith("_") and event.name not in gone
+        if event.name in asked or not fits(event.name, patterns[event.word], constant or private):
+            yield event
+
+
+def without_members(found: Iterable[Event]) -> Iterator[Event]:
+    """All but arguments and methods of a class that the package exports and that came or went with them."""
+    events = set(found)
+    for event in events:
+        owner = re.split(r"[(.]", event.name)[0]
+        if not event.of_class or Event(event.word, event.version, owner) not in events:
+            yield event
+
+
+FAMILY = re.compile(
+    r"(\w+?)(?:For[A-Z]\w+|PreTrainedModel|(?:Image|Video)?Processor(?:Fast)?|Tokenizer(?:Fast)?|FeatureExtractor"
+    r"|(?:Text|Vision|Audio)?(?:Config|Model))"
+)
+HEADS = ("Config", "Model", "ForCausalLM", "ForConditionalGeneration")
+
+
+def without_families(found: Iterable[Event], asked: set[str]) -> Iterator[Event]:
+    """All but the classes of a model that came as a whole: the Doctor knows them by the first of its HEADS.
+
+    What other packages import, `asked`, stays.
+    """
+    events = list(found)
+    came = {event.name: event.version for event in events if event.word == "added"}
+    for event in events:
+        family = FAMILY.fullmatch(event.name) if event.word == "added" else None
+        heads = [family[1] + end for end in HEADS] if family else []
+        first = next((head for head in heads if head in came), event.name)
+        if first == event.name or event.name in {*heads, *asked} or came[first] != event.version:
+            yield event
+
+
+def at_shortest_path(found: Iterable[Event]) -> set[Event]:
+    """Each name once for a release: where several modules have it, the one that is the least deep."""
+    best: dict[tuple[str, str, str], Event] = {}
+    for event in sorted(found):
+        key = (event.word, event.version, event.name if event.of_class else event.last)
+        if key not in best or event.name.count(".") < best[key].name.count("."):
+            best[key] = event
+    return set(best.values())

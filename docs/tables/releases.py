@@ -1,0 +1,101 @@
+"""Releases of packages: which there are, their wheels and metadata as pip fetches them, and what was read of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional
+
+from workbench.doctor.tables import table
+from workbench.doctor.versions import Version, at_least, parse_version
+from workbench.paths import write_atomic
+
+PYTHONS = ("3.10", "3.12", "3.8")
+"""Pythons that a wheel is looked for in turn: the last patch of an old release may ask for an old one."""
+LINUX = ("manylinux2014_x86_64", "manylinux_2_28_x86_64", "manylinux_2_31_x86_64", "manylinux1_x86_64", "linux_x86_64")
+
+
+def by_version(text: str) -> Version:
+    """The key that sorts versions.
+
+    Raises:
+        ValueError: it is no version.
+    """
+    version = parse_version(text)
+    if version is None:
+        raise ValueError(f"{text!r} is no version")
+    return version
+
+
+def minor_releases(package: str, oldest: str) -> list[str]:
+    """All minor releases of a package from `oldest` on, by dates.toml."""
+    return [name for name in table("dates")[package] if at_least(name, oldest)]
+
+
+@dataclass(frozen=True)
+class Releases:
+    """What was read of releases; kept in the folder `cache`, as KIND/PACKAGE-VERSION.json."""
+
+    cache: Path
+    offline: bool = False
+
+    def read(
+        self, kind: str, package: str, versions: Iterable[str], reader: Callable[[str], Optional[list[str]]]
+    ) -> dict[str, list[str]]:
+        """What `reader` finds in each version, oldest first; versions that it finds nothing of are left out."""
+        found = {}
+        for version in sorted(versions, key=by_version):
+            kept = self.cache / kind / f"{package}-{version}.json"
+            if not kept.exists() and not self.offline:
+                print(f"{kind} of {package} {version}", file=sys.stderr)
+                lines = reader(version)
+                if lines is not None:
+                    write_atomic(kept, json.dumps(lines, indent=0).encode())
+            if kept.exists():
+                found[version] = json.loads(kept.read_text("utf-8"))
+        return found
+
+
+def from_wheel(
+    package: str, version: str, reader: Callable[[Path], list[str]], platforms: Iterable[str] = LINUX
+) -> Optional[list[str]]:
+    """What `reader` finds in the wheel of a release's last patch, or None where there is no wheel."""
+    with tempfile.TemporaryDirectory() as folder:
+        _pip(["download", "--dest", folder, *_for(platforms)], package, version)
+        wheel = next(Path(folder).glob("*.whl"), None)
+        return None if wheel is None else reader(wheel)
+
+
+def requirement_lines(package: str, version: str) -> Optional[list[str]]:
+    """The ``Requires-Dist`` lines of a release's last patch, or None where there is no wheel."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["install", "--dry-run", "--ignore-installed", "--report", "-", "--target", folder, *_for(LINUX)]
+        report = _pip(command, package, version)
+    if report is None:
+        return None
+    lines: list[str] = json.loads(report)["install"][0]["metadata"].get("requires_dist", [])
+    return lines
+
+
+def _for(platforms: Iterable[str]) -> list[str]:
+    return [option for platform in platforms for option in ("--platform", platform)]
+
+
+def _pip(command: list[str], package: str, version: str) -> Optional[str]:
+    """What pip prints, with the first of the Pythons that has a wheel; None where none has."""
+    wanted = f"{package}=={version}.*" if version.count(".") < 2 else f"{package}=={version}"
+    common = ["--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
+    said = ""
+    for python in PYTHONS:
+        line = [sys.executable, "-m", "pip", *command, *common, "--python-version", python, wanted]
+        done = subprocess.run(line, capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout
+        said = done.stderr.strip()
+    print(f"no wheel for {wanted}: {said[-300:]}", file=sys.stderr)
+    return None
