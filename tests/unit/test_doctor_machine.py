@@ -28,6 +28,12 @@ FIRES = {
     ),
 }
 SILENT = {
+    "an arch list that lacks the card": (
+        "app-needs-newer-compute-capability",
+        "CUDA error: no kernel image available\nRTX 5090, torch.cuda.get_arch_list() has no sm_120",
+    ),
+    "one python": ("two-interpreters", 'python3 -c "import torch; print(torch.cuda.is_available())"\nTrue, not False'),
+    "several GPUs, none of which hangs": ("gpus-do-not-exchange-data", "Two RTX 4090, no NVLink, training is slow"),
     "a training that goes on": (
         "cuda-unknown-error",
         "after resuming from checkpoint-500 torch.cuda.is_available() returns False, time.sleep(5)",
@@ -99,6 +105,19 @@ def test_the_first_finding_is_the_cause(name: str) -> None:
 def test_a_like_message_does_not_give_it(name: str) -> None:
     unexpected, text = SILENT[name]
     assert unexpected not in [finding.id for finding in judged(text).findings]
+
+
+def test_the_engine_is_asked_for_the_gpu_before_the_toolkit_is_installed() -> None:
+    started = "docker run -it test\nbash: nvidia-smi: command not found\n"
+    assert judged(started).findings[0].fix[0].startswith("docker run --gpus all")
+    refused = 'docker run --gpus all test\ndocker: could not select device driver "" with capabilities: [[gpu]].'
+    assert "keyring" in judged(refused).findings[0].fix[0]
+
+
+def test_what_is_known_to_work_around_a_hang_is_not_the_first_step() -> None:
+    hang = "vLLM hangs with TP=2 on two RTX 4090 over PCIe"
+    assert "NCCL_P2P_DISABLE" in judged(hang).findings[0].fix[0]
+    assert "IOMMU" in judged(hang + "; it does not hang with NCCL_P2P_DISABLE=1").findings[0].fix[0]
 
 
 def test_a_container_of_lxc_gets_its_driver_from_the_host() -> None:

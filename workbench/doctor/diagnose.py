@@ -14,9 +14,11 @@ from workbench.doctor.rules import (
     amd_windows,
     bitsandbytes,
     building,
+    commands,
     compilers,
     containers,
     cxx,
+    distributed,
     driver,
     extensions,
     gpu_start,
@@ -64,7 +66,9 @@ RULES = (
     *huggingface.RULES,
     *model_types.RULES,
     *hub.RULES,
+    *commands.RULES,
     *runtime.RULES,
+    *distributed.RULES,
     *ollama.RULES,
     *plain.RULES,
     *pairs.RULES,
@@ -322,7 +326,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "memlock-or-nccl": ("shm-too-small",),
     "host-memory-exhausted": ("page-file-too-small",),
     "app-needs-newer-compute-capability": ("torch-wheel-lacks-gpu-arch", "quantization-kernel-needs-newer-gpu"),
-    "hf-gated-model": ("hf-token-invalid",),
+    "hf-gated-model": ("hf-token-invalid", "proxy-in-the-way", "hub-xet-fails", "hf-transfer-missing"),
+    "weights-of-another-shape": ("checkpoint-of-sharded-parameters",),
     "transformers-too-old-for-model": ("tokenizer-class-misspelt",),
     "cublas-does-not-start": ("cublas-without-bfloat16", "cublas-of-another-place"),
     "bnb-int8-old-gpu": (),
@@ -334,10 +339,13 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "model-files-missing": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
 }
 # Remarks that only repeat, in other words, what a root cause already says.
+# What a program says of bitsandbytes when it starts is nothing to a model that llama.cpp runs.
+_LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "cuda-wheel-on-amd": ("zluda-finds-no-gpu",),
     "torch-missing": ("build-isolation-hides-torch",),
-    "bnb-too-old-for-windows": ("llama-cpp-no-layers", "llama-cpp-built-for-cpu"),
+    "bnb-too-old-for-windows": _LLAMA_CPP,
+    "bitsandbytes-unusable": _LLAMA_CPP,
     "torch-shadowed": ("duplicate-torch-installs",),
     "numpy-mixed": ("numpy2-with-old-torch",),
     "build-failed": _BUILD_ROOTS,

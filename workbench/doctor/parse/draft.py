@@ -21,6 +21,19 @@ from workbench.doctor.versions import normalize
 
 T = TypeVar("T")
 
+# Messages that tell of no failure; they say more of one.
+REMARKS = frozenset(
+    (
+        "asks-quantized",
+        "rebooted-in-vain",
+        "driver-in-usr-local-nvidia",
+        "after-suspend",
+        "after-kernel-change",
+        "one-rank-alone",
+        "gpus-handed-in",
+    )
+)
+
 MAX_GPUS = 256
 MAX_PACKAGES = 5000
 
@@ -45,6 +58,11 @@ class Draft:
         self.conflicts: list[Conflict] = []
         self.environment: dict[str, str] = {}
         self.errors: list[ErrorFact] = []
+
+    @property
+    def complaints(self) -> list[ErrorFact]:
+        """The messages that tell of a failure."""
+        return [error for error in self.errors if error.id not in REMARKS]
 
     def saw(self, name: str) -> None:
         """Note that a kind of report was recognised."""

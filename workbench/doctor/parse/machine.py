@@ -1,4 +1,4 @@
-"""What a paste tells of the machine in passing: kind of container, batch system, processor, AMD's name of a GPU."""
+"""What a paste tells in passing: container, batch system, processor, web UI, AMD's name of a GPU. Needs the tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Optional
 
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.fields import name_gpu
+from workbench.doctor.tables import table
 
 _MAX_LINE = 600
 _CONTAINERS = (
@@ -36,7 +37,8 @@ _CONTAINERS = (
     (
         "docker",
         re.compile(
-            r"\bdocker (?:run|exec|logs?|compose|images?|containers?)\b|\bdocker-compose\b"
+            r"\bdocker (?:run|exec|logs?|compose|images?|containers?)\b|\bdocker-compose\b|\broot@[0-9a-f]{12}:"
+            r"|docker ?(?:内|里|中|容器|部署|镜像|コンテナ|上で)|(?:进入|使用|用|在) ?docker|도커"
             r"|\b(?:in|with|via|using|inside|through) (?:the |a )?docker\b",
             re.I,
         ),
@@ -81,10 +83,10 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     if any(map(_ARM.search, short)) and draft.platform.get("system") in (None, "Linux"):
         arm = not any(map(_OTHER_PROCESSOR.search, short))
         draft.put(draft.platform, machine="aarch64" if arm else None)
-    if not draft.errors and draft.torch.get("build") is None and draft.torch.get("cuda") is None:
+    if not draft.complaints and draft.torch.get("build") is None and draft.torch.get("cuda") is None:
         draft.put(draft.torch, build="cpu" if any(map(_cpu_build, short)) else None)
     draft.put(draft.python, kind="conda" if any(map(_CONDA.search, short)) else None)
-    gfx = _gfx(short)
+    gfx = _gfx(short) or _inside_processor(short, draft)
     if gfx is not None and not draft.gpus:
         name_gpu(draft, 0, f"AMD {gfx}")
     if gfx is not None and len(draft.gpus) == 1 and draft.gpu(0).get("vendor") == "amd":
@@ -94,6 +96,17 @@ def read(lines: Sequence[str], draft: Draft) -> None:
 def _cpu_build(line: str) -> bool:
     found = _CPU_BUILD.search(line)
     return found is not None and "torch" in line.lower() and not _NOT_HERE.search(line[: found.start()])
+
+
+_HIP_FAILED = frozenset(("hip-no-binary", "rocblas-no-kernels", "hip-no-gpus"))
+
+
+def _inside_processor(lines: Sequence[str], draft: Draft) -> Optional[str]:
+    """The gfx target of AMD's GPU inside the processor, where ROCm fails and no other GPU is spoken of."""
+    if draft.gpus or not _HIP_FAILED & {error.id for error in draft.errors}:
+        return None
+    text = "\n".join(line for line in lines if "Ryzen" in line)[:4000]
+    return next((str(row["gfx"]) for row in table("gpus")["apu"] if re.search(row["match"], text)), None)
 
 
 def _gfx(lines: Sequence[str]) -> Optional[str]:

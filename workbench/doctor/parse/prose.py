@@ -48,18 +48,26 @@ _RADEON = re.compile(
     r"(?<![a-z])(?:Radeon ?)?(?:RX[ -]?(?P<number>\d{3,4})|(?P<bare>[5679]\d00)(?= ?XT))[ -]?(?P<kind>XTX|XT|GRE|M)?\b",
     re.I,
 )
+# As lspci, rocminfo and people name chips and integrated ones.
+_AMD_CHIP = re.compile(
+    r"\b(?:Navi ?(?:1[04]|2[1-4]|3[1-3]|4[48])|Vega ?(?:10|20|56|64)|Radeon VII|Renoir|Lucienne|Cezanne|Barcelo|Rembrandt"
+    r"|Phoenix1|Hawk Point|Strix (?:Halo|Point)|AI MAX\+? ?(?:PRO )?3\d\d|R9[67]00D?(?= AI| PRO)|Lexa|Ellesmere|Baffin"
+    r"|Polaris ?\d\d|(?<=Radeon )(?:[67][68]0M|8[89]0M|80[56]0S))\b",
+    re.I,
+)
 _RADEON_PRO = re.compile(r"\bWX ?(?P<number>\d{4})\b")
 _UNIX_SITE = re.compile(r"(?:/home/|/root/|/usr/|/opt/)\S{1,160}/(?:site|dist)-packages/")
 _AMD = re.compile(r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b", re.I)
 _INTEL = re.compile(r"\bIntel(?:\(R\))? Arc\b|\bArc ?(?:\(TM\) )?[AB]\d{3}M?\b")
 # A bare number is a card only beside a word that says so.
 _BARE = re.compile(
-    r"(?:\b(?:my|an?|the|on|with|have|GPU|card|\d ?[x*×])[ :]{0,2})(?P<number>[2345]0[5-9]0)(?:[ -]?(?P<kind>ti)\b|\b)"
+    r"(?:\b(?:my|an?|the|on|with|have|GPU|card|\d ?[x*×])[ :]{0,2}|[有用是卡张块]\s?)"
+    r"(?P<number>[2345]0[5-9]0)(?:[ -]?(?P<kind>ti)\b|\b)"
     r"|\b(?P<number2>[2345]0[5-9]0)(?:[ -]?(?P<kind2>ti))? (?:GPUs?|cards?|graphics)\b",
     re.I,
 )
 _TORCH = re.compile(
-    r"\b(?:py)?torch(?:[ -]version)?(?: is|:|=|==| v|-)? {0,2}v?"
+    r"\b(?:py)?torch(?:[ -]version)?(?: is|:| ?={1,2}| v|-)? {0,2}v?"
     r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2})?(?:\+\w{3,12})?)(?![\w.]*[-.]\w)",
     re.I,
 )
@@ -287,6 +295,8 @@ def _gpu_names(line: str) -> list[str]:
     names += [f"NVIDIA Jetson {match['kind']}" for match in _JETSON.finditer(line)]
     for match in _RADEON.finditer(line):
         names.append(f"AMD Radeon RX {match['number'] or match['bare']} {(match['kind'] or '').upper()}".strip())
+    if not names:
+        names += [f"AMD {re.sub(r'(?<=Navi|Vega)(?=[0-9])', ' ', match[0])}" for match in _AMD_CHIP.finditer(line)][:1]
     names += [f"AMD Radeon Pro WX {match['number']}" for match in _RADEON_PRO.finditer(line)]
     for match in _BARE.finditer(line):
         names.append(_geforce("RTX", match["number"] or match["number2"], match["kind"] or match["kind2"]))

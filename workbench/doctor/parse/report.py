@@ -8,6 +8,7 @@ from dataclasses import replace
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact, Facts, Install
 from workbench.doctor.parse import (
+    arch_list,
     builds,
     fields,
     interpreters,
@@ -22,7 +23,7 @@ from workbench.doctor.parse import (
     windows,
 )
 from workbench.doctor.parse.clean import numbered_lines
-from workbench.doctor.parse.draft import Draft
+from workbench.doctor.parse.draft import REMARKS, Draft
 from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, last_exception
 from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
@@ -54,9 +55,10 @@ def parse_report(text: str) -> Facts:
     fields.read_forms(lines, draft)
     draft.errors += find_messages(lines)
     builds.read(lines, draft)
-    prose.read(in_english(lines, not draft.errors), draft)
+    prose.read(in_english(lines, not draft.complaints), draft)
     machine.read(lines, draft)
     windows.read(lines, draft)
+    arch_list.read(lines, draft)
     interpreters.read(lines, draft)
     ollama.read(lines, draft)
     _conclude(draft, lines)
@@ -118,9 +120,9 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     draft.errors = [with_memory(_with_callers(_with_folder(error, lines), lines), lines) for error in draft.errors]
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
-    draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in _REMARKS})
+    draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in REMARKS})
     draft.errors = [_with_program(_of_a_model(error, lines), lines) for error in draft.errors]
-    symptom = None if {error.id for error in draft.errors} - _REMARKS else find_symptom(lines, bool(draft.formats))
+    symptom = None if {error.id for error in draft.errors} - REMARKS else find_symptom(lines, bool(draft.formats))
     draft.errors += [symptom] if symptom else []
     if draft.errors:
         draft.saw("messages")
@@ -157,10 +159,6 @@ def _with_callers(error: ErrorFact, lines: list[str]) -> ErrorFact:
     return replace(error, values={**error.values, "callers": ",".join(callers)}) if any(callers) else error
 
 
-# Messages that tell of no failure.
-_REMARKS = frozenset(
-    ("asks-quantized", "rebooted-in-vain", "driver-in-usr-local-nvidia", "after-suspend", "after-kernel-change")
-)
 _MODEL_TYPE = re.compile(r"KeyError: ['\"](?P<type>[a-z][a-z0-9]{1,20}(?:[_.-]?[a-z0-9]{1,20}){0,5})['\"](?:\s|$)")
 _LOADS_MODEL = re.compile(r"configuration_auto|CONFIG_MAPPING|\bAuto\w{3,30}\.from_pretrained\(|config_class = ")
 

@@ -32,7 +32,7 @@ def _known() -> tuple[tuple[str, tuple[re.Pattern[str], ...], Optional[re.Patter
     rows = table("symptoms")["symptom"]
     return tuple(
         (
-            str(row["id"]),
+            str(row.get("variant", row["id"])),
             tuple(map(compiled, row["all"])),
             compiled(row["instead_of_a_report"]) if "instead_of_a_report" in row else None,
         )

@@ -45,6 +45,13 @@ _DNF = re.compile(r"\b(?:rocky|red hat|rhel|fedora|alma ?linux|centos|oracle lin
 _ZYPPER = re.compile(r"\b(?:open)?suse\b|\bsles\b", re.IGNORECASE)
 
 
+_ASK_DOCKER = (
+    "docker run --gpus all …   # in compose: deploy: {resources: {reservations: {devices: [{driver: nvidia, count: "
+    "all, "
+    "capabilities: [gpu]}]}}}; if it answers 'could not select device driver', the host lacks the toolkit:"
+)
+
+
 def _install_toolkit(system: Optional[str]) -> tuple[str, ...]:
     """The commands for the distribution that is told, those of Debian where none is."""
     if _DNF.search(system or ""):
@@ -98,7 +105,7 @@ def _told_of_a_container(facts: Facts) -> Optional[str]:
     )
     without_smi = kind == "docker" and facts.error("nvidia-smi-missing") is not None
     known = (kind in ("podman", "kubernetes", "apptainer") or without_smi) and facts.origin == "report"
-    return kind if known and (blind or facts.error("no-nvidia-driver")) else None
+    return kind if known and (blind or without_smi or facts.error("no-nvidia-driver")) else None
 
 
 def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
@@ -128,6 +135,9 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
     if kind == "lxc":
         return lxc_steps(facts)
     snap = kind == "docker (snap)"
+    # An engine that refuses the GPU lacks the toolkit; where nobody has asked for one, that comes first.
+    asked = facts.error("gpus-handed-in", "container-no-gpu-driver", "container-finds-no-cdi-device")
+    first = () if asked or snap else (_ASK_DOCKER,)
     return (
         *(
             (
@@ -138,6 +148,7 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
             if snap
             else ()
         ),
+        *first,
         *_install_toolkit(facts.platform.os),
         "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
         "docker run --gpus all …" + ("" if snap else "   # docker from snap is a known trap: use the distribution's"),
@@ -256,9 +267,13 @@ def no_cuda_gpus(facts: Facts) -> Result:
             if not answered and facts.has_amd() and not facts.nvidia_gpus()
             else "torch sees no GPU; on Windows it is most likely the build without CUDA"
             if windows
+            else "torch sees no GPU; most likely the container was started without it"
+            if not answered and facts.platform.container and not facts.error("gpus-handed-in")
             else "torch sees no GPU; most likely it is a build without CUDA, which conda brings unless told"
             if by_conda
-            else "torch sees no GPU",
+            else "torch sees no GPU"
+            if answered or facts.torch.build == "cuda" or facts.driver.error
+            else "torch sees no GPU; most likely it is a build without CUDA",
             "The driver answered, but offered no device to this process: CUDA_VISIBLE_DEVICES, a job scheduler, or a "
             "container limited to other devices."
             if answered
@@ -296,6 +311,7 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
     look = "import torch; print(torch.__version__, torch.version.cuda)"
     inside = (
         (
+            *(() if facts.error("gpus-handed-in") else (_ASK_DOCKER,)),
             "ls -l /dev/nvidia*   # in the container: without nvidia-uvm there, nvidia-smi works and CUDA does not: "
             "start it with --gpus all, or name /dev/nvidia-uvm beside the others",
         )
@@ -353,7 +369,22 @@ def compute_mode_exclusive(facts: Facts) -> Result:
             "unavailable'. "
             "A vGPU guest without a licence and a half-installed driver say the same.",
             {**evidence(compute_mode=limited), **seen(error)},
-            ("sudo nvidia-smi -c 0   # default mode: several processes", "nvidia-smi   # which process holds it"),
+            (
+                *(
+                    (
+                        "nvidia-smi; echo $CUDA_VISIBLE_DEVICES   # in the job: it must be the GPU that Slurm gave, "
+                        "not one "
+                        "set by hand; in a container pass it on",
+                        "#SBATCH --exclusive, or ask the administrators: without ConstrainDevices=yes in cgroup.conf "
+                        "jobs "
+                        "meet on one GPU",
+                    )
+                    if facts.platform.service == "slurm" and facts.origin == "report"
+                    else ()
+                ),
+                "sudo nvidia-smi -c 0   # default mode: several processes",
+                "nvidia-smi   # which process holds it",
+            ),
             ISSUES + "NVIDIA/DIGITS/issues/2005",
             affects=ALL_GPU_BENCHES,
             observed=error is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from workbench.doctor import fixes
@@ -26,7 +27,7 @@ def weak_messages(facts: Facts) -> list[Finding]:
 def symptoms(facts: Facts) -> list[Finding]:
     """What is told without an error, where it has a usual cause; likely, not certain."""
     for row in table("symptoms")["symptom"]:
-        error = facts.error(message_of_symptom(row["id"]))
+        error = facts.error(message_of_symptom(row.get("variant", row["id"])))
         if error is not None:
             likely = not row.get("instead_of_a_report")
             title = f"Likely: {row['title'][0].lower()}{row['title'][1:]}" if likely else row["title"]
@@ -60,7 +61,8 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
 def _filled(text: str, error: ErrorFact) -> str:
     for name, value in error.values.items():
         text = text.replace(f"{{{name}}}", pip_name(value) if name == "caller" else value)
-    return text
+    # What the message does not tell: a version is left out, a name is for the reader to fill in.
+    return re.sub(r"\{(package|module|name|kind|caller)\}", r"<\1>", text.replace(" {version}", ""))
 
 
 def _step(facts: Facts, step: str) -> str:

@@ -220,7 +220,7 @@ def driver_too_old(facts: Facts) -> Result:
     windows = facts.platform.system == "Windows"
     minimum = minimum_driver(major, windows)[0] if major else None
     wheel = fixes.choose_wheel(facts)
-    if minimum is None and offered is not None and wheel is not None:
+    if minimum is None and offered is not None and (wheel is not None or facts.platform.image):
         minimum = minimum_driver(offered + 1, windows)[0]
     host = " of the host" if facts.platform.container else ""
     fix = [f"Update the NVIDIA driver{host} to {minimum} or newer, then reboot."] if minimum else []
@@ -231,6 +231,8 @@ def driver_too_old(facts: Facts) -> Result:
             f"Update the NVIDIA driver{host} to {newest} or newer, then reboot.",
             *fixes.old_torch(facts, found_cuda(facts) or facts.driver.cuda),
         ]
+    elif facts.platform.container and facts.platform.image and fix:
+        fix.append(f"or a tag of {facts.platform.image} for an older CUDA: nvidia-smi on the host shows what it runs")
     elif wheel is not None:
         fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
     elif not fix:
@@ -435,8 +437,12 @@ def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
     # The default builds have left out what is older than Turing; what torch itself says was launched by torch.
     left_out = older(capability, "7.5") and facts.torch.version is None and not image and _raised_by_torch(error)
     fresh = fixes.fresh_torch(facts, "torchvision", upgrade=True) if newest else ""
+    covered = uncovered(facts) == []
     build = (
-        "See in the traceback which package launched the kernel; install its build for this GPU or build it with "
+        f"{fixes.install(facts, '<package>', upgrade=True)}   # where the traceback ends: its newest release "
+        f"has code for {target}, or build it with TORCH_CUDA_ARCH_LIST={capability}"
+        if covered and at_least(capability, "10.0")
+        else "See in the traceback which package launched the kernel; install its build for this GPU or build it with "
         f"TORCH_CUDA_ARCH_LIST={capability or 'the capability that nvidia-smi --query-gpu=compute_cap gives'}."
     )
     return (

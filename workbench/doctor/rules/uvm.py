@@ -75,7 +75,8 @@ def _new_driver() -> tuple[str, ...]:
 
 def _reload(facts: Facts, suspended: bool) -> tuple[str, ...]:
     kind = facts.platform.container
-    inside = f"; then restart the container: {'podman' if kind == 'podman' else 'docker'} restart <container>"
+    again = "start it anew" if kind in ("apptainer", "kubernetes") else f"{kind or 'docker'} restart <container>"
+    inside = f"; then the container: {again.replace(' (snap)', '')}"
     where = f"   # on the host, with nothing using the GPU{inside if kind else ''}"
     return (
         _RELOAD + where,
