@@ -13,6 +13,7 @@ from workbench.doctor.fixes import in_environment
 from workbench.doctor.rules import (
     amd_windows,
     bitsandbytes,
+    build_tools,
     building,
     commands,
     compilers,
@@ -39,6 +40,7 @@ from workbench.doctor.rules import (
     torch_install,
     torch_vendor,
     uvm,
+    vgpu,
     wsl,
 )
 from workbench.doctor.rules.last import unexplained
@@ -47,6 +49,7 @@ RULES = (
     *driver.RULES,
     *gpu_start.RULES,
     *uvm.RULES,
+    *vgpu.RULES,
     *wsl.RULES,
     *containers.RULES,
     *hidden_gpus.RULES,
@@ -60,6 +63,7 @@ RULES = (
     *extensions.RULES,
     *other_runtimes.RULES,
     *toolchain.RULES,
+    *build_tools.RULES,
     *compilers.RULES,
     *building.RULES,
     *bitsandbytes.RULES,
@@ -258,7 +262,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "driver-too-old-for-wheel-cuda": ("wsl-windows-too-old", "wsl-driver-too-old", "cuda-unknown-error"),
     "driver-lists-no-gpu": ("gpu-fallen-off-the-bus", *_NOT_BROUGHT_UP),
     "wsl-gpu-blocked": ("wsl-windows-too-old", "wsl-driver-too-old", "wsl-gpu-in-tcc-mode"),
-    "compute-mode-exclusive": ("gpu-fallen-off-the-bus",),
+    "compute-mode-exclusive": ("gpu-fallen-off-the-bus", "vgpu-without-licence"),
+    "container-lost-gpu": ("vgpu-without-licence",),
     "torch-cpu-only": ("duplicate-torch-installs", "vllm-unsupported-on-windows"),
     "torchvision-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),
     "bitsandbytes-unusable": _TORCH_DOWN + _GPU_DOWN + _BNB_ROOTS + ("numpy2-with-old-torch", "import-hangs"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Callable, Optional
 
+from workbench.doctor.installed import NAMED
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import parse_version
 
 _FIELD = re.compile(r"[\s*•`-]{0,12}([A-Za-z🤗][^:=\n]{0,60}?)\s{0,40}:\s{0,60}(\S.{0,600})?$")
 _GPU = re.compile(
-    r"^\s{0,8}(?:GPU models and configuration\s{0,4}:\s{0,4})?GPU\s(\d{1,3}):\s(\S.{1,80}?)\s{0,4}(?:\(UUID.{0,80})?$"
+    r"^\s{0,8}(?:GPU models and configuration\s{0,4}:\s{0,4})?GPU\s(\d{1,3})(?:-(\d{1,3})|[,\d]{2,40})?:\s"
+    r"(\S.{1,80}?)\s{0,4}(?:\((?:UUID|Compute Capability).{0,80})?$"
 )
 _NOTHING = frozenset(("", "n/a", "none", "could not collect", "no cuda", "not found", "not installed", "unknown"))
 _BNB_HEADER = re.compile(r"bitsandbytes v(\d{1,2}\.\d{1,3}\.\d{1,3}[\w.]{0,10})")
@@ -33,7 +36,8 @@ Handler = Callable[[Draft, str], None]
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what the fields say."""
     in_bitsandbytes = False
-    for line in lines:
+    taken: set[str] = set()
+    for line in itertools.chain.from_iterable(map(_entries, lines)):
         if "bitsandbytes v" in line:
             header = _BNB_HEADER.search(line)
             if header:
@@ -51,12 +55,30 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         if "GPU " in line:
             gpu = _GPU.match(line)
             if gpu:
-                name_gpu(draft, int(gpu[1]), gpu[2])
+                for index in range(int(gpu[1]), min(int(gpu[2] or gpu[1]), 15) + 1):
+                    name_gpu(draft, index, gpu[3])
                 continue
         field = _FIELD.match(line)
         if field:
             name = " ".join(field[1].replace("`", "").replace("🤗", "").lower().split())
-            _take(draft, name, (field[2] or "").strip(" \t`*"), in_bitsandbytes)
+            value = (field[2] or "").strip(" \t`*")
+            if _take(draft, name, value, in_bitsandbytes) and re.match(r"\S{0,2}\d", value):
+                taken.add(name)
+    if len(taken) >= _VERSIONS_IN_A_LIST:
+        draft.saw("list of versions")
+
+
+_VERSIONS_IN_A_LIST = 4
+"""So many lines of a name and a version are no sentence of a person, but what a program prints of its environment."""
+_DICT = re.compile(r"\s{0,8}\{?'[\w .,-]{2,40}': (?:'[^']{0,200}'|\w{2,8}), '[\w .,-]{2,40}': ")
+
+
+def _entries(line: str) -> tuple[str, ...]:
+    """The entries of a dict of texts, as Python prints it, each as a line; another line as it is."""
+    if len(line) > 20_000 or not _DICT.match(line):
+        return (line,)
+    entries = re.split(r"(?<=['\w]), '", line)[:100]
+    return tuple(entry.replace("': ", ": ").replace(": '", ": ").strip("{}' \t") for entry in entries)
 
 
 def read_forms(lines: Sequence[str], draft: Draft) -> None:
@@ -111,7 +133,8 @@ def _capability(line: str, draft: Draft) -> None:
         draft.put(draft.torch, cuda=f"{version[1]}.{version[2]}")
 
 
-def _take(draft: Draft, name: str, value: str, in_bitsandbytes: bool) -> None:
+def _take(draft: Draft, name: str, value: str, in_bitsandbytes: bool) -> bool:
+    """Whether the field is one that is known."""
     handler = _FIELDS.get(name)
     if handler is not None:
         handler(draft, value)
@@ -123,8 +146,10 @@ def _take(draft: Draft, name: str, value: str, in_bitsandbytes: bool) -> None:
     else:
         package = name[: -len(" version")] if name.endswith(" version") else name
         package = package.replace("_", "-")
-        if package in _PACKAGES:
-            _package(draft, package, value)
+        if package not in _PACKAGES and package not in NAMED:
+            return False
+        _package(draft, package, value)
+    return True
 
 
 def _package(draft: Draft, package: str, value: str) -> None:
@@ -203,7 +228,7 @@ def _collect_env_driver(draft: Draft, value: str) -> None:
 
 
 def _toolkit(draft: Draft, value: str) -> None:
-    match = re.match(r"(\d{1,2}\.\d{1,2})", value)
+    match = re.match(r"(?:Cuda compilation tools, )?(?:release )?(\d{1,2}\.\d{1,2})", value)
     if match:
         draft.put(draft.toolkit, nvcc=match[1])
 
@@ -294,6 +319,8 @@ _FIELDS: dict[str, Handler] = {
     "nvidia proprietary driver": _driver,
     "gpu driver": _driver,
     "nvidia driver": _driver,
+    "cuda driver version": _driver,
+    "nvcc": _toolkit,
     "cuda runtime version": _toolkit,
     "python version": _python,
     "python": _python,

@@ -47,11 +47,15 @@ _MANY_LAYERS = re.compile(
 )
 _SLOW = re.compile(
     r"\b(?:slow|not faster|no faster|takes? (?:too|very) long|not us(?:ed|ing) (?:by )?(?:the |my )?GPU"
-    r"|GPU (?:is )?(?:idle|not used|unused)"
+    r"|GPU (?:is )?(?:idle|not used|unused)|\b0\.\d{1,3} ?(?:tok|t/s)"
     r"|(?:don't|doesn't|not|isn't|never).{0,30}\bGPU\b|CPU (?:is )?(?:busy|at 100|only)|only (?:the )?CPU)",
     re.I,
 )
 _ANSWERS_WRONGLY = re.compile(r"\b(?:gibberish|garbage|nonsense|garbled)\b", re.I)
+# With several GPUs at work, more of them are slower than one.
+_SEVERAL = re.compile(
+    r"\b(?:both|two|[2-8]x?|multiple|second) ?(?:GPUs?|[AHLV]\d{2,3}s?)\b|tensor_split|split_mode", re.I
+)
 _GPU = re.compile(r"\b(?:GPU|CUDA|RTX|GTX|GeForce|Graphics card)\b", re.I)
 
 
@@ -73,7 +77,7 @@ def _without_layers(lines: Sequence[str], draft: Draft) -> None:
     if _first(lines, _ANSWERS_WRONGLY):
         return
     slow = _first(lines, _NO_LAYER) or _first(lines, _SLOW)
-    if slow is None or _first(lines, _MANY_LAYERS) or not _first(lines, _GPU):
+    if slow is None or _first(lines, _MANY_LAYERS) or _first(lines, _SEVERAL) or not _first(lines, _GPU):
         return
     draft.saw("llama.cpp")
     draft.errors.append(ErrorFact("llama-cpp-no-layers", mask_text(lines[slow - 1].strip()[:300]), slow))

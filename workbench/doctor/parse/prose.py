@@ -50,8 +50,9 @@ _RADEON = re.compile(
 )
 # As lspci, rocminfo and people name chips and integrated ones.
 _AMD_CHIP = re.compile(
-    r"\b(?:Navi ?(?:1[04]|2[1-4]|3[1-3]|4[48])|Vega ?(?:10|20|56|64)|Radeon VII|Renoir|Lucienne|Cezanne|Barcelo|Rembrandt"
-    r"|Phoenix1|Hawk Point|Strix (?:Halo|Point)|AI MAX\+? ?(?:PRO )?3\d\d|R9[67]00D?(?= AI| PRO)|Lexa|Ellesmere|Baffin"
+    r"\b(?:Navi ?(?:1[04]|2[1-4]|3[1-3]|4[48])"
+    r"|Vega ?(?:10|20|56|64)|Radeon VII|Renoir|Lucienne|Cezanne|Barcelo"
+    r"|Rembrandt|Phoenix1|Hawk Point|Strix (?:Halo|Point)|AI MAX\+? ?(?:PRO )?3\d\d|R9[67]00D?(?= AI| PRO)|Lexa|Ellesmere|Baffin"
     r"|Polaris ?\d\d|(?<=Radeon )(?:[67][68]0M|8[89]0M|80[56]0S))\b",
     re.I,
 )

@@ -119,6 +119,9 @@ def rocm_no_device(facts: Facts) -> Result:
     error = facts.error("hip-no-gpus")
     if error is None or facts.nvidia_gpus():
         return PASSED
+    gfx = amd_windows.target(facts)
+    if gfx in _LEFT_BEHIND:
+        return [_without_code(facts, error, gfx)]
     return [
         Finding(
             "rocm-no-device",
@@ -127,16 +130,20 @@ def rocm_no_device(facts: Facts) -> Result:
             "The user may lack access to /dev/kfd and /dev/dri, amdgpu is not loaded, or the container was started "
             "without them.",
             {**evidence(gpus=gpu_names(facts), devices=facts.platform.devices), **seen(error)},
-            (
-                "sudo usermod -aG render,video $USER   # then log in anew",
-                "docker run --device=/dev/kfd --device=/dev/dri --group-add video …",
-                "rocminfo | grep gfx",
-            ),
+            (*(_ROCM_IN_WSL if facts.platform.wsl else _to_be_let_in(facts, nvidia=False)), "rocminfo | grep gfx"),
             ISSUES + "pytorch/pytorch/issues/70036",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
+
+
+_ROCM_IN_WSL = (
+    "Install the newest AMD Adrenalin driver in Windows 11, and run: wsl --update; wsl --shutdown   # in PowerShell",
+    "sudo amdgpu-install -y --usecase=wsl,rocm --no-dkms   # in Ubuntu 22.04 or 24.04, of the release that names this "
+    "card: https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/docs/install/installrad/wsl/install-radeon.html",
+    "ls -l /dev/dxg   # WSL's GPU; there is no /dev/kfd in it. Supported are RX 7900, RX 9000 and some Radeon Pro",
+)
 
 
 def device_not_allowed(facts: Facts) -> Result:
@@ -223,22 +230,21 @@ def rocm_gfx_unsupported(facts: Facts) -> Result:
         error = facts.error(
             "invalid-device-function", "no-kernel-image", *(("crash-in-compiled-code",) * (gfx not in _BUILT))
         )
-    if error is None:
-        return PASSED
-    gfx = gfx or error.values.get("gfx")
-    return [
-        Finding(
-            "rocm-gfx-unsupported",
-            "error",
-            f"ROCm's libraries have no code for this GPU{f' ({gfx})' if gfx else ''}",
-            "The build lists other gfx targets; near relatives can often run each other's code.",
-            {**evidence(gfx=gfx, torch__version=facts.torch.version), **seen(error)},
-            _gfx_fix(facts, error, gfx),
-            ISSUES + "ROCm/bitsandbytes/issues/29",
-            affects=ALL_GPU_BENCHES,
-            observed=True,
-        )
-    ]
+    return PASSED if error is None else [_without_code(facts, error, gfx or error.values.get("gfx"))]
+
+
+def _without_code(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> Finding:
+    return Finding(
+        "rocm-gfx-unsupported",
+        "error",
+        f"ROCm's libraries have no code for this GPU{f' ({gfx})' if gfx else ''}",
+        "The build lists other gfx targets; near relatives can often run each other's code.",
+        {**evidence(gfx=gfx, torch__version=facts.torch.version), **seen(error)},
+        _gfx_fix(facts, error, gfx),
+        ISSUES + "ROCm/bitsandbytes/issues/29",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
 
 
 # Polaris, Fiji and older: dropped by ROCm 4 and 5, and no near relative is left in the wheels.
@@ -250,9 +256,11 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
         return (fixes.install(facts, "bitsandbytes>=0.50", upgrade=True),)
     if gfx and gfx in _LEFT_BEHIND:
         return (
+            "Language models: llama.cpp (Ollama, KoboldCpp, LM Studio) with Vulkan, which runs on this card   # cmake "
+            "-B build -DGGML_VULKAN=ON",
             f"No wheel of torch since ROCm 5 has code for {gfx}, and no HSA_OVERRIDE_GFX_VERSION makes it run "
-            "another's.",
-            "Use llama.cpp with Vulkan on this card, or another card; there are builds of torch by others for it.",
+            "another's: another card, the CPU, or a build of torch that others made for it "
+            "(https://github.com/robertrosenbusch/gfx803_rocm)",
         )
     newer = fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts, newest=True)}", upgrade=True)
     if fixes.on_windows(facts):
