@@ -143,6 +143,7 @@ def test_unknown_facts_and_equal_environments_differ_in_nothing() -> None:
     ("name", "value", "shown"),
     [
         ("HF_TOKEN", "hf_abc", "***"),
+        ("HF_HOME", "hf_hub_download", "hf_hub_download"),
         ("HUGGING_FACE_HUB_TOKEN", "x", "***"),
         ("NCCL_API_KEY", "x", "***"),
         ("PIP_INDEX_URL", "https://user:secret@host/simple", "https://***@host/simple"),

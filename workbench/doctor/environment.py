@@ -106,7 +106,9 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _SECRET_VALUE = re.compile(
-    r"(?:hf_|api_org_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|nvapi-|AKIA|AIza)[A-Za-z0-9_\-]{8,200}"
+    # Words are a name such as hf_hub_download; a token has digits and capitals among its letters.
+    r"(?:hf_(?![a-z]{2,14}(?:_[a-z]{2,14}){0,4}(?![\w-]))|api_org_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|nvapi-|AKIA|AIza)"
+    r"[A-Za-z0-9_\-]{8,200}"
     r"|eyJ[A-Za-z0-9_\-]{8,2000}\.[A-Za-z0-9_\-]{8,2000}(?:\.[A-Za-z0-9_\-]{0,2000})?"
 )
 _URL_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,20}://)[^\s/@'\"]{1,500}@")
