@@ -28,6 +28,11 @@ FIRES = {
     ),
 }
 SILENT = {
+    "a vGPU that is not busy": ("vgpu-without-licence", "GRID V100D-8C, License Status : Licensed\nRuntimeError: x"),
+    "a card that is busy": ("vgpu-without-licence", "Tesla V100, all CUDA-capable devices are busy or unavailable"),
+    "who killed it": ("host-memory-exhausted", "I killed the process and started it again"),
+    "the first GPU alone": ("every-process-on-the-first-gpu", "The first GPU has 24 GB of memory. What fits?"),
+    "a device map that works": ("tensors-on-different-devices", "device_map='auto' puts it on multiple GPUs, nice"),
     "an arch list that lacks the card": (
         "app-needs-newer-compute-capability",
         "CUDA error: no kernel image available\nRTX 5090, torch.cuda.get_arch_list() has no sm_120",
@@ -112,6 +117,18 @@ def test_the_engine_is_asked_for_the_gpu_before_the_toolkit_is_installed() -> No
     assert judged(started).findings[0].fix[0].startswith("docker run --gpus all")
     refused = 'docker run --gpus all test\ndocker: could not select device driver "" with capabilities: [[gpu]].'
     assert "keyring" in judged(refused).findings[0].fix[0]
+
+
+def test_killed_in_wsl_is_mended_in_windows() -> None:
+    assert ".wslconfig" in judged("In WSL 2\nLoading model ...\nKilled").findings[0].fix[0]
+    assert ".wslconfig" not in judged("Loading model ...\nKilled").findings[0].fix[0]
+
+
+def test_the_fabric_is_mended_on_the_host() -> None:
+    fabric = "H100 80GB HBM3, driver 545.23.08\nError 802: system not yet initialized\n"
+    assert "nvidia-fabricmanager-545=545.23.08-1" in judged(fabric).findings[0].fix[0]
+    assert "fabric-manager-545.23.08" in judged("OS: CentOS 7\n" + fabric).findings[0].fix[0]
+    assert "another machine" in judged("with hf jobs\n" + fabric).findings[0].fix[0]
 
 
 def test_what_is_known_to_work_around_a_hang_is_not_the_first_step() -> None:

@@ -31,6 +31,8 @@ REMARKS = frozenset(
         "after-kernel-change",
         "one-rank-alone",
         "gpus-handed-in",
+        "vgpu-guest",
+        "rented-machine",
     )
 )
 

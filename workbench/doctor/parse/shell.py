@@ -20,6 +20,7 @@ _ENVIRON = re.compile(
     r"environ\[['\"]([A-Z][A-Z0-9_]{2,60})['\"]\]\s{0,4}=\s{0,4}(f?)(['\"])((?:(?!\3)[^\n]){0,500})\3"
 )
 _DRIVER = re.compile(r"\b[Dd]river(?: [Vv]ersion)?(?: is|:|=)? {0,2}v?(\d{3}\.\d{2,3}(?:\.\d{2})?)\b")
+_DRIVER_PACKAGE = re.compile(r"\bnvidia-driver-(?:latest-|dkms-|open-|cuda-)+(\d{3}\.\d{2,3}(?:\.\d{2})?)\b")
 _IMAGE = re.compile(r"\b((?:nvcr|ghcr|gcr|quay|docker)\.io/[\w./-]{3,100}(?::[\w.-]{1,60})?)")
 _IMAGE_NAME = re.compile(r"[a-z0-9][\w.-]{1,60}(?:/[\w.-]{1,60}){0,4}(?::[\w.-]{1,60})?")
 # Options of docker run that stand alone; every other one takes the next word.
@@ -116,7 +117,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         if "controller" in line or "accelerators" in line:
             _pci(line, draft)
         if "river" in line:
-            driver = _DRIVER.search(line)
+            driver = _DRIVER_PACKAGE.search(line) or _DRIVER.search(line)
             draft.put(draft.driver, version=driver[1] if driver else None)
         if ".io/" in line or "docker" in line.lower():
             _image(line, draft)

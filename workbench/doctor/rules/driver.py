@@ -232,8 +232,20 @@ def fabric_manager_not_running(facts: Facts) -> Result:
             "up the links.",
             {**evidence(driver=version, gpus=gpu_names(facts)), **seen(error)},
             (
-                f"sudo apt install nvidia-fabricmanager-{branch}" + (f"={version}-1" if version else ""),
-                "sudo systemctl enable --now nvidia-fabricmanager",
+                *(
+                    (
+                        "This is mended on the host, by who runs it: a container or a rented job cannot; take another "
+                        "machine until then.",
+                    )
+                    if facts.platform.container or facts.error("rented-machine")
+                    else ()
+                ),
+                system_packages.install(
+                    facts,
+                    apt=f"nvidia-fabricmanager-{branch}" + (f"={version}-1" if version else ""),
+                    dnf=f"nvidia-fabric-manager-{version or '<the very version of the driver>'}",
+                ),
+                "sudo systemctl enable --now nvidia-fabricmanager; systemctl status nvidia-fabricmanager",
                 "nvidia-smi -q | grep -A 2 Fabric   # State must be Completed",
             ),
             ISSUES + "pytorch/pytorch/issues/35710",

@@ -43,6 +43,9 @@ def _told(facts: Facts, weak: bool) -> list[Finding]:
 
 def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
     steps = row.get("windows", row["fix"]) if fixes.on_windows(facts) else row["fix"]
+    # Docker on Windows runs inside WSL.
+    if "wsl" in row and (facts.platform.wsl or (fixes.on_windows(facts) and facts.platform.container)):
+        steps = row["wsl"]
     if "named" in row and error.values.get("caller"):
         steps = row["named"]
     return Finding(

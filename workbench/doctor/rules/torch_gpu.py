@@ -309,11 +309,15 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
     name = (gpu.name if gpu else None) or "this GPU"
     new = capability is not None and bool(at_least(capability, "10.0"))
     shown = f"sm_{capability.replace('.', '')}" if capability else "its capability"
+    # What the warning lists is the torch that runs; a newer one that is told of stands in another environment.
+    elsewhere = new and error is not None and at_least(facts.torch.version, "2.7") and not missing
     return [
         Finding(
             "torch-wheel-lacks-gpu-arch",
             "error",
-            f"This torch has no kernels for {name} ({shown})",
+            f"The program runs with another torch than {facts.torch.version}, which has no kernels for {name} ({shown})"
+            if elsewhere
+            else f"This torch has no kernels for {name} ({shown})",
             (
                 "The GPU is newer than this build: Blackwell needs torch 2.7 or newer built with CUDA 12.8 or newer."
                 if new
@@ -337,12 +341,18 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
                 ),
                 **seen(error or facts.error("no-kernel-image")),
             },
-            _arch_fix(facts, capability),
+            (*(_IN_ITS_OWN if elsewhere else ()), *_arch_fix(facts, capability)),
             ISSUES + ("pytorch/pytorch/issues/150733" if new else "pytorch/pytorch/issues/190385"),
             affects=ALL_GPU_BENCHES,
             observed=error is not None or facts.error("no-kernel-image") is not None or facts.torch.kernel_ok is False,
         )
     ]
+
+
+_IN_ITS_OWN = (
+    'python -c "import torch, sys; print(sys.executable, torch.__version__)"   # with the program\'s own Python (its '
+    "venv, python_embeded): that is the one to mend, with that very python.exe in the commands below",
+)
 
 
 def _beyond(code: Optional[Kernels], capability: Optional[str]) -> bool:
