@@ -616,7 +616,7 @@ TRACE = '  File "/v/lib/python3.11/site-packages/optimum/gptq/quantizer.py", lin
             "package-versions-do-not-fit",
             "python -m pip install -U optimum torchao",
         ),
-        (TRACE + "ModuleNotFoundError: No module named 'my_own_file'\n", "unrecognised-error", "Search"),
+        (TRACE + "ModuleNotFoundError: No module named 'my_own_file'\n", "module-missing", "python -m pip install -U "),
         ("ImportError: cannot import name 'helper' from 'utils' (/home/me/utils.py)\n", "unrecognised-error", "Search"),
         ("AttributeError: module 'config' has no attribute 'lr'\n", "unrecognised-error", "Search"),
     ],

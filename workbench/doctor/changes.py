@@ -22,6 +22,7 @@ from workbench.doctor.versions import (
     parse_version,
     release_of,
     satisfies,
+    without_stage,
 )
 
 PYTHON = "python"
@@ -38,6 +39,24 @@ _IMPORTED_AS = {
     "orbax": "orbax-checkpoint",
     "lightning": "pytorch-lightning",
     "llava": "llava",
+    "absl": "absl-py",
+    "bs4": "beautifulsoup4",
+    "docx": "python-docx",
+    "dotenv": "python-dotenv",
+    "faiss": "faiss-cpu",
+    "ffmpeg": "ffmpeg-python",
+    "fitz": "pymupdf",
+    "git": "gitpython",
+    "open_clip": "open-clip-torch",
+    "psycopg2": "psycopg2-binary",
+    "pyannote": "pyannote-audio",
+    "pynvml": "nvidia-ml-py",
+    "pywt": "pywavelets",
+    "skimage": "scikit-image",
+    "umap": "umap-learn",
+    "websocket": "websocket-client",
+    "whisper": "openai-whisper",
+    "zmq": "pyzmq",
 }
 _APART_MONTHS = 2
 """Releases of one month may know each other; from here on the younger one is taken to be the newer."""
@@ -134,7 +153,7 @@ def _change(package: str, row: dict[str, Any], key: str, version: Optional[str])
     for word in ("removed", "added") if both and version is None else ("added", "removed"):
         if key not in row.get(word, {}):
             continue
-        release = str(row[word][key])
+        release, version = str(row[word][key]), without_stage(version)
         there = at_least(version, release) if word == "added" else older(version, release)
         if not (release and there):
             return Change(package, key, word == "added", release, str(row["source"]))
@@ -166,11 +185,12 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
     """
     parts = [part for part in call.split(".") if part not in ("__init__", "__new__", "<locals>")]
     wanted = {f"{part}({argument})" for part in parts} if argument else {".".join(parts[-2:])}
+    named = [name for name in packages if name] or _the_one_with(facts, argument)
     for package, row in _rows():
         for word in ("added", "removed"):
             for key in row.get(word, {}):
                 last = key.split(".")[-1] if argument else key
-                nameless = not parts and argument and key.endswith(f"({argument})") and package in packages
+                nameless = not parts and argument and key.endswith(f"({argument})") and package in named
                 nameless = nameless or (package in packages and key == f"from_pretrained({argument})")
                 change = (
                     _change(package, row, key, installed_version(facts, package))
@@ -180,6 +200,14 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
                 if change is not None:
                     return change
     return None
+
+
+def _the_one_with(facts: Facts, argument: str) -> list[str]:
+    """The package of a paste that alone has such an argument in the tables; ``[]`` where several have or none."""
+    here = [(package, row) for package, row in _rows() if installed_version(facts, package)]
+    keys = ((package, key) for package, row in here for word in ("added", "removed") for key in row.get(word, {}))
+    found = {package for package, key in keys if key.endswith(f"({argument})")}
+    return list(found) if len(found) == 1 else []
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
-from workbench.doctor.rules.unknown.packages import known_imports, may_install
+from workbench.doctor.rules.unknown.packages import callers_of, known_imports, may_install
 from workbench.doctor.versions import normalize, satisfies
 
 _REQUIRED = re.compile(
@@ -104,9 +104,11 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     change = change_of(PYTHON, module, facts.python.version)
     if change is not None:
         return changed(facts, error, PYTHON, change, module)
-    if module not in known_imports():
-        return None
     name = pip_name(module)
+    if facts.origin == "report" and installed_version(facts, name):
+        return _in_another_python(facts, error, name)
+    if module not in known_imports():
+        return _of_no_known_package(facts, error, module)
     return Finding(
         "module-missing",
         "error",
@@ -123,9 +125,52 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     )
 
 
+def _of_no_known_package(facts: Facts, error: ErrorFact, module: str) -> Finding:
+    """No name is offered to pip that may be the user's own file, or anybody's package."""
+    caller = next(filter(None, callers_of(error)), "")
+    ask = fixes.install(facts, caller, upgrade=True) if caller and may_install(facts, caller) else ""
+    return Finding(
+        "module-missing",
+        "warning",
+        f"Likely: {module} is not there for the Python that runs this program",
+        "It belongs to a package that was not installed here, or is a file of the program itself, which is found only "
+        "from the program's own folder.",
+        {**evidence(needed_by=error.values.get("importer")), **seen(error)},
+        (
+            *((f"{ask}   # brings what it needs",) if ask else ()),
+            f"{fixes.python_command(facts)} -m pip install -r requirements.txt   # of the program, in its environment; its "
+            f"guide names the package of {module}, if the file does not",
+            "or start it from the folder of its source, or after: pip install -e .",
+        ),
+        "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _in_another_python(facts: Facts, error: ErrorFact, name: str) -> Finding:
+    return Finding(
+        "module-missing",
+        "error",
+        f"{name} is installed, but not for the Python that runs this program",
+        "pip and python on a shell's path can belong to two environments, and a notebook's kernel or an editor may run a "
+        "third one; what one of them has the others do not see.",
+        {**evidence(**{name.replace("-", "_"): installed_version(facts, name)}), **seen(error)},
+        (
+            f"{fixes.install(facts, name)}   # with the very python that runs the program, in place of pip or pip3",
+            f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"; which -a python pip   # two folders? '
+            "then activate the environment again, in a new shell",
+            f"In a notebook: %pip install {name}, then restart its kernel.",
+        ),
+        f"https://pypi.org/project/{name}/",
+        affects=("chat",),
+        observed=True,
+    )
+
+
 _ADVICE = re.compile(
     r"(?:pip3?|uv pip|python3? -m pip) install (?:-U |--upgrade |-q )?(?P<quote>['\"]?)(?P<asked>[A-Za-z][\w-]{1,40})"
-    r"(?:\[\w+\])?"
+    r"(?P<extra>(?:\[\w+\])?)"
     r"(?P<spec>(?:[<>=~!]=?\d[\w.*]{0,20},?){0,2})(?P=quote)(?![\w.-])"
 )
 _SAYS_MISSING = re.compile(
@@ -135,22 +180,28 @@ _SAYS_MISSING = re.compile(
 
 def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     """A package that the library itself tells the reader to install."""
-    found = _ADVICE.search(error.text)
-    if found is None or not _SAYS_MISSING.search(error.text[: found.start()]):
+    wanted = [
+        (normalize(found["asked"]), found["spec"])
+        for found in _ADVICE.finditer(error.text)
+        if _SAYS_MISSING.search(error.text[: found.start()])
+    ]
+    wanted = [(name, spec) for name, spec in dict(wanted).items() if name != "torch" and may_install(facts, name)]
+    if not wanted:
         return None
-    name = normalize(found["asked"])
+    # Of several those that are not there; where none is known to be missing, all.
+    absent = [item for item in wanted if installed_version(facts, item[0]) is None] or wanted
+    name = absent[0][0]
     have = installed_version(facts, name)
-    if name == "torch" or not may_install(facts, name):
-        return None
+    names = " and ".join(item[0] for item in absent[:3])
     return Finding(
         "module-missing",
         "error",
-        f"{name} is not installed where this program runs, or too old",
+        f"{names} {'is' if len(absent) == 1 else 'are'} not installed where this program runs, or too old",
         "The library asks for it in its own words; it is an optional part that was never installed, or stands in "
         "another Python than the one that runs the program.",
         {**evidence(**{name.replace("-", "_"): have}, needed_by=error.values.get("importer")), **seen(error)},
         (
-            fixes.install(facts, f"{name}{found['spec']}", upgrade=True),
+            fixes.install(facts, *(f"{item}{spec}" for item, spec in absent), upgrade=True),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
             "Restart the notebook kernel or the program.",
         ),
