@@ -45,8 +45,52 @@ FIRES = {
         '    self.mrope_section = config.rope_scaling.get("mrope_section", [24, 20, 20])\n'
         "AttributeError: 'NoneType' object has no attribute 'get'",
     ),
+    "the message first, what raised it below": (
+        "gradio-versions-apart",
+        "TypeError: argument of type 'bool' is not iterable\nERROR:    Exception in ASGI application\n"
+        '  File "/v/lib/python3.12/site-packages/uvicorn/protocols/http/h11_impl.py", line 403, in run_asgi\n',
+    ),
+    "a command, in Chinese": ("command-not-found", "'llamafactory-cli' 不是内部或外部命令，也不是可运行的程序"),
+    "a command, in PowerShell": (
+        "command-not-found",
+        "accelerate : The term 'accelerate' is not recognized as the name of a cmdlet, function, script file",
+    ),
+    "a checkout that was not installed": (
+        "program-not-installed",
+        "ModuleNotFoundError: No module named 'llamafactory'\nfailed (exitcode: 1) local_rank: 0",
+    ),
+    "installed, elsewhere": (
+        "module-missing",
+        "Requirement already satisfied: fire in /home/u/.local/lib/python3.8/site-packages (from -r r.txt) (0.4.0)\n"
+        "ModuleNotFoundError: No module named 'fire'",
+    ),
+    "behind a lazy import": (
+        "lazy-import-hides-cause",
+        "ModuleNotFoundError: Could not import module 'CLIPTextModel'. Are this object's requirements defined",
+    ),
+    "a release candidate lacks what its release lacks": (
+        "package-versions-do-not-fit",
+        "transformers==5.0.0rc1\nAttributeError: Qwen2Tokenizer has no attribute all_special_tokens_extended",
+    ),
+    "Unsloth's own code": (
+        "package-versions-do-not-fit",
+        '  File "/v/lib/python3.12/site-packages/unsloth_zoo/utils.py", line 43, in Version\n'
+        "ValueError: Invalid version format: <module 'trl' from '/v'>",
+    ),
+    "code that runs on import": (
+        "package-versions-do-not-fit",
+        '  File "/v/lib/python3.12/site-packages/deepspeed/elasticity/agent.py", line 20, in <module>\n'
+        "TypeError: unsupported operand type(s) for +: 'int' and 'str'",
+    ),
 }
 OTHERWISE = {
+    "a command of the system": ("command-not-found", "bash: nvcc: command not found"),
+    "a word that is no command": ("command-not-found", "model: vllm config not found"),
+    "an error while a program runs": (
+        "package-versions-do-not-fit",
+        '  File "/v/lib/python3.12/site-packages/deepspeed/engine.py", line 20, in step\n'
+        "TypeError: unsupported operand type(s) for +: 'int' and 'str'",
+    ),
     "a dict that cannot be hashed, elsewhere": ("gradio-versions-apart", "TypeError: unhashable type: 'dict'"),
     "a bool that is no list, elsewhere": (
         "gradio-versions-apart",
@@ -130,3 +174,25 @@ def test_the_release_that_knows_a_model_is_named(text: str, title: str, step: st
     assert finding.title.startswith(title)
     assert finding.fix[0].startswith(step)
     assert ("DISABLE_VERSION_CHECK" in "".join(finding.fix)) is ("LLaMA-Factory" in text)
+
+
+def test_a_command_is_put_on_the_path_of_the_folder_that_pip_named() -> None:
+    told = (
+        "WARNING: The script huggingface-cli is installed in '/Users/d/Library/Python/3.9/bin' which is not on PATH.\n"
+    )
+    assert diagnose(parse_report(told)).findings == ()
+    fix = diagnose(parse_report(told + "zsh: command not found: huggingface-cli")).findings[0].fix
+    assert fix[0].startswith('export PATH="/Users/d/Library/Python/3.9/bin:$PATH"')
+
+
+def test_all_that_a_message_asks_for_is_installed() -> None:
+    text = "ImportError: Loading a GPTQ model requires optimum (`pip install optimum`) and `pip install auto-gptq`"
+    assert diagnose(parse_report(text)).findings[0].fix[0] == "python -m pip install -U optimum auto-gptq"
+
+
+def test_the_model_that_is_to_be_fetched_is_named() -> None:
+    text = (
+        "OSError: We couldn't connect to 'https://huggingface.co' to load this file, couldn't find it in the cached "
+        "files and it looks like bert-base-uncased is not the path to a directory containing a file named config.json."
+    )
+    assert "hf download bert-base-uncased --local-dir" in "".join(diagnose(parse_report(text)).findings[0].fix)

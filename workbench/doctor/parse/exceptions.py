@@ -151,6 +151,7 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
     values = {"callers": ",".join(callers)} if callers else {}
     if callers and callers[0]:
         values["importer"] = callers[0]
+        values.update({"stage": "import"} if _while_importing(lines, number) else {})
     unsaid = _UNSAID.search(text)
     if unsaid:
         asked = re.compile(rf"\bfrom\s{{1,4}}([\w.]{{2,80}})\s{{1,4}}import\s.{{0,200}}\b{unsaid[1]}\b")
@@ -159,6 +160,18 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
         )
         values.update({"module": found[1]} if found else {})
     return ErrorFact("unknown-error", mask_text(text), number + 1, values)
+
+
+_AT_TOP = re.compile(r"-packages[/\\].{1,300}(?:, in <module>|:\d{1,6}, in <module>| in <module>)")
+
+
+def _while_importing(lines: Sequence[str], number: int) -> bool:
+    """Whether the deepest frame above an exception is the top level of a package's file: code that runs on import."""
+    for place in range(number - 1, max(-1, number - 12), -1):
+        line = lines[place][:_MAX_LINE]
+        if _FRAME.search(line) or " in <module>" in line:
+            return bool(_AT_TOP.search(line))
+    return False
 
 
 def _callers(lines: Sequence[str], number: int, text: str) -> tuple[str, ...]:

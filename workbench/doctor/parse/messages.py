@@ -32,6 +32,7 @@ class Message:
     match: Optional[re.Pattern[str]]
     detail: Optional[re.Pattern[str]]
     after: Optional[re.Pattern[str]]
+    anywhere: Optional[re.Pattern[str]] = None
 
 
 @functools.lru_cache(maxsize=1)
@@ -44,6 +45,7 @@ def known_messages() -> tuple[Message, ...]:
             _compiled(row.get("match")),
             _compiled(row.get("detail")),
             _compiled(row.get("after")),
+            _compiled(row.get("anywhere")),
         )
         for message_id, row in (
             *((str(row["id"]), row) for row in table("messages")["message"]),
@@ -91,6 +93,8 @@ def _first(message: Message, text: str, starts: list[int], lines: Sequence[str])
     for mark in message.contains:
         for index, column in _places(mark, text, starts):
             hits.setdefault(index, column)
+    if hits and message.anywhere is not None and not message.anywhere.search(text):
+        return None
     plain: Optional[ErrorFact] = None
     for index, column in sorted(hits.items()):
         window = _windows(lines, index, column)

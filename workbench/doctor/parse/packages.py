@@ -44,6 +44,7 @@ _DIST_INFO = re.compile(r"[\s*•-]{0,6}([A-Za-z0-9][\w.]{0,60})-(\d[\w.+!]{0,40
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take the packages that any list names."""
     mode = ""
+    satisfied: list[tuple[str, str]] = []
     for index, line in enumerate(lines):
         text = line.strip()
         if not text:
@@ -65,6 +66,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _conda(_CONDA_TAGGED.match(line), draft, "[conda]")
         elif mode == "conda":
             _conda(_CONDA_ROW.match(line), draft, "conda list")
+        elif text.startswith("Requirement already satisfied: "):
+            satisfied += _SATISFIED.findall(text[:600])
         elif text.startswith("Successfully installed"):
             draft.saw("pip install")
             for name, version in _INSTALLED.findall(text[:4000]):
@@ -77,8 +80,14 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _row(line, draft, mode)
         elif "-" in text and " " not in text:
             _dashed(line, draft)
+    for name, version in satisfied:  # what was installed after that counts before it
+        draft.package(name, version, "pip install")
 
 
+_SATISFIED = re.compile(
+    r"Requirement already satisfied: ([A-Za-z0-9][\w.-]{0,60}?)(?:\[[\w,-]{0,60}\])?(?:[<>=!~][^\s]{0,80})? in "
+    r".{1,300}\((\d[\w.+!]{0,40})\)$"
+)
 _COLLECTED = re.compile(r"Collecting (torchvision|torchaudio)==(\d[\w.+]{0,20})$")
 
 

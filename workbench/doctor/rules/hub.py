@@ -6,7 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.facts import DiskFacts, Facts
+from workbench.doctor.facts import DiskFacts, ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.text import format_bytes
@@ -106,6 +106,7 @@ _PLACES = (
     ("modelscope", "MODELSCOPE_CACHE", "ModelScope's cache"),
     ("matplotlib", "MPLCONFIGDIR", "Matplotlib's folder"),
     ("nltk", "NLTK_DATA", "NLTK's folder"),
+    ("tiktoken", "TIKTOKEN_CACHE_DIR", "tiktoken's cache"),
     ("numba", "NUMBA_CACHE_DIR", "Numba's cache"),
     ("torch/", "TORCH_HOME", "The cache of torch.hub"),
     ("huggingface", "HF_HOME", "The Hub cache"),
@@ -147,7 +148,6 @@ def offline(facts: Facts) -> Result:
     if error is None and not names:
         return PASSED
     mirror = facts.environment.get("HF_ENDPOINT")
-    fix = tuple(fixes.unset(facts, name) for name in names) or ("Check the network, and the proxy in HTTPS_PROXY.",)
     return [
         Finding(
             "hf-offline",
@@ -158,15 +158,36 @@ def offline(facts: Facts) -> Result:
             "Only what is already in the cache can be loaded.",
             {**{name: facts.environment[name] for name in names}, **evidence(HF_ENDPOINT=mirror), **seen(error)},
             (
-                *fix,
+                *(fixes.unset(facts, name) for name in names),
                 *((fixes.unset(facts, "HF_ENDPOINT"),) if mirror and error else ()),
-                "or fetch it on a machine with network: hf download <model>",
+                *(() if names else _ways_to_the_hub(facts, mirror)),
+                *_without_network(facts, error),
             ),
             ISSUES + "huggingface/huggingface_hub/issues/4487",
             affects=("chat",),
             observed=error is not None,
         )
     ]
+
+
+def _ways_to_the_hub(facts: Facts, mirror: Optional[str]) -> tuple[str, ...]:
+    """What opens a way to the Hub where a network closes it."""
+    proxy = fixes.export(facts, "HTTPS_PROXY", "http://<proxy>:<port>", "behind a proxy or VPN, in this very shell")
+    if mirror:
+        return (proxy,)
+    blocked = "where huggingface.co itself is blocked: this mirror, before Python starts"
+    return (fixes.export(facts, "HF_ENDPOINT", "https://hf-mirror.com", blocked), f"or: {proxy}")
+
+
+def _without_network(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    """How the files come to a machine that has no network, and how a program is given them."""
+    name = error.values.get("name") if error else None
+    model = name if name and re.fullmatch(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", name) else "<model>"
+    folder = model.rpartition("/")[2] if model != "<model>" else "<folder>"
+    return (
+        f"or fetch it on a machine with network: hf download {model} --local-dir {folder}; copy that folder here, and "
+        f"give the program its whole path in place of {model if name else 'the name'}",
+    )
 
 
 def _true(value: Optional[str]) -> bool:

@@ -340,7 +340,7 @@ _IMPORT_ERRORS = {
 
 
 def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
-    importer = error.values.get("importer", "").replace("_", "-").lower()
+    importer = _importer(package, error)
     if importer == package:
         return _half_upgraded(facts, package, error)
     name = error.values.get("name") or error.values.get("module")
@@ -362,6 +362,14 @@ def _import_error(facts: Facts, package: str, error: ErrorFact) -> Finding:
         affects=MODELS,
         observed=True,
     )
+
+
+def _importer(package: str, error: ErrorFact) -> str:
+    """Who imports what `package` does not have; ``""`` where nothing tells."""
+    caller = error.values.get("callers", "").split(",")[0]
+    # A lazy import names the file that was loaded first: what that asks of its own package lies deeper than the top.
+    lazily = caller if caller != package or f"from '{package}." in error.text else ""
+    return (error.values.get("importer") or lazily).replace("_", "-").lower()
 
 
 def _half_upgraded(facts: Facts, package: str, error: ErrorFact) -> Finding:
@@ -396,6 +404,12 @@ def _import_fix(facts: Facts, package: str, importer: str, error: ErrorFact) -> 
         return (
             fixes.install(facts, f"{importer}{earlier}") + f"   # the last that fits this {package}",
             f"or, where nothing pins {package}: " + fixes.install(facts, importer, package, upgrade=True),
+        )
+    if package == "accelerate" and not bound and importer in _UPGRADABLE:
+        # What these ask of accelerate came with one of its releases; it has hardly ever taken a name away.
+        return (
+            fixes.install(facts, package, upgrade=True),
+            f"or, with what asks for it: {fixes.install(facts, importer, package, upgrade=True)}",
         )
     if bound:
         upgrade = fixes.install(facts, importer, upgrade=True) if importer in _UPGRADABLE else ""

@@ -13,6 +13,7 @@ from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.libraries import library_error
 from workbench.doctor.rules.pairs import declared
 from workbench.doctor.rules.plain import symptoms, weak_messages
+from workbench.doctor.rules.unknown.likely import likely_apart
 from workbench.doctor.rules.unknown.packages import callers_of
 
 
@@ -27,7 +28,7 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     weak = weak_messages(facts)
     if weak:
         return weak
-    error = facts.error("unknown-error")
+    error = facts.error("unknown-error") or facts.error("extension-symbol")
     guessed = (library_error(facts, error) or guessed_error(facts, error)) if error else None
     if guessed:
         return guessed
@@ -39,6 +40,9 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     told = symptoms(facts)
     if told:
         return told
+    likely = likely_apart(facts, error) if error is not None else None
+    if likely is not None:
+        return [likely]
     error = error or _failure(facts)
     if error is not None:
         return [_unrecognised(error)]

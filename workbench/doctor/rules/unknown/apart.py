@@ -22,13 +22,14 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.packages import MATURE, PIP_CHECK, RESTART, again, callers_of, may_install
 from workbench.doctor.tables import table
-from workbench.doctor.versions import at_least, older
+from workbench.doctor.versions import at_least, older, without_stage
 
 
 def together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     """Two packages that are known to part ways at some release of one of them."""
     for row in table("changes")["together"]:
-        if not re.search(row["match"], error.text) or older(installed_version(facts, row["new"]), row["since"]):
+        new = without_stage(installed_version(facts, row["new"]))
+        if not re.search(row["match"], error.text) or older(new, without_stage(row["since"]) or ""):
             continue
         beside = [name for name in callers_of(error) if name not in ("", row["new"])]
         if "before" in row and at_least(installed_version(facts, row["old"]), row["before"]):
