@@ -145,6 +145,76 @@ CASES = {
         ["torch==2.4.1", "libomp140"],
         [],
     ),
+    "a Python that PyO3 does not know, by pipx": (
+        "pipx install git+https://github.com/a/tool.git\n"
+        "  process didn't exit: `/T/pip-install-shos_6vg/tokenizers_5d282553bb4f4c208432da3b5fbaa137/bindings`\n"
+        "  the configured Python interpreter version (3.13) is newer than PyO3's maximum supported version (3.12)",
+        "package-too-old-for-python",
+        ["pipx install --force --python python3.12 git+https://github.com/a/tool.git"],
+        ["rustup"],
+    ),
+    "a free-threaded Python": (
+        "  × Building wheel for tokenizers (pyproject.toml) did not run successfully.\n"
+        "⚠️ Warning: CPython 3.13t at /home/b/.venv/bin/python does not yet support abi3 so the build artifacts will be",
+        "package-too-old-for-python",
+        ["uv venv --python 3.13 "],
+        ["rustup"],
+    ),
+    "pkg_resources in the build's own environment": (
+        "Collecting openai-whisper==20231117 (from -r requirements.txt (line 25))\n"
+        "  × Getting requirements to build wheel did not run successfully.\n"
+        "      ModuleNotFoundError: No module named 'pkg_resources'\n"
+        "ERROR: Failed to build 'openai-whisper' when getting requirements to build wheel",
+        "setuptools-mismatch",
+        ["'setuptools<81' wheel", "--no-build-isolation openai-whisper==20231117", "-r requirements.txt"],
+        [],
+    ),
+    "pkg_resources in a program": (
+        "    import pkg_resources\nModuleNotFoundError: No module named 'pkg_resources'",
+        "setuptools-mismatch",
+        ["'setuptools<81'"],
+        ["isolation"],
+    ),
+    "an older neighbour of a wheel's library": (
+        "OSError: /usr/local/lib/python3.8/dist-packages/torch/lib/../../nvidia/cublas/lib/libcublas.so.11: undefined "
+        "symbol: cublasLtGetStatusString, version libcublasLt.so.11",
+        "ld-library-path-shadows-nvidia-wheels",
+        ["unset LD_LIBRARY_PATH", "libcublasLt"],
+        ["show torch"],
+    ),
+    "a DLL of a package for torch": (
+        "Can't import SageAttention: DLL load failed while importing _fused: The specified module could not be found\n"
+        "pytorch version: 2.9.1+cu130",
+        "extension-built-for-other-torch",
+        ["sageattention that was made for torch 2.9, CUDA 13.0"],
+        [],
+    ),
+    "a DLL of a package that has nothing to do with torch": (
+        "C:\\v\\Lib\\site-packages\\cv2\\__init__.py\nImportError: DLL load failed while importing cv2: The specified "
+        "module could not be found.",
+        "library-does-not-load",
+        ["Redistributable"],
+        ["made for"],
+    ),
+    "a procedure that a DLL has not": (
+        "import _ext as _backend\nImportError: DLL load failed while importing _ext: Не найдена указанная процедура.",
+        "library-does-not-load",
+        ["build it again"],
+        [],
+    ),
+    "glibc, told without its asker's words": (
+        "libc.so.6: version `GLIBC_2.32' not found ( /w/.venv/lib/python3.10/site-packages/flash_attn_2_cuda.abi3.so)",
+        "glibc-too-old",
+        ["--no-binary flash-attn"],
+        ["torch==2.6.0"],
+    ),
+    "no compiler, and a package of wheels": (
+        "Collecting sentencepiece\n  error: subprocess-exited-with-error\n      -- Building for: NMake Makefiles\n"
+        "      CMake Error: CMAKE_CXX_COMPILER not set, after EnableLanguage",
+        "cmake-missing",
+        ["--only-binary :all: sentencepiece"],
+        [],
+    ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
         "mingw-in-place-of-msvc",

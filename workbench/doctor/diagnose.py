@@ -30,6 +30,7 @@ from workbench.doctor.rules import (
     huggingface,
     intel,
     model_types,
+    notebooks,
     ollama,
     other_runtimes,
     pairs,
@@ -50,6 +51,7 @@ RULES = (
     *gpu_start.RULES,
     *uvm.RULES,
     *vgpu.RULES,
+    *notebooks.RULES,
     *wsl.RULES,
     *containers.RULES,
     *hidden_gpus.RULES,
@@ -222,6 +224,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
         *_TORCH_DOWN[:-1],
         "libstdcxx-too-old",
         "oneapi-of-other-release",
+        "ipex-library-does-not-load",
+        "directml-torch-mismatch",
         "numpy2-with-old-torch",
         "duplicate-torch-installs",
         "page-file-too-small",
@@ -250,7 +254,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "no-nvidia-driver": (*_GPU_DOWN[: _GPU_DOWN.index("cuda-visible-devices-wrong")], "vllm-unsupported-on-windows"),
     "no-cuda-gpus-available": _GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")],
     "cuda-unknown-error": _GPU_DOWN[: _GPU_DOWN.index("mig-uuid-in-cuda-visible-devices")],
-    "kernel-module-not-loaded": ("gpu-fallen-off-the-bus", "nouveau-loaded", *_NOT_BROUGHT_UP),
+    "kernel-module-not-loaded": ("colab-without-gpu", "gpu-fallen-off-the-bus", "nouveau-loaded", *_NOT_BROUGHT_UP),
     "driver-library-version-mismatch": ("gpu-fallen-off-the-bus",),
     "wsl-libcuda": (
         "driver-library-version-mismatch",
@@ -347,7 +351,6 @@ CAUSES: dict[str, tuple[str, ...]] = {
 # What a program says of bitsandbytes when it starts is nothing to a model that llama.cpp runs.
 _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 _SILENCED_BY: dict[str, tuple[str, ...]] = {
-    "cuda-wheel-on-amd": ("zluda-finds-no-gpu",),
     "torch-missing": ("build-isolation-hides-torch",),
     "bnb-too-old-for-windows": _LLAMA_CPP,
     "bitsandbytes-unusable": _LLAMA_CPP,
@@ -381,6 +384,7 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
         "extension-built-for-other-cuda",
     ),
     "no-nvidia-driver": (
+        "colab-without-gpu",
         "cuda-wheel-on-amd",
         "kernel-module-not-loaded",
         "container-without-gpu-runtime",
@@ -388,7 +392,13 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     ),
     "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),
     "kernel-launch-failed": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported", "cuda-hangs"),
-    "torch-import-broken": ("torch-import-hangs", "oneapi-of-other-release"),
+    "torch-import-broken": (
+        "torch-import-hangs",
+        "oneapi-of-other-release",
+        "ipex-library-does-not-load",
+        "directml-torch-mismatch",
+    ),
+    "cuda-wheel-on-amd": ("zluda-finds-no-gpu", "directml-torch-mismatch", "directml-memory-full"),
     "bnb-legacy-loader": ("bnb-unsupported-on-macos",),
     "gpu-device-not-allowed": ("gpu-unknown-to-kfd",),
     "kfd-without-memory": ("gpu-unknown-to-kfd", "gpu-device-not-allowed"),

@@ -25,6 +25,9 @@ _MARKS = (
     "failed to build `",
     "failed to build: `",
     "failed to download and build",
+    "maturin failed",
+    "newer than pyo3's maximum supported version",
+    "failed to run custom build command for",
     "did not run successfully",
     'setup.py egg_info" failed',
     "command errored out with exit status",
@@ -32,6 +35,8 @@ _MARKS = (
 )
 _NAME = r"[`'\"]?(?P<package>[A-Za-z][\w.-]{1,60}?)[`'\"]?(?:==?(?P<version>\d[\w.+]{0,30}?))?"
 # What names the package most surely comes first.
+# What is compiled from Rust, and stands in a sentence with its version where no log names it.
+_RUST = "tokenizers|pydantic-core|tiktoken|safetensors|hf-xet|outlines-core|jiter|rpds-py|orjson|cryptography"
 _NAMED = tuple(
     re.compile(pattern)
     for pattern in (
@@ -49,6 +54,7 @@ _NAMED = tuple(
         r"(?:[@#]\S{0,120})?(?:\s|$)",
         r"(?:Processing|Obtaining) (?:file://)?[^\s:]{0,200}/(?P<package>[A-Za-z][\w-]{1,60})(?:\s|$)",
         rf"Collecting {_NAME}(?:[<>=!~\s(@]|$)",
+        rf"(?<![\w.-])(?P<package>{_RUST})==(?P<version>\d[\w.]{{1,20}})",
         r"pip3? install (?:-\S+ ){0,6}(?P<package>[A-Za-z][\w-]{1,60}?)"
         r"(?:[=<>~!]=?(?P<version>\d[\w.]{0,30}))?(?:\s|$)",
     )
@@ -127,10 +133,23 @@ def _typed(lines: Sequence[str], marked: Sequence[int], package: str, draft: Dra
     install = last_install(lines[: marked[0] + 1]) or last_install(lines)
     if uses_uv(lines) or (install is not None and install.tool.startswith("uv")):
         draft.put(draft.python, kind="uv")
-    if install is None:
-        return {"package": package}
-    target = install.target_of(package) or ""
-    return {"package": package or name_of(target), "target": mask_text(target), "tool": install.tool}
+    target = install.target_of(package) if install else _file_of(lines[: marked[0] + 1])
+    named = package or name_of(target or "")
+    asked = re.compile(rf"Collecting {re.escape(named)}==(\d[\w.+]{{0,30}})", re.IGNORECASE) if named else None
+    version = _first(asked, lines[: marked[-1] + 1]) if asked else None
+    return {
+        "package": named,
+        "target": mask_text(target or ""),
+        "tool": install.tool if install else "",
+        "verb": install.verb if install else "",
+        **({"version": version[1]} if version else {}),
+    }
+
+
+def _file_of(lines: Sequence[str]) -> str:
+    """The file of requirements that pip says it reads."""
+    found = _first(re.compile(r"\(from -r (\S{1,120}) \(line \d"), [line[:600] for line in lines])
+    return f"-r {found[1]}" if found else ""
 
 
 def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> Optional[re.Match[str]]:

@@ -11,7 +11,7 @@ from workbench.doctor.versions import normalize
 
 _COMMAND = re.compile(
     r"(?:^|[\s$#>❯%`'\"(])"
-    r"(?:(?P<uv>uv)|(?P<poetry>poetry)|(?:python[\d.]{0,5}|py)(?:\.exe)? -m pip|pip3?(?:\.\d{1,2})?)"
+    r"(?:(?P<uv>uv)|(?P<poetry>poetry)|(?P<pipx>pipx)|(?:python[\d.]{0,5}|py)(?:\.exe)? -m pip|pip3?(?:\.\d{1,2})?)"
     r" (?P<verb>pip install|install|add|sync|run|wheel)(?P<rest>(?: [^\n`]{0,400})?)"
 )
 # uv's own words, and the folders in which it builds.
@@ -56,7 +56,8 @@ class Install:
     """One command that installs."""
 
     tool: str
-    """``pip``, ``uv pip``, ``uv`` (a project) or ``poetry``."""
+    """``pip``, ``uv pip``, ``uv`` (a project), ``poetry`` or ``pipx``."""
+    verb: str
     targets: tuple[str, ...]
     """Requirements as typed: ``flash-attn==2.5``, ``.``, ``-e ./lib``, ``-r requirements.txt``, ``git+https://…``."""
 
@@ -101,11 +102,11 @@ def _read(match: re.Match[str]) -> Optional[Install]:
     if match["uv"]:
         tool = "uv pip" if match["verb"] == "pip install" else "uv"
     else:
-        tool = "poetry" if match["poetry"] else "pip"
+        tool = "poetry" if match["poetry"] else "pipx" if match["pipx"] else "pip"
     if tool in ("pip", "uv pip") and match["verb"] not in ("pip install", "install", "wheel"):
         return None
     targets = tuple(_targets(words))
-    return Install(tool, targets) if targets or tool in ("uv", "poetry") else None
+    return Install(tool, match["verb"], targets) if targets or tool in ("uv", "poetry") else None
 
 
 def _targets(words: Sequence[str]) -> list[str]:

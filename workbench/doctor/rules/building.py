@@ -113,14 +113,28 @@ def _guessed(facts: Facts, error: ErrorFact, reason: str) -> Optional[list[Findi
     return guessed_error(facts, ErrorFact("unknown-error", reason, error.line, {}))
 
 
+def ready_wheel(facts: Facts) -> tuple[str, ...]:
+    """The newest release as a wheel, where a package that is made as wheels for every Python was to be compiled."""
+    failed = facts.error("build-failed")
+    package = failed.values.get("package", "") if failed else ""
+    row = _row(package)
+    if row is None or row["needs"] == "cuda" or package == "llama-cpp-python":
+        return wheel_of(facts)
+    names = ("transformers", "tokenizers") if package == "tokenizers" else (package,)
+    command = fixes.install(facts, *names, options="--only-binary :all:", upgrade=True)
+    return (f"{command}   # a release with a ready wheel for this Python, so that nothing is compiled; else:",)
+
+
 def wheel_of(facts: Facts) -> tuple[str, ...]:
     """The ready-made wheel of the package whose build failed, where its project has one for the GPU."""
     failed = facts.error("build-failed")
     if failed is None or failed.values.get("package") != "llama-cpp-python":
         return ()
-    wheels = "https://abetlen.github.io/llama-cpp-python/whl/cu124"
+    with_gpu = bool(facts.has_nvidia() or facts.toolkit.nvcc)
+    wheels = f"https://abetlen.github.io/llama-cpp-python/whl/{'cu124' if with_gpu else 'cpu'}"
     command = fixes.install(facts, "llama-cpp-python", options=f"--only-binary :all: --extra-index-url {wheels}")
-    return (f"{command}   # a ready-made wheel, for Python 3.10 to 3.12; else, to compile it:",)
+    other = "" if with_gpu else ", without a GPU (whl/cu124: for an NVIDIA one)"
+    return (f"{command}   # a ready-made wheel, for Python 3.10 to 3.12{other}; else, to compile it:",)
 
 
 def _row(package: str) -> Optional[dict[str, Any]]:

@@ -12,6 +12,7 @@ from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, cuda_maj
 from workbench.doctor.rules.matching_builds import (
     cuda_of_library,
     is_compiled_by_pip,
+    is_cuda_extension,
     matching_build,
     package_of,
     runtime_of,
@@ -193,7 +194,9 @@ def nvidia_wheels(facts: Facts) -> Result:
         # A toolkit on the path is common and mostly harmless; without trouble there is nothing to say.
         return PASSED if facts.packages or path else None
     older_cudnn = error is not None and bool(error.values.get("found"))
-    by_path = bool(shadow) or older_cudnn or (error is not None and bool(_OF_THE_SYSTEM.search(error.text)))
+    # The wheel's library asks for a symbol of its neighbour, and the loader finds an older neighbour first.
+    beside = error is not None and bool(error.values.get("older") or _OF_THE_SYSTEM.search(error.text))
+    by_path = bool(shadow) or older_cudnn or beside
     return [
         Finding(
             "ld-library-path-shadows-nvidia-wheels" if by_path else "nvidia-wheel-version-mismatch",
@@ -224,6 +227,8 @@ def _mixed_title(error: Optional[ErrorFact], by_path: bool) -> str:
     if values.get("found"):
         found, built = (values[name].replace(", ", ".") for name in ("found", "built"))
         return f"Another cuDNN ({found}) is loaded before the one that torch brings ({built})"
+    if values.get("older"):
+        return f"An older {values['older']} is found before the one that torch brings"
     if by_path:
         return "LD_LIBRARY_PATH puts other CUDA libraries before torch's own"
     wanted = re.search(r"nvJitLink\w*?_(\d{2})_(\d)", values.get("symbol", ""))
@@ -238,17 +243,32 @@ def _one_cuda(facts: Facts, by_path: bool) -> tuple[str, ...]:
         note = "or take only the directories named above out of it; torch needs none"
         return (
             fixes.unset(facts, "LD_LIBRARY_PATH", note),
-            *(
-                ("ldconfig -p | grep cudnn; conda list cudnn   # other copies: the older one has to go",)
-                if facts.error("cudnn-mismatch")
-                else ()
-            ),
+            *_older_copies(facts),
             *(f"or, if it stays: {step}" for step in repair[-1:]),
         )
     steps = repair or fixes.repair_in_words(facts)
     if facts.origin == "live" or fixes.on_windows(facts):
         return steps
     return (*steps, "echo $LD_LIBRARY_PATH   # if it stays: a folder with another CUDA there comes before the wheels")
+
+
+def _older_copies(facts: Facts) -> tuple[str, ...]:
+    if facts.error("cudnn-mismatch"):
+        return ("ldconfig -p | grep cudnn; conda list cudnn   # other copies: the older one has to go",)
+    error = facts.error("nvjitlink")
+    older_one = error.values.get("older") if error else None
+    if older_one is None:
+        return ()
+    name = older_one.split(".so")[0]
+    return (
+        f"ldconfig -p | grep {name}; conda list | grep -iE 'cublas|cudatoolkit'   # other copies: the older has to go, "
+        "or the toolkit of torch's own CUDA to be installed in its place",
+        *(
+            ("or, where an image brings the same CUDA major itself: " + fixes.uninstall(facts, "nvidia-cublas-cu11"),)
+            if older_one.endswith(".so.11")
+            else ()
+        ),
+    )
 
 
 def _older_nvjitlink(facts: Facts) -> bool:
@@ -529,13 +549,9 @@ def extension_for_other_torch(facts: Facts) -> Result:
         return PASSED
     if facts.error("torchvision-symbol", "torchaudio-symbol", "bnb-required-cpu"):
         return PASSED
-    if (module == "it" and error.id == "extension-symbol") or (
-        module.startswith("_") and not error.values.get("symbol")
-    ):
+    name = _extension_of(error, module)
+    if name is None:
         return PASSED
-    folder = re.search(r"(?:site|dist)-packages[/\\](?P<package>[A-Za-z]\w{1,40})[/\\]", error.text)
-    package = folder["package"] if folder and not folder["package"].startswith("torch") else module
-    name = package_of(module) or re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", package)
     return [
         Finding(
             "extension-built-for-other-torch",
@@ -558,6 +574,24 @@ def extension_for_other_torch(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _extension_of(error: ErrorFact, module: str) -> Optional[str]:
+    """The package whose compiled part does not load; None where it may be one that has nothing to do with torch."""
+    if error.id == "extension-symbol" and module == "it":
+        return None
+    folder = re.search(r"(?:site|dist)-packages[/\\](?P<package>[A-Za-z]\w{1,40})[/\\]", error.text)
+    told = error.values.get("wanted") or error.values.get("owner") or error.values.get("importer")
+    if folder and not folder["package"].startswith("torch"):
+        package = folder["package"]
+    else:
+        package = told.lower() if told and error.values.get("dll") else module
+    name = package_of(module) or re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", package)
+    # A DLL that is missing may be of any package; only what is compiled against torch is judged here.
+    of_torch = (
+        error.values.get("symbol") or error.id == "extension-absent" or is_cuda_extension(normalize(name), module)
+    )
+    return name if of_torch and name and not package.startswith("_") else None
 
 
 def _compiled_here(facts: Facts, name: str) -> tuple[str, ...]:

@@ -33,6 +33,11 @@ _DLL = re.compile(
     r"(?:Could not find module|[Ee]rror loading) ['\"](?P<path>[^'\"\n]{3,200}\.(?:dll|pyd))|"
     r"DLL load failed(?: while importing (?P<module>\w{2,60}))?"
 )
+# "The specified procedure could not be found" in the languages of Windows.
+_PROCEDURE = re.compile(
+    r"procedure|program could not|Prozedur|procédure|procedimiento|procedura|процедур|指定的程序|プロシージャ|프로시저",
+    re.I,
+)
 _PACKAGE = re.compile(r"(?:site|dist)-packages[/\\](\w{2,60})[/\\.]")
 
 
@@ -189,17 +194,31 @@ def _dll(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         return None
     asker = _asker(error)
     named = (found["path"] or "").replace("\\\\", "\\").split("\\")[-1] or found["module"] or "a compiled module"
+    whose = f"Windows cannot load {named}" + (f" of {asker}" if asker else "")
+    redistributable = (
+        "Install the newest Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe"
+    )
+    if _PROCEDURE.search(error.text):
+        return _finding(
+            facts,
+            error,
+            f"{whose}: it was compiled for another version of what it is loaded with",
+            "The DLLs that it needs are there, and one of them has not the function that it looks for: another torch, "
+            "Python or CUDA is here than the one that it was built with.",
+            (
+                again(facts, asker),
+                "What was compiled here itself: build it again, in its own folder, with the torch that is here now: "
+                "python -m pip install --no-build-isolation --force-reinstall --no-deps .",
+                f"or: {redistributable[0].lower()}{redistributable[1:]}",
+            ),
+            "https://docs.pytorch.org/docs/stable/cpp_extension.html",
+        )
     return _finding(
         facts,
         error,
-        f"Windows cannot load {named}"
-        + (f" of {asker}" if asker else "")
-        + ": a DLL that it needs is missing or of another version",
+        f"{whose}: a DLL that it needs is missing or of another version",
         "The message names the file that was asked for, not the one below it that is missing: Microsoft's C++ runtime, "
         "or the DLLs of the CUDA or torch that the package was built with.",
-        (
-            "Install the newest Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
-            again(facts, asker),
-        ),
+        (redistributable, again(facts, asker)),
         "https://learn.microsoft.com/en-us/cpp/windows/latest-supported-vc-redist",
     )

@@ -78,9 +78,10 @@ def package_of(module: str) -> Optional[str]:
     return _MODULES.get(module)
 
 
-def has_row(name: str) -> bool:
-    """Whether the table knows how the matching build of a package is got."""
-    return _row(name) is not None
+def is_cuda_extension(name: str, module: str) -> bool:
+    """Whether a package is one that is compiled against torch and CUDA."""
+    compiled = any(name in row["names"] for row in table("builds")["package"] if row["needs"] == "cuda")
+    return compiled or _row(name) is not None or module in _MODULES or bool(re.search(r"cuda|kernel|_ext$|_C$", module))
 
 
 def is_compiled_by_pip(name: str) -> bool:
@@ -125,7 +126,9 @@ def _filled(facts: Facts, step: str, values: dict[str, Optional[str]]) -> str:
     for word, value in values.items():
         step = step.replace(f"{{{word}}}", value or unknown.get(word, ""))
     if fixes.on_windows(facts):
-        step = re.sub(r"\b([A-Z_]+)=TRUE ", r'$env:\1 = "TRUE"; ', step).replace("'", '"').replace(" && ", "; ")
+        command, mark, note = step.partition("   # ")
+        command = re.sub(r"\b([A-Z_\d]+)=TRUE ", r'$env:\1 = "TRUE"; ', command)
+        return command.replace("'", '"').replace(" && ", "; ") + mark + note
     return step
 
 
