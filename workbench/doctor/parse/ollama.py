@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor.environment import mask_text
@@ -66,6 +67,13 @@ _COMPLAINT = re.compile(
     re.I,
 )
 _GPU_WORD = re.compile(r"\bG?PUs?\b|\bROCm\b|\bCUDA\b|Radeon|\b[RG]TX\b|显卡|グラ", re.I)
+_WORKED_BEFORE = re.compile(
+    r"\bafter (?:some|a|an|several|a few|sometimes|about|\d{1,3})\b.{0,24}(?:hours?|days?|time|while|idle|minutes)"
+    r"|\b(?:stops?|stopped|no longer) (?:using|accessing|recogni\w+)|\bat first\b"
+    r"|\brestarting (?:the|docker|it)\b.{0,30}"
+    r"\b(?:helps?|helped|fixes|fixed|works?|again)|过一(?:段时间|会儿)|运行一段时间|しばらく",
+    re.I,
+)
 _IN_DOCKER = re.compile(
     r"\bdocker (?:logs|exec|compose|run)\b|docker-compose|ollama/ollama(?::[\w.-]+)?\b(?!/(?:issues|blob|pull))", re.I
 )
@@ -80,6 +88,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     error = _outcome(short) or _no_runners(short) or _too_large(short) or _none_found(short) or _told(short)
     if error is None:
         return
+    if any(_WORKED_BEFORE.search(line) for _, line in short):
+        error = replace(error, values={**error.values, "later": "yes"})
     draft.saw("ollama")
     # llama.cpp speaks in the same log, and is not set up by its own switches there.
     draft.errors = [other for other in draft.errors if not other.id.startswith("llama-cpp-")] + [error]

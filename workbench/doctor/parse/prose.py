@@ -52,10 +52,11 @@ _RADEON = re.compile(
 _AMD_CHIP = re.compile(
     r"\b(?:Navi ?(?:1[04]|2[1-4]|3[1-3]|4[48])"
     r"|Vega ?(?:10|20|56|64)|Radeon VII|Renoir|Lucienne|Cezanne|Barcelo"
-    r"|Rembrandt|Phoenix1|Hawk Point|Strix (?:Halo|Point)|AI MAX\+? ?(?:PRO )?3\d\d|R9[67]00D?(?= AI| PRO)|Lexa|Ellesmere|Baffin"
-    r"|Polaris ?\d\d|(?<=Radeon )(?:[67][68]0M|8[89]0M|80[56]0S))\b",
+    r"|Rembrandt|Phoenix1|Hawk Point|Strix (?:Halo|Point)|AI MAX\+? ?(?:PRO )?3\d\d|R9[67]00D?(?= AI| PRO)"
+    r"|Lexa|Ellesmere|Baffin|Polaris ?\d\d|(?<=Radeon )(?:[67][68]0M|8[89]0M|80[56]0S))\b",
     re.I,
 )
+_INSTINCT = re.compile(r"\bMI(?:100|2[15]0X?|300[XA]|325X|35[05]X)\b")
 _RADEON_PRO = re.compile(r"\bWX ?(?P<number>\d{4})\b")
 _UNIX_SITE = re.compile(r"(?:/home/|/root/|/usr/|/opt/)\S{1,160}/(?:site|dist)-packages/")
 _AMD = re.compile(r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b", re.I)
@@ -139,6 +140,7 @@ _WANTS_GPU = re.compile(
 _SENTENCES = re.compile(r"(?<=[.!?;])\s{1,4}")
 _NVIDIA_THERE = re.compile(r"\bnvidia (?:cuda )?(?:toolkit|gpu|card) (?:was |is )?(?:detected|found)\b", re.I)
 _CONDITION = re.compile(r"\b(?:if|when|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
+_MAC = re.compile(r"\bMac(?:Book|OS| ?mini| ?Studio)?\b|\bApple (?:silicon|M\d)|\bM[1-5] (?:Pro|Max|Ultra)\b", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
 _NOT_WSL = re.compile(
     r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
@@ -177,7 +179,12 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     told = any(map(_told_blind, short)) or (
         any(_STARTED_ON_CPU.search(line) for line in short) and any(_WANTS_GPU.search(line) for line in short)
     )
-    other = any(error.id.startswith("llama-cpp") for error in draft.errors)  # it is another program's GPU
+    vendors = draft.platform.get("gpu_vendors") or ()
+    if not draft.gpus and "nvidia" not in vendors and any(_MAC.search(line) for line in short):
+        system = None if any(_WINDOWS.search(line) or "/home/" in line for line in short) else "Darwin"
+        draft.put(draft.platform, system=system)
+    mac = draft.platform.get("system") == "Darwin"
+    other = mac or any(error.id.startswith("llama-cpp") for error in draft.errors)  # it is another program's GPU
     draft.put(draft.torch, cuda_available=False if told and not other else None)
     unix = any(_UNIX_SITE.search(line) for line in short)
     if draft.platform.get("system") is None and not unix and any(_WINDOWS.search(line) for line in short):
@@ -298,6 +305,7 @@ def _gpu_names(line: str) -> list[str]:
         names.append(f"AMD Radeon RX {match['number'] or match['bare']} {(match['kind'] or '').upper()}".strip())
     if not names:
         names += [f"AMD {re.sub(r'(?<=Navi|Vega)(?=[0-9])', ' ', match[0])}" for match in _AMD_CHIP.finditer(line)][:1]
+    names += [f"AMD Instinct {match[0].upper()}" for match in _INSTINCT.finditer(line)]
     names += [f"AMD Radeon Pro WX {match['number']}" for match in _RADEON_PRO.finditer(line)]
     for match in _BARE.finditer(line):
         names.append(_geforce("RTX", match["number"] or match["number2"], match["kind"] or match["kind2"]))

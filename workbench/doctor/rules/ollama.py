@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import fixes
@@ -9,6 +10,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import PASSED, Result, Rule, capabilities, evidence, gpu_names, seen
 from workbench.doctor.rules.torch_vendor import relative_of
+from workbench.doctor.tables import table
 from workbench.doctor.versions import older
 
 _DOCS = "https://docs.ollama.com/"
@@ -212,6 +214,8 @@ def _finds_none(facts: Facts, error: ErrorFact) -> Finding:
         "sudo systemctl restart ollama",
         f"or, with Ollama 0.12.11 or newer: {setting(facts, 'OLLAMA_VULKAN', '1')[0]}",
     )
+    if facts.platform.container and error.values.get("later") and not facts.has_amd():
+        return _lost(facts, error)
     if facts.platform.container:
         nvidia = (
             "docker run --gpus=all …   # with the NVIDIA Container Toolkit on the host; nvidia-smi must answer inside",
@@ -231,6 +235,23 @@ def _finds_none(facts: Facts, error: ErrorFact) -> Finding:
         (*fix, *setting(facts, "OLLAMA_DEBUG", "1")[:1]),
         "troubleshooting",
         severity="warning" if likely else "error",
+    )
+
+
+def _lost(facts: Facts, error: ErrorFact) -> Finding:
+    row = next(row for row in table("symptoms")["symptom"] if row["id"] == "container-loses-gpu-later")
+    return replace(
+        _finding(
+            facts,
+            error,
+            row["id"],
+            f"Likely: {row['title'][0].lower()}{row['title'][1:]}",
+            row["why"],
+            tuple(row["fix"]),
+            "",
+            "warning",
+        ),
+        source=row["source"],
     )
 
 
