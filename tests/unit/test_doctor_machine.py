@@ -28,6 +28,23 @@ FIRES = {
     ),
 }
 SILENT = {
+    "a notebook with its GPU": (
+        "colab-without-gpu",
+        "On Colab torch.cuda.is_available() returns True\nRuntimeError: x",
+    ),
+    "another machine than Colab": (
+        "colab-without-gpu",
+        "It works on Colab. Here torch.cuda.is_available() returns False",
+    ),
+    "a worker outside a container": (
+        "shm-too-small",
+        "RuntimeError: DataLoader worker (pid(s) 25) exited unexpectedly",
+    ),
+    "a system error on one machine": (
+        "network-interface-not-found",
+        "NCCL error: nccl_helper.h:77 unhandled system error",
+    ),
+    "what nvidia-smi shows": ("device-nodes-made-late", "After the reboot nvidia-smi works, and torch is slow"),
     "a vGPU that is not busy": ("vgpu-without-licence", "GRID V100D-8C, License Status : Licensed\nRuntimeError: x"),
     "a card that is busy": ("vgpu-without-licence", "Tesla V100, all CUDA-capable devices are busy or unavailable"),
     "who killed it": ("host-memory-exhausted", "I killed the process and started it again"),
@@ -129,6 +146,12 @@ def test_the_fabric_is_mended_on_the_host() -> None:
     assert "nvidia-fabricmanager-545=545.23.08-1" in judged(fabric).findings[0].fix[0]
     assert "fabric-manager-545.23.08" in judged("OS: CentOS 7\n" + fabric).findings[0].fix[0]
     assert "another machine" in judged("with hf jobs\n" + fabric).findings[0].fix[0]
+
+
+def test_the_driver_of_a_rented_machine_is_not_updated() -> None:
+    refused = "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8, please update your driver"
+    assert "RunPod" in judged("on vast.ai\n" + refused).findings[0].fix[0]
+    assert "RunPod" not in " ".join(judged(refused).findings[0].fix)
 
 
 def test_what_is_known_to_work_around_a_hang_is_not_the_first_step() -> None:

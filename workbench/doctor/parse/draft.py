@@ -33,6 +33,7 @@ REMARKS = frozenset(
         "gpus-handed-in",
         "vgpu-guest",
         "rented-machine",
+        "several-machines",
     )
 )
 

@@ -58,6 +58,15 @@ _PROGRAMS = (
         ),
     ),
 )
+_KAGGLE = re.compile(r"/kaggle/(?:working|input)\b|\b(?:in|on|a|my) (?:a )?kaggle(?: notebook| kernel)?\b", re.I)
+_COLAB = re.compile(
+    r"(?<![-\w/.])(?:google ?)?colab(?:oratory)?(?![-\w/]|\.\w)|/content/(?:drive|gdrive|sample_data)\b", re.I
+)
+_COLAB_COMPARED = re.compile(
+    r"\b(?:works?|worked|fine|ok|runs?|unlike|not|or|than|like)\b[^.\n]{0,30}colab"
+    r"|colab\b[^.\n]{0,30}\b(?:works?|worked|is fine)|https?://\S*colab|\[ \]",
+    re.I,
+)
 _SLURM = re.compile(r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm\b|\blogin node\b", re.I)
 _ARM = re.compile(r"\baarch64\b|\bG[BH][23]00\b|\bGB10\b|\bDGX Spark\b|\bGrace[- ]Hopper\b|\bJetson\b", re.I)
 _OTHER_PROCESSOR = re.compile(r"x86_64|amd64|\bmac(?:OS|Book| ?mini| ?studio)?\b|darwin|apple m\d", re.I)
@@ -79,6 +88,12 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         draft.platform["container"] = kind
     program = next((name for name, pattern in _PROGRAMS if any(map(pattern.search, short))), None)
     draft.put(draft.platform, program=program)
+    if any(map(_KAGGLE.search, short)):
+        draft.put(draft.platform, service="kaggle")
+    elif any(_COLAB.search(line) and not _COLAB_COMPARED.search(line) for line in short) and not draft.driver.get(
+        "version"
+    ):
+        draft.put(draft.platform, service="colab")
     if any(map(_SLURM.search, short)):
         draft.put(draft.platform, service="slurm")
     if any(map(_ARM.search, short)) and draft.platform.get("system") in (None, "Linux"):

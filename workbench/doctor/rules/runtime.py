@@ -97,7 +97,10 @@ def allocator_fragmentation(facts: Facts) -> Result:
 
 def shm_too_small(facts: Facts) -> Result:
     """A container's 64 MB of shared memory."""
-    error = facts.error("shm", "nccl-shared-memory")
+    # A worker that just disappears inside a container mostly died of the 64 MB that it has there.
+    vanished = facts.error("killed-worker") if facts.platform.container and not fixes.on_windows(facts) else None
+    vanished = vanished if vanished and "DataLoader worker" in vanished.text and "exited" in vanished.text else None
+    error = facts.error("shm", "nccl-shared-memory") or vanished
     total = facts.platform.shm_total_bytes
     small = bool(facts.platform.container and total is not None and total < SMALL_SHM_BYTES)
     if error is None and total is None:
@@ -128,7 +131,11 @@ def shm_too_small(facts: Facts) -> Result:
 
 
 def memlock_or_nccl(facts: Facts) -> Result:
-    """NCCL or RDMA fails for want of locked memory."""
+    """NCCL or RDMA fails for want of locked memory; between machines, for want of a way to the other."""
+    call = facts.error("nccl")
+    between = facts.error("several-machines")
+    if call and between and "unhandled system error" in call.text and not facts.error("memlock"):
+        return [_no_way_to_the_other(facts, call, between)]
     return from_message(
         facts,
         ("memlock", "nccl"),
@@ -152,6 +159,29 @@ def memlock_or_nccl(facts: Facts) -> Result:
             ISSUES + "NVIDIA/nccl-tests/issues/206",
             observed=True,
         ),
+    )
+
+
+def _no_way_to_the_other(facts: Facts, call: ErrorFact, between: ErrorFact) -> Finding:
+    return Finding(
+        "network-interface-not-found",
+        "error",
+        "The processes do not find or reach each other over the network, most likely",
+        "NCCL's 'system error' between machines is a connection that fails: it takes the first network interface that "
+        "looks right, which may be docker's, a VPN's or one that the other machine has not.",
+        {**seen(call), "machines": between.text[:200]},
+        (
+            "ip -br addr   # the interface that both machines share: eth0, bond0, ib0",
+            fixes.export(facts, "NCCL_SOCKET_IFNAME", "<that interface>", "on every machine; GLOO_SOCKET_IFNAME too"),
+            fixes.export(
+                facts, "NCCL_DEBUG", "INFO", "'NET/Socket : Using' names what was taken, 'NCCL WARN' what failed"
+            ),
+            "In docker: --network=host --ipc=host --ulimit memlock=-1; between machines all ports have to be open",
+            fixes.export(facts, "NCCL_IB_DISABLE", "1", "does it run without InfiniBand?"),
+        ),
+        "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html",
+        affects=("vram",),
+        observed=True,
     )
 
 
