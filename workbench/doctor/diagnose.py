@@ -309,7 +309,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "bnb-cuda-version-override",
     ),
     "xformers-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),
-    "attention-kernel-missing": ("xformers-torch-mismatch",),
+    "attention-kernel-missing": ("xformers-torch-mismatch", "xformers-older-than-gpu"),
     "vllm-no-device": (
         "cann-not-loaded",
         "ascend-driver-not-here",
@@ -355,7 +355,7 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "bnb-too-old-for-windows": _LLAMA_CPP,
     "bitsandbytes-unusable": _LLAMA_CPP,
     "torch-shadowed": ("duplicate-torch-installs",),
-    "numpy-mixed": ("numpy2-with-old-torch",),
+    "numpy-mixed": ("numpy2-with-old-torch", "numpy-older-than-file"),
     "build-failed": _BUILD_ROOTS,
     "extension-did-not-compile": _BUILD_ROOTS,
     "triton-helper-did-not-compile": (*_BUILD_ROOTS, "triton-cannot-link-libcuda"),
@@ -364,6 +364,7 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     "cmake-missing": ("cuda-home-unset", "msvc-missing"),
     "cuda-home-unset": ("cuda-home-malformed",),
     "no-cuda-gpus-available": (
+        "uvm-device-missing",
         "zluda-finds-no-gpu",
         "docker-desktop-too-old",
         "colab-without-gpu",
