@@ -82,8 +82,38 @@ FIRES = {
         '  File "/v/lib/python3.12/site-packages/deepspeed/elasticity/agent.py", line 20, in <module>\n'
         "TypeError: unsupported operand type(s) for +: 'int' and 'str'",
     ),
+    "a metric's script": (
+        "metric-script-not-fetched",
+        "FileNotFoundError: Couldn't find a module script at /w/wer/wer.py. Module 'wer' doesn't exist on the Hub",
+    ),
+    "a file beside the program": ("package-shadowed", "AttributeError: module 'evaluate' has no attribute 'load'"),
+    "a bare folder": (
+        "package-shadowed",
+        "ImportError: cannot import name 'load_dataset' from 'datasets' (unknown location)",
+    ),
+    "a package of the same name": (
+        "package-shadowed",
+        "AttributeError: module 'whisper' has no attribute 'load_model'",
+    ),
+    "an error at the end of a line of code": (
+        "package-incomplete",
+        "from ._pydantic_core import ( ModuleNotFoundError: No module named 'pydantic_core._pydantic_core'\n"
+        'Traceback (most recent call last):\n  File "/v/lib/python3.11/site-packages/langchain/v1.py", line 15\n',
+    ),
+    "a package that has another name now": (
+        "package-versions-do-not-fit",
+        "Exception: flashinfer with minimum required version 0.1.6 is not installed. Please uninstall the old version",
+    ),
 }
 OTHERWISE = {
+    "a name that a package has lost": (
+        "package-shadowed",
+        "AttributeError: module 'datasets' has no attribute 'load_metric'",
+    ),
+    "an installed package": (
+        "package-shadowed",
+        "ImportError: cannot import name 'Dataset' from 'datasets' (/v/lib/site-packages/datasets/__init__.py)",
+    ),
     "a command of the system": ("command-not-found", "bash: nvcc: command not found"),
     "a word that is no command": ("command-not-found", "model: vllm config not found"),
     "an error while a program runs": (

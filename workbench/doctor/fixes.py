@@ -149,6 +149,11 @@ def _activate_conda(facts: Facts) -> str:
     )
 
 
+def _quoted(path: str) -> str:
+    """A path of `_SAFE_PATH` for a shell of Unix, in which a ~ still means the home directory."""
+    return path if " " not in path else f'"{path.replace("~", "$HOME", 1)}"'
+
+
 _SAFE_PATH = re.compile(r"[\w.@+~:/\\ -]{1,200}")
 
 
@@ -160,7 +165,7 @@ def _in_own_python(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     backslashes = "\\" in prefix or on_windows(facts)
     if facts.python.kind == "venv":
         script = f"{prefix}\\Scripts\\activate" if backslashes else f"{prefix}/bin/activate"
-        call = (f'& "{script}"' if " " in script else script) if backslashes else f"source {shlex.quote(script)}"
+        call = (f'& "{script}"' if " " in script else script) if backslashes else f"source {_quoted(script)}"
         return _before_pip(
             steps, f"{call}   # the program's own environment: what pip installs elsewhere is not seen by it"
         )

@@ -30,6 +30,8 @@ _BARE_MARKS = ("cannot import name", "has no attribute", "No module named", "une
 _CODE = re.compile(
     r"\s{0,60}(?:except|raise|return|assert|def|class|elif|#|//|import|from)\b|\s{0,20}(?:WARNING|warn)", re.I
 )
+# A title often joins the last line of code and the error: "from ._core import x ModuleNotFoundError: ...".
+_TITLE = re.compile(r"\s{0,60}(?:from|import)\b.{1,120}[\s(]\w{3,30}Error: \S")
 _CHAINED = re.compile(
     r"(?:The above exception was the direct cause of the following|During handling of the above exception, another)"
 )
@@ -99,7 +101,7 @@ def _mentioned(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
         looked += 1
         if looked > _MAX_MENTIONS:
             return None
-        if _CODE.match(short) or _WARNS.search(short):
+        if (_CODE.match(short) and not _TITLE.match(short)) or _WARNS.search(short):
             continue
         found = _IN_LINE.search(short)
         text = found["error"] if found else short.strip() if _BARE.search(short) else ""

@@ -28,6 +28,7 @@ _OWNERS = (
         re.compile(r"(?:SFT|DPO|PPO|GRPO|KTO|ORPO|CPO|Reward|RLOO|BCO|XPO|NashMD|OnlineDPO|GKD)(?:Trainer|Config)"),
         "trl",
     ),
+    (re.compile(r"PeftAdapterMixin"), "transformers"),  # transformers' own way to adapters
     (re.compile(r"Lora\w*|Peft\w+|IA3\w*"), "peft"),
     (re.compile(r"Accelerator\w*|GradientAccumulationPlugin|DataLoaderConfiguration|PartialState"), "accelerate"),
     (re.compile(r"(?:Seq2Seq)?Trainer|(?:Seq2Seq)?TrainingArguments|is_\w+_available"), "transformers"),

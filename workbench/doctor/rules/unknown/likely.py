@@ -63,8 +63,7 @@ def _import_fails(facts: Facts, error: ErrorFact, callers: list[str]) -> Finding
         (
             first,
             _CHECK,
-            f"or the versions that the program's requirements name; {fixes.python_command(facts)} -m pip list shows what "
-            "is here",
+            "or the versions that the program's requirements name",
             RESTART,
         ),
         PIP_CHECK,

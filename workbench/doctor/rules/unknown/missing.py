@@ -153,13 +153,13 @@ def _in_another_python(facts: Facts, error: ErrorFact, name: str) -> Finding:
         "module-missing",
         "error",
         f"{name} is installed, but not for the Python that runs this program",
-        "pip and python on a shell's path can belong to two environments, and a notebook's kernel or an editor may run a "
-        "third one; what one of them has the others do not see.",
+        "pip and python on a shell's path can belong to two environments, and a notebook's kernel or an editor may run "
+        "a third one; what one of them has the others do not see.",
         {**evidence(**{name.replace("-", "_"): installed_version(facts, name)}), **seen(error)},
         (
             f"{fixes.install(facts, name)}   # with the very python that runs the program, in place of pip or pip3",
-            f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"; which -a python pip   # two folders? '
-            "then activate the environment again, in a new shell",
+            f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"; which -a python pip   # two '
+            "folders? then activate the environment again, in a new shell",
             f"In a notebook: %pip install {name}, then restart its kernel.",
         ),
         f"https://pypi.org/project/{name}/",

@@ -49,10 +49,13 @@ def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     installed = change or first in known_imports() or first == "torch" or package in callers or asked_by_package
     if not installed and not re.search(rf"-packages[/\\]{first}\b", error.text) and package not in facts.packages:
         return None
-    shadow = _shadowed(error, first, bool(found["half"] or found["half2"]))
+    shadow = _shadowed(error, first, bool(found["half"] or found["half2"])) or _not_the_package(
+        facts, error, package, first, path
+    )
     if shadow is not None:
         return shadow
-    if found["path"] and below.split(".")[-1].startswith("_") and package in callers[:1]:
+    own = below.split(".")[-1]
+    if found["path"] and own.startswith("_") and (package in callers[:1] or own == f"_{first}"):
         return _compiled_part_missing(facts, error, package, path)
     return _misspelled(error, package, found["name"] or found["attribute"] or "") or changed(
         facts, error, package, change, below
@@ -71,6 +74,66 @@ def _shadowed(error: ErrorFact, module: str, half: bool) -> Optional[Finding]:
         "Python looks first where the program stands: a file or folder of a package's name there hides the package.",
         {**evidence(file=own[1]), **seen(error)},
         (f"Rename {own[1]}, and remove the __pycache__ beside it.",),
+        "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+# What these packages have had in all their releases.
+_ALWAYS = {
+    "accelerate": "Accelerator",
+    "datasets": "load_dataset Dataset load_from_disk",
+    "deepspeed": "initialize",
+    "evaluate": "load",
+    "gradio": "Blocks Interface",
+    "nltk": "download",
+    "numpy": "array ndarray zeros",
+    "pandas": "DataFrame read_csv",
+    "peft": "LoraConfig get_peft_model PeftModel",
+    "requests": "get post Session",
+    "sentencepiece": "SentencePieceProcessor",
+    "tiktoken": "get_encoding",
+    "tokenizers": "Tokenizer",
+    "transformers": "AutoTokenizer AutoModel AutoConfig pipeline AutoModelForCausalLM",
+    "wandb": "init login",
+    "whisper": "load_model",
+    "yaml": "safe_load load",
+}
+# Packages whose name on the index belongs to somebody else.
+_REALLY_CALLED = {"whisper": "openai-whisper"}
+
+
+def _not_the_package(facts: Facts, error: ErrorFact, package: str, module: str, path: str) -> Optional[Finding]:
+    """Something else has a package's name: it lacks what the package always had, or it is a bare folder."""
+    at_top = path.split(".")[1:]
+    core = len(at_top) == 1 and at_top[0] in _ALWAYS.get(module, "").split()
+    place = re.search(rf"\(((?:[A-Za-z]:|~)?[/\\][^()\n]{{0,200}}[/\\]{module}[/\\]__init__\.py)\)", error.text)
+    nowhere = "(unknown location)" in error.text and module in known_imports()
+    if not (core or nowhere) or (place and re.search(r"(?:site|dist)-packages", place[1])):
+        return None
+    name = _REALLY_CALLED.get(module, package)
+    return Finding(
+        "package-shadowed",
+        "error",
+        f"What is imported as {module} is not the package of that name",
+        "A file or folder of that name stands where the program is started, or an uninstall left an empty folder "
+        "behind; Python takes the first that it finds."
+        + (f" On the index, {module} is another package than {name}." if module in _REALLY_CALLED else ""),
+        {**evidence(file=place[1] if place else None), **seen(error)},
+        (
+            f'{fixes.python_command(facts)} -c "import {module}; print({module}.__path__, {module}.__file__)"'
+            "   # what it is",
+            f"Rename that file or folder ({module}.py, {module}/, and __pycache__ beside it), or start the program in "
+            "another folder.",
+            fixes.install(facts, name, options="--force-reinstall --no-deps")
+            + "   # where nothing of that name is there",
+        )
+        if module not in _REALLY_CALLED
+        else (
+            f"{fixes.uninstall(facts, module)} && {fixes.install(facts, name, upgrade=True)}",
+            f"Rename a file {module}.py of your own, where there is one.",
+        ),
         "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
         affects=("chat",),
         observed=True,
