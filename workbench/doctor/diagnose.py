@@ -24,6 +24,7 @@ from workbench.doctor.rules import (
     extensions,
     gpu_start,
     hanging,
+    headers,
     held_memory,
     hidden_gpus,
     hub,
@@ -35,6 +36,7 @@ from workbench.doctor.rules import (
     other_runtimes,
     pairs,
     plain,
+    processor,
     runtime,
     toolchain,
     torch_gpu,
@@ -66,7 +68,9 @@ RULES = (
     *other_runtimes.RULES,
     *toolchain.RULES,
     *build_tools.RULES,
+    *headers.RULES,
     *compilers.RULES,
+    *processor.RULES,
     *building.RULES,
     *bitsandbytes.RULES,
     *huggingface.RULES,
@@ -211,6 +215,7 @@ _BUILD_ROOTS = (
     "tls-interception",
     "host-memory-exhausted",
     "cuda-headers-missing",
+    "header-missing",
     "triton-missing-or-wrong",
     "mpi-missing-for-build",
     "pyyaml-too-old-for-cython",
@@ -351,6 +356,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
 # What a program says of bitsandbytes when it starts is nothing to a model that llama.cpp runs.
 _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 _SILENCED_BY: dict[str, tuple[str, ...]] = {
+    "rocm-gfx-unsupported": ("integrated-gpu-taken",),
     "torch-missing": ("build-isolation-hides-torch",),
     "bnb-too-old-for-windows": _LLAMA_CPP,
     "bitsandbytes-unusable": _LLAMA_CPP,

@@ -8,7 +8,7 @@ from typing import Optional
 
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.fields import name_gpu
-from workbench.doctor.tables import table
+from workbench.doctor.tables import gpu_capability, table
 
 _MAX_LINE = 600
 _CONTAINERS = (
@@ -105,7 +105,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     gfx = _gfx(short) or _inside_processor(short, draft)
     if gfx is not None and not draft.gpus:
         name_gpu(draft, 0, f"AMD {gfx}")
-    if gfx is not None and len(draft.gpus) == 1 and draft.gpu(0).get("vendor") == "amd":
+    # The GPU inside a processor is not the card that somebody names beside it.
+    card = gfx not in INTEGRATED or gpu_capability(draft.gpu(0).get("name") or "") in (None, *INTEGRATED)
+    if gfx is not None and card and len(draft.gpus) == 1 and draft.gpu(0).get("vendor") == "amd":
         draft.gpu(0)["compute_capability"] = gfx
 
 
@@ -114,6 +116,8 @@ def _cpu_build(line: str) -> bool:
     return found is not None and "torch" in line.lower() and not _NOT_HERE.search(line[: found.start()])
 
 
+INTEGRATED = frozenset(("gfx902", "gfx909", "gfx90c", "gfx1035", "gfx1036", "gfx1037", "gfx1103", "gfx1150"))
+"""AMD's GPUs inside processors: https://llvm.org/docs/AMDGPUUsage.html#processors."""
 _HIP_FAILED = frozenset(("hip-no-binary", "rocblas-no-kernels", "hip-no-gpus"))
 
 

@@ -59,6 +59,36 @@ def xpu_not_available(facts: Facts) -> Result:
     ]
 
 
+def memory_full(facts: Facts) -> Result:
+    """The Intel GPU gives no more memory; of several, the wrong one may be asked."""
+    error = facts.error("intel-gpu-memory")
+    if error is None:
+        return PASSED
+    several = facts.error("several-sycl-devices")
+    choose = fixes.export(facts, "ONEAPI_DEVICE_SELECTOR", "level_zero:0", "the number of the card in the list above")
+    return [
+        Finding(
+            "intel-gpu-memory-full",
+            "error",
+            "The Intel GPU's memory is full, or a piece is larger than it gives at once"
+            + (": the integrated GPU takes part too" if several else ""),
+            "Level Zero gives at most 4 GiB in a piece, unless it is told otherwise; layers, context and buffers "
+            "together have to fit the card, and with several GPUs each takes a part.",
+            {**evidence(gpus=gpu_names(facts)), **seen(several), **seen(error)},
+            (
+                *((choose,) if several else ()),
+                "Less on the card: fewer layers (-ngl 20, OLLAMA_NUM_GPU=20), a shorter context, a smaller picture or "
+                "batch, or a more strongly quantized model",
+                fixes.export(facts, "UR_L0_ENABLE_RELAXED_ALLOCATION_LIMITS", "1", "pieces of more than 4 GiB"),
+                *(() if several else (choose,)),
+            ),
+            "https://github.com/ggml-org/llama.cpp/blob/master/docs/backend/SYCL.md",
+            affects=("chat", "vram"),
+            observed=True,
+        )
+    ]
+
+
 def _has_xpu(facts: Facts, error: ErrorFact) -> bool:
     tagged = [facts.torch.version or "", facts.package("intel-extension-for-pytorch") or ""]
     return any("xpu" in version for version in tagged) or bool(_FROM_XPU_CODE.search(error.text))
@@ -91,4 +121,4 @@ def _runtime(facts: Facts) -> tuple[str, ...]:
     )
 
 
-RULES: tuple[Rule, ...] = (xpu_not_available,)
+RULES: tuple[Rule, ...] = (xpu_not_available, memory_full)

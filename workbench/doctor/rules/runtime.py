@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
@@ -79,7 +81,7 @@ def allocator_fragmentation(facts: Facts) -> Result:
         return Finding(
             "allocator-fragmentation" if fragmented else "out-of-memory",
             "error",
-            "CUDA ran out of memory" + (" with much of it reserved but unused" if fragmented else ""),
+            f"{_whose(error)} ran out of memory" + (" with much of it reserved but unused" if fragmented else ""),
             "torch prints the hint about expandable_segments every time; it helps only when much is reserved and "
             "unallocated." + ("" if fragmented else " Here little is: the job is too big for the card as it is."),
             {**evidence(reserved_unallocated_gib=round(amount, 2) if amount else None), **seen(error)},
@@ -93,6 +95,11 @@ def allocator_fragmentation(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("oom",), make)
+
+
+def _whose(error: ErrorFact) -> str:
+    named = re.search(r"\b(HIP|XPU|NPU|MUSA|MLU|HPU) out of memory", error.text)
+    return f"The GPU ({named[1]})" if named else "CUDA"
 
 
 def shm_too_small(facts: Facts) -> Result:

@@ -7,6 +7,7 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.parse.machine import INTEGRATED
 from workbench.doctor.rules import amd_windows, intel
 from workbench.doctor.rules.common import (
     ALL_GPU_BENCHES,
@@ -262,6 +263,8 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
             "another's: another card, the CPU, or a build of torch that others made for it "
             "(https://github.com/robertrosenbusch/gfx803_rocm)",
         )
+    if error.id == "rocblas-no-kernels" and facts.torch.version is None:
+        return _rocblas_fix(facts, gfx)
     newer = fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts, newest=True)}", upgrade=True)
     if fixes.on_windows(facts):
         return (
@@ -277,11 +280,67 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
         else "rocminfo | grep gfx   # then export HSA_OVERRIDE_GFX_VERSION: 10.3.0 for gfx1031 to gfx1036 (RX 6000), "
         "11.0.0 for gfx1101 to gfx1103 (RX 7000), none for other cards"
     )
-    if error.id == "rocblas-no-kernels" and facts.torch.version is None:
-        # rocBLAS serves llama.cpp and others too, which no wheel of torch mends.
-        return (override, "or a build of rocBLAS that knows it, or llama.cpp built with Vulkan, which needs no ROCm")
     known = f"a build that knows it: {newer}"
     return (known, f"or: {override}") if gfx in _BUILT else (override, f"or {known}")
+
+
+# Files for these went out of ROCm's own packages with 6.4.
+_WITHOUT_FILES = frozenset(("gfx900", "gfx906"))
+
+
+def _rocblas_fix(facts: Facts, gfx: Optional[str]) -> tuple[str, ...]:
+    """What gives rocBLAS its files for a target, where no wheel of torch is in play: llama.cpp and its kin."""
+    vulkan = "Vulkan, which needs no ROCm: llama.cpp -DGGML_VULKAN=ON, KoboldCpp --usevulkan, Ollama OLLAMA_VULKAN=1"
+    if gfx in _WITHOUT_FILES:
+        return (
+            f"An image or packages of ROCm 6.3 or older, which still bring rocBLAS's files for {gfx}; or copy the "
+            f"files *{gfx}* of its lib/rocblas/library into /opt/rocm/lib/rocblas/library",
+            f"or {vulkan}",
+        )
+    if fixes.on_windows(facts) or gfx in _BUILT:
+        files = (
+            f"Another release of the program, or its version with all GPU files: this one came without those for {gfx}"
+            if gfx in _BUILT
+            else "rocBLAS's files for this card, made by others, over those of the HIP SDK or the program: "
+            "https://github.com/likelovewant/ROCmLibs-for-gfx1103-AMD780M-APU"
+        )
+        return (files, f"or {vulkan}") if gfx in _BUILT else (vulkan, f"or {files}")
+    near = relative_of(gfx)
+    override = (
+        f"export HSA_OVERRIDE_GFX_VERSION={near}   # run {gfx} as its nearest supported relative; in a container -e"
+        if near
+        else "rocminfo | grep gfx   # then export HSA_OVERRIDE_GFX_VERSION: 10.3.0 for gfx1031 to gfx1036 (RX 6000), "
+        "11.0.0 for gfx1101 to gfx1103 (RX 7000), none for other cards"
+    )
+    return (override, f"or {vulkan}")
+
+
+def integrated_gpu_taken(facts: Facts) -> Result:
+    """ROCm fails on the GPU inside the processor, and there is a card."""
+    error = facts.error("rocblas-no-kernels", "hip-no-binary")
+    asked = (error.values.get("gfx") if error else None) or ""
+    card = amd_windows.target(facts)
+    if error is None or asked not in INTEGRATED or card is None or card in INTEGRATED:
+        return PASSED
+    return [
+        Finding(
+            "integrated-gpu-taken",
+            "error",
+            f"The program runs on the GPU inside the processor ({asked}), not on the card ({card})",
+            "ROCm lists both, and programs take the first one; it has no code for the small one.",
+            {**evidence(gpus=gpu_names(facts), gfx=card), **seen(error)},
+            (
+                fixes.export(
+                    facts, "HIP_VISIBLE_DEVICES", "0", "or 1: the card's number; hipinfo or rocminfo lists them"
+                ),
+                "or choose the card in the program: KoboldCpp --usecuda 1, llama.cpp --main-gpu 1 --split-mode none",
+                "or switch the processor's graphics off in the firmware (Integrated Graphics: Disabled)",
+            ),
+            "https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/docs/prerequisites.html",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
 
 
 def relative_of(gfx: Optional[str]) -> Optional[str]:
@@ -317,5 +376,6 @@ RULES: tuple[Rule, ...] = (
     rocm_no_device,
     device_not_allowed,
     without_backend,
+    integrated_gpu_taken,
     rocm_gfx_unsupported,
 )
