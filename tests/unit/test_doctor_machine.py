@@ -28,6 +28,10 @@ FIRES = {
     ),
 }
 SILENT = {
+    "two GPUs that are faster": (
+        "several-gpus-no-faster-than-one",
+        "Training on 2 GPUs is twice as fast as on one, why?",
+    ),
     "a notebook with its GPU": (
         "colab-without-gpu",
         "On Colab torch.cuda.is_available() returns True\nRuntimeError: x",
@@ -152,6 +156,11 @@ def test_the_driver_of_a_rented_machine_is_not_updated() -> None:
     refused = "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8, please update your driver"
     assert "RunPod" in judged("on vast.ai\n" + refused).findings[0].fix[0]
     assert "RunPod" not in " ".join(judged(refused).findings[0].fix)
+
+
+def test_what_the_toolkit_says_is_said_on_the_host() -> None:
+    mismatch = "docker run --gpus all x\nnvidia-container-cli: initialization error: nvml error: driver/library version mismatch"
+    assert judged(mismatch).findings[0].fix[0] == "sudo reboot"
 
 
 def test_what_is_known_to_work_around_a_hang_is_not_the_first_step() -> None:

@@ -12,7 +12,7 @@ from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.fields import gpu_vendor, name_gpu
 
 _ASSIGNMENT = re.compile(
-    r"\s{0,8}(?:\$\s{0,2}|#\s{0,2})?(?:export\s{1,4}|set\s{1,4}|declare -x\s{1,4}|ENV\s{1,4})?"
+    r"\s{0,8}`?(?:\$\s{0,2}|#\s{0,2})?(?:export\s{1,4}|set\s{1,4}|declare -x\s{1,4}|ENV\s{1,4})?"
     r"([A-Za-z][A-Za-z0-9_]{2,60})="
     r"(\"[^\"\n]{0,2000}\"|'[^'\n]{0,2000}'|\S{0,2000})"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Optional
 
 from workbench.doctor import fixes, system_packages
@@ -24,10 +25,11 @@ from workbench.doctor.tables import is_datacenter
 from workbench.doctor.versions import parse_version
 
 _NOT_BY_REBOOT = (
-    "cat /proc/driver/nvidia/version; modinfo nvidia | grep ^version; dpkg -l | grep -i nvidia   # which part is old",
-    "sudo apt --fix-broken install; sudo apt install --reinstall nvidia-driver-<branch> nvidia-dkms-<branch>   # both "
+    "sudo apt update && sudo apt --fix-broken install && sudo apt install --reinstall nvidia-driver-<branch> "
+    "nvidia-dkms-<branch>   # both "
     "of one version; dkms status must list the module for this kernel",
     "sudo update-initramfs -u && sudo reboot   # else the old module is loaded from there again",
+    "cat /proc/driver/nvidia/version; modinfo nvidia | grep ^version; dpkg -l | grep -i nvidia   # which part is old",
     "Where a driver was once installed from a .run file: sudo nvidia-uninstall, then the packages of the distribution",
 )
 
@@ -42,7 +44,10 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
     if error is None and cuda_works(facts):
         return PASSED
     # A table of nvidia-smi in the same paste is that of a place where it works, mostly the host.
-    inside = bool(facts.platform.container) or bool(error and facts.origin == "report" and facts.driver.version)
+    # What the container toolkit says, it says on the host.
+    on_host = bool(error and re.search(r"nvidia-container-cli|nvidia-docker\b", error.text))
+    listed = bool(error and facts.origin == "report" and facts.driver.version)
+    inside = not on_host and (bool(facts.platform.container) or listed)
     fix = (
         (
             "Make the container anew (docker rm, docker run), so that the host's present driver libraries are mounted "

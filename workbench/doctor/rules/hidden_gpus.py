@@ -204,6 +204,8 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
     # People name one card and have eight; only a program's list counts them.
     listed = facts.origin == "live" or not {"nvidia-smi", "collect_env"}.isdisjoint(facts.formats)
     fault = _visible_fault(shown, len(facts.nvidia_gpus()) if facts.gpus and listed else None)
+    if fault is None and facts.error("no-cuda-gpus") and shown.startswith("$"):
+        fault = f"is set to {shown}, which is no number here"
     if fault is None and facts.error("no-cuda-gpus") and not facts.gpus and re.fullmatch(r"[1-9]\d{0,3}", shown):
         fault = f"names GPU {shown}, which is not there"
     if fault is None:
