@@ -15,8 +15,10 @@ from workbench import toml
 from workbench.doctor.tables import TABLES
 from workbench.doctor.versions import normalize
 
-PURPOSE = """Which packages import a name that came with a release of another one ("added") or went with one ("removed"), and which of
-their versions do: from the imports at the top of their own source, read release by release."""
+PURPOSE = """\
+Which packages import a name that came with a release of another one ("added") or went with one ("removed"), and
+which of their versions do: from the imports at the top of their own source, read release by release.
+"""
 SHORTEST_ALONE = 6
 """A name of so many letters is taken to be the same one in another module."""
 _NOBODY_MISSES = re.compile("logging|testing_utils")

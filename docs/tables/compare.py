@@ -12,6 +12,8 @@ from docs.tables.reading import fits
 LONGEST_GAP = 2
 """A name that is missing in so many releases in between, at most, is taken to have been there all the time."""
 
+_METHOD = re.compile(r"[A-Z]\w+\.\w+")
+
 
 @dataclass(frozen=True, order=True)
 class Event:
@@ -31,12 +33,16 @@ class Event:
     @property
     def of_class(self) -> bool:
         """Whether it is an argument or a method."""
-        return "(" in self.name or re.fullmatch(r"[A-Z]\w+\.\w+", self.name) is not None
+        return "(" in self.name or _METHOD.fullmatch(self.name) is not None
 
 
 def events(releases: dict[str, list[str]]) -> set[Event]:
-    """What came and went between the releases, which are given oldest first."""
+    """What came and went between the releases, which are given oldest first.
+
+    A method that another class still has did not go: it is inherited now.
+    """
     versions = list(releases)
+    methods = [{name.partition(".")[2] for name in names if _METHOD.fullmatch(name)} for names in releases.values()]
     seen: dict[str, list[int]] = {}
     for position, names in enumerate(releases.values()):
         for name in names:
@@ -48,12 +54,15 @@ def events(releases: dict[str, list[str]]) -> set[Event]:
             continue
         if first > 0:
             found.add(Event("added", versions[first], name.rstrip(".")))
-        if last < len(versions) - 1:
+        inherited = _METHOD.fullmatch(name) and name.partition(".")[2] in methods[min(last + 1, len(versions) - 1)]
+        if last < len(versions) - 1 and not inherited:
             found.add(Event("removed", versions[last + 1], name.rstrip(".")))
     return found
 
 
-def worth_listing(found: set[Event], left_out: Iterable[dict[str, Any]], asked: set[str]) -> Iterator[Event]:
+def worth_listing(
+    found: set[Event], left_out: Iterable[dict[str, Any]], asked: set[str], steady: set[str]
+) -> Iterator[Event]:
     """What somebody may meet.
 
     What other packages import is listed in any case. Constants are not, and a private name only if it went, as others
@@ -63,6 +72,7 @@ def worth_listing(found: set[Event], left_out: Iterable[dict[str, Any]], asked: 
         found: what came and went.
         left_out: rules with the patterns "names", and "word" where they hold only for what was added or removed.
         asked: names that other packages import.
+        steady: names that were there all the time; in which modules the exported ones stand as well matters to nobody.
     """
     patterns = {
         word: [name for rule in left_out if rule.get("word", word) == word for name in rule["names"]]
@@ -72,7 +82,8 @@ def worth_listing(found: set[Event], left_out: Iterable[dict[str, Any]], asked: 
     for event in found:
         constant = event.last.isupper() and "_" in event.last
         private = event.last.startswith("_") and event.name not in gone
-        if event.name in asked or not fits(event.name, patterns[event.word], constant or private):
+        exported = event.last in steady and not event.of_class
+        if event.name in asked or not (exported or fits(event.name, patterns[event.word], constant or private)):
             yield event
 
 

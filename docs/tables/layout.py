@@ -18,7 +18,7 @@ def write(table: str, purpose: str, lines: Iterable[str]) -> Path:
     """Write a table, with what it is for and how it is made above its lines; its path."""
     made = f"Made by python -m docs.tables {table}; what is read and what is left out: docs/tables/{table}_plan.toml."
     head = textwrap.wrap(
-        f"{purpose} {made}", WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+        f"{purpose.strip()} {made}", WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
     )
     checked = f'checked = "{datetime.date.today()}"'
     path = TABLES / f"{table}.toml"

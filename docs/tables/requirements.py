@@ -13,9 +13,11 @@ from workbench import toml
 from workbench.doctor.versions import older, parse_requirement
 
 PLAN = Path(__file__).with_name("requirements_plan.toml")
-PURPOSE = """What releases ask of each other, from their own metadata. A row holds from its minor release on until the next one; it
-was read from the last patch of that minor. Lower bounds that nobody runs into any more, exclusions of single releases and
-exact pins are left out."""
+PURPOSE = """\
+What releases ask of each other, from their own metadata. A row holds from its minor release on until the next
+one; it was read from the last patch of that minor. Lower bounds that nobody runs into any more, exclusions of
+single releases and exact pins are left out.
+"""
 
 
 def make(releases: Releases) -> Path:
