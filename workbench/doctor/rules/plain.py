@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, system_packages
 from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
@@ -75,6 +75,11 @@ def _filled(text: str, error: ErrorFact) -> str:
 def _step(facts: Facts, step: str) -> str:
     command, mark, note = step.partition("   # ")
     word, _, rest = command.partition(" ")
+    if word == "system":
+        apt = [name for name in rest.split() if "=" not in name]
+        others = dict(name.split("=", 1) for name in rest.split() if "=" in name)
+        named = {tool: names.replace(",", " ") for tool, names in others.items()}
+        return system_packages.install(facts, " ".join(apt), **named) + mark + note
     if word in ("install", "upgrade"):
         return fixes.install(facts, *rest.split(), upgrade=word == "upgrade") + mark + note
     if word == "export" and "=" not in rest:
