@@ -28,6 +28,15 @@ FIRES = {
     ),
 }
 SILENT = {
+    "a restart that was made": (
+        "machine-loses-power",
+        "After a restart of the PC the training fails, it restarts from step 0",
+    ),
+    "one GPU that is there": (
+        "one-of-several-gpus-seen",
+        "torch.cuda.device_count() returns 2 on my two GPUs, and it is slow",
+    ),
+    "a card off the bus": ("gsp-does-not-answer", "NVRM: Xid (PCI:0000:44:00): 79, GPU has fallen off the bus."),
     "two GPUs that are faster": (
         "several-gpus-no-faster-than-one",
         "Training on 2 GPUs is twice as fast as on one, why?",
@@ -161,6 +170,12 @@ def test_the_driver_of_a_rented_machine_is_not_updated() -> None:
 def test_what_the_toolkit_says_is_said_on_the_host() -> None:
     mismatch = "docker run --gpus all x\nnvidia-container-cli: initialization error: nvml error: driver/library version mismatch"
     assert judged(mismatch).findings[0].fix[0] == "sudo reboot"
+
+
+def test_flash_attention_is_taken_out_where_a_models_own_code_takes_it() -> None:
+    told = "RTX 2080 Ti\nRuntimeError: FlashAttention only supports Ampere GPUs or newer."
+    assert "sdpa" in judged(told).findings[0].fix[0]
+    assert "uninstall" in judged("trust_remote_code=True\n" + told).findings[0].fix[0]
 
 
 def test_what_is_known_to_work_around_a_hang_is_not_the_first_step() -> None:

@@ -26,6 +26,7 @@ REMARKS = frozenset(
     (
         "asks-quantized",
         "rebooted-in-vain",
+        "virtual-machine",
         "driver-in-usr-local-nvidia",
         "after-suspend",
         "after-kernel-change",
@@ -33,6 +34,8 @@ REMARKS = frozenset(
         "gpus-handed-in",
         "vgpu-guest",
         "rented-machine",
+        "remote-code",
+        "docker-desktop",
         "several-machines",
     )
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Optional
 
 from workbench.doctor.environment import mask_text
@@ -21,8 +22,17 @@ _PREFIX = "symptom "
 _FORM = re.compile(r"[\s>*-]{0,8}(?:(?:PyTorch|Tensorflow|Flax) version \(|Using (?:GPU|distributed)\b|GPU type:)")
 
 
+@dataclass(frozen=True)
+class _Symptom:
+    name: str
+    all: tuple[re.Pattern[str], ...]
+    unless: Optional[re.Pattern[str]]
+    in_report: bool
+    """Whether it is also looked for beside a report of a known kind."""
+
+
 @functools.lru_cache(maxsize=1)
-def _known() -> tuple[tuple[str, tuple[re.Pattern[str], ...], Optional[re.Pattern[str]]], ...]:
+def _known() -> tuple[_Symptom, ...]:
     words = table("symptoms")["words"]
 
     def compiled(text: str) -> re.Pattern[str]:
@@ -31,10 +41,11 @@ def _known() -> tuple[tuple[str, tuple[re.Pattern[str], ...], Optional[re.Patter
 
     rows = table("symptoms")["symptom"]
     return tuple(
-        (
+        _Symptom(
             str(row.get("variant", row["id"])),
             tuple(map(compiled, row["all"])),
-            compiled(row["instead_of_a_report"]) if "instead_of_a_report" in row else None,
+            compiled(unless) if (unless := row.get("instead_of_a_report", row.get("unless"))) else None,
+            "instead_of_a_report" not in row,
         )
         for row in rows
     )
@@ -59,11 +70,12 @@ def find_symptom(lines: Sequence[str], in_report: bool) -> Optional[ErrorFact]:
     ]
     if len(told) > _MAX_LINES:
         return None
-    for name, patterns, unless in _known():
-        if unless is not None and (in_report or any(unless.search(line) for _, line in told)):
+    for row in _known():
+        unless = row.unless
+        if (in_report and not row.in_report) or (unless and any(unless.search(line) for _, line in told)):
             continue
-        places = [next((number for number, line in told if pattern.search(line)), 0) for pattern in patterns]
+        places = [next((number for number, line in told if pattern.search(line)), 0) for pattern in row.all]
         if all(places):
             text = " ".join(lines[places[-1] - 1].split())[:300]
-            return ErrorFact(message_of_symptom(name), mask_text(text), places[-1])
+            return ErrorFact(message_of_symptom(row.name), mask_text(text), places[-1])
     return None

@@ -18,7 +18,9 @@ def engine_finds_no_driver(facts: Facts) -> Result:
         Finding(
             "engine-finds-no-driver",
             "error",
-            "The container engine does not see the host's NVIDIA driver, though one is there"
+            "The device plugin's pod does not see the node's driver: containerd does not use NVIDIA's runtime there"
+            if facts.platform.container == "kubernetes" and not facts.error("docker-desktop")
+            else "The container engine does not see the host's NVIDIA driver, though one is there"
             if answers
             else "Where the container engine runs, no NVIDIA driver is installed",
             "The NVIDIA Container Toolkit is installed and takes the driver's libraries from the system that the "
@@ -51,6 +53,8 @@ def _bring_driver(facts: Facts, answers: bool) -> tuple[str, ...]:
             "&& sudo service docker restart   # in WSL, from 1.14 on, which knows WSL's folder",
             "or use Docker Desktop with its WSL integration in place of a docker inside WSL",
         )
+    if facts.platform.container == "kubernetes" and not facts.error("docker-desktop"):
+        return hand_in_gpu(facts)[::-1]
     if facts.platform.container == "docker (snap)":
         return hand_in_gpu(facts)
     if answers:

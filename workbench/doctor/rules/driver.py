@@ -199,7 +199,10 @@ def gpu_fallen_off_the_bus(facts: Facts) -> Result:
     if error and error.values.get("xid"):
         numbers.append(int(error.values["xid"]))
     # NVIDIA's Xid catalogue: 79 off the bus; 48, 63, 64, 94, 95 memory errors; 13, 31, 43, 45 come from programs.
-    serious = [number for number in numbers if number in (48, 61, 62, 63, 64, 74, 79, 94, 95, 119)]
+    serious = [number for number in numbers if number in (48, 61, 62, 63, 64, 74, 79, 94, 95, 119, 120)]
+    silent = facts.error("gsp-timeout")
+    if (silent or serious) and not set(serious) - {119, 120} and not (error and error.id == "fallen-off-bus"):
+        return [_gsp_silent(facts, silent or error, serious)]
     if not serious and (error is None or error.id == "xid"):
         return None if facts.platform.xids is None and error is None else PASSED
     off_bus = 79 in serious or (error is not None and error.id == "fallen-off-bus")
@@ -221,6 +224,29 @@ def gpu_fallen_off_the_bus(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _gsp_silent(facts: Facts, error: Optional[ErrorFact], xids: list[int]) -> Finding:
+    return Finding(
+        "gsp-does-not-answer",
+        "error",
+        "The GPU's own processor (GSP) no longer answers the driver",
+        "Newer drivers let firmware on the card do part of their work, and this firmware hangs: in single releases of "
+        "the "
+        "driver, after suspend, or on a failing board. Programs and nvidia-smi then hang too.",
+        {**evidence(xids=", ".join(map(str, xids)), driver=facts.driver.version), **seen(error)},
+        (
+            "sudo reboot   # the card answers again only after a reset",
+            "sudo ubuntu-drivers install   # another, newer release of the driver: most of these hangs were mended "
+            "there",
+            "echo 'options nvidia NVreg_EnableGpuFirmware=0' | sudo tee /etc/modprobe.d/nvidia-gsp.conf && sudo "
+            "update-initramfs -u && sudo reboot   # without GSP; with the proprietary modules only, not on Blackwell",
+            "It comes back with every driver: test the card in another machine, or have it replaced",
+        ),
+        ISSUES + "NVIDIA/open-gpu-kernel-modules/issues/446",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
 
 
 def fabric_manager_not_running(facts: Facts) -> Result:

@@ -60,12 +60,20 @@ def capability_below_minimum(facts: Facts) -> Result:
                 **evidence(compute_capability=", ".join(capability for _, capability in capabilities(facts))),
                 **seen(error),
             },
-            ("attn_implementation='sdpa' in place of FlashAttention", "llama.cpp in place of vLLM on cards below 7.0"),
+            _without_flash_attention(facts),
             ISSUES + "vllm-project/vllm/issues/1284",
             affects=("chat",),
             observed=True,
         ),
     )
+
+
+def _without_flash_attention(facts: Facts) -> tuple[str, ...]:
+    """How FlashAttention is left out; a model's own code takes it wherever it is installed."""
+    asked = "attn_implementation='sdpa' in place of FlashAttention"
+    taken = fixes.uninstall(facts, "flash-attn") + "   # a model's own code takes it wherever it is installed"
+    steps = (taken, asked) if facts.error("remote-code") else (asked, taken)
+    return (*steps, "llama.cpp in place of vLLM on cards below 7.0")
 
 
 def allocator_fragmentation(facts: Facts) -> Result:
