@@ -42,12 +42,22 @@ _MISSPELT_FLAGS = re.compile(
 )
 
 
+# A build for a GPU loads its backend, or counts the devices, when it starts.
+_GPU_AT_WORK = re.compile(
+    r"loaded (?:CUDA|ROCm|HIP|Vulkan|SYCL|Metal|MTL) backend|found [1-9]\d? (?:CUDA|ROCm|Vulkan|SYCL) devices?"
+    r"|ggml_metal_init: (?:found|picking)",
+    re.I,
+)
+_SOME_LAYER = re.compile(r"offloaded [1-9]\d{0,3}/\d{1,4} layers to GPU")
 _MANY_LAYERS = re.compile(
-    r"n[_-]gpu[_-]layers[\"']?\s{0,3}[=: ]\s{0,3}-?[1-9]|(?:^|\s)-ngl[= ]-?[1-9]|N_GPU_LAYERS=-?[1-9]"
+    r"(?:pass\w{0,3}|set\w{0,4}|with|given?) (?:the )?n_gpu_layers|n_gpu_layers (?:has|have) no effect"
+    r"|n[_-]gpu[_-]layers[\"']?\s{0,3}[=: ]\s{0,3}-?[1-9]|(?:^|\s)-ngl[= ]-?[1-9]|N_GPU_LAYERS=-?[1-9]"
 )
 _SLOW = re.compile(
     r"\b(?:slow|not faster|no faster|takes? (?:too|very) long|not us(?:ed|ing) (?:by )?(?:the |my )?GPU"
     r"|GPU (?:is )?(?:idle|not used|unused)|\b0\.\d{1,3} ?(?:tok|t/s)"
+    r"|GPU is not used|\b(?:near|nearly|almost) 0 ?%? (?:usage|utili[sz]ation)|(?:throughput|speed) is (?:\w+ )?low"
+    r"|\bhigh CPU|CPU (?:occupation|usage|load|utili[sz]ation) is (?:\w+ )?high|\bruns? on (?:the )?CPU\b"
     r"|(?:don't|doesn't|not|isn't|never).{0,30}\bGPU\b|CPU (?:is )?(?:busy|at 100|only)|only (?:the )?CPU)",
     re.I,
 )
@@ -63,21 +73,31 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     """Note that llama.cpp ran, and that it was built for the CPU, or given no layers, where a GPU is asked for."""
     if not any(mark in line for line in lines for mark in _MARKS):
         return
+    at_work = _first(lines, _GPU_AT_WORK)
     cause = _first(lines, _NOT_BUILT) or _first(lines, _MISSPELT_FLAGS) or _first(lines, _NO_BLAS)
-    if cause is None:
-        _without_layers(lines, draft)
+    if cause is None or at_work:
+        if not (at_work and cause):
+            _without_layers(lines, draft, at_work)
+        elif _NOT_BUILT.search(lines[cause - 1]) and not _first(lines, _NO_LAYER):
+            draft.saw("llama.cpp")
+            draft.errors.append(ErrorFact("llama-cpp-warns-in-vain", mask_text(lines[cause - 1].strip()[:300]), cause))
         return
     draft.saw("llama.cpp")
-    if _NOT_BUILT.search(lines[cause - 1]) or _first(lines, _WANTED) or _first(lines, _NO_LAYER):
+    if _NOT_BUILT.search(lines[cause - 1]) or any(_first(lines, sign) for sign in (_WANTED, _NO_LAYER, _SLOW)):
         draft.errors.append(ErrorFact("llama-cpp-cpu-build", mask_text(lines[cause - 1].strip()[:300]), cause))
 
 
-def _without_layers(lines: Sequence[str], draft: Draft) -> None:
-    """A complaint about speed where nothing says that layers are to go to the GPU."""
+def _without_layers(lines: Sequence[str], draft: Draft, at_work: Optional[int]) -> None:
+    """A complaint about speed where nothing says that layers are to go to the GPU, or where that is said in vain."""
     if _first(lines, _ANSWERS_WRONGLY):
         return
     slow = _first(lines, _NO_LAYER) or _first(lines, _SLOW)
-    if slow is None or _first(lines, _MANY_LAYERS) or _first(lines, _SEVERAL) or not _first(lines, _GPU):
+    many = _first(lines, _MANY_LAYERS)
+    if slow is not None and many and not at_work and not _first(lines, _SEVERAL) and not _first(lines, _SOME_LAYER):
+        draft.saw("llama.cpp")
+        draft.errors.append(ErrorFact("llama-cpp-layers-in-vain", mask_text(lines[slow - 1].strip()[:300]), slow))
+        return
+    if slow is None or many or _first(lines, _SEVERAL) or not _first(lines, _GPU):
         return
     draft.saw("llama.cpp")
     draft.errors.append(ErrorFact("llama-cpp-no-layers", mask_text(lines[slow - 1].strip()[:300]), slow))

@@ -27,7 +27,7 @@ _WEB_UIS = ("sd-webui", "sd-webui-amd")
 def steps(facts: Facts, remove: str = "") -> tuple[str, ...]:
     """What drives this AMD card on Windows, beginning with what fits it best."""
     gfx = target(facts)
-    index = next((name for pattern, name in _INDEXES if gfx and re.fullmatch(pattern, gfx)), None)
+    index = index_of(gfx)
     own = (
         (
             *((remove,) if remove else ()),
@@ -46,6 +46,11 @@ def steps(facts: Facts, remove: str = "") -> tuple[str, ...]:
         return (*own, f"or {other[0]}", *other[1:])
     newer = f"Cards of RX 7000 and newer have builds of AMD's own: {_AMD_INDEX}"
     return (*other, newer if gfx is None else "or Linux, or WSL 2, with a ROCm build of torch")
+
+
+def index_of(gfx: Optional[str]) -> Optional[str]:
+    """The name of AMD's index of wheels for Windows that has this target."""
+    return next((name for pattern, name in _INDEXES if gfx and re.fullmatch(pattern, gfx)), None)
 
 
 def _directml(facts: Facts) -> tuple[str, ...]:

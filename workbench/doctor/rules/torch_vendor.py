@@ -121,6 +121,8 @@ def rocm_no_device(facts: Facts) -> Result:
     if error is None or facts.nvidia_gpus():
         return PASSED
     gfx = amd_windows.target(facts)
+    if fixes.on_windows(facts):
+        return [_not_in_windows(facts, error, gfx)]
     if gfx in _LEFT_BEHIND:
         return [_without_code(facts, error, gfx)]
     return [
@@ -137,6 +139,31 @@ def rocm_no_device(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _not_in_windows(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> Finding:
+    known = gfx is None or amd_windows.index_of(gfx) is not None
+    return Finding(
+        "rocm-no-device",
+        "error",
+        "ROCm finds no GPU in this Windows" if known else f"AMD's ROCm for Windows does not know this GPU ({gfx})",
+        "It drives cards from RX 7000 on, and the newer Ryzen AI, with a driver of its time; smaller and older ones "
+        "not.",
+        {**evidence(gpus=gpu_names(facts), gfx=gfx), **seen(error)},
+        (
+            *(
+                ("Install the newest AMD Adrenalin driver, and restart Windows; hipinfo must name the card",)
+                if known
+                else ()
+            ),
+            *amd_windows.steps(facts),
+            "Language models: llama.cpp (Ollama, LM Studio, KoboldCpp) with Vulkan, which runs on nearly every GPU",
+        ),
+        "https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/docs/compatibility/compatibilityryz/windows/"
+        "windows_compatibility.html",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
 
 
 _ROCM_IN_WSL = (
