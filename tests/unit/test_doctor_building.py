@@ -215,6 +215,82 @@ CASES = {
         ["--only-binary :all: sentencepiece"],
         [],
     ),
+    "a header of the system, on Fedora": (
+        "Fedora 40\nfatal error: mpi.h: No such file or directory",
+        "header-missing",
+        ["sudo dnf install openmpi-devel"],
+        ["apt"],
+    ),
+    "a header of the system, on a Mac": (
+        "macOS 14 on my MacBook\nsrc/pyaudio.c:31:10: fatal error: 'portaudio.h' file not found",
+        "header-missing",
+        ["brew install portaudio"],
+        ["apt"],
+    ),
+    "Windows without its SDK": (
+        "Windows 11\nfatal error C1083: Cannot open include file: 'io.h': No such file or directory",
+        "header-missing",
+        ["Windows 11 SDK"],
+        [],
+    ),
+    "a source for x86 on an Arm": (
+        "/tmp/bitsandbytes/include/SIMD.h:16:10: fatal error: immintrin.h: No such file or directory",
+        "header-missing",
+        ["newest release"],
+        ["apt"],
+    ),
+    "an image without the toolkit": (
+        "docker run -it pytorch/pytorch:2.3.0-cuda12.1-cudnn8-runtime\n"
+        "a.cu:1: fatal error: cuda_runtime.h: No such file or directory",
+        "cuda-headers-missing",
+        ["pytorch/pytorch:2.3.0-cuda12.1-cudnn8-devel"],
+        [],
+    ),
+    "a virtual machine": (
+        "Proxmox, processor type kvm64\nIllegal instruction (core dumped)",
+        "cpu-lacks-instructions",
+        ["--cpu host"],
+        [],
+    ),
+    "another program on Alpine": (
+        "Error relocating ./libonnxruntime.so: __cxa_thread_atexit_impl: symbol not found",
+        "musl-alpine",
+        ["python:3.12-slim"],
+        [],
+    ),
+    "the CUDA of torch, told by apex": (
+        "RuntimeError: Cuda extensions are being compiled with a version of Cuda that does not match the version used "
+        "to compile Pytorch binaries.  Pytorch binaries were compiled with Cuda 10.1.",
+        "nvcc-torch-cuda-mismatch",
+        ["cuda-10.1"],
+        [],
+    ),
+    "a project of uv with the CPU build": (
+        "Windows uv sync resolves torch 2.7.0 cpu. Local repro reports torch 2.7.0+cpu, torch.cuda.is_available False.",
+        "torch-cpu-only",
+        ['explicit = true; and [tool.uv.sources] torch = { index = "pytorch-cu128" }', "uv sync"],
+        ["python -m pip"],
+    ),
+    "a project of poetry with the CPU build": (
+        "RTX 4090\n$ poetry install\n>>> torch.__version__\n'2.3.1+cpu'",
+        "torch-cpu-only",
+        ["poetry source add --priority=explicit", "poetry add --source"],
+        ["uv "],
+    ),
+    "requirements of another Python": (
+        "C:\\Python312\\Lib\npip install -r requirements.txt\n  Downloading ml_dtypes-0.2.0.tar.gz\n"
+        "  × pip subprocess to install build dependencies did not run successfully.",
+        "build-failed",
+        ["uv venv --python 3.11 ", "-r requirements.txt"],
+        ["--only-binary"],
+    ),
+    "TensorRT of the file's major": (
+        'File "/v/lib/python3.10/site-packages/tensorrt/__init__.py", line 68\n'
+        "ImportError: libnvinfer.so.8: cannot open shared object file: No such file or directory",
+        "library-does-not-load",
+        ["'tensorrt==8.*'"],
+        [],
+    ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
         "mingw-in-place-of-msvc",

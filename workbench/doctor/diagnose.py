@@ -338,7 +338,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "out-of-memory": ("gpu-memory-held-by-other-process", "gpu-memory-refused-though-free"),
     "allocator-fragmentation": ("gpu-memory-held-by-other-process", "gpu-memory-refused-though-free"),
     "memlock-or-nccl": ("shm-too-small",),
-    "host-memory-exhausted": ("page-file-too-small",),
+    "host-memory-exhausted": ("quantization-not-known", "page-file-too-small",),
     "app-needs-newer-compute-capability": ("torch-wheel-lacks-gpu-arch", "quantization-kernel-needs-newer-gpu"),
     "hf-gated-model": ("hf-token-invalid", "proxy-in-the-way", "hub-xet-fails", "hf-transfer-missing"),
     "weights-of-another-shape": ("checkpoint-of-sharded-parameters",),

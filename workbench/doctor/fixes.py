@@ -92,7 +92,8 @@ def _all_from_conda(facts: Facts, packages: tuple[str, ...]) -> bool:
 def _pip(facts: Facts, verb: str) -> str:
     if facts.origin != "live":
         uv = "uv pip list" in facts.formats or facts.python.kind == "uv"
-        return f"uv pip {verb}" if uv else f"python -m pip {verb}"
+        poetry = facts.python.kind == "poetry"
+        return f"uv pip {verb}" if uv else f"poetry run python -m pip {verb}" if poetry else f"python -m pip {verb}"
     python = python_command(facts)
     if facts.python.kind == "uv":
         return f"uv pip {verb} --python {python}"
@@ -362,6 +363,32 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
     steps += _remove_torch(facts)
     steps.append(install(facts, *torch_pins(facts, wheel), options=f"--index-url {wheel.index}"))
     return (*steps, *(_for_older_driver(facts, keep_release, wheel) if asks else ()))
+
+
+def project_torch(facts: Facts) -> tuple[str, ...]:
+    """How a project of uv or poetry is told to take a CUDA build; empty where there is no such project.
+
+    What pip would put there is taken back by the next ``uv sync`` or ``poetry install``.
+    """
+    wheel = choose_wheel(facts)
+    names = ["torch", *(name for name in ("torchvision", "torchaudio") if facts.package(name))]
+    if wheel is None or facts.origin == "live":
+        return ()
+    index = f"pytorch-{wheel.variant}"
+    if "uv project" in facts.formats:
+        sources = "; ".join(f'{name} = {{ index = "{index}" }}' for name in names)
+        return (
+            f'in pyproject.toml: [[tool.uv.index]] name = "{index}", url = "{wheel.index}", explicit = true; and '
+            f"[tool.uv.sources] {sources}   # without a marker that leaves this system out",
+            "uv lock --upgrade-package torch && uv sync --reinstall-package torch",
+            f"or, until the next uv sync: uv pip install --reinstall {' '.join(names)} --torch-backend=auto",
+        )
+    if "poetry project" in facts.formats:
+        return (
+            f"poetry source add --priority=explicit {index} {wheel.index}",
+            f"poetry add --source {index} {' '.join(names)}",
+        )
+    return ()
 
 
 def old_torch(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:

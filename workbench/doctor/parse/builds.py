@@ -50,6 +50,7 @@ _NAMED = tuple(
         rf"Building wheels for collected packages: {_NAME}\s*$",
         r"pip-(?:install|req-build|wheel)-\w{6,10}[/\\](?P<package>[A-Za-z][\w.-]{1,60}?)(?:_[0-9a-f]{32})?[/\\]",
         r"/(?P<package>[A-Za-z][\w.-]{1,60}?)-(?P<version>\d[\w.]{1,30})\.tar\.gz",
+        r"(?:Downloading|Using cached) (?P<package>[A-Za-z][\w.-]{1,60}?)-(?P<version>\d[\w.]{1,30})\.(?:tar\.gz|zip)",
         r"(?:Cloning|Updated|Updating|Collecting) (?:git\+)?https?://\S{1,120}/(?P<package>[A-Za-z][\w.-]{1,60}?)(?:\.git)?"
         r"(?:[@#]\S{0,120})?(?:\s|$)",
         r"(?:Processing|Obtaining) (?:file://)?[^\s:]{0,200}/(?P<package>[A-Za-z][\w-]{1,60})(?:\s|$)",
@@ -106,7 +107,7 @@ def _package(lines: Sequence[str], marked: Sequence[int]) -> tuple[str, str]:
     """The package whose build failed; where only an earlier line names one, the nearest such line above."""
     near = [line[:1000] for line in lines[max(0, marked[0] - 40) : marked[-1] + 60]]
     for pattern in _NAMED:
-        above = "Collecting" in pattern.pattern or "Processing" in pattern.pattern or "pip3?" in pattern.pattern
+        above = any(mark in pattern.pattern for mark in ("Collecting", "Processing", "pip3?", "Downloading"))
         pool = reversed([line[:1000] for line in lines[: marked[0] + 1]]) if above else near
         found = next(filter(None, (pattern.search(line) for line in pool)), None)
         if found:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import normalize
 
 _COMMAND = re.compile(
@@ -46,6 +47,11 @@ _TAKES_VALUE = frozenset(
         "--extra",
     ]
 )
+# A project whose file of requirements is the tool's own, and wins over what pip puts beside it.
+_UV_PROJECT = re.compile(r"(?<![\w./-])uv (?:sync|add|lock|run)\b|\[tool\.uv[.\]]|\buv\.lock\b")
+_POETRY_PROJECT = re.compile(
+    r"(?<![\w./-])poetry (?:add|install|lock|update|run)\b|\[\[?tool\.poetry[.\]]|\bpoetry\.lock\b"
+)
 _PAIRS = {"-e": "-e", "--editable": "-e", "-r": "-r", "--requirement": "-r"}
 _SPEC = re.compile(r"[A-Za-z][\w.-]{1,60}(?:\[[\w,-]{1,60}\])?(?:[<>=!~@].{0,80})?")
 _GIT = re.compile(r"(?:git\+)?(?:https?|ssh|git)://\S{1,200}?/(?P<name>[\w.-]{2,60}?)(?:\.git)?/?(?:[@#]\S{0,120})?")
@@ -80,6 +86,16 @@ def name_of(target: str) -> str:
         return normalize(last) if re.fullmatch(r"[A-Za-z][\w.-]{1,60}", last) and not last.endswith(".whl") else ""
     spec = re.match(r"[A-Za-z][\w.-]{1,60}", word)
     return normalize(spec[0]) if spec else ""
+
+
+def read(lines: Sequence[str], draft: Draft) -> None:
+    """Take the tool that keeps the environment, where the paste shows it at work."""
+    short = [line for line in lines if len(line) <= 400]
+    for name, project in (("uv", _UV_PROJECT), ("poetry", _POETRY_PROJECT)):
+        if any(name in line and project.search(line) for line in short):
+            draft.saw(f"{name} project")
+            draft.put(draft.python, kind=name)
+            return
 
 
 def uses_uv(lines: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from workbench.doctor.facts import ErrorFact, Facts, Install
 from workbench.doctor.parse import (
     arch_list,
     builds,
+    commands,
     fields,
     interpreters,
     llama_cpp,
@@ -52,6 +53,7 @@ def parse_report(text: str) -> Facts:
     unsloth.read(lines, draft)
     llama_cpp.read(lines, draft)
     shell.read(lines, draft)
+    commands.read(lines, draft)
     fields.read_forms(lines, draft)
     draft.errors += find_messages(lines)
     builds.read(lines, draft)

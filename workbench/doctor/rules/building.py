@@ -8,6 +8,7 @@ from typing import Any, Callable, Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.toolchain import toolkit_steps
@@ -173,18 +174,28 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
         ]
         steps += [f"or: {row['without']}"] if row.get("without") else []
         return tuple(steps)
-    steps.append("python -m pip install -U pip setuptools wheel   # an old pip does not know newer wheels")
-    known = package != "<package>"
-    if known:
-        steps.append(fixes.install(facts, package, options="--only-binary :all:", upgrade=True) + "   # a ready wheel")
-    numbers = release_of(facts.python.version)
-    steps.append(
-        "or make an environment with a Python that this release has wheels for: uv venv --python "
-        + ("3.10" if numbers and numbers >= (3, 12) else "3.12")
-        + " .venv"
-    )
+    steps += _with_a_wheel(facts, package)
     steps += _compiler(facts, row)
     return tuple(steps)
+
+
+def _with_a_wheel(facts: Facts, package: str) -> list[str]:
+    """An older Python for what is older than the one that is here; a newer release; a newer pip."""
+    failed = facts.error("build-failed")
+    typed = failed.values if failed else {}
+    numbers = release_of(facts.python.version)
+    newest = [
+        f"{fixes.install(facts, package, options='--only-binary :all:', upgrade=True)}   # a release with a wheel"
+    ]
+    newest = newest if package != "<package>" else []
+    if numbers and numbers >= (3, 12):
+        older = list(other_python(facts, "3.11" if numbers < (3, 13) else "3.12", typed))
+        older[0] += ", for which this release may have wheels" if "   # " in older[0] else ""
+        if typed.get("target", "").startswith("-r "):  # the file asks for this very release
+            return older
+        return [*newest, *(f"or: {step}" if not number else step for number, step in enumerate(older))]
+    old_pip = "python -m pip install -U pip setuptools wheel   # an old pip does not know newer wheels"
+    return [*newest, old_pip, "or an environment with a Python that has wheels of it: uv venv --python 3.12 .venv"]
 
 
 def _as_alternative(steps: tuple[str, ...]) -> tuple[str, ...]:

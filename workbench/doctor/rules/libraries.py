@@ -106,7 +106,7 @@ def _absent(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             error,
             f"{who} does not find {library}: {row['whose']}",
             row["why"],
-            _steps(facts, row["fix"], asker),
+            _steps(facts, [step.replace("{major}", _major_of(library)) for step in row["fix"]], asker),
             row["source"],
         )
     return _finding(
@@ -122,6 +122,12 @@ def _absent(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             f"{asker or 'what asks for it'} in a build for this system",
         ),
     )
+
+
+def _major_of(library: str) -> str:
+    """The number at the end of a library's name; a star where it has none, which takes every release."""
+    found = re.search(r"\.so\.(\d{1,3})", library)
+    return found[1] if found else "*"
 
 
 def _symbol(facts: Facts, error: ErrorFact) -> Optional[Finding]:

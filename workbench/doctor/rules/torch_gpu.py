@@ -153,12 +153,13 @@ def _cpu_only(facts: Facts) -> Finding:
 def _cuda_build(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     """What brings the CUDA build: conda's own command where conda was asked for it, then pip's."""
     steps = fixes.reinstall_torch(facts)
+    project = fixes.project_torch(facts)
+    if project:
+        return project
     by_conda = conda_steps(facts, error) if error is not None and error.id == "conda-took-cpu" else ()
-    return (
-        (*by_conda, *(f"or, by pip: {step}" if not number else step for number, step in enumerate(steps)))
-        if by_conda
-        else steps
-    )
+    if not by_conda:
+        return steps
+    return (*by_conda, *(f"or, by pip: {step}" if not number else step for number, step in enumerate(steps)))
 
 
 def _is_aarch64_default(facts: Facts) -> bool:

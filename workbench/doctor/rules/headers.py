@@ -1,0 +1,124 @@
+"""Rules about header files that a compiler does not find: whose they are, and what brings them. Needs the tables."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Optional
+
+from workbench.doctor import fixes, system_packages
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
+from workbench.doctor.tables import table
+
+_OF_CUDA = re.compile(r"cu(?!dnn|rl|te|tlass)\w{2,30}\.(?:h|hpp)|cuda/|cub/|thrust/|nv/|nvtx3?/|nvToolsExt\.h")
+_LAUNCHER = re.compile(r"(?:main|cuda_utils|hip_utils|__triton_launcher|launcher)\.c\b")
+_TRITON = "https://triton-lang.org/main/getting-started/installation.html"
+
+
+def header_missing(facts: Facts) -> Result:
+    """A header that is neither Python's nor a part of CUDA."""
+    error = facts.error("header-missing")
+    if error is None:
+        return PASSED
+    told = (error.values.get(name) for name in ("header", "header2", "header3"))
+    header = next(filter(None, told), "a header").replace("\\", "/")
+    if re.match(r"(?:Python|pyconfig|patchlevel)\.h", header):
+        return PASSED  # told of by the rule about compilers
+    if _OF_CUDA.match(header):
+        return _of_cuda(facts, error, header)
+    row = next((row for row in table("headers")["header"] if re.match(row["match"], header)), None)
+    return [
+        Finding(
+            "header-missing",
+            "error",
+            (row or {})
+            .get("title", "A compiler does not find {header}, which a package of the system brings")
+            .replace("{header}", header),
+            (row or {}).get("why", "What is compiled uses a library of the system, and its headers are packed apart."),
+            {**evidence(header=header, package=_package(facts)), **seen(error)},
+            _steps(facts, row, header),
+            (row or {}).get("source", table("headers")["source"]),
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def _package(facts: Facts) -> Optional[str]:
+    failed = facts.error("build-failed")
+    return failed.values.get("package") if failed else None
+
+
+def _steps(facts: Facts, row: Optional[dict[str, Any]], header: str) -> tuple[str, ...]:
+    if row is None:
+        return (
+            f"apt-file search {header}   # which package has it (sudo apt install apt-file && sudo apt-file update); "
+            f"Fedora: dnf provides '*/{header}'",
+            "Install that package, whose name mostly ends in -dev; or a release with a ready wheel of what is built.",
+        )
+    if fixes.on_windows(facts) and "windows" in row:
+        return tuple(row["windows"])
+    if facts.platform.system == "Darwin" and ("mac" in row or "brew" in row):
+        return (
+            tuple(row["mac"]) if "mac" in row else (f"brew install {row['brew']}", "Then run the same command again.")
+        )
+    told = tuple(_filled(facts, step) for step in row.get("fix", ()))
+    if "apt" not in row:
+        return told
+    names = {name: row.get(name, "") for name in ("apt", "dnf", "pacman")}
+    return (*told, system_packages.install(facts, **names), "Then run the same command again.")
+
+
+def _filled(facts: Facts, step: str) -> str:
+    command, mark, note = step.partition("   # ")
+    package = _package(facts)
+    if "{package}" in command and not package:
+        return f"Install the newest release of the package whose source this is.{mark}{note}"
+    word, _, rest = command.replace("{package}", package or "").partition(" ")
+    if word in ("install", "upgrade"):
+        return fixes.install(facts, *rest.split(), upgrade=word == "upgrade") + mark + note
+    return command.replace("{package}", package or "") + mark + note
+
+
+def _of_cuda(facts: Facts, error: ErrorFact, header: str) -> Result:
+    """CUDA's own headers, where the paste tells more than that they are missing."""
+    image = facts.platform.image or ""
+    devel = re.sub(r"-(?:runtime|base)\b", "-devel", image)
+    if devel != image:
+        steps: tuple[str, ...] = (
+            f"Take the image {devel}, which has the toolkit: the runtime and base images have none.",
+        )
+    elif _LAUNCHER.search(error.text):
+        steps = (
+            fixes.install(facts, "triton", upgrade=True)
+            + "   # triton brings cuda.h itself since 2.0, with torch 2.0 and newer",
+            *_toolkit(facts),
+        )
+    else:
+        return PASSED
+    return [
+        Finding(
+            "cuda-headers-missing",
+            "error",
+            f"A compiler does not find CUDA's headers ({header})",
+            "torch's wheels bring libraries, not all headers; they come with the toolkit, and are looked for below "
+            "CUDA_HOME.",
+            {**evidence(header=header, image=image or None), **seen(error)},
+            steps,
+            _TRITON if devel == image else "https://hub.docker.com/r/nvidia/cuda",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def _toolkit(facts: Facts) -> tuple[str, ...]:
+    if facts.torch.version and not fixes.is_published(facts.torch.version):
+        return ("This torch is a nightly or a build of its own: " + fixes.fresh_torch(facts, upgrade=True),)
+    return (
+        "or the headers of torch's CUDA: conda install -y -c nvidia cuda-toolkit, and export CUDA_HOME=$CONDA_PREFIX",
+    )
+
+
+RULES: tuple[Rule, ...] = (header_missing,)

@@ -1,0 +1,67 @@
+"""A rule about instructions that the processor lacks, or that a virtual machine hides."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import Result, Rule, evidence, from_message, seen
+
+_MACHINES = {
+    "proxmox": "Proxmox: qm set <id> --cpu host, or Hardware, Processors, Type: host; then stop and start the machine",
+    "qemu": "QEMU, KVM: the machine's processor as host-passthrough (virsh edit <machine>: <cpu mode="
+    "'host-passthrough'/>; qemu -cpu host); then stop and start it",
+    "vmware": "VMware, ESXi: raise the machine's hardware version and the cluster's EVC mode to Haswell or newer; then "
+    "stop and start it",
+    "virtualbox": "VirtualBox: switch Hyper-V off in Windows (bcdedit /set hypervisorlaunchtype off), so that AVX2 "
+    "gets through; then restart",
+    "hyper-v": "Hyper-V: the machine's settings, Processor, Compatibility: off; then start it again",
+}
+_LLAMA = "CMAKE_ARGS='-DGGML_NATIVE=ON' {}   # compiled for this very processor"
+
+
+def hidden_instructions(facts: Facts) -> Result:
+    """An illegal instruction, where the paste names the virtual machine or the program."""
+
+    def make(error: ErrorFact) -> Finding:
+        machine = _machine(facts)
+        steps = (*((_MACHINES[machine],) if machine else ()), *_program(facts))
+        return Finding(
+            "cpu-lacks-instructions",
+            "error",
+            "The virtual machine hides instructions of the processor that a program uses (AVX, AVX2)"
+            if machine
+            else "A program uses instructions that this processor does not have",
+            "The wheel was compiled for a newer processor (AVX, AVX2), or a virtual machine hides what the processor "
+            "can do: its standard processors have neither.",
+            {**evidence(machine=machine), **seen(error)},
+            (
+                *steps,
+                "grep -o -m1 -E 'avx512f|avx2|avx' /proc/cpuinfo   # what there is",
+                "Where the processor itself lacks them: an older release of the package, or compile it here.",
+            ),
+            "https://github.com/pytorch/pytorch/issues/97352",
+            affects=("chat", "architecture", "vram"),
+            observed=True,
+        )
+
+    return from_message(facts, ("cpu-lacks-instructions",), make)
+
+
+def _machine(facts: Facts) -> Optional[str]:
+    told = facts.error("virtual-machine")
+    named = (told.values.get("machine") or "").lower() if told else ""
+    kinds = {"esx": "vmware", "esxi": "vmware", "vsphere": "vmware", "kvm": "qemu", "kvm64": "qemu", "cpu64": "qemu"}
+    return kinds.get(named, named if named in _MACHINES else None)
+
+
+def _program(facts: Facts) -> tuple[str, ...]:
+    if facts.package("llama-cpp-python") or facts.error("llama-cpp-crash"):
+        options = "--force-reinstall --no-cache-dir --no-binary llama-cpp-python"
+        return (_LLAMA.format(fixes.install(facts, "llama-cpp-python", options=options)),)
+    return ()
+
+
+RULES: tuple[Rule, ...] = (hidden_instructions,)
