@@ -28,7 +28,8 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     weak = weak_messages(facts)
     if weak:
         return weak
-    error = facts.error("unknown-error") or facts.error("extension-symbol")
+    # A message that a rule knows, and that no rule found to fit here, still says something in its own words.
+    error = facts.error("unknown-error") or facts.error("extension-symbol") or _failure(facts)
     guessed = (library_error(facts, error) or guessed_error(facts, error)) if error else None
     if guessed:
         return guessed
@@ -43,7 +44,6 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     likely = likely_apart(facts, error) if error is not None else None
     if likely is not None:
         return [likely]
-    error = error or _failure(facts)
     if error is not None:
         return [_unrecognised(error)]
     declares = declared(facts) if facts.origin == "report" else None
