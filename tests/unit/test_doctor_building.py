@@ -291,6 +291,34 @@ CASES = {
         ["'tensorrt==8.*'"],
         [],
     ),
+    "versions alone, of a build that is cut": (
+        "Win11, visual studio community 2022 17.13.3\n`nvcc --version` show cuda_11.8.r11.8/compiler.31833905_0\n"
+        "Building wheel for diff_gaussian_rasterization (setup.py) ... error\n"
+        "  × python setup.py bdist_wheel did not run successfully.",
+        "host-compiler-too-new-for-nvcc",
+        ["-vcvars_ver=14.39"],
+        ["Install CUDA 12.4"],
+    ),
+    "a nightly of a day that is gone": (
+        "pip3 install --extra-index-url https://download.pytorch.org/whl/nightly/cpu torch==2.6.0.dev20241217\n"
+        "ERROR: Could not find a version that satisfies the requirement torch==2.6.0.dev20241217 (from versions: 2.5.1)",
+        "torch-build-not-published",
+        ["whl/cpu torch==2.6.0 ", "nightly/cpu"],
+        ["uv venv"],
+    ),
+    "cuBLAS of another major": (
+        "win 11\nError: Library cublas64_12.dll is not found or cannot be loaded\ntorch 2.1.2+cu118",
+        "cublas-library-missing",
+        ['"ctranslate2<4"'],
+        [],
+    ),
+    "ROCm's index on an NVIDIA GPU": (
+        "ml.g4dn.xlarge (Tesla T4)\n!pip install torch --index-url https://download.pytorch.org/whl/rocm5.4.2\n"
+        "subprocess.CalledProcessError: Command '['ninja', '-v']' returned non-zero exit status 1.",
+        "rocm-wheel-on-nvidia",
+        ["/whl/cu"],
+        ["/whl/rocm"],
+    ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
         "mingw-in-place-of-msvc",

@@ -25,8 +25,11 @@ T = TypeVar("T")
 REMARKS = frozenset(
     (
         "asks-quantized",
+        "memory-grows",
+        "several-sycl-devices",
         "rebooted-in-vain",
         "virtual-machine",
+        "host-compiler-version",
         "driver-in-usr-local-nvidia",
         "after-suspend",
         "after-kernel-change",
@@ -36,6 +39,7 @@ REMARKS = frozenset(
         "rented-machine",
         "remote-code",
         "docker-desktop",
+        "appliance",
         "several-machines",
     )
 )

@@ -46,7 +46,7 @@ _NVCC = re.compile(r"Cuda compilation tools, release (\d{1,2}\.\d{1,2})")
 # nvcc as a build calls it, or as CMake found it.
 _NVCC_USED = re.compile(
     r"cuda-(?P<linux>\d{1,2}\.\d)/bin/nvcc\b|CUDA[/\\]{1,2}v(?P<windows>\d{1,2}\.\d)[/\\]{1,2}(?:bin[/\\]{1,2}nvcc|include)\b"
-    r"|CUDA compiler identification is NVIDIA (?P<compiler>\d{1,2}\.\d)"
+    r"|CUDA compiler identification is NVIDIA (?P<compiler>\d{1,2}\.\d)|\bcuda_(?P<build>\d{1,2}\.\d)\.r\d"
     r"|Found CUDAToolkit: .{0,200}version \"(?P<cmake>\d{1,2}\.\d)"
 )
 _UNAME = re.compile(r"Linux \S{1,80} (\d{1,2}\.\d{1,3}\S{0,60}) .{0,200}(x86_64|aarch64)")
@@ -106,7 +106,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _echo(lines, index, draft)
         if "cuda.is_available" in line:
             available += _availability(lines, index)
-        if "nvcc" in line or "CUDA" in line:
+        if "nvcc" in line or "CUDA" in line or "cuda_" in line:
             used = _NVCC_USED.search(line[:1000])
             if used and "o such file" not in line and "not found" not in line:
                 draft.put(draft.toolkit, nvcc=used[used.lastindex or 1])
@@ -145,6 +145,10 @@ def _asked_cuda(lines: Sequence[str], draft: Draft) -> None:
         for match in _ASKED_CUDA.finditer(line[:600])
     }
     draft.put(draft.torch, asked_cuda=found.pop() if len(found) == 1 else None)
+    # Only ROCm's index was ever asked: that is the build which is there.
+    asked = [line[:600] for line in lines if "/whl/" in line and "torch" in line and _INSTALL.search(line[:600])]
+    if asked and all("/whl/rocm" in line or "/nightly/rocm" in line for line in asked):
+        draft.put(draft.torch, build=None if draft.torch.get("cuda") else "rocm", installed=True)
 
 
 def _rest(line: str, draft: Draft) -> None:

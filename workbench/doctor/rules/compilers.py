@@ -6,13 +6,15 @@ Needs the tables.
 from __future__ import annotations
 
 import re
-from typing import Optional
+from dataclasses import replace
+from typing import Callable, Optional
 
 from workbench.doctor import fixes, system_packages
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.building import wheel_of
-from workbench.doctor.rules.common import Result, Rule, capabilities, evidence, from_message, seen
+from workbench.doctor.rules.common import PASSED, Result, Rule, capabilities, evidence, from_message, seen
+from workbench.doctor.rules.matching_builds import is_cuda_extension
 from workbench.doctor.tables import table
 from workbench.doctor.versions import at_least, older
 
@@ -39,7 +41,35 @@ def host_compiler(facts: Facts) -> Result:
             observed=True,
         )
 
-    return from_message(facts, ("host-compiler-too-new",), make)
+    return from_message(facts, ("host-compiler-too-new",), make) or _by_versions(facts, make)
+
+
+def _by_versions(facts: Facts, make: Callable[[ErrorFact], Finding]) -> Result:
+    """Where the paste ends before the compiler's own words: a build of CUDA code that failed, and both versions."""
+    told, failed, nvcc = facts.error("host-compiler-version"), facts.error("build-failed"), facts.toolkit.nvcc
+    if told is None or failed is None or nvcc is None or failed.values.get("module"):
+        return PASSED
+    if not (is_cuda_extension(failed.values.get("package", ""), "") or facts.error("cmake-missing")):
+        return PASSED
+    msvc = _msvc(told)
+    if msvc is not None and older(nvcc, "12.4") and at_least(msvc, "14.40"):
+        return [make(replace(told, values={"msvc": msvc, "toolkit": nvcc}))]
+    gcc = told.values.get("gnu") or told.values.get("gcc")
+    limit = _newest_gcc(facts, told)
+    if gcc and limit and int(gcc) > int(limit) and not fixes.on_windows(facts):
+        return [make(replace(told, values={"toolkit": nvcc, "limit": limit}))]
+    return PASSED
+
+
+def _msvc(told: ErrorFact) -> Optional[str]:
+    """The version of Microsoft's compiler: that of Visual Studio 17.x is 14.3x, of cl 19.3x too."""
+    values = told.values
+    if values.get("msvc"):
+        return values["msvc"]
+    if values.get("cl"):
+        return f"14.{values['cl']}"
+    major, _, minor = values.get("vs", "").partition(".")
+    return f"14.{30 + int(minor)}" if major == "17" else "14.50" if major == "18" else None
 
 
 def _toolkit(facts: Facts, error: ErrorFact) -> Optional[str]:
@@ -99,7 +129,9 @@ def _visual_studio(facts: Facts, nvcc: Optional[str], msvc: Optional[str]) -> tu
         '"C:\\Program Files (x86)\\Microsoft Visual Studio\\2022\\BuildTools\\VC\\Auxiliary\\Build\\vcvarsall.bat" x64 '
         "-vcvars_ver=14.39   # in cmd; then run the build in this prompt",
     )
-    if older(facts.torch.cuda, "12.0"):
+    failed = facts.error("build-failed")
+    for_torch = failed is not None and is_cuda_extension(failed.values.get("package", ""), "")
+    if older(facts.torch.cuda or (nvcc if for_torch else None), "12.0"):
         return older_tools  # a newer toolkit would not fit torch
     newer = "Install CUDA 12.4 or newer, which knows today's Visual Studio 2022, and set CUDA_PATH and CUDA_HOME to it."
     return (

@@ -85,6 +85,42 @@ def _cuda_in_use(facts: Facts) -> Optional[str]:
     return facts.torch.cuda or facts.toolkit.nvcc or told or facts.driver.cuda
 
 
+def cublas_of_another_major(facts: Facts) -> Result:
+    """CTranslate2 was made for another CUDA major than the one that is known to be here."""
+    error = facts.error("cublas-missing")
+    wanted = (error.values.get("major") or error.values.get("wanted")) if error else None
+    cuda = _cuda_in_use(facts)
+    if error is None or wanted is None or cuda is None or cuda.split(".")[0] == wanted:
+        return PASSED
+    newer = older(cuda, "12.0")
+    if wanted not in ("11", "12"):
+        return PASSED
+    step = (
+        fixes.install(facts, "ctranslate2<4", "faster-whisper==0.10.1") + "   # the last for CUDA 11"
+        if newer
+        else fixes.install(facts, "ctranslate2", "faster-whisper", upgrade=True) + "   # made for CUDA 12 and cuDNN 9"
+    )
+    return [
+        Finding(
+            "cublas-library-missing",
+            "error",
+            f"CTranslate2 (faster-whisper) wants cuBLAS of CUDA {wanted}, and CUDA {cuda} is here",
+            "It loads cuBLAS through the system's own search path; the number in the file's name is the CUDA major "
+            "that it was made for. CTranslate2 3 was made for CUDA 11, 4 for CUDA 12.",
+            {**evidence(cuda=cuda, torch__version=facts.torch.version), **seen(error)},
+            (
+                step,
+                f"or cuBLAS of CUDA {wanted} beside it, where the driver takes it: "
+                + fixes.install(facts, f"nvidia-cublas-cu{wanted}", f"nvidia-cudnn-cu{wanted}"),
+                "and their bin folders (site-packages/nvidia/cublas/bin, .../cudnn/bin) on PATH before it starts.",
+            ),
+            "https://github.com/SYSTRAN/faster-whisper#gpu",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
 def onnxruntime_provider(facts: Facts) -> Result:
     """ONNX Runtime is the build for the GPU, and its CUDA part finds not all of its libraries."""
 
@@ -163,4 +199,4 @@ def _onnxruntime_fix(facts: Facts, error: ErrorFact, row: Optional[dict[str, Any
     return (*system, *upgrade) if old else (*wheels, *keep)
 
 
-RULES: tuple[Rule, ...] = (cudnn_missing, onnxruntime_provider)
+RULES: tuple[Rule, ...] = (cudnn_missing, cublas_of_another_major, onnxruntime_provider)

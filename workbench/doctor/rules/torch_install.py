@@ -185,7 +185,7 @@ def no_wheel_for_python(facts: Facts) -> Result:
         return PASSED
     if _intel_mac(facts):
         return PASSED
-    unpublished = _unpublished(facts, error)
+    unpublished = _unpublished(facts, error) or _nightly_gone(facts, error)
     if unpublished:
         return [unpublished]
     newest = torch_releases()[-1]
@@ -295,6 +295,38 @@ def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             for number, variant in enumerate(variants)
         ),
         release.source,
+        affects=EVERYTHING,
+        observed=True,
+    )
+
+
+def _nightly_gone(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """A nightly build of one day, which is not on the index, or no more."""
+    asked = re.search(
+        r"torch==(?P<release>\d{1,2}\.\d{1,2}\.\d)\.dev(?P<day>\d{8})(?:\+(?P<tag>\w{3,10}))?", error.text
+    )
+    if asked is None:
+        return None
+    tag = asked["tag"] or error.values.get("index") or variant_of(facts.torch.asked_cuda or "") or "cu128"
+    release = torch_release(asked["release"])
+    variant = tag if release and tag in (*release.variants, "cpu") else release.variants[-1] if release else tag
+    newest = fixes.install(facts, "torch", "torchvision", options=f"--pre -U --index-url {WHEELS}/nightly/{tag}")
+    published = fixes.install(
+        facts, f"torch=={asked['release']}", "torchvision", options=f"--index-url {WHEELS}/{variant}"
+    )
+    return Finding(
+        "torch-build-not-published",
+        "error",
+        f"The nightly torch of {asked['day']} is not on the index",
+        "Nightly builds stay there for some weeks only, and a day whose build failed is left out; a program that pins "
+        "one can be installed no more until its pin is changed.",
+        {**evidence(asked=asked[0], offered=error.values.get("offered", "")[-120:]), **seen(error)},
+        (
+            *((f"{published}   # {asked['release']} has been released since",) if release else ()),
+            f"{'or ' if release else ''}the newest nightly: {newest}",
+            "Change the pin in the program's requirements too, and those of torchvision and torchaudio with it.",
+        ),
+        "https://pytorch.org/get-started/locally/",
         affects=EVERYTHING,
         observed=True,
     )
