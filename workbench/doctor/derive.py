@@ -152,7 +152,7 @@ def _from_packages(facts: Facts, torch: TorchFacts) -> TorchFacts:
                 numbers = release_of(runtime)
                 return replace(torch, build="cuda", cuda=f"{numbers[0]}.{numbers[1]}" if numbers else None)
     machine, system = facts.platform.machine, facts.platform.system
-    if system == "Windows" and at_least(torch.version, "1.13"):
+    if system == "Windows" and at_least(torch.version, "1.13") and not _typed_by_hand(facts):
         return replace(torch, build="cpu")
     if system == "Darwin":
         return replace(torch, build="mps" if machine == "arm64" else "cpu")
@@ -165,3 +165,12 @@ def _from_packages(facts: Facts, torch: TorchFacts) -> TorchFacts:
         on_index = at_least(minor_name(torch.version), "2.11")
         return replace(torch, build="cuda", cuda=cuda_of(release.index)) if on_index else replace(torch, build="cpu")
     return torch
+
+
+# What prints a version whole, with the tag of a build from PyTorch's own index.
+_PRINTED_WHOLE = frozenset(("pip list", "pip freeze", "uv pip list", "conda list", "pip install", "collect_env"))
+
+
+def _typed_by_hand(facts: Facts) -> bool:
+    """Whether the versions of a paste are as somebody wrote them down, who leaves such a tag away."""
+    return facts.origin == "report" and not _PRINTED_WHOLE & set(facts.formats)

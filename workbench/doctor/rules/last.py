@@ -28,9 +28,11 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     weak = weak_messages(facts)
     if weak:
         return weak
+    error = facts.error("unknown-error") or facts.error("extension-symbol")
+    guessed = library_error(facts, error) if error else None
     # A message that a rule knows, and that no rule found to fit here, still says something in its own words.
-    error = facts.error("unknown-error") or facts.error("extension-symbol") or _failure(facts)
-    guessed = (library_error(facts, error) or guessed_error(facts, error)) if error else None
+    error = error or _failure(facts)
+    guessed = guessed or (guessed_error(facts, error) if error else None)
     if guessed:
         return guessed
     declares = declared(facts, error) if facts.origin == "report" and error else None
