@@ -66,6 +66,9 @@ _COMPLAINT = re.compile(
     r"|не (?:использует|видит)|no (?:usa|detecta)",
     re.I,
 )
+_OLLAMA_DOES = re.compile(
+    r"\bollama (?:itself )?(?:uses|does|works|runs|can|is using|has no)\b(?![^.]{0,30}\bCPU)", re.I
+)
 _GPU_WORD = re.compile(r"\bG?PUs?\b|\bROCm\b|\bCUDA\b|Radeon|\b[RG]TX\b|显卡|グラ", re.I)
 _WORKED_BEFORE = re.compile(
     r"\bafter (?:some|a|an|several|a few|sometimes|about|\d{1,3})\b.{0,24}(?:hours?|days?|time|while|idle|minutes)"
@@ -155,6 +158,10 @@ def _none_found(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
 def _told(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
     """A complaint in words: Ollama, a GPU, and that it is not used."""
     for number, line in lines:
-        if not _LOG.search(line) and (_PS.search(line) or (_COMPLAINT.search(line) and _GPU_WORD.search(line))):
+        if (
+            not _LOG.search(line)
+            and not _OLLAMA_DOES.search(line)
+            and (_PS.search(line) or (_COMPLAINT.search(line) and _GPU_WORD.search(line)))
+        ):
             return ErrorFact("ollama-gpu-not-used", mask_text(line.strip()[:300]), number)
     return None

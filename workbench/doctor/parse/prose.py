@@ -121,6 +121,7 @@ _NO_CUDA = re.compile(
     r"|\b(?:doesn't|does not|can't|cannot|not) (?:see|detect|find|use|using) (?:my |the |any |all )?"
     r"(?:Nvidia )?GPUs?\b"
     r"|\b(?:sees?|seeing|finds?|detects?|shows?) no (?:CUDA |NVIDIA )?GPUs?\b"
+    r"|\b(?:using|use|on) (?:the )?(?:GPU|cuda)\s?[:=]\s?(?:False|no)\b"
     r"|\bonly (?:loads?|uses?|runs? on|working on|works on) (?:the |my )?CPUs?\b"
     r"|\bGPU (?:is )?(?:not at all|not used|isn't used|idle|unused|never used|stays? (?:idle|at 0))"
     r"|\bus(?:es?|ing) (?:the |my )?CPU (?:instead of|rather than|and not)|\bkeeps? using (?:the |my )?CPU\b",

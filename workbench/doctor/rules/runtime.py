@@ -105,6 +105,48 @@ def allocator_fragmentation(facts: Facts) -> Result:
     return from_message(facts, ("oom",), make)
 
 
+def memory_grows(facts: Facts) -> Result:
+    """Memory that is told to grow from step to step, with or without the error at its end."""
+    told = facts.error("memory-grows")
+    full = facts.error("oom")
+    if told is None:
+        return PASSED
+    main = facts.error("killed-worker", "host-memory-exhausted")
+    gpu = full is not None or (main is None and not re.search(r"(?<![Vv])\bRAM\b|内存", told.text))
+    kept = "total += loss.item()   # not loss: it keeps the graph of every step; outputs to keep: .detach().cpu()"
+    forward = "with torch.inference_mode(): around generate() and each forward pass that is not trained"
+    answers = re.search(r"generate|inference|server|request|answer|prompt|推理|生成|推論", told.text, re.IGNORECASE)
+    steps = (
+        *((forward, kept) if answers else (kept, forward)),
+        "Inputs of bounded length: one long request takes memory that the allocator keeps; one request at a time, "
+        "max_new_tokens",
+        "print(torch.cuda.memory_summary())   # 'allocated' that grows is held by the program; 'reserved' alone is "
+        "cache",
+    )
+    if not gpu:
+        steps = (
+            "Datasets as Arrow or memory-mapped files, not Python lists: each worker of a DataLoader copies a list as "
+            "it reads it; fewer workers (num_workers=2), persistent_workers=False",
+            "dataset.map(..., keep_in_memory=False, writer_batch_size=100); no list that collects outputs",
+            *steps[:2],
+        )
+    return [
+        Finding(
+            "memory-grows",
+            "error" if full or main else "warning",
+            ("The GPU's memory" if gpu else "Main memory")
+            + " grows from step to step: the program keeps what it no longer needs",
+            "A job that is too big fails at once; one that fails later holds on to something: graphs of earlier steps, "
+            "outputs on the GPU, a cache, or longer and longer inputs.",
+            {**seen(told), **seen(full)},
+            steps,
+            "https://docs.pytorch.org/docs/stable/notes/faq.html",
+            affects=("vram", "chat"),
+            observed=True,
+        )
+    ]
+
+
 def _whose(error: ErrorFact) -> str:
     named = re.search(r"\b(HIP|XPU|NPU|MUSA|MLU|HPU) out of memory", error.text)
     return f"The GPU ({named[1]})" if named else "CUDA"
@@ -223,6 +265,7 @@ def pynvml_deprecated(facts: Facts) -> Result:
 RULES: tuple[Rule, ...] = (
     capability_below_minimum,
     bf16_unsupported,
+    memory_grows,
     allocator_fragmentation,
     shm_too_small,
     memlock_or_nccl,
