@@ -104,6 +104,34 @@ FIRES = {
         "package-versions-do-not-fit",
         "Exception: flashinfer with minimum required version 0.1.6 is not installed. Please uninstall the old version",
     ),
+    "the Hub is not reached, and the message speaks of a folder": (
+        "model-files-missing",
+        "OSError: Can't load tokenizer for 'bert-base-uncased'. If you were trying to load it from the Hub",
+    ),
+    "the second of two attempts": (
+        "numpy-mixed",
+        "ImportError: cannot import name 'top_k_top_p_filtering' from 'transformers'\n!pip install --upgrade trl\n"
+        "Now it results in this\nImportError: cannot import name '_center' from 'numpy._core.umath'",
+    ),
+    "a comma of another script before the error": (
+        "model-code-too-old",
+        "执行报错，AttributeError: 'ChatGLMTokenizer' object has no attribute 'tokenizer'",
+    ),
+    "code that a model brings": (
+        "model-code-too-old",
+        '  File "/root/.cache/huggingface/modules/transformers_modules/x/modeling_x.py", line 12, in forward\n'
+        "TypeError: forward() got an unexpected keyword argument 'position_embeddings'",
+    ),
+    "an option of another release": (
+        "option-not-known",
+        "vllm serve: error: the following arguments are required: model_tag",
+    ),
+    "trl asks more of vLLM than it knows": (
+        "package-versions-do-not-fit",
+        '  File "/v/lib/python3.10/site-packages/trl/scripts/vllm_serve.py", line 238, in main\n'
+        '  File "/v/lib/python3.10/site-packages/vllm/entrypoints/llm.py", line 212, in __init__\n'
+        "TypeError: EngineArgs.__init__() got an unexpected keyword argument 'worker_extension_cls'",
+    ),
 }
 OTHERWISE = {
     "a name that a package has lost": (
@@ -226,3 +254,26 @@ def test_the_model_that_is_to_be_fetched_is_named() -> None:
         "files and it looks like bert-base-uncased is not the path to a directory containing a file named config.json."
     )
     assert "hf download bert-base-uncased --local-dir" in "".join(diagnose(parse_report(text)).findings[0].fix)
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        ("Can't load tokenizer for '/converted/model'.", "ls -la /converted/model "),
+        ("Can't load tokenizer for 'E:\\m\\models--a--b'. C:\\Users\\u\\python.exe", "dir E:\\m\\models--a--b "),
+        (
+            "a/b-7b does not appear to have a file named config.json.",
+            "Look at the repository's list of files: https://hugg",
+        ),
+        (
+            "401 Client Error. Repository Not Found for url: https://huggingface.co/llm/x-7b/resolve/main/c",
+            "ls -la llm/x-7b ",
+        ),
+        (
+            "Cannot access gated repo for url https://huggingface.co/meta/L-3.2-1B/resolve/main/config.json.",
+            "Accept the licence on https://huggingface.co/meta/L-3.2-1B, ",
+        ),
+    ],
+)
+def test_the_folder_or_repository_at_hand_is_named(text: str, step: str) -> None:
+    assert diagnose(parse_report("OSError: " + text)).findings[0].fix[0].startswith(step)

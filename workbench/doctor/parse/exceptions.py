@@ -19,7 +19,8 @@ _MAX_REPEATS = 6
 """How often the text of an exception is looked for above which there may be frames."""
 _NAME = r"(?:[A-Za-z_]\w{0,40}\.){0,6}(?:[A-Za-z_]\w{0,60}(?:Error|Exception|RequirementNotMet|Exit)|Exception)"
 _WHOLE_LINE = re.compile(rf"\s{{0,20}}(?:E\s{{1,8}})?[`'\"]{{0,3}}{_NAME}: {{0,2}}\S")
-_IN_LINE = re.compile(rf"(?:^|[\s`'\"(\[>:|])(?P<error>{_NAME}: {{0,2}}[^\s:].{{0,400}})")
+# Chinese and Japanese put no blank before it.
+_IN_LINE = re.compile(rf"(?<![A-Za-z0-9_./\\-])(?P<error>{_NAME}: {{0,2}}[^\s:].{{0,400}})")
 # What is told without the name of an exception: by transformers' lazy imports, in titles and in people's sentences.
 _BARE = re.compile(
     r"cannot import name '\w{1,80}' from '|module '[\w.]{1,80}' has no attribute '|No module named '\w"
@@ -154,6 +155,8 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
     if callers and callers[0]:
         values["importer"] = callers[0]
         values.update({"stage": "import"} if _while_importing(lines, number) else {})
+    if any("transformers_modules" in line[:_MAX_LINE] for line in lines[max(0, number - _FRAMES_ABOVE) : number]):
+        values["stage"] = "model code"
     unsaid = _UNSAID.search(text)
     if unsaid:
         asked = re.compile(rf"\bfrom\s{{1,4}}([\w.]{{2,80}})\s{{1,4}}import\s.{{0,200}}\b{unsaid[1]}\b")

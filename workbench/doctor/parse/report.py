@@ -28,6 +28,7 @@ from workbench.doctor.parse.draft import REMARKS, Draft
 from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, last_exception
 from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
+from workbench.doctor.parse.repositories import of_the_last_attempt, with_repository
 from workbench.doctor.parse.symptoms import find_symptom
 from workbench.doctor.parse.tongues import in_english
 from workbench.doctor.system import xids_in
@@ -123,7 +124,8 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in REMARKS})
-    draft.errors = [_with_program(_of_a_model(error, lines), lines) for error in draft.errors]
+    draft.errors = [with_repository(_with_program(_of_a_model(error, lines), lines), lines) for error in draft.errors]
+    draft.errors = of_the_last_attempt(draft.errors, lines)
     symptom = None if {error.id for error in draft.errors} - REMARKS else find_symptom(lines, bool(draft.formats))
     draft.errors += [symptom] if symptom else []
     if draft.errors:

@@ -195,6 +195,11 @@ def _true(value: Optional[str]) -> bool:
     return (value or "").strip().upper() in ("1", "ON", "YES", "TRUE")
 
 
+def _page(error: ErrorFact) -> str:
+    name = error.values.get("name", "")
+    return f"https://huggingface.co/{name}" if re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", name) else "the model's page"
+
+
 def gated(facts: Facts) -> Result:
     """A model that wants its licence accepted."""
     if facts.error("hf-no-such-repository") and not facts.error("hf-gated"):
@@ -209,7 +214,7 @@ def gated(facts: Facts) -> Result:
             "This is about permission, not about the environment.",
             seen(error),
             (
-                "Accept the licence on the model's page, and wait where its owner has to agree",
+                f"Accept the licence on {_page(error)}, and wait where its owner has to agree",
                 "hf auth login   # with a token that may read gated repositories; in a container: -e HF_TOKEN",
                 fixes.export(facts, "HF_TOKEN", "<your token>", "does the same, where there is no such command"),
             ),

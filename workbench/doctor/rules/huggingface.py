@@ -12,7 +12,7 @@ from workbench.doctor.facts import ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import decided_name
-from workbench.doctor.rules.unknown.packages import callers_of
+from workbench.doctor.rules.unknown.packages import callers_of, may_install
 from workbench.doctor.tables import newer_than_table, table, transformers_release
 from workbench.doctor.versions import at_least, older, parse_requirement, parse_version, satisfies
 
@@ -424,7 +424,7 @@ def _import_fix(facts: Facts, package: str, importer: str, error: ErrorFact) -> 
                 ),
             )
         )
-    if importer in _UPGRADABLE:
+    if importer in _UPGRADABLE or (importer and may_install(facts, importer)):
         return (fixes.install(facts, importer, package, upgrade=True),)
     names = dict.fromkeys((package, *(name for name in ("transformers", "peft", "accelerate") if facts.package(name))))
     if not importer:

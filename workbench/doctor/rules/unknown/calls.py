@@ -6,7 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.changes import by_time, change_of_call, judge
+from workbench.doctor.changes import Verdict, by_time, change_of_call, judge
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
@@ -28,6 +28,7 @@ _OWNERS = (
         re.compile(r"(?:SFT|DPO|PPO|GRPO|KTO|ORPO|CPO|Reward|RLOO|BCO|XPO|NashMD|OnlineDPO|GKD)(?:Trainer|Config)"),
         "trl",
     ),
+    (re.compile(r"(?:Async)?EngineArgs|SamplingParams|LLMEngine|AsyncLLM\w*"), "vllm"),
     (re.compile(r"PeftAdapterMixin"), "transformers"),  # transformers' own way to adapters
     (re.compile(r"Lora\w*|Peft\w+|IA3\w*"), "peft"),
     (re.compile(r"Accelerator\w*|GradientAccumulationPlugin|DataLoaderConfiguration|PartialState"), "accelerate"),
@@ -56,6 +57,9 @@ def call_refused(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         beside = next((name for name in callers if name not in ("", change.package)), "")
         verdict = judge(facts, caller if caller != change.package else beside, change.package, change)
         return apart(facts, error, verdict, in_words(verdict, what)) if verdict else None
+    trainer = next((name for name in callers if name in FAMILY), "")
+    if owner == "vllm" and argument and trainer:
+        return apart(facts, error, Verdict(owner, trainer), f"it does not know {argument}, which {trainer} gives it")
     return _call_across(facts, error, call, what, callers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Optional
 
 from workbench.doctor import fixes
@@ -18,11 +19,38 @@ _UNSLOTH = ("unsloth", "unsloth-zoo")
 def likely_apart(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     """Packages that most likely do not fit, where an error was raised in Unsloth's patches or during an import."""
     callers = [name for name in callers_of(error) if name]
+    if error.values.get("stage") == "model code" and _OF_CODE.match(error.text):
+        return _model_code(facts, error)
     if callers and callers[0] in _UNSLOTH:
         return _unsloth(facts, error)
     if callers and error.values.get("stage") == "import" and may_install(facts, callers[0]):
         return _import_fails(facts, error, callers)
     return None
+
+
+# Errors of code that was written for other releases; memory and devices have others.
+_OF_CODE = re.compile(r"(?:[\w.]{0,60}\.)?(?:Attribute|Type|Name|Import|ModuleNotFound|Key)Error: ")
+
+
+def _model_code(facts: Facts, error: ErrorFact) -> Finding:
+    have = facts.package("transformers")
+    return Finding(
+        "model-code-too-old",
+        "warning",
+        f"Likely: the model brings code of its own that does not fit transformers {have or 'as it is here'}",
+        "Repositories with trust_remote_code are written for the transformers of their day; what they take from inside "
+        "it has moved or gone since, or came later.",
+        {**evidence(transformers=have), **seen(error)},
+        (
+            "grep transformers_version <the model's folder>/config.json   # then: python -m pip install "
+            "transformers==<that version>",
+            "or newer files of the model: hf download <model> --force-download   # its owner may have mended the code",
+            "or without trust_remote_code, where transformers knows the architecture itself by now",
+        ),
+        "https://huggingface.co/docs/transformers/custom_models",
+        affects=("chat", "architecture"),
+        observed=True,
+    )
 
 
 def _unsloth(facts: Facts, error: ErrorFact) -> Finding:
