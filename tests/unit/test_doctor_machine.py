@@ -32,6 +32,10 @@ SILENT = {
         "machine-loses-power",
         "After a restart of the PC the training fails, it restarts from step 0",
     ),
+    "two machines that go well": (
+        "network-interface-not-found",
+        "torchrun --nnodes=2 trains on two machines, and the loss is nan",
+    ),
     "one GPU that is there": (
         "one-of-several-gpus-seen",
         "torch.cuda.device_count() returns 2 on my two GPUs, and it is slow",
@@ -168,7 +172,7 @@ def test_the_driver_of_a_rented_machine_is_not_updated() -> None:
 
 
 def test_what_the_toolkit_says_is_said_on_the_host() -> None:
-    mismatch = "docker run --gpus all x\nnvidia-container-cli: initialization error: nvml error: driver/library version mismatch"
+    mismatch = "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch"
     assert judged(mismatch).findings[0].fix[0] == "sudo reboot"
 
 
@@ -187,3 +191,9 @@ def test_what_is_known_to_work_around_a_hang_is_not_the_first_step() -> None:
 def test_a_container_of_lxc_gets_its_driver_from_the_host() -> None:
     assert "host" in judged("docker in my LXC on Proxmox\n" + NO_LIBRARY).findings[0].fix[0]
     assert "context" in judged(FIRES["a docker that is not the host's"][1]).findings[0].fix[0]
+
+
+def test_a_system_given_out_as_a_whole_gets_its_own_steps() -> None:
+    refused = "Error response from daemon: unknown or invalid runtime name: nvidia"
+    assert "Extra Parameters" in " ".join(judged("Unraid 6.12, Ollama\n" + refused).findings[0].fix)
+    assert "restart docker" in judged("Debian 12, Ollama\n" + refused).findings[0].fix[0]

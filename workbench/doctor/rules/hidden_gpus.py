@@ -52,6 +52,29 @@ _ASK_DOCKER = (
 )
 
 
+_CONFIGURE = "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
+# Systems that are given out as a whole bring driver and toolkit in their own way.
+_HOME_ASSISTANT = (
+    "Home Assistant OS has no NVIDIA driver: run the server on another system, and name its address here.",
+)
+_APPLIANCES = {
+    "truena": (
+        "TrueNAS: Apps, Configuration, Settings: tick 'Install NVIDIA Drivers'; nvidia-smi in its shell must list the "
+        "GPU",
+        "In the app's settings, GPU Configuration: choose the card; in a compose file of one's own: deploy: "
+        "{resources: "
+        "{reservations: {devices: [{driver: nvidia, count: all, capabilities: [gpu]}]}}}",
+    ),
+    "unraid": (
+        "Unraid: Apps: install the plugin 'Nvidia Driver', and restart the docker service; nvidia-smi must list the "
+        "GPU",
+        "In the container's template: Extra Parameters --runtime=nvidia, and the variables NVIDIA_VISIBLE_DEVICES=all "
+        "and "
+        "NVIDIA_DRIVER_CAPABILITIES=all",
+    ),
+}
+
+
 def _install_toolkit(system: Optional[str]) -> tuple[str, ...]:
     """The commands for the distribution that is told, those of Debian where none is."""
     if _DNF.search(system or ""):
@@ -134,7 +157,11 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
         )
     if kind == "lxc":
         return lxc_steps(facts)
+    appliance = facts.error("appliance")
+    if appliance is not None:
+        return _APPLIANCES.get(appliance.values.get("system", "").lower()[:6], _HOME_ASSISTANT)
     snap = kind == "docker (snap)"
+    refused = facts.error("container-no-gpu-driver")
     # An engine that refuses the GPU lacks the toolkit; where nobody has asked for one, that comes first.
     asked = facts.error("gpus-handed-in", "container-no-gpu-driver", "container-finds-no-cdi-device")
     first = () if asked or snap else (_ASK_DOCKER,)
@@ -149,8 +176,13 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
             else ()
         ),
         *first,
+        *(
+            (_CONFIGURE + "   # not found: the toolkit is missing, install it:",)
+            if refused and "runtime" in refused.text
+            else ()
+        ),
         *_install_toolkit(facts.platform.os),
-        "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
+        _CONFIGURE,
         "docker run --gpus all …" + ("" if snap else "   # docker from snap is a known trap: use the distribution's"),
     )
 
