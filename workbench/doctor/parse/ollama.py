@@ -70,6 +70,7 @@ _OLLAMA_DOES = re.compile(
     r"\bollama (?:itself )?(?:uses|does|works|runs|can|is using|has no)\b(?![^.]{0,30}\bCPU)", re.I
 )
 _GPU_WORD = re.compile(r"\bG?PUs?\b|\bROCm\b|\bCUDA\b|Radeon|\b[RG]TX\b|显卡|グラ", re.I)
+_INTEL_MAC = re.compile(r"\bMac\w*\b.{0,40}\b(?:Intel|i[3579])\b|\bIntel\b.{0,12}\bMac\w*|\bMacBook \w+ 201\d\b", re.I)
 _WORKED_BEFORE = re.compile(
     r"\bafter (?:some|a|an|several|a few|sometimes|about|\d{1,3})\b.{0,24}(?:hours?|days?|time|while|idle|minutes)"
     r"|\b(?:stops?|stopped|no longer) (?:using|accessing|recogni\w+)|\bat first\b"
@@ -103,6 +104,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         name_gpu(draft, 0, f"AMD {gfx}")
     if any(_IN_DOCKER.search(line) and "://" not in line for _, line in short):
         draft.put(draft.platform, container="docker")
+    if any(_INTEL_MAC.search(line) for _, line in short):
+        draft.put(draft.platform, system="Darwin", machine="x86_64")
     if any(_AS_SERVICE.search(line) for _, line in short):
         draft.put(draft.platform, service="systemd")
 

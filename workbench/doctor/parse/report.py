@@ -29,7 +29,7 @@ from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback,
 from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.parse.repositories import of_the_last_attempt, with_repository
-from workbench.doctor.parse.symptoms import find_symptom
+from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom
 from workbench.doctor.parse.tongues import in_english
 from workbench.doctor.system import xids_in
 from workbench.doctor.versions import parse_version
@@ -128,6 +128,8 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     draft.errors = of_the_last_attempt(draft.errors, lines)
     symptom = None if {error.id for error in draft.errors} - REMARKS else find_symptom(lines, bool(draft.formats))
     draft.errors += [symptom] if symptom else []
+    if symptom and explains_idle_gpu(symptom) and torch.get("version") is None:
+        torch.pop("cuda_available", None)  # told as a part of it, and not of torch
     if draft.errors:
         draft.saw("messages")
 

@@ -51,6 +51,12 @@ def _known() -> tuple[_Symptom, ...]:
     )
 
 
+def explains_idle_gpu(symptom: ErrorFact) -> bool:
+    """Whether a symptom says of itself why the GPU is not used."""
+    rows = table("symptoms")["symptom"]
+    return any(row.get("explains_idle_gpu") for row in rows if message_of_symptom(row["id"]) == symptom.id)
+
+
 def message_of_symptom(name: str) -> str:
     """The id under which a symptom stands among the messages."""
     return _PREFIX + name

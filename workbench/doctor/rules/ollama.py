@@ -203,7 +203,26 @@ def _too_large(facts: Facts, error: ErrorFact) -> Finding:
     )
 
 
+def _on_intel_mac(facts: Facts, error: ErrorFact) -> Finding:
+    return _finding(
+        facts,
+        error,
+        "ollama-finds-no-gpu",
+        "On Macs with an Intel processor Ollama computes on the CPU only",
+        "It uses Metal on Apple's own processors; the Radeon or Intel GPU of older Macs has no code in it.",
+        (
+            "A small model: 1 to 3 billion weights in 4 bits, for this processor",
+            "llama.cpp with Vulkan through MoltenVK can use the Radeon: brew install molten-vk vulkan-loader "
+            "vulkan-headers; cmake -B build -DGGML_METAL=OFF -DGGML_VULKAN=ON && cmake --build build",
+        ),
+        "macos",
+        severity="warning",
+    )
+
+
 def _finds_none(facts: Facts, error: ErrorFact) -> Finding:
+    if facts.platform.system == "Darwin" and facts.platform.machine == "x86_64":
+        return _on_intel_mac(facts, error)
     nvidia = (
         "nvidia-smi   # must answer, with driver 531 or newer and a card of compute capability 5.0 or newer",
         "sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm   # after sleep",

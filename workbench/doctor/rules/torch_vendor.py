@@ -191,6 +191,9 @@ def device_not_allowed(facts: Facts) -> Result:
             observed=True,
         )
 
+    root = facts.error("works-as-root")
+    if root is not None and facts.has_amd() and not facts.has_nvidia():
+        return [make(root)]
     return from_message(facts, ("gpu-device-not-allowed",), make)
 
 
