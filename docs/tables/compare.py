@@ -54,9 +54,9 @@ def events(releases: dict[str, list[str]]) -> set[Event]:
             continue
         if first > 0:
             found.add(Event("added", versions[first], name.rstrip(".")))
-        inherited = _METHOD.fullmatch(name) and name.partition(".")[2] in methods[min(last + 1, len(versions) - 1)]
-        if last < len(versions) - 1 and not inherited:
-            found.add(Event("removed", versions[last + 1], name.rstrip(".")))
+        went = last + 1
+        if went < len(versions) and not (_METHOD.fullmatch(name) and name.partition(".")[2] in methods[went]):
+            found.add(Event("removed", versions[went], name.rstrip(".")))
     return found
 
 
@@ -104,9 +104,9 @@ HEADS = ("Config", "Model", "ForCausalLM", "ForConditionalGeneration")
 
 
 def without_families(found: Iterable[Event], asked: set[str]) -> Iterator[Event]:
-    """All but the classes of a model that came as a whole: the Doctor knows them by the first of its HEADS.
+    """All but the classes of a model that came as a whole; what other packages import, `asked`, stays.
 
-    What other packages import, `asked`, stays.
+    The Doctor (``workbench/doctor/changes.py``) knows such classes by the first of HEADS.
     """
     events = list(found)
     came = {event.name: event.version for event in events if event.word == "added"}

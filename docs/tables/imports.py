@@ -29,9 +29,7 @@ def imports_of(package: str, releases: Releases) -> dict[str, list[str]]:
     asked = frozenset(name.replace("-", "_") for name in rules["asked"] if name != package)
     versions = rules["askers"][package]
     named = minor_releases(package, versions) if isinstance(versions, str) else versions
-    return releases.read(
-        "imports", package, named, partial(from_wheel, package, reader=partial(_imported, asked=asked))
-    )
+    return releases.read("imports", package, named, partial(from_wheel, package, reader=partial(imported, asked=asked)))
 
 
 def asked_of(package: str, releases: Releases) -> set[str]:
@@ -47,7 +45,8 @@ def asked_of(package: str, releases: Releases) -> set[str]:
     }
 
 
-def _imported(wheel: Path, asked: frozenset[str]) -> list[str]:
+def imported(wheel: Path, asked: frozenset[str]) -> list[str]:
+    """Dotted paths in the packages `asked` that the modules of a wheel import, but for tests and programs."""
     found: set[str] = set()
     for module in modules(wheel):
         if not _RUN_BY_HAND.search(module.file):

@@ -47,7 +47,11 @@ class Releases:
     def read(
         self, kind: str, package: str, versions: Iterable[str], reader: Callable[[str], Optional[list[str]]]
     ) -> dict[str, list[str]]:
-        """What `reader` finds in each version, oldest first; versions that it finds nothing of are left out."""
+        """What `reader` finds in each version, oldest first; versions that it finds nothing of are left out.
+
+        Raises:
+            SystemExit: nothing is known of any of them.
+        """
         found = {}
         for version in sorted(versions, key=by_version):
             kept = self.cache / kind / f"{package}-{version}.json"
@@ -58,6 +62,8 @@ class Releases:
                     write_atomic(kept, json.dumps(lines, indent=0).encode())
             if kept.exists():
                 found[version] = json.loads(kept.read_text("utf-8"))
+        if not found:
+            raise SystemExit(f"Nothing is known of {package}: {self.cache} has no {kind} of it, and none were fetched.")
         return found
 
 
@@ -87,7 +93,11 @@ def _for(platforms: Iterable[str]) -> list[str]:
 
 
 def _pip(command: list[str], package: str, version: str) -> Optional[str]:
-    """What pip prints, with the first of the Pythons that has a wheel; None where none has."""
+    """What pip prints, with the first of the Pythons that has a wheel; None where none has.
+
+    Raises:
+        SystemExit: pip cannot reach its index, so that a release would seem not to be there.
+    """
     wanted = f"{package}=={version}.*" if version.count(".") < 2 else f"{package}=={version}"
     common = ["--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
     said = ""
@@ -97,5 +107,7 @@ def _pip(command: list[str], package: str, version: str) -> Optional[str]:
         if done.returncode == 0:
             return done.stdout
         said = done.stderr.strip()
+        if "Retrying (" in said:
+            raise SystemExit(f"pip cannot reach its index:\n{said[-1000:]}")
     print(f"no wheel for {wanted}: {said[-300:]}", file=sys.stderr)
     return None
