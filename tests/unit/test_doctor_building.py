@@ -301,7 +301,7 @@ CASES = {
     ),
     "a nightly of a day that is gone": (
         "pip3 install --extra-index-url https://download.pytorch.org/whl/nightly/cpu torch==2.6.0.dev20241217\n"
-        "ERROR: Could not find a version that satisfies the requirement torch==2.6.0.dev20241217 (from versions: 2.5.1)",
+        "ERROR: Could not find a version that satisfies the requirement torch==2.6.0.dev20241217 (from versions: 2.5)",
         "torch-build-not-published",
         ["whl/cpu torch==2.6.0 ", "nightly/cpu"],
         ["uv venv"],
@@ -318,6 +318,56 @@ CASES = {
         "rocm-wheel-on-nvidia",
         ["/whl/cu"],
         ["/whl/rocm"],
+    ),
+    "triton, where it has no wheels": (
+        "ERROR: Could not find a version that satisfies the requirement triton (from versions: none)\n"
+        "ERROR: No matching distribution found for triton",
+        "no-matching-distribution",
+        ["triton-windows", "on Linux"],
+        ["uv venv"],
+    ),
+    "CUDA code on a Mac": (
+        "s@sMacBook-Pro DA-2 % pip install -e src/\nCollecting xformers==0.0.28.post2 (from da2==0.1.0)\n"
+        "  × Getting requirements to build wheel did not run successfully.\n"
+        "ModuleNotFoundError: No module named 'torch'",
+        "no-matching-distribution",
+        ["xformers out of the requirements"],
+        ["--no-build-isolation"],
+    ),
+    "xformers on Windows without a wheel": (
+        "D:\\Comfy_UI>python_embeded\\python.exe -m pip install xformers\n  Using cached xformers-0.0.28.post3.tar.gz\n"
+        "torch 2.5.1+cu121\n  Building wheel for xformers (setup.py) ... error\n  error: subprocess-exited-with-error",
+        "build-failed",
+        ["--index-url https://download.pytorch.org/whl/cu121 xformers==0.0.29.post1"],
+        [],
+    ),
+    "a torch that pip replaces": (
+        "Collecting xformers==0.0.19\nCollecting torch==2.0.0 (from xformers==0.0.19)\n  Attempting uninstall: torch\n"
+        "    Found existing installation: torch 2.0.1+cu118",
+        "torch-replaced-by-pip",
+        ["--no-deps --index-url https://download.pytorch.org/whl/cu118 xformers==0.0.2"],
+        [],
+    ),
+    "a torch that a sentence says is replaced": (
+        "I want xformers for Torch 2.5.1:\npip install -U git+https://github.com/facebookresearch/xformers.git\n"
+        "It always downloads Torch 2.7",
+        "torch-replaced-by-pip",
+        ["xformers==0.0.29.post1"],
+        [],
+    ),
+    "a library under Nix": (
+        'I run it on NixOS\nFile "/home/a/.venv/lib/python3.11/site-packages/numpy/core/overrides.py", line 8\n'
+        "ImportError: libstdc++.so.6: cannot open shared object file: No such file or directory",
+        "library-does-not-load",
+        ["nix-ld", "makeLibraryPath"],
+        ["apt"],
+    ),
+    "a library of an older torch": (
+        'File "/e/lib/python3.8/site-packages/pytorch3d/ops/knn.py", line 7\n'
+        "ImportError: libtorch_cuda_cu.so: cannot open shared object file: No such file or directory",
+        "library-does-not-load",
+        ["pytorch3d.git@stable"],
+        ["before pytorch3d"],
     ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",

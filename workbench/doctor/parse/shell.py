@@ -68,6 +68,7 @@ _REPL = re.compile(
 _BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac|WSL ?2)\b", re.IGNORECASE)
 _MAC = re.compile(
     r"\bApple M\d\b|\bMacBook\b"
+    r"|MacBook-(?:Pro|Air)\b"
     r"|\bMac (?:mini|[Ss]tudio)\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d|\bMac ?OS ?X\b"
 )
 _SECURE_BOOT = re.compile(r"\bsecure ?boot(?: is| state)?[: ]{0,3}(enabled|disabled|on|off)\b", re.I)

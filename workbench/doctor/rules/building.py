@@ -12,7 +12,7 @@ from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.toolchain import toolkit_steps
-from workbench.doctor.tables import table
+from workbench.doctor.tables import WHEELS, companion_of, table, variant_of
 from workbench.doctor.versions import minor_name, release_of
 
 _PIP = "https://pip.pypa.io/en/stable/reference/build-system/"
@@ -165,6 +165,7 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
     if steps:
         return tuple(steps)
     if row and row["needs"] == "cuda":
+        steps += _companion(facts, package)
         if row.get("wheels"):
             steps.append(f"Take a ready-made wheel for this torch, CUDA and Python: {row['wheels']}")
         steps += [
@@ -177,6 +178,18 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
     steps += _with_a_wheel(facts, package)
     steps += _compiler(facts, row)
     return tuple(steps)
+
+
+def _companion(facts: Facts, package: str) -> list[str]:
+    """The release of a package that belongs to the torch that is here, from torch's own index."""
+    version = companion_of(package, facts.torch.version) if package in table("companions") else None
+    variant = variant_of(facts.torch.cuda) if facts.torch.cuda else None
+    if version is None or variant is None:
+        return []
+    options = f"--no-deps --index-url {WHEELS}/{variant}"
+    return [
+        fixes.install(facts, f"{package}=={version}", options=options) + "   # the wheel that belongs to this torch"
+    ]
 
 
 def _with_a_wheel(facts: Facts, package: str) -> list[str]:

@@ -10,6 +10,7 @@ from workbench.doctor.changes import installed_version, pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.matching_builds import matching_build
 from workbench.doctor.rules.unknown.packages import again
 from workbench.doctor.tables import table
 
@@ -84,11 +85,28 @@ def _finding(
 
 
 def _steps(facts: Facts, steps: list[str], asker: str) -> tuple[str, ...]:
-    return tuple(
-        fixes.install(facts, *step.split()[1:])
-        if step.startswith("install ")
-        else step.replace("{asker}", asker or "the package")
-        for step in steps
+    return tuple(made for step in steps for made in _made(facts, step, asker))
+
+
+def _made(facts: Facts, step: str, asker: str) -> tuple[str, ...]:
+    if step.startswith("install "):
+        return (fixes.install(facts, *step.split()[1:]),)
+    if step.startswith("build "):
+        for_torch = "a build for the torch that is here: python -m pip show torch"
+        return matching_build(facts, asker) or (f"Install {asker or 'the package'} again in {for_torch}",)
+    return (step.replace("{asker}", asker or "the package"),)
+
+
+def _on_nix(facts: Facts, library: str) -> tuple[str, ...]:
+    """Nix keeps libraries in its store, and what pip installs looks for them where other systems have them."""
+    return (
+        "export LD_LIBRARY_PATH=$(nix eval --raw nixpkgs#stdenv.cc.cc.lib)/lib:$(nix eval --raw nixpkgs#zlib)/lib:"
+        "$(nix eval --raw nixpkgs#glib.out)/lib:/run/opengl-driver/lib:$LD_LIBRARY_PATH   # first: nix build --no-link "
+        "nixpkgs#stdenv.cc.cc.lib nixpkgs#zlib nixpkgs#glib",
+        "in a shell.nix or flake: LD_LIBRARY_PATH = lib.makeLibraryPath (with pkgs; [ stdenv.cc.cc.lib zlib glib ])",
+        "for the whole NixOS, for Pythons that Nix did not build (uv's): programs.nix-ld.enable = true; "
+        "programs.nix-ld.libraries = with pkgs; [ stdenv.cc.cc.lib zlib glib ];",
+        f"nix-locate {library}   # the package of another library",
     )
 
 
@@ -100,6 +118,18 @@ def _absent(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     asker = _asker(error)
     row = _row("absent", library)
     who = asker or "A program"
+    if facts.error("nix") and re.match(
+        r"lib(?:stdc\+\+|z|gcc_s|GL|glib|gthread|gomp|X11|Xext|SM|sndfile|ffi|ssl)(?![a-z])", library
+    ):
+        return _finding(
+            facts,
+            error,
+            f"{who} does not find {library}: under Nix the system's libraries lie in its store",
+            "What pip and uv install was made for systems that have their libraries in /usr/lib; Nix has them nowhere "
+            "where the loader looks.",
+            _on_nix(facts, library),
+            "https://nix.dev/permalink/stub-ld",
+        )
     if row is not None:
         return _finding(
             facts,

@@ -1,0 +1,108 @@
+"""Rules about packages that exist for some systems only, and about a pip that replaces torch. Needs the tables."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, seen
+from workbench.doctor.tables import WHEELS, companion_of, table
+
+_NAMES = {"Linux": "Linux", "Windows": "Windows", "Darwin": "a Mac"}
+
+
+def not_for_this_system(facts: Facts) -> Result:
+    """pip finds nothing of a package that has no wheels for this system."""
+    error = facts.error("pip-no-match") or _built_on_a_mac(facts)
+    if error is None:
+        return PASSED
+    package, offered = error.values.get("package", "").lower(), error.values.get("offered", "none")
+    row = next((row for row in table("platforms")["package"] if package in row["names"]), None)
+    system = facts.platform.system
+    if row is None or " ".join(offered.split()) not in ("", "none") or system in row["wheels"]:
+        return PASSED
+    if system is None and row["wheels"] and "Linux" not in row["wheels"]:
+        return None  # it may be any system
+    where = f"on {_NAMES[system]}" if system else "on Windows and Macs"
+    return [
+        Finding(
+            "no-matching-distribution",
+            "error",
+            f"{package} has no wheels {where}" if row["wheels"] else f"{package} is made no more",
+            row["why"],
+            {**evidence(system=system, package=package, python=facts.python.version), **seen(error)},
+            _instead(facts, row, package),
+            f"https://pypi.org/project/{package}/#files",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def _built_on_a_mac(facts: Facts) -> Optional[ErrorFact]:
+    """A build of CUDA code that failed on a Mac."""
+    failed = facts.error("build-failed")
+    return failed if failed is not None and facts.platform.system == "Darwin" else None
+
+
+def _instead(facts: Facts, row: dict[str, Any], package: str) -> tuple[str, ...]:
+    system = facts.platform.system
+    out = f"Take the line {package} out of the requirements, and install the rest; programs mostly do without it"
+    there = {"Linux": row.get("linux"), "Windows": row.get("windows"), "Darwin": row.get("mac")}
+    if system is None:
+        steps = [f"on Windows: {fixes.install(facts, row['windows'])}"] if row.get("windows") else []
+        steps += [f"on a Mac: {fixes.install(facts, row['mac'])}"] if row.get("mac") else []
+        return (*steps, f"{out}; or run the program on Linux, or in WSL under Windows: wsl --install")
+    named = there.get(system)
+    if named:
+        return (f"{fixes.install(facts, named)}   # in its place", out)
+    wsl = ("or run the program in WSL: wsl --install   # in PowerShell",) if system == "Windows" else ()
+    return (out, *wsl)
+
+
+def torch_replaced(facts: Facts) -> Result:
+    """pip takes a torch that is there out, for a package that pins another one."""
+    error = facts.error("torch-replaced")
+    if error is None:
+        return PASSED
+    values = error.values
+    package, pinned = values.get("package") or values.get("asked"), values.get("wanted") or values.get("new")
+    there = values.get("there") or values.get("mine") or facts.torch.version or facts.package("torch")
+    if not package or not pinned or there is None or there.split("+")[0] == pinned:
+        return PASSED
+    name = package.partition("==")[0].lower()
+    return [
+        Finding(
+            "torch-replaced-by-pip",
+            "warning",
+            f"{package} pins torch {pinned}, so pip takes torch {there} out",
+            "Every release of it belongs to one torch, and pip follows what it pins, from the package index, whose "
+            "builds may be of another CUDA or for the CPU.",
+            {**evidence(torch__version=there, pinned=pinned), **seen(error)},
+            (
+                *_fitting(facts, name, there),
+                "and the torch that was there again, where it is gone: "
+                + fixes.install(facts, f"torch=={there.split('+')[0]}", options=_index(there)),
+            ),
+            ISSUES + "facebookresearch/xformers/issues/752",
+            observed=True,
+        )
+    ]
+
+
+def _fitting(facts: Facts, name: str, torch: str) -> tuple[str, ...]:
+    """The release of a package that belongs to the torch that is there."""
+    version = companion_of(name, torch) if name in table("companions") else None
+    if version is None:
+        return (fixes.install(facts, name, options="--no-deps") + "   # in a release that was made for this torch",)
+    return (fixes.install(facts, f"{name}=={version}", options=f"--no-deps {_index(torch)}".strip()),)
+
+
+def _index(torch: str) -> str:
+    tag = torch.partition("+")[2]
+    return f"--index-url {WHEELS}/{tag}" if tag.startswith(("cu", "cpu")) else ""
+
+
+RULES: tuple[Rule, ...] = (not_for_this_system, torch_replaced)
