@@ -227,6 +227,10 @@ def askers_of(change: Change) -> tuple[Asker, ...]:
     return tuple(Asker(match[1], match[2] or "") for match in found if match)
 
 
+# What programs of one's own import, whichever packages do so too.
+_OF_A_MODEL = re.compile(r"\w+(?:For[A-Z]\w+|Model|Processor|Tokenizer(?:Fast)?|Config)")
+
+
 def asker_here(facts: Facts, change: Change) -> str:
     """The package that asks for a name: by its version, or the only one that asks for a new one; else ``""``."""
     askers = askers_of(change)
@@ -234,7 +238,7 @@ def asker_here(facts: Facts, change: Change) -> str:
     if here:
         return here[0]
     # Many programs ask for what was there for years; what is new is asked for by few.
-    alone = askers[0] if len(askers) == 1 and change.added else None
+    alone = askers[0] if len(askers) == 1 and change.added and not _OF_A_MODEL.fullmatch(change.name) else None
     return alone.package if alone and not installed_version(facts, alone.package) else ""
 
 
