@@ -132,6 +132,22 @@ FIRES = {
         '  File "/v/lib/python3.10/site-packages/vllm/entrypoints/llm.py", line 212, in __init__\n'
         "TypeError: EngineArgs.__init__() got an unexpected keyword argument 'worker_extension_cls'",
     ),
+    "pkg_resources refuses": (
+        "required-version-missing",
+        "pkg_resources.DistributionNotFound: The 'transformers<4.45,>=4.33' distribution was not found and is required "
+        "by ms-swift",
+    ),
+    "a part of ms-swift": ("program-not-installed", "ImportError: No module named swift.llm"),
+    "httpx that calls it proxies": (
+        "package-versions-do-not-fit",
+        '  File "/p/venv/lib/python3.11/site-packages/starlette/routing.py", line 732, in lifespan\n'
+        '  File "/p/routes.py", line 39, in lifespan\n'
+        "TypeError: AsyncClient.__init__() got an unexpected keyword argument 'proxy'",
+    ),
+    "openai that hands on proxies": (
+        "package-versions-do-not-fit",
+        "TypeError: Client.__init__() got an unexpected keyword argument 'proxies'",
+    ),
 }
 OTHERWISE = {
     "a name that a package has lost": (

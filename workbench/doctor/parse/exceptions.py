@@ -17,7 +17,10 @@ _MAX_CHAIN = 12
 _MAX_MENTIONS = 2000
 _MAX_REPEATS = 6
 """How often the text of an exception is looked for above which there may be frames."""
-_NAME = r"(?:[A-Za-z_]\w{0,40}\.){0,6}(?:[A-Za-z_]\w{0,60}(?:Error|Exception|RequirementNotMet|Exit)|Exception)"
+_NAME = (
+    r"(?:[A-Za-z_]\w{0,40}\.){0,6}(?:[A-Za-z_]\w{0,60}(?:Error|Exception|RequirementNotMet|Exit|DistributionNotFound"
+    r"|VersionConflict)|Exception|DistributionNotFound|VersionConflict)"
+)
 _WHOLE_LINE = re.compile(rf"\s{{0,20}}(?:E\s{{1,8}})?[`'\"]{{0,3}}{_NAME}: {{0,2}}\S")
 # Chinese and Japanese put no blank before it.
 _IN_LINE = re.compile(rf"(?<![A-Za-z0-9_./\\-])(?P<error>{_NAME}: {{0,2}}[^\s:].{{0,400}})")
@@ -82,7 +85,10 @@ def cut_traceback(lines: Sequence[str]) -> Optional[ErrorFact]:
 
 def _names_one(line: str) -> bool:
     """Whether a line can hold an exception; asked first, because searching costs a hundred times as much."""
-    return "Error" in line or "Exception" in line or "RequirementNotMet" in line or "Exit" in line
+    return any(mark in line for mark in _MARKS)
+
+
+_MARKS = ("Error", "Exception", "RequirementNotMet", "Exit", "DistributionNotFound", "VersionConflict")
 
 
 def _ends(line: str) -> bool:

@@ -36,7 +36,7 @@ def together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             continue
         if "after" in row and row["after"] not in (error.values.get("callers") or ""):
             continue
-        old = row["old"] or (beside[0] if beside else "")
+        old = row["old"] or (beside[0] if beside else row.get("usual", ""))
         change = Change(row["new"], row["what"], False, row["since"], row["source"])
         return apart(facts, error, Verdict(old, row["new"], change), _what(row))
     return None
