@@ -123,7 +123,10 @@ _HIP_FAILED = frozenset(("hip-no-binary", "rocblas-no-kernels", "hip-no-gpus"))
 
 def _inside_processor(lines: Sequence[str], draft: Draft) -> Optional[str]:
     """The gfx target of AMD's GPU inside the processor, where ROCm fails and no other GPU is spoken of."""
-    if draft.gpus or not _HIP_FAILED & {error.id for error in draft.errors}:
+    failed = {error.id for error in draft.errors}
+    crashed = "crash-in-compiled-code" in failed and any("rocm" in line.lower() for line in lines)
+    named = any(gpu.get("compute_capability") or gpu_capability(gpu.get("name") or "") for gpu in draft.gpus.values())
+    if named or not (crashed or _HIP_FAILED & failed):
         return None
     text = "\n".join(line for line in lines if "Ryzen" in line)[:4000]
     return next((str(row["gfx"]) for row in table("gpus")["apu"] if re.search(row["match"], text)), None)

@@ -39,6 +39,14 @@ _OUTCOMES = (
             r"|(?P<symbol>symbol lookup for cu\w{3,40} failed)"
         ),
     ),
+    (
+        "ollama-gpu-hidden",
+        re.compile(
+            r"user overrode visible devices\"? "
+            r"(?P<variable>(?:CUDA|ROCR|HIP|GGML_VK)_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL)="
+            r"(?P<value>\S{1,80})"
+        ),
+    ),
     ("ollama-discovery-timeout", re.compile(r"failed to finish discovery before timeout")),
 )
 _RUNNERS = re.compile(r"Dynamic LLM libraries\"? ?(?:runners=\"?)?\[(?P<runners>[\w ]{2,120})\]")
@@ -47,9 +55,10 @@ _GPU_SEEN = re.compile(
     r"\blibrary=(?:cuda|CUDA|rocm|ROCm)\b|Radeon GPU detected|Nvidia GPU detected|gpu_type=gfx", re.I
 )
 _OFFLOAD = re.compile(
-    r"msg=\"?offload(?: to \w+)?\"?.{0,200}?layers\.model=(?P<all>\d{1,3}) layers\.offload=(?P<some>\d{1,3})"
+    r"msg=\"?offload(?: to \w+)?\"?.{0,200}?layers\.(?:model|requested)=(?P<all>-?\d{1,3}) "
+    r"layers\.(?:offload|real)=(?P<some>\d{1,3})"
 )
-_FREE = re.compile(r"memory\.available=\"?\[(?P<free>[\d. GMiB]{3,120})\]")
+_FREE = re.compile(r"memory\.available=\"\[?(?P<free>[\d. GMiB]{3,120})\]?\"")
 _NEEDED = re.compile(r"memory\.required\.full=\"(?P<needed>[\d.]{1,8} [GM]iB)\"")
 _NO_GPU = re.compile(
     r"no compatible (?:amdgpu devices|GPUs were discovered)|\bno (?:nvidia or amd )?gpu detected|no GPU detected"
@@ -62,6 +71,8 @@ _COMPLAINT = re.compile(
     r"\b(?:isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?"
     r"(?:detect|us(?:e|ing)\b|see\b|find|found|recogni[sz]e|support|work)"
     r"|\b(?:only|falls? back to|falling back to|instead|runs? on|keeps?)\b.{0,20}\bCPU\b|100% CPU"
+    r"|\bGPU\b.{0,16}(?<!\d)0 ?%|\b(?:want|like) to use (?:my |the |a )?GPU"
+    r"|\bhow (?:can|do|to) (?:i |we )?.{0,20}\bGPU\b"
     r"|只用|没有使用|没有用到|使われ|nicht (?:erkannt|benutzt|verwendet)"
     r"|не (?:использует|видит)|no (?:usa|detecta)",
     re.I,
@@ -89,7 +100,10 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     short = [(number, line[:_MAX_LINE]) for number, line in enumerate(lines, 1)]
     if not any(_OLLAMA.search(line) for _, line in short) and not any(_LOG.search(line) for _, line in short):
         return
-    error = _outcome(short) or _no_runners(short) or _too_large(short) or _none_found(short) or _told(short)
+    error = _outcome(short)
+    if error is not None and error.id == "ollama-gpu-hidden" and not _none_found(short):
+        error = None  # the devices that were named are there
+    error = error or _no_runners(short) or _too_large(short) or _none_found(short) or _told(short)
     if error is None:
         return
     if any(_WORKED_BEFORE.search(line) for _, line in short):
@@ -135,7 +149,7 @@ def _too_large(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
     """A model of which some layers, or all, stay in main memory; the last one that was loaded counts."""
     for number, line in reversed(lines):
         found = _OFFLOAD.search(line)
-        if found and int(found["some"]) < int(found["all"]):
+        if found and (int(found["some"]) == 0 or int(found["some"]) < int(found["all"])):
             values = dict(found.groupdict())
             values.update(
                 {

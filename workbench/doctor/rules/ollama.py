@@ -8,7 +8,7 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import PASSED, Result, Rule, capabilities, evidence, gpu_names, seen
+from workbench.doctor.rules.common import PASSED, Result, Rule, capabilities, evidence, gpu_names, is_jetson, seen
 from workbench.doctor.rules.torch_vendor import relative_of
 from workbench.doctor.tables import table
 from workbench.doctor.versions import older
@@ -168,6 +168,24 @@ def _driver(facts: Facts, error: ErrorFact) -> Finding:
     )
 
 
+def _hidden(facts: Facts, error: ErrorFact) -> Finding:
+    name, value = error.values.get("variable", ""), error.values.get("value", "")
+    return _finding(
+        facts,
+        error,
+        "ollama-gpu-hidden",
+        f"{name}={value} hides the GPUs from Ollama, or names some that are not there",
+        "The variable is set where Ollama runs; it then sees these numbers or UUIDs only, and finds none of them.",
+        (
+            f"systemctl show ollama -p Environment; env | grep {name}   # where is it set? service, docker, .bashrc",
+            "Take it out there (sudo systemctl edit ollama.service), and: sudo systemctl daemon-reload && sudo "
+            "systemctl restart ollama",
+            "nvidia-smi -L   # the GPUs there are; where each number exists, it is this release: another one of Ollama",
+        ),
+        "gpu",
+    )
+
+
 def _timeout(facts: Facts, error: ErrorFact) -> Finding:
     return _finding(
         facts,
@@ -191,7 +209,8 @@ def _too_large(facts: Facts, error: ErrorFact) -> Finding:
         facts,
         error,
         "ollama-model-larger-than-gpu",
-        f"The model and its context do not fit the GPU's free memory: {told['some']} of {told['all']} layers go there",
+        "The model and its context do not fit the GPU's free memory: "
+        + (f"{told['some']} of {told['all']} layers go there" if told["all"] != "-1" else "no layer goes there"),
         "The rest is computed by the CPU, which is many times slower.",
         (
             "nvidia-smi   # who else holds memory on the card? ollama stop <other model>",
@@ -199,6 +218,30 @@ def _too_large(facts: Facts, error: ErrorFact) -> Finding:
             *setting(facts, "OLLAMA_KV_CACHE_TYPE", "q8_0")[:1],
         ),
         "faq",
+        severity="warning",
+    )
+
+
+def _on_jetson(facts: Facts, error: ErrorFact) -> Finding:
+    nano = any((gpu.compute_capability or "") == "5.3" for gpu in facts.gpus or ())
+    return _finding(
+        facts,
+        error,
+        "ollama-finds-no-gpu",
+        "Ollama has no code for the first Jetson Nano's GPU and JetPack 4"
+        if nano
+        else "Ollama on a Jetson needs its build for the JetPack that is here",
+        "Jetson boards have CUDA libraries of their own: Ollama brings those for JetPack 5 and 6, no older ones.",
+        (
+            "jetson-containers run $(autotag ollama)   # for each JetPack: https://github.com/dusty-nv/jetson-containers"
+            if not nano
+            else "llama.cpp built on the board with CUDA 10.2, an old release of it: "
+            "https://github.com/dusty-nv/jetson-containers; or a model small enough for the CPU",
+            f"{_UPDATE}   # takes the archive for JetPack 5 or 6 by itself"
+            if not nano
+            else "cat /etc/nv_tegra_release",
+        ),
+        "docker",
         severity="warning",
     )
 
@@ -221,6 +264,8 @@ def _on_intel_mac(facts: Facts, error: ErrorFact) -> Finding:
 
 
 def _finds_none(facts: Facts, error: ErrorFact) -> Finding:
+    if is_jetson(facts):
+        return _on_jetson(facts, error)
     if facts.platform.system == "Darwin" and facts.platform.machine == "x86_64":
         return _on_intel_mac(facts, error)
     nvidia = (
@@ -301,6 +346,7 @@ _KINDS = {
     "ollama-gpu-not-supported": _not_supported,
     "ollama-without-gpu-runners": _without_runners,
     "ollama-driver-does-not-start": _driver,
+    "ollama-gpu-hidden": _hidden,
     "ollama-discovery-timeout": _timeout,
     "ollama-model-larger-than-gpu": _too_large,
     "ollama-finds-no-gpu": _finds_none,

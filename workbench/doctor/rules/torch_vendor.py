@@ -259,7 +259,10 @@ def rocm_gfx_unsupported(facts: Facts) -> Result:
     if error is None and gfx and not facts.nvidia_gpus():
         # On a card that runs another's code only, its messages without the name of HIP, and a crash, mean the same.
         error = facts.error(
-            "invalid-device-function", "no-kernel-image", *(("crash-in-compiled-code",) * (gfx not in _BUILT))
+            "invalid-device-function",
+            "no-kernel-image",
+            "ggml-code-missing",
+            *(("crash-in-compiled-code",) * (gfx not in _BUILT)),
         )
     return PASSED if error is None else [_without_code(facts, error, gfx or error.values.get("gfx"))]
 
@@ -295,6 +298,8 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
         )
     if error.id == "rocblas-no-kernels" and facts.torch.version is None:
         return _rocblas_fix(facts, gfx)
+    if "ggml" in error.text or facts.error("ggml-code-missing"):
+        return _ggml_fix(gfx)
     newer = fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts, newest=True)}", upgrade=True)
     if fixes.on_windows(facts):
         return (
@@ -312,6 +317,18 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
     )
     known = f"a build that knows it: {newer}"
     return (known, f"or: {override}") if gfx in _BUILT else (override, f"or {known}")
+
+
+def _ggml_fix(gfx: Optional[str]) -> tuple[str, ...]:
+    """What gives llama.cpp and its kin code for a target: compiled in, for the targets that the build was told."""
+    target = gfx or "<the card's: rocminfo | grep gfx>"
+    return (
+        f"rm -rf build && cmake -B build -DGGML_HIP=ON -DGPU_TARGETS={target} && cmake --build build -j   # older "
+        f"sources: -DGGML_HIPBLAS=ON or -DLLAMA_HIPBLAS=ON with -DAMDGPU_TARGETS={target}",
+        f"llama-cpp-python: CMAKE_ARGS='-DGGML_HIP=on -DGPU_TARGETS={target}' python -m pip install --force-reinstall "
+        "--no-cache-dir --no-binary llama-cpp-python llama-cpp-python",
+        "or -DGGML_VULKAN=ON, which needs neither ROCm nor a target",
+    )
 
 
 # Files for these went out of ROCm's own packages with 6.4.
