@@ -369,6 +369,19 @@ CASES = {
         ["pytorch3d.git@stable"],
         ["before pytorch3d"],
     ),
+    "libGL on Arch": (
+        "I use Arch Linux\nImportError: libGL.so.1: cannot open shared object file: No such file or directory",
+        "system-library-missing",
+        ["sudo pacman -S libglvnd"],
+        ["apt"],
+    ),
+    "libGL in a container": (
+        "docker run -it mycorp/app:1.0\n"
+        "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
+        "system-library-missing",
+        ["apt-get update && apt-get install -y libgl1"],
+        ["sudo apt"],
+    ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
         "mingw-in-place-of-msvc",

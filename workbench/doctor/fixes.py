@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Optional
 
+from workbench.doctor import system_packages
 from workbench.doctor.derive import found_cuda
 from workbench.doctor.facts import Facts
 from workbench.doctor.tables import (
@@ -119,7 +120,7 @@ def preparation(facts: Facts) -> tuple[str, ...]:
 
 def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a pasted report, with a word on conda, or on the image, before the first that uses pip there."""
-    steps = tuple(_named_command(facts, step) for step in steps)
+    steps = tuple(system_packages.adapted(facts, _named_command(facts, step)) for step in steps)
     with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)
     if with_pip and facts.origin != "live" and facts.platform.image:
         return _before_pip(
