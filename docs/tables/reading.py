@@ -97,8 +97,8 @@ def _names_of(module: Module, reading: Reading) -> Iterator[str]:
 
 
 def _is_export(module: Module, node: ast.ImportFrom, reading: Reading) -> bool:
-    """Whether an import makes names of the package itself."""
-    return origin(module, node, reading.module) is not None if reading.lazy else module.is_package
+    """Whether an import hands on names of the package itself."""
+    return origin(module, node, reading.module) is not None and (reading.lazy or module.is_package)
 
 
 def _details(name: str, node: Definition) -> Iterator[str]:
