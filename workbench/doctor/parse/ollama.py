@@ -118,6 +118,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         name_gpu(draft, 0, f"AMD {gfx}")
     if any(_IN_DOCKER.search(line) and "://" not in line for _, line in short):
         draft.put(draft.platform, container="docker")
+    if any("/app/plugins/" in line or "flatpak" in line.lower() for _, line in short):
+        draft.platform["container"] = "flatpak"
     if any(_INTEL_MAC.search(line) for _, line in short):
         draft.put(draft.platform, system="Darwin", machine="x86_64")
     if any(_AS_SERVICE.search(line) for _, line in short):

@@ -119,7 +119,7 @@ _NO_CUDA = re.compile(
     r"|\b(?:GPUs?|cuda) (?:(?:is |are |was |were )?not|(?:is|are|was|were)n.?t) (?:being )?"
     r"(?:detected|recogni[sz]ed|found)\b"
     r"|\b(?:doesn't|does not|can't|cannot|not) (?:see|detect|find|use|using) (?:my |the |any |all )?"
-    r"(?:Nvidia )?GPUs?\b"
+    r"(?:Nvidia |AMD |Radeon |Intel )?GPUs?\b"
     r"|\b(?:sees?|seeing|finds?|detects?|shows?) no (?:CUDA |NVIDIA )?GPUs?\b"
     r"|\b(?:using|use|on) (?:the )?(?:GPU|cuda)\s?[:=]\s?(?:False|no)\b"
     r"|\bonly (?:loads?|uses?|runs? on|working on|works on) (?:the |my )?CPUs?\b"
@@ -129,13 +129,15 @@ _NO_CUDA = re.compile(
 )
 # What a program says when it starts on the CPU; a complaint only where a GPU is spoken of.
 _STARTED_ON_CPU = re.compile(
-    r"\b(?:[Uu]sing |[Rr]unning on |[Ll]oaded on )?(?:torch )?[Dd]evice(?:[_ ]type)?:?(?: is| =|=)? ?['\"`]?cpu\b"
+    r"\b(?:[Uu]sing |[Rr]unning on |[Ll]oaded on )?(?:torch )?[Dd]evice(?:[_ ]type)?:?(?: is| =|=)? ?"
+    r"['\"`]?(?:cpu|CPU)\b"
     r"|\b(?:torch|it|everything|inference|training|the model) (?:is|runs|is running|was) (?:only )?(?:on )?"
     r"(?:the )?CPU\b",
     re.I,
 )
 _WANTS_GPU = re.compile(
-    r"\b(?:how|get|want|use|uses|using|see|find|detect\w*|back|on|my|the|have|has|with)\b.{0,40}\b(?:GPU|cuda|nvidia)\b",
+    r"\b(?:how|get|want|use|uses|using|see|find|detect\w*|back|on|my|the|have|has|with)\b.{0,40}\b(?:GPU|cuda|nvidia)\b"
+    r"|\brocm (?:is )?installed|\bGPU ?(?:is|:)? ?(?:an? )?(?:AMD|NVIDIA|Radeon|RTX|GTX|RX)\b",
     re.I,
 )
 _SENTENCES = re.compile(r"(?<=[.!?;])\s{1,4}")

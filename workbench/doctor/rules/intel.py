@@ -51,12 +51,18 @@ def xpu_not_available(facts: Facts) -> Result:
             "the user has to be in the group render, and the kernel to know the card (Arc A: 6.2, Arc B: 6.12 or "
             "newer).",
             {**evidence(gpus=gpu_names(facts), torch__version=facts.torch.version), **seen(error)},
-            (*_runtime(facts), *wheel(facts)) if has_xpu else (*wheel(facts), *_runtime(facts)),
+            _steps(facts, has_xpu, built_without is not None),
             "https://docs.pytorch.org/docs/stable/notes/get_start_xpu.html",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
+
+
+def _steps(facts: Facts, has_xpu: bool, built_without: bool) -> tuple[str, ...]:
+    if has_xpu:
+        return (*_runtime(facts), *wheel(facts))
+    return (*wheel(facts)[1 if built_without else 0 :], *_runtime(facts))
 
 
 def memory_full(facts: Facts) -> Result:

@@ -63,6 +63,11 @@ def setting(facts: Facts, name: str, value: str) -> tuple[str, ...]:
         return (f"setx {name} {value}   # then quit Ollama in the tray, and start it again",)
     if facts.platform.system == "Darwin":
         return (f"launchctl setenv {name} {value}   # then quit Ollama, and start it again",)
+    if facts.platform.container == "flatpak":
+        return (
+            f"flatpak override --user --env={name}={value} com.jeffser.Alpaca   # or in Alpaca: Preferences, "
+            "Instances, Edit, Overrides; then start it again",
+        )
     if facts.platform.container:
         return (f"docker run -e {name}={value} …   # the container anew, with this variable",)
     return (
@@ -278,9 +283,10 @@ def _finds_none(facts: Facts, error: ErrorFact) -> Finding:
         "sudo systemctl restart ollama",
         f"or, with Ollama 0.12.11 or newer: {setting(facts, 'OLLAMA_VULKAN', '1')[0]}",
     )
-    if facts.platform.container and error.values.get("later") and not facts.has_amd():
+    docker = facts.platform.container not in (None, "", "flatpak")
+    if docker and error.values.get("later") and not facts.has_amd():
         return _lost(facts, error)
-    if facts.platform.container:
+    if docker:
         nvidia = (
             "docker run --gpus=all …   # with the NVIDIA Container Toolkit on the host; nvidia-smi must answer inside",
             "docker restart <the container>   # where it worked before",

@@ -28,7 +28,12 @@ def wrong_vendor(facts: Facts) -> Result:
     """A ROCm build on an NVIDIA box, or a CUDA build on a box that has only AMD."""
     nvidia, amd, build = facts.has_nvidia(), facts.has_amd(), facts.torch.build
     if build is None:
-        asks = _ASKS_CUDA & _messages(facts) or (no_gpu_told(facts) and fixes.on_windows(facts))
+        left = amd_windows.target(facts)
+        if amd and not nvidia and left in _LEFT_BEHIND and no_gpu_told(facts) and not fixes.on_windows(facts):
+            return [_without_code(facts, None, left)]
+        asks = _ASKS_CUDA & _messages(facts) or (
+            no_gpu_told(facts) and (fixes.on_windows(facts) or facts.platform.program in ("sd-webui", "sd-webui-amd"))
+        )
         return [_asks_amd_for_cuda(facts)] if amd and not nvidia and asks else None
     if cuda_works(facts):
         return PASSED
@@ -267,7 +272,7 @@ def rocm_gfx_unsupported(facts: Facts) -> Result:
     return PASSED if error is None else [_without_code(facts, error, gfx or error.values.get("gfx"))]
 
 
-def _without_code(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> Finding:
+def _without_code(facts: Facts, error: Optional[ErrorFact], gfx: Optional[str]) -> Finding:
     return Finding(
         "rocm-gfx-unsupported",
         "error",
@@ -285,8 +290,9 @@ def _without_code(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> Finding
 _LEFT_BEHIND = frozenset(("gfx701", "gfx801", "gfx802", "gfx803"))
 
 
-def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, ...]:
-    if "bitsandbytes" in error.text:
+def _gfx_fix(facts: Facts, error: Optional[ErrorFact], gfx: Optional[str]) -> tuple[str, ...]:
+    text = error.text if error else ""
+    if "bitsandbytes" in text:
         return (fixes.install(facts, "bitsandbytes>=0.50", upgrade=True),)
     if gfx and gfx in _LEFT_BEHIND:
         return (
@@ -296,9 +302,9 @@ def _gfx_fix(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> tuple[str, .
             "another's: another card, the CPU, or a build of torch that others made for it "
             "(https://github.com/robertrosenbusch/gfx803_rocm)",
         )
-    if error.id == "rocblas-no-kernels" and facts.torch.version is None:
+    if error and error.id == "rocblas-no-kernels" and facts.torch.version is None:
         return _rocblas_fix(facts, gfx)
-    if "ggml" in error.text or facts.error("ggml-code-missing"):
+    if "ggml" in text or facts.error("ggml-code-missing"):
         return _ggml_fix(gfx)
     newer = fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts, newest=True)}", upgrade=True)
     if fixes.on_windows(facts):
