@@ -36,6 +36,11 @@ SILENT = {
         "network-interface-not-found",
         "torchrun --nnodes=2 trains on two machines, and the loss is nan",
     ),
+    "a device that is set in the code, and taken": (
+        "devices-changed-after-the-count",
+        "os.environ['CUDA_VISIBLE_DEVICES'] = '1' is in my code. RuntimeError: x",
+    ),
+    "an index of a list": ("invalid-device-index", "IndexError: list index out of range, torchrun on 2 GPUs"),
     "one GPU that is there": (
         "one-of-several-gpus-seen",
         "torch.cuda.device_count() returns 2 on my two GPUs, and it is slow",
@@ -197,3 +202,17 @@ def test_a_system_given_out_as_a_whole_gets_its_own_steps() -> None:
     refused = "Error response from daemon: unknown or invalid runtime name: nvidia"
     assert "Extra Parameters" in " ".join(judged("Unraid 6.12, Ollama\n" + refused).findings[0].fix)
     assert "restart docker" in judged("Debian 12, Ollama\n" + refused).findings[0].fix[0]
+
+
+def test_who_takes_the_other_gpus_away_decides_what_to_set() -> None:
+    error = "\nRuntimeError: CUDA error: invalid device ordinal"
+    assert "--gpus-per-node" in judged("srun --gpus-per-task=1 python train.py" + error).findings[0].fix[0]
+    assert "MIG-<UUID>" in judged("an A100 with MIG instances" + error).findings[0].fix[0]
+    assert "nproc_per_node" in judged("torchrun --nproc_per_node=4 train.py" + error).findings[0].fix[0]
+    assert "cuda:0" in judged("device = cuda:1" + error).findings[0].fix[0]
+    saved = "RuntimeError: Attempting to deserialize object on CUDA device 3 but torch.cuda.device_count() is 1."
+    assert "map_location" in judged(saved).findings[0].fix[0]
+
+
+def test_a_screens_limit_of_time_is_windows_own_inside_wsl() -> None:
+    assert "TdrDelay" in judged("vLLM in WSL2\nRuntimeError: CUDA driver error: device not ready").findings[0].fix[0]

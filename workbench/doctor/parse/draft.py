@@ -43,6 +43,9 @@ REMARKS = frozenset(
         "remote-code",
         "docker-desktop",
         "appliance",
+        "mig-told",
+        "one-gpu-for-each-task",
+        "several-ranks",
         "several-machines",
     )
 )

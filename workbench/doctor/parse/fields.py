@@ -70,13 +70,14 @@ def read(lines: Sequence[str], draft: Draft) -> None:
 
 _VERSIONS_IN_A_LIST = 4
 """So many lines of a name and a version are no sentence of a person, but what a program prints of its environment."""
+_TAG = re.compile(r"^\[[A-Z][\w ]{1,24}\] (?=[A-Z][\w ]{2,24}: )")
 _DICT = re.compile(r"\s{0,8}\{?'[\w .,-]{2,40}': (?:'[^']{0,200}'|\w{2,8}), '[\w .,-]{2,40}': ")
 
 
 def _entries(line: str) -> tuple[str, ...]:
-    """The entries of a dict of texts, as Python prints it, each as a line; another line as it is."""
+    """The entries of a dict of texts, as Python prints it, each as a line; another line without its program's tag."""
     if len(line) > 20_000 or not _DICT.match(line):
-        return (line,)
+        return (_TAG.sub("", line),)
     entries = re.split(r"(?<=['\w]), '", line)[:100]
     return tuple(entry.replace("': ", ": ").replace(": '", ": ").strip("{}' \t") for entry in entries)
 

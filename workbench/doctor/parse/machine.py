@@ -34,6 +34,11 @@ _CONTAINERS = (
             re.I,
         ),
     ),
+    # An image may be called docker's and be run by another.
+    (
+        "apptainer",
+        re.compile(r"\b(?:singularity|apptainer) (?:exec|run|shell|instance)\b|^(?:Singularity|Apptainer)> ", re.I),
+    ),
     (
         "docker",
         re.compile(
@@ -44,7 +49,6 @@ _CONTAINERS = (
             re.I,
         ),
     ),
-    ("apptainer", re.compile(r"\b(?:singularity|apptainer) (?:exec|run|shell|instance)\b", re.I)),
 )
 _PROGRAMS = (
     ("zluda", re.compile(r"\bzluda\b", re.I)),

@@ -429,6 +429,8 @@ def compute_mode_exclusive(facts: Facts) -> Result:
 def mig(facts: Facts) -> Result:
     """MIG: a process sees one instance only."""
     error = facts.error("mig-parse")
+    if error and "num_gpus" in error.text and not facts.error("mig-told"):
+        error = None
     value = facts.environment.get("CUDA_VISIBLE_DEVICES", "")
     several = value.count("MIG-") > 1
     enabled = [gpu for gpu in facts.nvidia_gpus() if gpu.mig]
@@ -444,8 +446,7 @@ def mig(facts: Facts) -> Result:
             "One process sees one MIG instance; several UUIDs, or code that expects plain numbers, fail.",
             {**evidence(CUDA_VISIBLE_DEVICES=value), **seen(error)},
             (
-                "nvidia-smi -L   # the UUIDs",
-                "export CUDA_VISIBLE_DEVICES=MIG-<one UUID>   # one per process",
+                "export CUDA_VISIBLE_DEVICES=MIG-<UUID>   # one of those that nvidia-smi -L lists, in each process",
                 "or in docker: --gpus '\"device=0:0\"'; or sudo nvidia-smi -mig 0 to switch MIG off",
             ),
             ISSUES + "pytorch/pytorch/issues/130181",
