@@ -144,6 +144,18 @@ FIRES = {
         '  File "/p/routes.py", line 39, in lifespan\n'
         "TypeError: AsyncClient.__init__() got an unexpected keyword argument 'proxy'",
     ),
+    "DeepSpeed without prepare": (
+        "model-not-prepared",
+        "[rank0]: AttributeError: 'Accelerator' object has no attribute 'deepspeed_config'",
+    ),
+    "a lightning of today": (
+        "package-versions-do-not-fit",
+        "when run the trainer, TypeError: __init__() got an unexpected keyword argument 'gpus'",
+    ),
+    "torchaudio without its backends": (
+        "package-versions-do-not-fit",
+        "ERROR - process_audio: module 'torchaudio' has no attribute 'set_audio_backend'",
+    ),
     "openai that hands on proxies": (
         "package-versions-do-not-fit",
         "TypeError: Client.__init__() got an unexpected keyword argument 'proxies'",
@@ -293,3 +305,20 @@ def test_the_model_that_is_to_be_fetched_is_named() -> None:
 )
 def test_the_folder_or_repository_at_hand_is_named(text: str, step: str) -> None:
     assert diagnose(parse_report("OSError: " + text)).findings[0].fix[0].startswith(step)
+
+
+def test_torchaudio_is_taken_back_with_its_torch() -> None:
+    text = (
+        "torch 2.9.1+cu128\ntorchaudio 2.9.1+cu128\nPython 3.12\n"
+        "AttributeError: module 'torchaudio' has no attribute 'info'"
+    )
+    steps = [step for finding in diagnose(parse_report(text)).findings for step in finding.fix]
+    assert any("torch==2.8.*" in step and "torchaudio<2.9" in step and "whl/cu128" in step for step in steps)
+
+
+def test_a_conflict_has_two_ways_out() -> None:
+    text = (
+        "autoawq 0.2.8 requires transformers<=4.47.1,>=4.45.0, but you have transformers 4.49.0 which is incompatible."
+    )
+    steps = [step for finding in diagnose(parse_report(text)).findings for step in finding.fix]
+    assert any("to keep transformers 4.49.0" in step and "autoawq" in step for step in steps)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.changes import change_of, name_asked_for
-from workbench.doctor.facts import ErrorFact, Facts, ProbeStep
+from workbench.doctor.facts import Conflict, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, seen
 from workbench.doctor.rules.guess import decided_name
 from workbench.doctor.rules.unknown.packages import callers_of, may_install
 from workbench.doctor.tables import newer_than_table, table, transformers_release
@@ -469,7 +470,7 @@ def other_pin(facts: Facts) -> Result:
                 fixes.install(facts, f"{package}{specifier}"),
                 *(
                     (
-                        "or, for a model that wants the newer one: git pull in LLaMA-Factory's folder; until it takes it: "
+                        "or, for a model that wants the newer one: git pull in LLaMA-Factory's folder; until then: "
                         + fixes.export(facts, "DISABLE_VERSION_CHECK", "1"),
                     )
                     if llamafactory
@@ -694,11 +695,22 @@ def requirement_conflicts(facts: Facts) -> Result:
             f"Requirements of {', '.join(names[:4])} are not met",
             "pip allowed it, or something was installed past it; it may work until the missing part is used.",
             shown,
-            tuple(dict.fromkeys(fixes.install(facts, item.requires) for item in notable[:4])),
+            (
+                *dict.fromkeys(fixes.install(facts, item.requires) for item in notable[:4]),
+                *_newer_askers(facts, notable),
+            ),
             "https://pip.pypa.io/en/stable/cli/pip_check/",
             affects=MODELS,
         )
     ]
+
+
+def _newer_askers(facts: Facts, conflicts: Sequence[Conflict]) -> tuple[str, ...]:
+    """The other way out where packages are newer than what is asked for: newer releases of those that ask."""
+    capped = [item for item in conflicts[:4] if item.found and re.search(r"<|==", item.requires)]
+    askers = sorted({item.package for item in capped if may_install(facts, item.package) and item.package != "torch"})
+    kept = ", ".join(sorted({f"{name_asked_for(item)} {item.found}" for item in capped}))
+    return (f"or, to keep {kept}: {fixes.install(facts, *askers, upgrade=True)}",) if askers else ()
 
 
 def peft_version(facts: Facts) -> Result:

@@ -21,8 +21,8 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.packages import MATURE, PIP_CHECK, RESTART, again, callers_of, may_install
-from workbench.doctor.tables import table
-from workbench.doctor.versions import at_least, older, without_stage
+from workbench.doctor.tables import WHEELS, table, torch_releases
+from workbench.doctor.versions import at_least, local_tag, older, without_stage
 
 
 def together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -152,6 +152,8 @@ def _kept_back(facts: Facts, verdict: Verdict) -> str:
     if not new or new == "torch":
         return "a release of the program or package above that was made for this torch" if new and verdict.old else ""
     if change is not None and not change.added:
+        if new in _OF_TORCH and change.version:
+            return _with_its_torch(facts, new, change.version)
         return fixes.install(facts, f"{new}<{change.version}") if change.version else ""
     if not may_install(facts, new):
         return ""
@@ -161,6 +163,28 @@ def _kept_back(facts: Facts, verdict: Verdict) -> str:
     born = month_of(verdict.old, installed_version(facts, verdict.old))
     release = release_of_that_time(new, born[0] + 1) if born and born[1] else None
     return fixes.install(facts, f"{new}=={release}.*") if release else ""
+
+
+_OF_TORCH = ("torchaudio", "torchvision")
+
+
+def _with_its_torch(facts: Facts, package: str, bound: str) -> str:
+    """The command that takes a companion of torch below a release, and torch with it: pip alone would change its build.
+
+    ``""`` where this Python has no torch of that time.
+    """
+    numbered = [(item, item.name if package == "torchaudio" else item.torchvision) for item in torch_releases()]
+    release = next((item for item, number in reversed(numbered) if older(number, bound)), None)
+    if release is None or fixes.python_fits(facts.python.version, release) is False:
+        return ""
+    tags = [local_tag(facts.torch.version), *(local_tag(facts.package(name)) for name in _OF_TORCH)]
+    tag = next((tag for tag in tags if tag in release.variants), None)
+    wheel = fixes.choose_wheel(facts, keep_release=False) if fixes.on_windows(facts) else None
+    tag = tag or (wheel.variant if wheel and wheel.variant in release.variants else None)
+    others = [f"{name}<{bound}" if name == package else name for name in ("torchvision", "torchaudio")]
+    wanted = [item for item in others if package in item or facts.package(item)]
+    options = f"--index-url {WHEELS}/{tag}" if tag else ""
+    return fixes.install(facts, f"torch=={release.name}.*", *wanted, options=options)
 
 
 def _other_python(facts: Facts, verdict: Verdict) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ _OWNERS = (
     ),
     (re.compile(r"(?:Async)?EngineArgs|SamplingParams|LLMEngine|AsyncLLM\w*"), "vllm"),
     (re.compile(r"PeftAdapterMixin"), "transformers"),  # transformers' own way to adapters
-    (re.compile(r"Lora\w*|Peft\w+|IA3\w*"), "peft"),
+    (re.compile(r"Lora(?:Config|Layer|Model|Linear)\w*|Peft(?:Model|Config|Mixed|Type)\w*|IA3\w*"), "peft"),
     (re.compile(r"Accelerator\w*|GradientAccumulationPlugin|DataLoaderConfiguration|PartialState"), "accelerate"),
     (re.compile(r"(?:Seq2Seq)?Trainer|(?:Seq2Seq)?TrainingArguments|is_\w+_available"), "transformers"),
     (re.compile(r"\w+(?:For[A-Z][A-Za-z]{5,40}|LMHeadModel|TokenizerFast)"), "transformers"),

@@ -138,8 +138,8 @@ def _of_no_known_package(facts: Facts, error: ErrorFact, module: str) -> Finding
         {**evidence(needed_by=error.values.get("importer")), **seen(error)},
         (
             *((f"{ask}   # brings what it needs",) if ask else ()),
-            f"{fixes.python_command(facts)} -m pip install -r requirements.txt   # of the program, in its environment; its "
-            f"guide names the package of {module}, if the file does not",
+            f"{fixes.python_command(facts)} -m pip install -r requirements.txt   # of the program, in its environment; "
+            f"its guide names the package of {module}, if the file does not",
             "or start it from the folder of its source, or after: pip install -e .",
         ),
         "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
@@ -183,7 +183,7 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     wanted = [
         (normalize(found["asked"]), found["spec"])
         for found in _ADVICE.finditer(error.text)
-        if _SAYS_MISSING.search(error.text[: found.start()])
+        if _SAYS_MISSING.search(error.text[: found.start()]) and " keyword argument '" not in error.text
     ]
     wanted = [(name, spec) for name, spec in dict(wanted).items() if name != "torch" and may_install(facts, name)]
     if not wanted:
