@@ -216,3 +216,11 @@ def test_who_takes_the_other_gpus_away_decides_what_to_set() -> None:
 
 def test_a_screens_limit_of_time_is_windows_own_inside_wsl() -> None:
     assert "TdrDelay" in judged("vLLM in WSL2\nRuntimeError: CUDA driver error: device not ready").findings[0].fix[0]
+
+
+def test_what_gives_more_main_memory_depends_on_the_machine() -> None:
+    killed = "\n[ERROR] exits with return code = -9"
+    assert "--mem=" in judged("srun python train.py" + killed).findings[0].fix[0]
+    assert "swapfile" in judged("python train.py" + killed).findings[0].fix[0]
+    assert "nvme" in judged("offload_optimizer: device: cpu" + killed).findings[0].fix[0]
+    assert "High-RAM" in judged("'/content/output/model'" + killed).findings[0].fix[0]

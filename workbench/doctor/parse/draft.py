@@ -44,6 +44,7 @@ REMARKS = frozenset(
         "docker-desktop",
         "appliance",
         "mig-told",
+        "offload-to-memory",
         "one-gpu-for-each-task",
         "several-ranks",
         "several-machines",

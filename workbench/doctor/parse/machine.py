@@ -64,7 +64,9 @@ _PROGRAMS = (
 )
 _KAGGLE = re.compile(r"/kaggle/(?:working|input)\b|\b(?:in|on|a|my) (?:a )?kaggle(?: notebook| kernel)?\b", re.I)
 _COLAB = re.compile(
-    r"(?<![-\w/.])(?:google ?)?colab(?:oratory)?(?![-\w/]|\.\w)|/content/(?:drive|gdrive|sample_data)\b", re.I
+    r"(?<![-\w/.])(?:google ?)?colab(?:oratory)?(?![-\w/]|\.\w)|/content/(?:drive|gdrive|sample_data)\b"
+    r"|(?:^|(?<=[\s'\"(=:\[]))/content/[\w.-]{2,60}/",
+    re.I,
 )
 _COLAB_COMPARED = re.compile(
     r"\b(?:works?|worked|fine|ok|runs?|unlike|not|or|than|like)\b[^.\n]{0,30}colab"

@@ -10,6 +10,7 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.symptoms import message_of_symptom
+from workbench.doctor.rules import main_memory
 from workbench.doctor.rules.building import ready_wheel
 from workbench.doctor.rules.common import Result, seen
 from workbench.doctor.tables import faults, message_of, table
@@ -47,7 +48,9 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
     # Docker on Windows runs inside WSL.
     if "wsl" in row and (facts.platform.wsl or (fixes.on_windows(facts) and facts.platform.container)):
         steps = row["wsl"]
-    wheel = ready_wheel(facts) if row.get("wheel_first") else ()
+    first = ready_wheel(facts) if row.get("wheel_first") else ()
+    if row["id"] == "host-memory-exhausted":
+        first = main_memory.steps(facts)
     if "rented" in row and facts.error("rented-machine"):
         steps = row["rented"]
     if "named" in row and error.values.get("caller"):
@@ -58,7 +61,7 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
         _filled(row["title"], error),
         row["why"],
         seen(error),
-        (*wheel, *(_step(facts, _filled(step, error)) for step in steps)),
+        (*first, *(_step(facts, _filled(step, error)) for step in steps)),
         row["source"],
         affects=tuple(row["affects"]),
         observed=True,
