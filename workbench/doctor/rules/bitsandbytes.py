@@ -17,6 +17,7 @@ from workbench.doctor.rules.common import (
     cuda_works,
     evidence,
     from_message,
+    is_jetson,
     seen,
 )
 from workbench.doctor.tables import bitsandbytes_release, newer_than_table, table
@@ -48,6 +49,8 @@ def missing(facts: Facts) -> Result:
     # Somebody who pasted a report without any trouble of this kind did not ask for it.
     if error is None and facts.origin != "live":
         return PASSED
+    if error is not None and not absent and facts.platform.system == "Darwin":
+        return PASSED  # what pip has for Macs is judged by itself
     # Only an import, or a look at what is installed, tells that it is not there; transformers says the same of one
     # that is too old, and some of its releases say so whenever torch has no GPU.
     certain = absent or error is None or "o module named" in error.text or "metadata was found" in error.text
@@ -413,7 +416,7 @@ def _rocm(facts: Facts, id: str, title: str, error: Optional[ErrorFact]) -> Find
 
 def macos(facts: Facts) -> Result:
     """macOS wheels begin with 0.49."""
-    version, refused = facts.bitsandbytes.version, facts.error("bnb-no-device")
+    version, refused = facts.bitsandbytes.version, facts.error("bnb-no-device", "bnb-required")
     unfound = facts.error("pip-no-match")
     if refused is None and unfound is not None and unfound.values.get("package") == "bitsandbytes":
         refused = unfound
@@ -500,6 +503,22 @@ def stale_kernel(facts: Facts) -> Result:
     )
 
 
+def _kernels_of_this_gpu(facts: Facts) -> tuple[str, ...]:
+    capability = next((gpu.compute_capability for gpu in facts.gpus or () if gpu.compute_capability), None)
+    wanted = (capability or "87").replace(".", "")
+    build = (
+        "git clone https://github.com/bitsandbytes-foundation/bitsandbytes && cd bitsandbytes && cmake "
+        f"-DCOMPUTE_BACKEND=cuda -DCOMPUTE_CAPABILITY={wanted} -S . && make && "
+        f"{fixes.python_command(facts)} -m pip install ."
+    )
+    if is_jetson(facts) or facts.platform.machine == "aarch64":
+        return (build,)
+    return (
+        fixes.install(facts, "bitsandbytes", upgrade=True) + "   # has code for newer cards; none for some older ones:",
+        f"{build}   # the GPU's own number: nvidia-smi --query-gpu=compute_cap --format=csv",
+    )
+
+
 def jetson(facts: Facts) -> Result:
     """Jetson is not covered by the aarch64 wheels."""
     return from_message(
@@ -513,7 +532,7 @@ def jetson(facts: Facts) -> Result:
             "servers, "
             "not Jetson boards.",
             {**evidence(bitsandbytes=facts.bitsandbytes.version, machine=facts.platform.machine), **seen(error)},
-            ("Build from source: cmake -DCOMPUTE_BACKEND=cuda -DCOMPUTE_CAPABILITY=87 -S . && make && pip install .",),
+            _kernels_of_this_gpu(facts),
             BNB,
             affects=QUANTIZED,
             observed=True,

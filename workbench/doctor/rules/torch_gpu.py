@@ -404,8 +404,8 @@ def no_kernel_image(facts: Facts) -> Result:
         return PASSED
     covered = uncovered(facts) == []
     old = next((gpu for gpu, capability in capabilities(facts) if older(capability, "7.5")), None)
-    who = re.search(r"\[(TensorRT-LLM|TRT|vLLM|onnxruntime)[\]:]", error.text)
-    library = who[1] if who else "An extension" if covered else "Some library"
+    who = re.search(r"\[(TensorRT-LLM|TRT|vLLM|onnxruntime)[\]:]|(bitsandbytes)\S{0,40}[\\/]ops\.\w{2,3}", error.text)
+    library = (who[1] or who[2]) if who else "An extension" if covered else "Some library"
     old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
     bare = not covered and facts.torch.version is None and not who
     dropped = bare and older(next((item for _, item in capabilities(facts)), None), "7.5") and _raised_by_torch(error)
@@ -441,6 +441,9 @@ def no_kernel_image(facts: Facts) -> Result:
 
 def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
     capability = next((capability for _, capability in capabilities(facts)), None)
+    if re.search(r"[\\/]ops\.(?:cu|hip)\b", error.text):
+        note = "its newest release has code for more cards" + (", and for ROCm" if "ops.hip" in error.text else "")
+        return (f"{fixes.install(facts, 'bitsandbytes', upgrade=True)}   # {note}",)
     target = f"compute capability {capability}" if capability else "the GPU's compute capability"
     image = facts.platform.image
     old = older(capability, "7.0") or (capability is None and "vllm" in error.text.lower())
@@ -464,9 +467,22 @@ def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
         ),
         *((f"{fresh}   # Blackwell needs torch 2.7 or newer with CUDA 12.8 or newer",) if newest else ()),
         *(_build_for_old_cards(facts, capability) if left_out and capability else ()),
+        *(_which_code(facts) if not image and capability is None and _raised_by_torch(error) else ()),
         *((("If torch is new enough: " if newest else "") + build,) if not image else ()),
         *(("For cards below 7.0 use llama.cpp in place of vLLM.",) if old else ()),
         *((f"Where there is none, the program does not run on a card of {target}.",) if image else ()),
+    )
+
+
+def _which_code(facts: Facts) -> tuple[str, ...]:
+    """What to look at where neither the card nor torch's build is known, and what follows from it."""
+    return (
+        f'{fixes.python_command(facts)} -c "import torch; print(torch.cuda.get_device_capability(), '
+        'torch.cuda.get_arch_list(), torch.__version__)"   # the first must be in the list; where it is not:',
+        "newer than the list (12.0: RTX 50): "
+        f"{fixes.install(facts, 'torch', 'torchvision', upgrade=True)} --index-url https://download.pytorch.org/whl/cu128",
+        "older than the list (6.x, 7.0): "
+        f"{fixes.install(facts, 'torch==2.7.1', 'torchvision')} --index-url https://download.pytorch.org/whl/cu126",
     )
 
 
