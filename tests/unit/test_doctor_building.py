@@ -382,6 +382,39 @@ CASES = {
         ["apt-get update && apt-get install -y libgl1"],
         ["sudo apt"],
     ),
+    "a target of CMake without its library": (
+        "-- The CUDA compiler identification is NVIDIA 12.6.85\nCMake Error at CMakeLists.txt:147:\n"
+        '  Target "ggml-cuda" links to:\n\n    CUDA::cublas\n\n  but the target was not found.',
+        "build-library-not-found",
+        ["cuda-libraries-dev-12-6", "cuda-libraries-dev=12.6"],
+        [],
+    ),
+    "a package of CMake on Fedora": (
+        "Fedora Linux 41\nCMake Error at FindPackageHandleStandardArgs.cmake:230 (message):\n"
+        "  Could NOT find Vulkan (missing: Vulkan_LIBRARY glslc)",
+        "build-library-not-found",
+        ["sudo dnf install vulkan-headers"],
+        ["apt"],
+    ),
+    "torch's own CMake files": (
+        'Could not find a package configuration file provided by "Torch" with any of the following names:',
+        "build-library-not-found",
+        ["cmake_prefix_path"],
+        ["apt"],
+    ),
+    "a library that no table knows": (
+        'By not providing "FindZyxlib.cmake" in CMAKE_MODULE_PATH this project has asked CMake to find it',
+        "build-library-not-found",
+        ["apt-file", "Zyxlib"],
+        [],
+    ),
+    "pkg-config": (
+        "pip install av\nPackage libavformat was not found in the pkg-config search path.\n"
+        "ERROR: Failed building wheel for av",
+        "build-library-not-found",
+        ["--only-binary :all: av", "libavformat-dev"],
+        [],
+    ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
         "mingw-in-place-of-msvc",
@@ -403,6 +436,8 @@ def test_the_cause_and_its_steps(name: str) -> None:
 
 # What is like one of these, and none.
 HARMLESS = [
+    "-- Could NOT find Vulkan (missing: Vulkan_LIBRARY)\n-- Could NOT find OpenMP_C (missing: OpenMP_C_FLAGS)\n"
+    "-- Configuring done\n-- Build files have been written to: /home/a/llama.cpp/build",
     "-- Building for: Ninja\n-- The C compiler identification is GNU 13.2.0\n-- Configuring done",
     "/usr/local/cuda-12.4/bin/nvcc -gencode arch=compute_90a,code=sm_90a\nSuccessfully installed flash-attn-2.7.4",
     "we use g++ 13.2.0; nvcc of CUDA 12.6 takes it",

@@ -32,6 +32,7 @@ _MARKS = (
     'setup.py egg_info" failed',
     "command errored out with exit status",
     "... error",
+    "finished with status 'error'",
 )
 _NAME = r"[`'\"]?(?P<package>[A-Za-z][\w.-]{1,60}?)[`'\"]?(?:==?(?P<version>\d[\w.+]{0,30}?))?"
 # What names the package most surely comes first.
@@ -45,7 +46,7 @@ _NAMED = tuple(
         rf"installable wheels for some pyproject\.toml based projects \({_NAME}[),]",
         rf"Failed to (?:download and )?build:? {_NAME}[`'\"]?(?:\s|$|\))",
         rf"Failed to fetch wheel:? {_NAME}(?:\s|$)",
-        rf"Building wheel for {_NAME} \([\w. 0-9]{{2,20}}\) ?(?:\.\.\.|did not)",
+        rf"Building wheel for {_NAME} \([\w. 0-9]{{2,20}}\) ?(?:\.\.\.|did not|: finished with status 'error')",
         rf"^\s{{0,6}}╰─> {_NAME}\s*$",
         rf"Building wheels for collected packages: {_NAME}\s*$",
         r"pip-(?:install|req-build|wheel)-\w{6,10}[/\\](?P<package>[A-Za-z][\w.-]{1,60}?)(?:_[0-9a-f]{32})?[/\\]",

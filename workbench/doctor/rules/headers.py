@@ -57,6 +57,11 @@ def _steps(facts: Facts, row: Optional[dict[str, Any]], header: str) -> tuple[st
             f"Fedora: dnf provides '*/{header}'",
             "Install that package, whose name mostly ends in -dev; or a release with a ready wheel of what is built.",
         )
+    return steps_of_row(facts, row)
+
+
+def steps_of_row(facts: Facts, row: dict[str, Any]) -> tuple[str, ...]:
+    """What a row of the tables of headers and of CMake's names says for the system at hand."""
     if fixes.on_windows(facts) and "windows" in row:
         return tuple(row["windows"])
     if facts.platform.system == "Darwin" and ("mac" in row or "brew" in row):
