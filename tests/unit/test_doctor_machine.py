@@ -41,6 +41,12 @@ SILENT = {
         "os.environ['CUDA_VISIBLE_DEVICES'] = '1' is in my code. RuntimeError: x",
     ),
     "an index of a list": ("invalid-device-index", "IndexError: list index out of range, torchrun on 2 GPUs"),
+    "memory that is short in training": (
+        "validation-needs-more-memory",
+        "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB\nThe loss on the validation set was fine",
+    ),
+    "a GPU that is busy": ("gpu-waits-for-data", "GPU utilization is 98 % in training, and it is slow"),
+    "a cool card": ("gpu-slowed-by-heat", "Training gets slower and slower on my GPU, 61C"),
     "one GPU that is there": (
         "one-of-several-gpus-seen",
         "torch.cuda.device_count() returns 2 on my two GPUs, and it is slow",
@@ -224,3 +230,10 @@ def test_what_gives_more_main_memory_depends_on_the_machine() -> None:
     assert "swapfile" in judged("python train.py" + killed).findings[0].fix[0]
     assert "nvme" in judged("offload_optimizer: device: cpu" + killed).findings[0].fix[0]
     assert "High-RAM" in judged("'/content/output/model'" + killed).findings[0].fix[0]
+
+
+def test_how_validation_comes_to_need_less_depends_on_what_runs_it() -> None:
+    full = "\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
+    assert "no_grad" in judged("out of memory in validation" + full).findings[0].fix[0]
+    assert "eval_accumulation_steps" in judged("transformers==4.46.0\nOOM in evaluation" + full).findings[0].fix[0]
+    assert "batch=" in judged("YOLO: out of memory in val" + full).findings[0].fix[0]

@@ -396,7 +396,12 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
     ),
     "packages-known-apart": _IMPORT_ROOTS,
     "cuda-does-not-start": _TORCH_DOWN + _GPU_DOWN[:-1],
-    "out-of-memory": ("gpu-memory-not-free-at-start", "memory-grows", "validation-needs-more-memory", "weights-trained-in-float16"),
+    "out-of-memory": (
+        "gpu-memory-not-free-at-start",
+        "memory-grows",
+        "validation-needs-more-memory",
+        "weights-trained-in-float16",
+    ),
     "allocator-fragmentation": ("memory-grows", "validation-needs-more-memory", "weights-trained-in-float16"),
     "host-memory-exhausted": ("memory-grows",),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),

@@ -25,6 +25,7 @@ T = TypeVar("T")
 REMARKS = frozenset(
     (
         "asks-quantized",
+        "cpu-asked",
         "memory-grows",
         "several-sycl-devices",
         "works-as-root",
@@ -44,6 +45,7 @@ REMARKS = frozenset(
         "docker-desktop",
         "appliance",
         "mig-told",
+        "memory-in-validation",
         "offload-to-memory",
         "one-gpu-for-each-task",
         "several-ranks",

@@ -142,9 +142,8 @@ def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
         pacman="$(uname -r | grep -q cachyos && echo linux-cachyos-headers || echo linux-headers) nvidia-dkms",
     )
     signed = (
-        "mokutil --sb-state   # 'enabled': the module must be signed with a key that was enrolled",
         "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der   # Fedora: /etc/pki/akmods/certs/public_key.der; "
-        "reboot, and choose 'Enroll MOK' in the blue menu",
+        "reboot, and choose 'Enroll MOK' in the blue menu; mokutil --sb-state shows whether Secure Boot is on",
         "or switch Secure Boot off in the firmware's settings",
     )
     built = (

@@ -150,4 +150,41 @@ def memory_refused_though_free(facts: Facts) -> Result:
     ]
 
 
-RULES: tuple[Rule, ...] = (gpu_memory_held, memory_refused_though_free)
+def memory_in_validation(facts: Facts) -> Result:
+    """Training fits; what is run after it to measure does not."""
+    told = facts.error("memory-in-validation")
+    full = facts.error("oom")
+    if told is None or full is None:
+        return PASSED
+    packages = {name.lower() for name in facts.packages or ()}
+    text = told.text.lower()
+    trainer = (
+        "per_device_eval_batch_size=1, eval_accumulation_steps=1, prediction_loss_only=True in TrainingArguments   # "
+        "the Trainer keeps all logits, tokens x vocabulary, on the GPU until the end of the evaluation"
+    )
+    own = (
+        "with torch.no_grad(): around the whole validation   # model.eval() alone still keeps every graph; results to "
+        "keep: .detach().cpu(), loss.item()"
+    )
+    yolo = "model.train(batch=<half of it>)   # YOLO validates with batches of twice the size of those it trains with"
+    if "yolo" in text or "ultralytics" in packages:
+        steps = (yolo, own)
+    else:
+        steps = (trainer, own) if {"transformers", "trl", "unsloth"} & packages else (own, trainer)
+    return [
+        Finding(
+            "validation-needs-more-memory",
+            "error",
+            "GPU memory runs out in the validation, which takes more of it than training",
+            "It runs without gradients only where it is told so, often with bigger batches, and its results are kept "
+            "until the end.",
+            {**seen(told), **seen(full)},
+            (*steps, "torch.cuda.empty_cache() before it, and a smaller batch for validation alone"),
+            "https://docs.pytorch.org/docs/stable/notes/faq.html",
+            affects=("vram",),
+            observed=True,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (gpu_memory_held, memory_refused_though_free, memory_in_validation)
