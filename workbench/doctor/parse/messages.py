@@ -23,6 +23,9 @@ MAX_BEFORE, MAX_BEHIND = 600, 1200
 """Characters of a long line around what marks a message."""
 
 
+_WORD = re.compile(r"[a-z0-9]+")
+
+
 @dataclass(frozen=True)
 class Message:
     """One known message."""
@@ -66,9 +69,10 @@ def find_messages(lines: Sequence[str]) -> list[ErrorFact]:
         starts.append(starts[-1] + len(line) + 1)
     # Joined by a blank, so that a message wrapped by a mail program is still found.
     text = " ".join(lowered)
+    words = frozenset(_WORD.findall(text))
     found = []
     for message in known_messages():
-        first = _first(message, text, starts, lines)
+        first = _first(message, text, words, starts, lines)
         if first is not None:
             found.append(first)
     return sorted(found, key=lambda error: error.line)
@@ -88,9 +92,22 @@ def _worth_searching(lines: Sequence[str]) -> list[str]:
     return result
 
 
-def _first(message: Message, text: str, starts: list[int], lines: Sequence[str]) -> Optional[ErrorFact]:
+@functools.cache
+def _inner_word(mark: str) -> str:
+    """The longest word that stands whole within a mark, so that a text without that word cannot hold the mark."""
+    inner = (word for word in _WORD.finditer(mark) if word.start() > 0 and word.end() < len(mark))
+    return max((word[0] for word in inner), key=len, default="")
+
+
+def _first(
+    message: Message, text: str, words: frozenset[str], starts: list[int], lines: Sequence[str]
+) -> Optional[ErrorFact]:
     hits: dict[int, int] = {}
     for mark in message.contains:
+        # To look a word up is quicker than to search a megabyte for each of some two thousand marks.
+        word = _inner_word(mark)
+        if word and word not in words:
+            continue
         for index, column in _places(mark, text, starts):
             hits.setdefault(index, column)
     if hits and message.anywhere is not None and not message.anywhere.search(text):
