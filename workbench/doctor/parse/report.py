@@ -29,7 +29,7 @@ from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback,
 from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.parse.repositories import of_the_last_attempt, with_repository
-from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom
+from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom, tells_of_two_pythons
 from workbench.doctor.parse.tongues import in_english
 from workbench.doctor.system import xids_in
 from workbench.doctor.versions import parse_version
@@ -130,6 +130,9 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     draft.errors += [symptom] if symptom else []
     if symptom and explains_idle_gpu(symptom) and torch.get("version") is None:
         torch.pop("cuda_available", None)  # told as a part of it, and not of torch
+    if symptom and not draft.formats and tells_of_two_pythons(symptom):
+        torch.clear()
+        draft.packages.pop("torch", None)
     if draft.errors:
         draft.saw("messages")
 

@@ -53,8 +53,17 @@ def _known() -> tuple[_Symptom, ...]:
 
 def explains_idle_gpu(symptom: ErrorFact) -> bool:
     """Whether a symptom says of itself why the GPU is not used."""
+    return _says(symptom, "explains_idle_gpu")
+
+
+def tells_of_two_pythons(symptom: ErrorFact) -> bool:
+    """Whether what a paste says of torch is said of two environments, so that none of it holds for one."""
+    return _says(symptom, "two_pythons")
+
+
+def _says(symptom: ErrorFact, key: str) -> bool:
     rows = table("symptoms")["symptom"]
-    return any(row.get("explains_idle_gpu") for row in rows if message_of_symptom(row["id"]) == symptom.id)
+    return any(row.get(key) for row in rows if message_of_symptom(row["id"]) == symptom.id)
 
 
 def message_of_symptom(name: str) -> str:

@@ -150,7 +150,10 @@ def legacy_loader(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            (*_leave_checkout(facts), _upgrade(facts)),
+            (
+                *_leave_checkout(facts),
+                *(_kernels_of_this_gpu(facts) if is_jetson(facts) else (_upgrade(facts),)),
+            ),
             BNB + "issues/741",
             affects=QUANTIZED,
             observed=error is not None,

@@ -6,6 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes
+from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, cuda_major, evidence, from_message, seen
@@ -294,18 +295,23 @@ def numpy_abi(facts: Facts) -> Result:
         return PASSED
     if error is None and not clash:
         return PASSED
+    package = _compiled_for_numpy_1(error)
     # torch itself never says the second of these.
-    other = error is not None and not clash and (error.id == "numpy-dtype-size" or bool(torch and numpy))
+    other = error is not None and not clash and (error.id == "numpy-dtype-size" or bool((torch and numpy) or package))
+    told_less = bool(numpy and older(numpy, "2.0"))
     return [
         Finding(
             "numpy2-with-old-torch",
             "error",
-            "A compiled package here was built for NumPy 1, but NumPy 2 is installed"
+            f"{package or 'A compiled package here'} was built for NumPy 1, but "
+            + (f"another NumPy than {numpy} is loaded" if told_less else f"NumPy {numpy or '2'} is installed")
             if other
             else f"torch {torch or ''} was built for NumPy 1, but NumPy {numpy or '2'} is installed".replace("  ", " "),
-            "NumPy 2 changed its binary interface; torch takes it from 2.3 on (Windows: 2.4.1).",
-            {**evidence(torch__version=torch, numpy=numpy), **seen(error)},
-            _numpy_fix(facts, other),
+            "NumPy 2 changed its binary interface; torch takes it from 2.3 on (Windows: 2.4.1)."
+            if not other
+            else "NumPy 2 changed its binary interface; what was compiled for NumPy 1 has to be a newer release with it.",
+            {**evidence(torch__version=torch, numpy=numpy, package=package), **seen(error)},
+            _numpy_fix(facts, other, package),
             ISSUES + "pytorch/pytorch/issues/107302",
             affects=MODELS,
             observed=error is not None or (step is not None and step.status != "passed"),
@@ -313,8 +319,17 @@ def numpy_abi(facts: Facts) -> Result:
     ]
 
 
-def _numpy_fix(facts: Facts, other: bool) -> tuple[str, ...]:
+def _compiled_for_numpy_1(error: Optional[ErrorFact]) -> str:
+    """The package whose compiled part refuses NumPy 2, by the frame above its message; ``""`` where it is torch."""
+    named = error.values.get("package", "") if error else ""
+    told = error is not None and (error.id == "numpy-dtype-size" or "_array_api" in error.text.lower())
+    return pip_name(named) if told and named not in ("", "torch", "transformers") else ""
+
+
+def _numpy_fix(facts: Facts, other: bool, package: str) -> tuple[str, ...]:
     older_numpy, upgrade = fixes.install(facts, "numpy<2"), "or upgrade the package that the message names"
+    if package:
+        upgrade = f"or: {fixes.install(facts, package, upgrade=True)}"
     if not other:
         upgrade = "or: " + fixes.fresh_torch(facts, upgrade=True)
     # NumPy 1.26, the last before 2, has wheels up to Python 3.12.
@@ -335,7 +350,8 @@ def extension_for_other_cuda(facts: Facts) -> Result:
     library = error.values.get("library") if error else None
     major = cuda_of_library(library)
     own = cuda_major(facts)
-    if error is not None and library and "bnb-missing-dependency" in {item.id for item in facts.errors}:
+    # What bitsandbytes' own loader lacks is told of by the rules about bitsandbytes.
+    if error is not None and library and facts.error("bnb-missing-dependency", "bnb-legacy-loader"):
         return PASSED
     importer = _importer(error)
     vllm = importer == "vllm" or bool(error and "vllm" in error.text) or (not importer and facts.package("vllm"))
@@ -631,6 +647,8 @@ def vllm_finds_no_device(facts: Facts) -> Result:
 
     def make(error: ErrorFact) -> Finding:
         windows = fixes.on_windows(facts)
+        if not windows and (facts.torch.build == "rocm" or facts.has_amd()):
+            return _vllm_on_amd(facts, error)
         return Finding(
             "vllm-unsupported-on-windows" if windows else "vllm-no-device",
             "error",
@@ -655,6 +673,34 @@ def vllm_finds_no_device(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("vllm-no-device",), make)
+
+
+def _vllm_on_amd(facts: Facts, error: ErrorFact) -> Finding:
+    built = facts.torch.build in (None, "rocm")
+    image = "docker run --device /dev/kfd --device /dev/dri --group-add video --ipc=host -it rocm/vllm:latest"
+    return Finding(
+        "vllm-no-device",
+        "error",
+        "vLLM does not recognise the AMD GPU: it asks for it through the Python package amdsmi, which comes with ROCm"
+        if built
+        else "vLLM does not recognise the AMD GPU: its wheel on PyPI is the one for CUDA",
+        "pip does not bring amdsmi along; it lies in ROCm's own folder, and has to be of that ROCm's release."
+        if built
+        else "For ROCm there is an image, and a build from source with ROCm's torch and amdsmi beside it.",
+        {
+            **evidence(vllm=facts.package("vllm"), torch__version=facts.torch.version, os=facts.platform.os),
+            **seen(error),
+        },
+        (
+            *fixes.preparation(facts),
+            *(("cd /opt/rocm/share/amd_smi && python -m pip install .",) if built else ()),
+            f"{'or ' if built else ''}{image}",
+            "rocm-smi   # must list the GPU; if not, the user has to be in the groups video and render",
+        ),
+        "https://docs.vllm.ai/en/latest/getting_started/installation/gpu.html",
+        affects=("chat",),
+        observed=True,
+    )
 
 
 RULES: tuple[Rule, ...] = (

@@ -297,7 +297,9 @@ def no_cuda_gpus(facts: Facts) -> Result:
         Finding(
             "no-cuda-gpus-available",
             "error",
-            "torch sees no GPU: its usual builds have no code for AMD's"
+            "The file was saved from a GPU, and the program wants it on a CPU without being told so"
+            if _load_on_cpu(facts) and facts.error("cpu-asked")
+            else "torch sees no GPU: its usual builds have no code for AMD's"
             if not answered and facts.has_amd() and not facts.nvidia_gpus()
             else "torch sees no GPU; on Windows it is most likely the build without CUDA"
             if windows
@@ -354,7 +356,10 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
         if facts.platform.wsl
         else ()
     )
+    on_cpu = _load_on_cpu(facts)
+    wanted = bool(on_cpu) and facts.error("cpu-asked") is not None
     return (
+        *(on_cpu if wanted else ()),
         *asked,
         *inside,
         f'{fixes.python_command(facts)} -c "{look}"   # +cpu or None: a build without CUDA',
@@ -364,7 +369,19 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
         fixes.fresh_torch(facts),
         "nvidia-smi   # must list the GPU; if not, install the driver and reboot",
         hidden,
+        *(() if wanted else on_cpu),
     )
+
+
+def _load_on_cpu(facts: Facts) -> tuple[str, ...]:
+    """A file that was saved from a GPU can be read without one."""
+    error = facts.error("needs-gpu")
+    if error is None or "deserialize object on a CUDA device" not in error.text:
+        return ()
+    how = "torch.load(path, map_location='cpu')   # in the program, where it loads the file"
+    if facts.error("cpu-asked"):
+        return (f"{how}: it was saved from a GPU, and is to run on the CPU",)
+    return (f"or without a GPU: {how}",)
 
 
 def _for_amd(facts: Facts) -> tuple[str, ...]:
