@@ -144,6 +144,31 @@ FIRES = {
         '  File "/p/routes.py", line 39, in lifespan\n'
         "TypeError: AsyncClient.__init__() got an unexpected keyword argument 'proxy'",
     ),
+    "one wants a newer hub, another an older one": (
+        "package-versions-do-not-fit",
+        "cannot import name 'cached_download' from 'huggingface_hub' (/p/huggingface_hub/__init__.py)\nwith 0.25.2:\n"
+        "ImportError: huggingface-hub>=0.26.0,<1.0 is required for a normal functioning of this module, but found "
+        "huggingface-hub==0.25.2.",
+    ),
+    "a class that left langchain": (
+        "langchain-parts-moved",
+        "ImportError: cannot import name 'SentenceTransformerEmbeddings' from 'langchain.embeddings' (/v/__init__.py)",
+    ),
+    "an exception told without its name": (
+        "module-missing",
+        "all runs well, but then: Could not import sentence_transformers python package. Please install it with `pip "
+        "install sentence_transformers`",
+    ),
+    "compiled for NumPy 1, run with 2": (
+        "numpy2-with-old-torch",
+        "ValueError: numpy.dtype size changed, may indicate binary incompatibility. Expected 96 from C header, got 88 "
+        "from PyObject",
+    ),
+    "compiled for NumPy 2, run with 1": (
+        "numpy-older-than-build",
+        "ValueError: numpy.dtype size changed, may indicate binary incompatibility. Expected 88 from C header, got 96 "
+        "from PyObject",
+    ),
     "DeepSpeed without prepare": (
         "model-not-prepared",
         "[rank0]: AttributeError: 'Accelerator' object has no attribute 'deepspeed_config'",
@@ -322,3 +347,24 @@ def test_a_conflict_has_two_ways_out() -> None:
     )
     steps = [step for finding in diagnose(parse_report(text)).findings for step in finding.fix]
     assert any("to keep transformers 4.49.0" in step and "autoawq" in step for step in steps)
+
+
+def test_the_package_that_refuses_numpy_2_is_named() -> None:
+    text = (
+        '  File "/v/lib/python3.9/site-packages/sklearn/__init__.py", line 82, in <module>\n    import scipy.linalg\n'
+        '  File "/v/lib/python3.9/site-packages/scipy/linalg/blas.py", line 213, in <module>\n'
+        "    from scipy.linalg import _fblas\nAttributeError: _ARRAY_API not found"
+    )
+    first = diagnose(parse_report(text)).findings[0]
+    assert first.title == "scipy was built for NumPy 1, but NumPy 2 is installed"
+
+
+def test_no_release_is_asked_for_that_no_release_can_be() -> None:
+    steps = diagnose(parse_report(FIRES["one wants a newer hub, another an older one"][1])).findings[0].fix
+    assert "diffusers" in steps[0]
+    assert "<0.26" not in "".join(steps)
+
+
+def test_a_conda_environment_in_a_program_of_unix_is_used_by_its_python() -> None:
+    text = FRAME.format("/srv/ui/installer_files/env/lib/python3.11/site-packages/", "/") + NO_SCRIPTS.format("reviews")
+    assert diagnose(parse_report(text)).findings[0].fix[0].startswith("/srv/ui/installer_files/env/bin/python -m pip")

@@ -172,7 +172,7 @@ def _in_own_python(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
             steps, f"{call}   # the program's own environment: what pip installs elsewhere is not seen by it"
         )
     if facts.python.kind == "portable":
-        program = f"{prefix}\\python.exe"
+        program = f"{prefix}\\python.exe" if backslashes else f"{prefix}/bin/python"
         program = f'& "{program}"' if " " in program else program
         return tuple(re.sub(r"\bpython (?=-m |-c )", lambda _: f"{program} ", step) for step in steps)
     if facts.python.kind == "pipx":

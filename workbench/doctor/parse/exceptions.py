@@ -28,9 +28,16 @@ _IN_LINE = re.compile(rf"(?<![A-Za-z0-9_./\\-])(?P<error>{_NAME}: {{0,2}}[^\s:].
 _BARE = re.compile(
     r"cannot import name '\w{1,80}' from '|module '[\w.]{1,80}' has no attribute '|No module named '\w"
     r"|\w\(\) got an unexpected keyword argument '|: undefined symbol: \w|: cannot open shared object file"
-    r"|DLL load failed|: invalid ELF header"
+    r"|DLL load failed|: invalid ELF header|Could not import \w{2,40} python package\. Please install"
 )
-_BARE_MARKS = ("cannot import name", "has no attribute", "No module named", "unexpected keyword", "undefined symbol")
+_BARE_MARKS = (
+    "cannot import name",
+    "has no attribute",
+    "No module named",
+    "unexpected keyword",
+    "undefined symbol",
+    "Could not import",
+)
 _CODE = re.compile(
     r"\s{0,60}(?:except|raise|return|assert|def|class|elif|#|//|import|from)\b|\s{0,20}(?:WARNING|warn)", re.I
 )

@@ -47,13 +47,16 @@ def _kind(prefix: str) -> str:
     """``venv``, ``portable`` or ``pipx``; ``""`` for a Python of the system and what cannot be told."""
     *above, name = re.split(r"[/\\]", prefix)
     folders = [folder.lower() for folder in above]
+    if "..." in folders:
+        return ""
     if folders[-2:] == ["pipx", "venvs"]:
         return "pipx"
     windows = bool(re.match(r"[A-Za-z]:\\", prefix))
     # Python's own installer for Windows puts it there.
     standard = any(folder in ("programs", "program files", "windowsapps", "appdata", "roaming") for folder in folders)
     if _VENV.fullmatch(name) and not {"envs", "pipx"} & set(folders[-1:]):
-        return "portable" if windows and folders[-1:] == ["installer_files"] else "venv"
+        # An environment of conda in a program's folder: it has no script that activates it.
+        return "portable" if folders[-1:] == ["installer_files"] else "venv"
     if windows and above[1:] and not standard and _PORTABLE.fullmatch(name):
         return "portable"
     return ""

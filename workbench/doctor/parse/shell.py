@@ -57,7 +57,7 @@ _LSPCI = re.compile(
 _DF_SHM = re.compile(r"^\S{1,40}\s{1,20}(\d{1,10})([KMG]?)i?\s.{0,80}/dev/shm\s{0,4}$")
 _SITE = re.compile(r"[/\\]lib(?:64)?[/\\]python(\d\.\d{1,2})[/\\](?:site|dist)-packages")
 _CONDA_ENVIRONMENT = re.compile(
-    r"(?:/|~\\|[A-Za-z]:\\)[^\s\"':;]{0,120}(?:conda|forge|mamba)\d?[/\\]envs[/\\][\w.-]{1,60}", re.IGNORECASE
+    r"(?:/|~\\|[A-Za-z]:\\)[^\s\"':;]{0,120}(?:(?:conda|forge|mamba)\d?[/\\]|conda_)envs[/\\][\w.-]{1,60}", re.IGNORECASE
 )
 _MAC_HOME = re.compile(r"(?:^|[\s\"'(])/Users/[^/\s]{1,60}/\S{0,200}\.py\b")
 _WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|~)\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.changes import change_of, name_asked_for
+from workbench.doctor.changes import askers_of, change_of, name_asked_for
 from workbench.doctor.facts import Conflict, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, seen
@@ -223,6 +223,10 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
             return [replace(told, id=id, affects=(*MODELS, "tokens"))]
     if specifier:
         bound = _bound(package, import_error.values.get("name")) if import_error else None
+        floor = re.search(r">=(\d[\d.]*)", specifier)
+        # One program wants it newer, another older: the second has to be a newer one itself.
+        if import_error and bound and bound.startswith("<") and floor and not older(floor[1], bound[1:]):
+            return [_pulled_both_ways(facts, package, specifier, import_error)]
         specifier = f"{specifier.rsplit(',<', 1)[0]},{bound}" if bound and bound.startswith("<") else specifier
         fix = [fixes.install(facts, f"{package}{specifier}")]
         if older(version, "5.0") or version is None:
@@ -249,6 +253,30 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
             observed=error is not None or import_error is not None,
         )
     ]
+
+
+def _pulled_both_ways(facts: Facts, package: str, specifier: str, error: ErrorFact) -> Finding:
+    name = error.values.get("name", "")
+    bound = _bound(package, name) or ""
+    change = change_of(package, name)
+    known = [item.package for item in askers_of(change)] if change else []
+    askers = [asker for asker in (*known, *_without(package, name)) if may_install(facts, asker)][:3]
+    return Finding(
+        "package-versions-do-not-fit",
+        "error",
+        f"transformers wants {package}{specifier}, and a package beside it imports {name}, which is gone there",
+        f"{name} was in {package} before {bound[1:]}. No release fits both: who imports it has to be newer.",
+        {**evidence(**{package.replace("-", "_"): facts.package(package)}, name=name), **seen(error)},
+        (
+            fixes.install(facts, *askers, f"{package}{specifier}", upgrade=True),
+            f"The frame above the import of {name} names the package that asks; an extension of a program comes with "
+            "newer releases of its own.",
+            "Restart the program.",
+        ),
+        "https://pip.pypa.io/en/stable/cli/pip_check/",
+        affects=(*MODELS, "tokens"),
+        observed=True,
+    )
 
 
 def _named(package: str, version: Optional[str]) -> str:

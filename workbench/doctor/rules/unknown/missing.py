@@ -193,14 +193,22 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     name = absent[0][0]
     have = installed_version(facts, name)
     names = " and ".join(item[0] for item in absent[:3])
+    refused = bool(have) and "not import" in error.text
     return Finding(
         "module-missing",
         "error",
-        f"{names} {'is' if len(absent) == 1 else 'are'} not installed where this program runs, or too old",
+        f"{names} {have} cannot be imported: it is in another Python, or something that it imports itself fails"
+        if refused
+        else f"{names} {'is' if len(absent) == 1 else 'are'} not installed where this program runs, or too old",
         "The library asks for it in its own words; it is an optional part that was never installed, or stands in "
         "another Python than the one that runs the program.",
         {**evidence(**{name.replace("-", "_"): have}, needed_by=error.values.get("importer")), **seen(error)},
         (
+            *(
+                (f'{fixes.python_command(facts)} -c "import {name.replace("-", "_")}"   # the true error',)
+                if refused
+                else ()
+            ),
             fixes.install(facts, *(f"{item}{spec}" for item, spec in absent), upgrade=True),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
             "Restart the notebook kernel or the program.",
