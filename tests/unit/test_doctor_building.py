@@ -415,6 +415,21 @@ CASES = {
         ["--only-binary :all: av", "libavformat-dev"],
         [],
     ),
+    "bitsandbytes on a Jetson": (
+        "Linux box 5.15.122-tegra #1 SMP PREEMPT aarch64 GNU/Linux\nSuccessfully installed bitsandbytes-0.42.0\n"
+        "CUDA SETUP: Loading binary /e/lib/python3.10/site-packages/bitsandbytes/libbitsandbytes_cuda122.so...\n"
+        "libcusparse.so.11: cannot open shared object file: No such file or directory\nCUDA SETUP: Setup Failed!",
+        "bnb-legacy-loader",
+        ["DCOMPUTE_CAPABILITY=87"],
+        ["install -U bitsandbytes"],
+    ),
+    "a build whose log no terminal took": (
+        "Collecting llama-cpp-python\n  Building wheel for llama-cpp-python (pyproject.toml): "
+        "finished with status 'error'\nCMake Error: CMAKE_C_COMPILER not set, after EnableLanguage",
+        "cmake-missing",
+        ["whl/cpu llama-cpp-python"],
+        [],
+    ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
         "mingw-in-place-of-msvc",

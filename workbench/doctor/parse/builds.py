@@ -31,8 +31,8 @@ _MARKS = (
     "did not run successfully",
     'setup.py egg_info" failed',
     "command errored out with exit status",
-    "... error",
     "finished with status 'error'",
+    "... error",
 )
 _NAME = r"[`'\"]?(?P<package>[A-Za-z][\w.-]{1,60}?)[`'\"]?(?:==?(?P<version>\d[\w.+]{0,30}?))?"
 # What names the package most surely comes first.

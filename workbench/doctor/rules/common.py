@@ -118,4 +118,5 @@ def last_lines(text: str) -> Optional[str]:
 
 def is_jetson(facts: Facts) -> bool:
     """Whether a GPU is one of NVIDIA's Jetson boards, which have builds of torch of their own."""
-    return any(re.search(r"jetson|\borin|xavier", (gpu.name or "").lower()) for gpu in facts.gpus or ())
+    named = [gpu.name or "" for gpu in facts.gpus or ()] + [facts.platform.kernel or "", facts.platform.os or ""]
+    return any(re.search(r"jetson|\borin|xavier|tegra\b|\bjetpack|\bl4t\b", name.lower()) for name in named)
