@@ -11,10 +11,12 @@ from workbench.doctor.parse.fields import name_gpu
 from workbench.doctor.tables import gpu_capability, table
 
 _MAX_LINE = 600
+# Name, words of which the paste must hold one before its lines are searched, and what is searched for.
 _CONTAINERS = (
-    ("lxc", re.compile(r"\b(?:lxc|lxd|incus)\b(?! *[/_])", re.I)),
+    ("lxc", ("lxc", "lxd", "incus"), re.compile(r"\b(?:lxc|lxd|incus)\b(?! *[/_])", re.I)),
     (
         "docker (snap)",
+        ("snap", "docker.dockerd", "docker.service"),
         re.compile(
             r"\bsnap (?:services|list|info|install|refresh) docker|\bdocker\.dockerd\b|/snap/docker"
             r"|Unit docker\.service not found",
@@ -23,10 +25,12 @@ _CONTAINERS = (
     ),
     (
         "podman",
+        ("podman",),
         re.compile(r"\bpodman (?:run|exec|start|create|build)\b|\brootless podman\b|\bpodman \d|\bin podman\b", re.I),
     ),
     (
         "kubernetes",
+        ("kubectl", "k8s", "k0s", "k3s", "minikube", "kubernetes", " pod", "gke", "eke", "openshift"),
         re.compile(
             r"\bkubectl\b|\b(?:micro)?k8s\b|\bk[03]s\b|\bminikube\b"
             r"|\bkubernetes(?:-created)? (?:pods?|containers?|cluster|node)"
@@ -37,10 +41,12 @@ _CONTAINERS = (
     # An image may be called docker's and be run by another.
     (
         "apptainer",
+        ("singularity", "apptainer"),
         re.compile(r"\b(?:singularity|apptainer) (?:exec|run|shell|instance)\b|^(?:Singularity|Apptainer)> ", re.I),
     ),
     (
         "docker",
+        ("docker", "container ", "root@", "도커"),
         re.compile(
             r"\bdocker (?:run|exec|logs?|compose|images?|containers?)\b|\bdocker-compose\b"
             r"|\bDocker Desktop\b|\bContainer \S{3,80} {1,20}(?:Creat|Start)(?:ed|ing)\b|\broot@[0-9a-f]{12}:"
@@ -51,11 +57,16 @@ _CONTAINERS = (
     ),
 )
 _PROGRAMS = (
-    ("zluda", re.compile(r"\bzluda\b", re.I)),
-    ("comfyui", re.compile(r"\bComfyUI(?![a-z])", re.I)),
-    ("sd-webui-amd", re.compile(r"stable-diffusion-webui-(?:directml|amdgpu)|lshqqytiger", re.I)),
+    ("zluda", ("zluda",), re.compile(r"\bzluda\b", re.I)),
+    ("comfyui", ("comfyui",), re.compile(r"\bComfyUI(?![a-z])", re.I)),
+    (
+        "sd-webui-amd",
+        ("webui-directml", "webui-amdgpu", "lshqqytiger"),
+        re.compile(r"stable-diffusion-webui-(?:directml|amdgpu)|lshqqytiger", re.I),
+    ),
     (
         "sd-webui",
+        ("webui", "launch_utils", "a1111", "automatic1111"),
         re.compile(
             r"stable-diffusion-webui|webui-user\.(?:bat|sh)|\blaunch_utils\.py|\b(?:A1111|automatic1111|sd-webui)\b",
             re.I,
@@ -89,25 +100,30 @@ _ROCMINFO = re.compile(r"\bName:\s{1,40}(?:amdgcn-amd-amdhsa--)?(gfx[0-9a-f]{3,4
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what nothing else has told."""
     short = [line for line in lines if 4 < len(line) <= _MAX_LINE]
-    kind = next((name for name, pattern in _CONTAINERS if any(map(pattern.search, short))), None)
+    text = "\n".join(short).lower()
+
+    def said(pattern: re.Pattern[str], *words: str) -> bool:
+        return any(word in text for word in words) and any(map(pattern.search, short))
+
+    kind = next((name for name, words, pattern in _CONTAINERS if said(pattern, *words)), None)
     if kind is not None and draft.platform.get("container") in (None, "docker"):
         draft.platform["container"] = kind
-    program = next((name for name, pattern in _PROGRAMS if any(map(pattern.search, short))), None)
+    program = next((name for name, words, pattern in _PROGRAMS if said(pattern, *words)), None)
     draft.put(draft.platform, program=program)
-    if any(map(_KAGGLE.search, short)):
+    if said(_KAGGLE, "kaggle"):
         draft.put(draft.platform, service="kaggle")
-    elif any(_COLAB.search(line) and not _COLAB_COMPARED.search(line) for line in short) and not draft.driver.get(
-        "version"
-    ):
+    elif said(_COLAB, "colab", "/content/") and not draft.driver.get("version") and _on_colab(short):
         draft.put(draft.platform, service="colab")
-    if any(map(_SLURM.search, short)):
+    if said(_SLURM, "sbatch", "srun", "salloc", "slurm", "login node"):
         draft.put(draft.platform, service="slurm")
-    if any(map(_ARM.search, short)) and draft.platform.get("system") in (None, "Linux"):
+    if said(
+        _ARM, "aarch64", "h200", "h300", "b200", "b300", "gb10", "dgx spark", "grace", "jetson"
+    ) and draft.platform.get("system") in (None, "Linux"):
         arm = not any(map(_OTHER_PROCESSOR.search, short))
         draft.put(draft.platform, machine="aarch64" if arm else None)
     if not draft.complaints and draft.torch.get("build") is None and draft.torch.get("cuda") is None:
-        draft.put(draft.torch, build="cpu" if any(map(_cpu_build, short)) else None)
-    draft.put(draft.python, kind="conda" if any(map(_CONDA.search, short)) else None)
+        draft.put(draft.torch, build="cpu" if "cpu" in text and any(map(_cpu_build, short)) else None)
+    draft.put(draft.python, kind="conda" if said(_CONDA, "pytorch") else None)
     gfx = _gfx(short) or _inside_processor(short, draft)
     if gfx is not None and not draft.gpus:
         name_gpu(draft, 0, f"AMD {gfx}")
@@ -115,6 +131,10 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     card = gfx not in INTEGRATED or gpu_capability(draft.gpu(0).get("name") or "") in (None, *INTEGRATED)
     if gfx is not None and card and len(draft.gpus) == 1 and draft.gpu(0).get("vendor") == "amd":
         draft.gpu(0)["compute_capability"] = gfx
+
+
+def _on_colab(lines: Sequence[str]) -> bool:
+    return any(_COLAB.search(line) and not _COLAB_COMPARED.search(line) for line in lines)
 
 
 def _cpu_build(line: str) -> bool:
