@@ -47,6 +47,10 @@ SILENT = {
     ),
     "a GPU that is busy": ("gpu-waits-for-data", "GPU utilization is 98 % in training, and it is slow"),
     "a cool card": ("gpu-slowed-by-heat", "Training gets slower and slower on my GPU, 61C"),
+    "several machines, and a process for each GPU": (
+        "accelerate-processes-of-all-machines",
+        "- num_processes: 8\n- machine_rank: 0\n- num_machines: 2",
+    ),
     "one GPU that is there": (
         "one-of-several-gpus-seen",
         "torch.cuda.device_count() returns 2 on my two GPUs, and it is slow",
@@ -237,3 +241,9 @@ def test_how_validation_comes_to_need_less_depends_on_what_runs_it() -> None:
     assert "no_grad" in judged("out of memory in validation" + full).findings[0].fix[0]
     assert "eval_accumulation_steps" in judged("transformers==4.46.0\nOOM in evaluation" + full).findings[0].fix[0]
     assert "batch=" in judged("YOLO: out of memory in val" + full).findings[0].fix[0]
+
+
+def test_a_card_beyond_its_makers_clocks_goes_back_to_them_first() -> None:
+    fault = "\nRuntimeError: CUDA error: an illegal memory access was encountered"
+    assert "maker" in judged("my card is overclocked" + fault).findings[0].fix[0]
+    assert "maker" not in judged("the card is not overclocked" + fault).findings[0].fix[0]

@@ -26,6 +26,7 @@ REMARKS = frozenset(
     (
         "asks-quantized",
         "cpu-asked",
+        "device-is-cpu",
         "memory-grows",
         "several-sycl-devices",
         "works-as-root",
@@ -45,6 +46,8 @@ REMARKS = frozenset(
         "docker-desktop",
         "appliance",
         "mig-told",
+        "clocks-changed",
+        "l4t-image",
         "memory-in-validation",
         "offload-to-memory",
         "one-gpu-for-each-task",

@@ -49,6 +49,7 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
     if "wsl" in row and (facts.platform.wsl or (fixes.on_windows(facts) and facts.platform.container)):
         steps = row["wsl"]
     first = ready_wheel(facts) if row.get("wheel_first") else ()
+    first += tuple(step for told, step in row.get("first_if", {}).items() if facts.error(told))
     if row["id"] == "host-memory-exhausted":
         first = main_memory.steps(facts)
     if "rented" in row and facts.error("rented-machine"):

@@ -172,6 +172,7 @@ def _is_aarch64_default(facts: Facts) -> bool:
 
 def _aarch64_cpu(facts: Facts) -> Finding:
     jetson = is_jetson(facts)
+    image = facts.error("l4t-image")
     fix = (
         (
             "Install NVIDIA's own build for your JetPack (6: Python 3.10; 5: Python 3.8 and no other): "
@@ -184,10 +185,18 @@ def _aarch64_cpu(facts: Facts) -> Finding:
         if jetson
         else fixes.reinstall_torch(facts, keep_release=False)
     )
+    if image is not None:
+        fix = (
+            "docker run --runtime nvidia dustynv/l4t-pytorch:r36.4.0 …   # the image's release must be the host's (cat "
+            "/etc/nv_tegra_release): r36 on JetPack 6, r35 on JetPack 5, r32 on JetPack 4; jetson-containers run "
+            "$(autotag l4t-pytorch) picks it",
+        )
     return Finding(
         "aarch64-cpu-only-wheel",
         "error",
-        "A Jetson needs NVIDIA's own build of torch"
+        "The image is not of this Jetson's release, or was started without NVIDIA's runtime"
+        if image
+        else "A Jetson needs NVIDIA's own build of torch"
         if jetson
         else "torch is the CPU wheel that the package index has for aarch64",
         "Wheels from the package index are made for servers, or for the CPU alone; a Jetson's GPU wants the build for "
