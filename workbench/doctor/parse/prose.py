@@ -144,6 +144,7 @@ _SENTENCES = re.compile(r"(?<=[.!?;])\s{1,4}")
 _NVIDIA_THERE = re.compile(r"\bnvidia (?:cuda )?(?:toolkit|gpu|card) (?:was |is )?(?:detected|found)\b", re.I)
 _CONDITION = re.compile(r"\b(?:if|when|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
 _MAC = re.compile(r"\bMac(?:Book|OS| ?mini| ?Studio)?\b|\bApple (?:silicon|M\d)|\bM[1-5] (?:Pro|Max|Ultra)\b", re.I)
+_OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
 _NOT_WSL = re.compile(
     r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
@@ -183,7 +184,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         any(_STARTED_ON_CPU.search(line) for line in short) and any(_WANTS_GPU.search(line) for line in short)
     )
     vendors = draft.platform.get("gpu_vendors") or ()
-    if not draft.gpus and "nvidia" not in vendors and any(_MAC.search(line) for line in short):
+    on_mac = any(_MAC.search(line) and not _OTHER_SYSTEM.search(line) for line in short)
+    if not draft.gpus and "nvidia" not in vendors and on_mac:
         system = None if any(_WINDOWS.search(line) or "/home/" in line for line in short) else "Darwin"
         draft.put(draft.platform, system=system)
     mac = draft.platform.get("system") == "Darwin"
