@@ -1,4 +1,4 @@
-"""Writes askers.toml: which packages import a name that names.toml lists, and which of their versions do."""
+"""Writes askers.toml: which packages import a name that names/*.toml list, and which of their versions do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Row = tuple[str, str, str]
 
 
 def make(releases: Releases) -> Path:
-    """Write the table from what the releases import and from names.toml as it is now; its path."""
+    """Write the table from what the releases import and from names/*.toml as they are now; its path."""
     rows = asking(releases)
     lines = ['source = "https://pypi.org/"', ""]
     for section, group in groupby(sorted(rows), key=lambda row: row[:2]):
@@ -61,11 +61,12 @@ def asking(releases: Releases) -> dict[Row, set[str]]:
 
 
 def _listed() -> dict[tuple[str, str], set[str]]:
-    """Paths in names.toml, by package and word, and their last parts with a dot in front."""
+    """Paths in names/*.toml, by package and word, and their last parts with a dot in front."""
     listed: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for package, table in toml.load(TABLES / "names.toml").items():
+    for path in (TABLES / "names").glob("*.toml"):
+        package, table = path.stem, toml.load(path)
         for word in ("added", "removed"):
-            for line in table.get(word, {}).values() if isinstance(table, dict) else ():
+            for line in table[word].values():
                 names = [name for name in line.split() if "(" not in name]
                 listed[package, word].update(names, (f".{name.rpartition('.')[2]}" for name in names))
     return listed

@@ -14,14 +14,15 @@ from workbench.paths import write_atomic
 WIDTH = 128
 
 
-def write(table: str, purpose: str, lines: Iterable[str]) -> Path:
-    """Write a table, with what it is for and how it is made above its lines; its path."""
+def write(table: str, purpose: str, lines: Iterable[str], part: str = "") -> Path:
+    """Write a table, or a `part` of it in a folder of the table's name, below its purpose; its path."""
     made = f"Made by python -m docs.tables {table}; what is read and what is left out: docs/tables/{table}_plan.toml."
     head = textwrap.wrap(
         f"{purpose.strip()} {made}", WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
     )
     checked = f'checked = "{datetime.date.today()}"'
-    path = TABLES / f"{table}.toml"
+    path = TABLES / (f"{table}/{part}.toml" if part else f"{table}.toml")
+    path.parent.mkdir(exist_ok=True)
     write_atomic(path, ("\n".join([*head, "", checked, *lines]).rstrip() + "\n").encode(), 0o644)
     return path
 

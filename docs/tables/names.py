@@ -1,4 +1,4 @@
-"""Writes names.toml: what came with a minor release of a package or went with one."""
+"""Writes names/PACKAGE.toml: what came with a release of a package or went with one."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ PLAN = Path(__file__).with_name("names_plan.toml")
 EVERYWHERE = "everywhere"
 """The section of the plan whose rules hold for all packages."""
 PURPOSE = """\
-Names that came with a minor release ("added") or went with one ("removed"), found by reading the source of all
-minor releases of a package one after another: paths below the package, "Class(argument)" and "Class.method" of
-what other packages call. A name that stands in several modules is listed at its shortest path. What
-changes.toml says by hand counts first.
+Names of {package} that came with a release ("added") or went with one ("removed"), found by reading the source of
+its releases one after another: paths below the package, "Class(argument)" and "Class.method" of what others call.
+A name that stands in several modules is listed at its shortest path. What changes.toml says by hand counts first.
 """
 
 
 def make(releases: Releases) -> Path:
-    """Write the table from what the releases have; its path."""
+    """Write the table's files from what the releases have; their folder."""
     plan = toml.load(PLAN)
-    lines = [""]
-    for package in plan:
-        if package != EVERYWHERE:
-            lines += [layout.section(package), f'source = "{plan[package]["source"]}"', ""]
-            lines += _sections(package, changes(package, plan, releases))
-    return layout.write("names", PURPOSE, lines)
+    written = [write(package, plan, releases) for package in plan if package != EVERYWHERE]
+    return written[0].parent
+
+
+def write(package: str, plan: dict[str, Any], releases: Releases) -> Path:
+    """Write the file of one package; its path."""
+    lines = [f'source = "{plan[package]["source"]}"', "", *_sections(changes(package, plan, releases))]
+    return layout.write("names", PURPOSE.format(package=package), lines, package)
 
 
 def changes(package: str, plan: dict[str, Any], releases: Releases) -> set[Event]:
@@ -68,9 +69,9 @@ def names_of(package: str, plan: dict[str, Any], releases: Releases) -> dict[str
     return releases.read("names", package, minor_releases(package, rules["oldest"]), reader)
 
 
-def _sections(package: str, found: set[Event]) -> Iterator[str]:
+def _sections(found: set[Event]) -> Iterator[str]:
     for word in ("added", "removed"):
-        yield layout.section(package, word)
+        yield layout.section(word)
         for version in sorted({event.version for event in found if event.word == word}, key=by_version):
             words = sorted(event.name for event in found if (event.word, event.version) == (word, version))
             yield layout.row(version, words)

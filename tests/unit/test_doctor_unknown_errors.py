@@ -12,8 +12,8 @@ from workbench.doctor.diagnose import diagnose
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.exceptions import last_exception
 from workbench.doctor.parse.report import parse_report
-from workbench.doctor.tables import table
-from workbench.doctor.versions import at_least, older, parse_requirement, parse_version, satisfies
+from workbench.doctor.tables import names_read, packages_read, table
+from workbench.doctor.versions import at_least, normalize, older, parse_requirement, parse_version, satisfies
 
 SITE = '  File "/home/u/.venv/lib/python3.11/site-packages/{}/core.py", line 12, in <module>\n'
 
@@ -349,10 +349,11 @@ def test_the_tables_are_in_order() -> None:
             assert all(not value or parse_version(value) for value in row.get(word, {}).values()), name
         for key in set(row.get("added", {})) & set(row.get("removed", {})):
             assert older(row["added"][key], row["removed"][key]), key
-    for name, row in table("names").items():
-        if isinstance(row, dict):
-            assert row["source"].startswith("https://"), name
-            assert all(parse_version(release) for word in ("added", "removed") for release in row[word]), name
+    for name in packages_read():
+        row = names_read(name)
+        assert name == normalize(name)
+        assert row["source"].startswith("https://"), name
+        assert all(parse_version(release) for word in ("added", "removed") for release in row[word]), name
     asked = [table("askers")[package] for package in table("askers") if package not in ("checked", "source")]
     bounds = [item for row in asked for names in row.values() for line in names.values() for item in line.split()]
     assert all(re.fullmatch(r"[\w-]+(?:(?:<|>=)\d[\w.]*)?", item) for item in bounds)

@@ -167,10 +167,10 @@ def test_tables_are_made_from_what_was_read_before(tmp_path: Path, monkeypatch: 
     plan(imports, f'asked = ["peft"]\nfinal = []\n{versions}[by_hand.a-b.removed]\nX = "c<2"\n')
     floors = '[floors]\nany = "0.0.1"\nnumpy = "1.20"\n[passed_over]\n'
     plan(requirements, f'asked = ["torch", "numpy", "peft", "trl"]\n{floors}{versions}')
-    listed = toml.load(names.make(releases))["peft"]
+    listed = toml.load(names.make(releases) / "peft.toml")
     assert listed["added"]["0.6"].split() == ["New", *sorted(long)]
     assert listed["removed"] == {"0.6": "Old"}
-    assert max(map(len, (tmp_path / "names.toml").read_text().splitlines())) <= layout.WIDTH
+    assert max(map(len, (tmp_path / "names" / "peft.toml").read_text().splitlines())) <= layout.WIDTH
     asking = toml.load(askers.make(releases))
     assert asking["peft"] == {"removed": {"Old": "trl<1.10"}, "added": {"New": "trl>=1.10"}}
     assert asking["a-b"] == {"removed": {"X": "c<2"}}

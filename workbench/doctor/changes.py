@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from workbench.doctor.facts import Conflict, Facts
-from workbench.doctor.tables import table
+from workbench.doctor.tables import names_read, names_text, packages_read, table
 from workbench.doctor.versions import (
     at_least,
     minor_name,
@@ -113,13 +113,13 @@ def change_of(package: str, path: str, version: Optional[str] = None) -> Optiona
     return exported or known or _moved(package, row, parts[-1], version) or _sibling(package, row, parts[-1], version)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def _row(package: str) -> Optional[dict[str, Any]]:
     """What both tables say of a package; an exact release in the one that is written by hand counts first."""
-    told, read = table("changes").get(package), table("names").get(package)
+    told, read = table("changes").get(package), names_read(package)
     if not isinstance(told, dict):
         told = {}
-    if not isinstance(read, dict):
+    if not read:
         return told or None
     row: dict[str, Any] = {"source": told.get("source") or read["source"]}
     for word in ("added", "removed"):
@@ -186,7 +186,7 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
     parts = [part for part in call.split(".") if part not in ("__init__", "__new__", "<locals>")]
     wanted = {f"{part}({argument})" for part in parts} if argument else {".".join(parts[-2:])}
     named = [name for name in packages if name] or _the_one_with(facts, argument)
-    for package, row in _rows():
+    for package, row in _rows(f"({argument})" if argument else ".".join(parts[-2:]), packages):
         for word in ("added", "removed"):
             for key in row.get(word, {}):
                 last = key.split(".")[-1] if argument else key
@@ -204,7 +204,7 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
 
 def _the_one_with(facts: Facts, argument: str) -> list[str]:
     """The package of a paste that alone has such an argument in the tables; ``[]`` where several have or none."""
-    here = [(package, row) for package, row in _rows() if installed_version(facts, package)]
+    here = [(package, row) for package, row in _rows(f"({argument})") if installed_version(facts, package)]
     keys = ((package, key) for package, row in here for word in ("added", "removed") for key in row.get(word, {}))
     found = {package for package, key in keys if key.endswith(f"({argument})")}
     return list(found) if len(found) == 1 else []
@@ -242,10 +242,12 @@ def asker_here(facts: Facts, change: Change) -> str:
     return alone.package if alone and not installed_version(facts, alone.package) else ""
 
 
-def _rows() -> Iterator[tuple[str, dict[str, Any]]]:
-    """All packages of both tables, with what they say."""
-    for package in dict.fromkeys((*table("changes"), *table("names"))):
-        row = _row(package) if package not in ("checked", "source", "together", "asker") else None
+def _rows(having: str, first: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The packages of both tables that say something of names with `having` in them; those named `first` before all."""
+    told = {package: row for package, row in table("changes").items() if isinstance(row, dict)}
+    for package in dict.fromkeys((*first, *told, *packages_read())):
+        by_hand = (key for word in ("added", "removed") for key in told.get(package, {}).get(word, ()))
+        row = _row(package) if having in names_text(package) or any(having in key for key in by_hand) else None
         if row is not None:
             yield package, row
 

@@ -26,6 +26,27 @@ def table(name: str) -> dict[str, Any]:
 
 
 @functools.cache
+def packages_read() -> tuple[str, ...]:
+    """The packages of which a file of ``tables/names`` says which names came with a release or went with one."""
+    return tuple(sorted(path.stem for path in (TABLES / "names").glob("*.toml")))
+
+
+def names_read(package: str) -> dict[str, Any]:
+    """What came and went with the releases of a package: its file of ``tables/names``; ``{}`` where there is none.
+
+    Raises:
+        WorkbenchError: ``missing-package`` where this interpreter cannot read TOML.
+    """
+    return table(f"names/{package}") if package in packages_read() else {}
+
+
+@functools.cache
+def names_text(package: str) -> str:
+    """That file as it is, to look for a word without reading it as TOML; ``""`` where there is none."""
+    return (TABLES / "names" / f"{package}.toml").read_text("utf-8") if package in packages_read() else ""
+
+
+@functools.cache
 def faults() -> tuple[dict[str, Any], ...]:
     """The faults that a message alone tells, of all subjects.
 

@@ -10,7 +10,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.unknown.packages import callers_of
-from workbench.doctor.tables import newer_than_table, table
+from workbench.doctor.tables import names_read, newer_than_table
 from workbench.doctor.versions import at_least, release_of, without_stage
 
 MODELS = ("chat", "architecture", "vram")
@@ -20,7 +20,7 @@ _FROM_SOURCE = "git+https://github.com/huggingface/transformers"
 @functools.cache
 def release_of_model_type(model_type: str) -> Optional[str]:
     """The transformers release that brought a model type; None for one that is older or newer than the table."""
-    names = table("names")["transformers"]["added"]
+    names = names_read("transformers")["added"]
     module = "models." + model_type.replace("-", "_")
     found = [release for release, line in names.items() if module in line.split()]
     return min(found, key=lambda release: release_of(release) or (0, 0)) if found else None
