@@ -169,6 +169,11 @@ FIRES = {
         "ValueError: numpy.dtype size changed, may indicate binary incompatibility. Expected 88 from C header, got 96 "
         "from PyObject",
     ),
+    "a program started from another folder": (
+        "program-file-not-found",
+        "D:\\C\\python_embeded\\python.exe: can't open file 'D:\\C\\ComfyUI\\custom_nodes\\x\\ComfyUI\\main.py': "
+        "[Errno 2] No such file or directory",
+    ),
     "DeepSpeed without prepare": (
         "model-not-prepared",
         "[rank0]: AttributeError: 'Accelerator' object has no attribute 'deepspeed_config'",
@@ -368,3 +373,16 @@ def test_no_release_is_asked_for_that_no_release_can_be() -> None:
 def test_a_conda_environment_in_a_program_of_unix_is_used_by_its_python() -> None:
     text = FRAME.format("/srv/ui/installer_files/env/lib/python3.11/site-packages/", "/") + NO_SCRIPTS.format("reviews")
     assert diagnose(parse_report(text)).findings[0].fix[0].startswith("/srv/ui/installer_files/env/bin/python -m pip")
+
+
+def test_a_torch_that_was_replaced_alone_is_brought_back() -> None:
+    text = (
+        "torchaudio 2.7.1+cu128 requires torch==2.7.1+cu128, but you have torch 2.6.0 which is incompatible.\n"
+        "torchvision 0.22.1+cu128 requires torch==2.7.1+cu128, but you have torch 2.6.0 which is incompatible."
+    )
+    findings = {finding.id: finding for finding in diagnose(parse_report(text)).findings}
+    back = findings["torchvision-torch-mismatch"].fix
+    assert "torch==2.7.*" in back[0]
+    assert "whl/cu128" in back[0]
+    assert "torch==2.6.0" in back[1]
+    assert all("whl/cu128" in step for step in findings["requirement-conflicts"].fix)

@@ -80,6 +80,24 @@ def _torchaudio_differs(facts: Facts) -> bool:
 
 
 def _reinstall_pair(facts: Facts) -> tuple[str, ...]:
+    """The pair for the torch that is here, after the one that was here before something replaced torch alone."""
+    back, here = _torch_of_companions(facts), _pair_of_this_torch(facts)
+    return (back, f"or, for the torch that is here now: {here[0]}", *here[1:]) if back else here
+
+
+def _torch_of_companions(facts: Facts) -> str:
+    """The command that brings a torch back whose companions are still there, each with the tag of its CUDA."""
+    vision = facts.package("torchvision") or ""
+    pair, tag = companion("torchvision", vision), local_tag(vision) or ""
+    if not pair or not tag.startswith("cu") or not facts.torch.version or local_tag(facts.torch.version):
+        return ""
+    audio = ["torchaudio"] if facts.package("torchaudio") else []
+    exact = pair[0] if pair[0].count(".") > 1 else f"{pair[0]}.*"
+    wanted = (f"torch=={exact}", f"torchvision=={vision.split('+')[0]}", *audio)
+    return fixes.install(facts, *wanted, options=f"--index-url {WHEELS}/{tag}") + "   # the one before"
+
+
+def _pair_of_this_torch(facts: Facts) -> tuple[str, ...]:
     release = torch_release(facts.torch.version)
     if release is None:
         sound = ["torchaudio"] if facts.error("torchaudio-symbol") else []
@@ -309,7 +327,7 @@ def numpy_abi(facts: Facts) -> Result:
             else f"torch {torch or ''} was built for NumPy 1, but NumPy {numpy or '2'} is installed".replace("  ", " "),
             "NumPy 2 changed its binary interface; torch takes it from 2.3 on (Windows: 2.4.1)."
             if not other
-            else "NumPy 2 changed its binary interface; what was compiled for NumPy 1 has to be a newer release with it.",
+            else "NumPy 2 changed its binary interface; what was compiled for NumPy 1 has to become newer.",
             {**evidence(torch__version=torch, numpy=numpy, package=package), **seen(error)},
             _numpy_fix(facts, other, package),
             ISSUES + "pytorch/pytorch/issues/107302",

@@ -14,7 +14,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, seen
 from workbench.doctor.rules.guess import decided_name
 from workbench.doctor.rules.unknown.packages import callers_of, may_install
-from workbench.doctor.tables import newer_than_table, table, transformers_release
+from workbench.doctor.tables import WHEELS, newer_than_table, table, transformers_release
 from workbench.doctor.versions import at_least, older, parse_requirement, parse_version, satisfies
 
 MODELS = ("chat", "architecture", "vram")
@@ -704,6 +704,9 @@ _NOTABLE = frozenset(
 )
 
 
+_OF_TORCH = frozenset(("torch", "torchvision", "torchaudio"))
+
+
 def requirement_conflicts(facts: Facts) -> Result:
     """Declared requirements that are not met, as pip check finds them."""
     if facts.conflicts is None:
@@ -724,7 +727,7 @@ def requirement_conflicts(facts: Facts) -> Result:
             "pip allowed it, or something was installed past it; it may work until the missing part is used.",
             shown,
             (
-                *dict.fromkeys(fixes.install(facts, item.requires) for item in notable[:4]),
+                *dict.fromkeys(_as_asked(facts, item) for item in notable[:4]),
                 *_newer_askers(facts, notable),
             ),
             "https://pip.pypa.io/en/stable/cli/pip_check/",
@@ -733,10 +736,20 @@ def requirement_conflicts(facts: Facts) -> Result:
     ]
 
 
+def _as_asked(facts: Facts, conflict: Conflict) -> str:
+    """The command that meets a requirement; builds for one CUDA stand on PyTorch's own index alone."""
+    tag = re.search(r"==[\d.]+\+(cu\d{2,3}|cpu)$", conflict.requires)
+    return fixes.install(facts, conflict.requires, options=f"--index-url {WHEELS}/{tag[1]}" if tag else "")
+
+
 def _newer_askers(facts: Facts, conflicts: Sequence[Conflict]) -> tuple[str, ...]:
     """The other way out where packages are newer than what is asked for: newer releases of those that ask."""
-    capped = [item for item in conflicts[:4] if item.found and re.search(r"<|==", item.requires)]
-    askers = sorted({item.package for item in capped if may_install(facts, item.package) and item.package != "torch"})
+    capped = [
+        item
+        for item in conflicts[:4]
+        if item.found and re.search(r"<|==", item.requires) and item.package not in _OF_TORCH
+    ]
+    askers = sorted({item.package for item in capped if may_install(facts, item.package)})
     kept = ", ".join(sorted({f"{name_asked_for(item)} {item.found}" for item in capped}))
     return (f"or, to keep {kept}: {fixes.install(facts, *askers, upgrade=True)}",) if askers else ()
 
