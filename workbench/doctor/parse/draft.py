@@ -25,6 +25,7 @@ T = TypeVar("T")
 REMARKS = frozenset(
     (
         "asks-quantized",
+        "ascend-told",
         "cpu-asked",
         "device-is-cpu",
         "memory-grows",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
@@ -36,7 +37,7 @@ _RUNTIME = (
 def xpu_not_available(facts: Facts) -> Result:
     """torch's xpu device is not there: a build without it, or no runtime that answers."""
     built_without = facts.error("torch-without-xpu")
-    error = built_without or facts.error("xpu-no-device")
+    error = built_without or facts.error("xpu-no-device") or _stays_on_cpu(facts)
     if error is None:
         return PASSED
     has_xpu = built_without is None and _has_xpu(facts, error)
@@ -51,12 +52,18 @@ def xpu_not_available(facts: Facts) -> Result:
             "the user has to be in the group render, and the kernel to know the card (Arc A: 6.2, Arc B: 6.12 or "
             "newer).",
             {**evidence(gpus=gpu_names(facts), torch__version=facts.torch.version), **seen(error)},
-            _steps(facts, has_xpu, built_without is not None),
+            _steps(facts, has_xpu, built_without is not None or facts.torch.build in ("cpu", "cuda")),
             "https://docs.pytorch.org/docs/stable/notes/get_start_xpu.html",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
+
+
+def _stays_on_cpu(facts: Facts) -> Optional[ErrorFact]:
+    """A program names the CPU as its device beside a card of Intel's, which CUDA builds and CPU builds do not drive."""
+    alone = facts.platform.gpu_vendors == ("intel",) and facts.platform.system != "Darwin"
+    return facts.error("device-is-cpu") if alone and facts.torch.build in (None, "cpu", "cuda") else None
 
 
 def _steps(facts: Facts, has_xpu: bool, built_without: bool) -> tuple[str, ...]:
