@@ -430,6 +430,29 @@ CASES = {
         ["whl/cpu llama-cpp-python"],
         [],
     ),
+    "nvcc's first test under CMake": (
+        "-- The CXX compiler identification is GNU 11.4.0\n-- The CUDA compiler identification is unknown\n"
+        "CMake Error at CMakeDetermineCUDACompiler.cmake:266 (message):\n"
+        "  Failed to detect a default CUDA architecture.",
+        "cuda-compiler-does-not-work",
+        ["export CUDACXX=/usr/local/cuda/bin/nvcc"],
+        [],
+    ),
+    "ONNX Runtime of CUDA 13 beside CUDA 12": (
+        "torch 2.5.1+cu124\nonnxruntime-gpu 1.27.0\n2026-01-01 [E:onnxruntime:Default, provider_bridge_ort.cc:2022] "
+        'Error loading "C:\\a\\site-packages\\onnxruntime\\capi\\onnxruntime_providers_cuda.dll" which depends on '
+        '"cublasLt64_13.dll" which is missing.',
+        "onnxruntime-libraries-missing",
+        ["onnxruntime-gpu>=1.21,<1.27"],
+        [],
+    ),
+    "a checkout of bitsandbytes": (
+        "/home/a/bitsandbytes/bitsandbytes/cextension.py:34: UserWarning: The installed version of bitsandbytes was "
+        "compiled without GPU support.",
+        "bitsandbytes-unusable",
+        ["uninstall -y bitsandbytes", "Move /home/a/bitsandbytes/bitsandbytes"],
+        [],
+    ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
         "mingw-in-place-of-msvc",

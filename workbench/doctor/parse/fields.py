@@ -45,6 +45,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
                 draft.saw("bitsandbytes")
                 draft.put(draft.bitsandbytes, version=header[1], installed=True)
                 draft.package("bitsandbytes", header[1])
+        if "bitsandbytes/bitsandbytes/cextension.py" in line and "-packages" not in line:
+            # A folder of sources, which comes before what pip installs.
+            draft.put(draft.bitsandbytes, location=line.split("/cextension.py")[0].split()[-1].strip("'\""))
         if "libbitsandbytes" in line:
             chosen = _BNB_BINARY.match(line)
             draft.put(draft.bitsandbytes, location=chosen[1] if chosen else None)

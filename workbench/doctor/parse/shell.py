@@ -57,7 +57,8 @@ _LSPCI = re.compile(
 _DF_SHM = re.compile(r"^\S{1,40}\s{1,20}(\d{1,10})([KMG]?)i?\s.{0,80}/dev/shm\s{0,4}$")
 _SITE = re.compile(r"[/\\]lib(?:64)?[/\\]python(\d\.\d{1,2})[/\\](?:site|dist)-packages")
 _CONDA_ENVIRONMENT = re.compile(
-    r"(?:/|~\\|[A-Za-z]:\\)[^\s\"':;]{0,120}(?:(?:conda|forge|mamba)\d?[/\\]|conda_)envs[/\\][\w.-]{1,60}", re.IGNORECASE
+    r"(?:/|~\\|[A-Za-z]:\\)[^\s\"':;]{0,120}(?:(?:conda|forge|mamba)\d?[/\\]|conda_)envs[/\\][\w.-]{1,60}",
+    re.IGNORECASE,
 )
 _MAC_HOME = re.compile(r"(?:^|[\s\"'(])/Users/[^/\s]{1,60}/\S{0,200}\.py\b")
 _WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|~)\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
@@ -69,6 +70,7 @@ _BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac|WSL
 _MAC = re.compile(
     r"\bApple M\d\b|\bMacBook\b"
     r"|MacBook-(?:Pro|Air)\b"
+    r"|/Library/Frameworks/Python\.framework/|\bdlopen\(/(?:Users|Library|opt/homebrew)/"
     r"|\bMac (?:mini|[Ss]tudio)\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d|\bMac ?OS ?X\b"
 )
 _SECURE_BOOT = re.compile(r"\bsecure ?boot(?: is| state)?[: ]{0,3}(enabled|disabled|on|off)\b", re.I)
@@ -200,6 +202,8 @@ def _named_system(line: str, draft: Draft) -> None:
         system = {"linux": "Linux", "windows": "Windows"}.get(box[2].lower(), "Darwin")
         if box[1] in "xX":
             draft.put(draft.platform, system=system)
+    elif "(not a mach-o file)" in line:
+        draft.put(draft.platform, system="Darwin")
     elif "[ ]" not in line and len(line) < 300 and "wsl" not in line.lower():
         named = "Darwin" if _MAC.search(line) else "Windows" if _WINDOWS.search(line) else None
         draft.put(draft.platform, system=named)

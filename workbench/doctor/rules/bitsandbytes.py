@@ -608,16 +608,25 @@ def unusable(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            (
-                f'{fixes.python_command(facts)} -c "import torch; print(torch.cuda.is_available())"',
-                f"{fixes.python_command(facts)} -m bitsandbytes   # its own diagnosis",
-                *(() if no_gpu else (_upgrade(facts),)),
-            ),
+            _when_not_loaded(facts, no_gpu),
             BNB + "issues/631",
             affects=QUANTIZED,
             observed=True,
         )
     ]
+
+
+def _when_not_loaded(facts: Facts, no_gpu: bool) -> tuple[str, ...]:
+    """An upgrade comes first where the release may be one that guesses where CUDA is, or a checkout is what runs."""
+    checks = (
+        f'{fixes.python_command(facts)} -c "import torch; print(torch.cuda.is_available())"',
+        f"{fixes.python_command(facts)} -m bitsandbytes   # its own diagnosis",
+    )
+    if no_gpu:
+        return checks
+    left = _leave_checkout(facts)
+    told = at_least(facts.bitsandbytes.version, "0.43.0")
+    return (*checks, _upgrade(facts)) if told and not left else (*left, _upgrade(facts), *checks)
 
 
 def _works_without_library(facts: Facts, step: ProbeStep, loaded: ProbeStep) -> Finding:

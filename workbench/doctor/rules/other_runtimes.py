@@ -163,11 +163,9 @@ def _onnxruntime(facts: Facts, error: ErrorFact) -> tuple[Optional[str], Optiona
         return None, {"cuda": error.values["cuda"], "cudnn": error.values.get("cudnn", "9")}
     if cudnn:
         return None, {"cuda": "11.8 or 12" if cudnn["number"] == "8" else "12", "cudnn": cudnn["number"]}
-    if cuda and cuda["number"] in ("10", "11", "12"):
-        return None, {
-            "cuda": "12" if cuda["number"] == "12" else "11.8",
-            "cudnn": "9" if cuda["number"] == "12" else "8",
-        }
+    if cuda and cuda["number"] in ("10", "11", "12", "13"):
+        newer = cuda["number"] in ("12", "13")
+        return None, {"cuda": cuda["number"] if newer else "11.8", "cudnn": "9" if newer else "8"}
     return None, None
 
 
@@ -185,14 +183,20 @@ def _onnxruntime_fix(facts: Facts, error: ErrorFact, row: Optional[dict[str, Any
         )
     else:
         system = (f"Install CUDA {cuda} and cuDNN {cudnn}{of_others}, their lib folders in LD_LIBRARY_PATH: {pages}",)
+    here = _cuda_in_use(facts) or ""
+    if str(cuda) == "13" and here.startswith("12"):
+        last = fixes.install(facts, "onnxruntime-gpu>=1.21,<1.27")
+        return (f"{last}   # the last for CUDA {here.split('.')[0]}, which is here", f"or: {system[0]}")
     if "site-packages" not in error.text and not facts.package("onnxruntime-gpu") and not error.values.get("python"):
         return system
     old = row is not None and older(str(cuda).split(" ")[0], "12.0") and "12" not in str(cuda)
+    own = "13" if here.startswith("13") else "12"
+    release = ">=1.27" if own == "13" else ">=1.21,<1.27"
     wheels = (
-        fixes.install(facts, "onnxruntime-gpu[cuda,cudnn]", upgrade=True)
-        + "   # 1.21 and newer, with the CUDA 12 and cuDNN 9 that it wants",
+        fixes.install(facts, f"onnxruntime-gpu[cuda,cudnn]{release}", upgrade=True)
+        + f"   # with the CUDA {own} and cuDNN 9 that it wants",
         "in the program, before the first session: import onnxruntime; onnxruntime.preload_dlls()   # or import torch "
-        "first, a build for CUDA 12",
+        f"first, a build for CUDA {own}",
     )
     keep = tuple(f"or, for the whole system: {step}" if not number else step for number, step in enumerate(system))
     upgrade = tuple(f"or newer: {step}" if not number else step for number, step in enumerate(wheels))
