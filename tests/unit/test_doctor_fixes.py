@@ -184,5 +184,5 @@ def test_a_name_that_a_program_of_ones_own_misses_is_no_reason_to_upgrade() -> N
 
 def test_a_driver_update_is_always_offered_beside_an_older_build() -> None:
     finding = first("docker run -it --gpus=all gcr.io/someone/thing:latest\n" + TOO_OLD.format("11080"))
-    assert "update the NVIDIA driver of the host to 525.60.13 or newer" in finding.fix[-1]
-    assert "gcr.io/someone/thing:latest" in finding.fix[0]
+    assert "Update the NVIDIA driver of the host to 525.60.13 or newer" in finding.fix[0]
+    assert "gcr.io/someone/thing:latest" in finding.fix[-1]

@@ -51,6 +51,10 @@ SILENT = {
         "accelerate-processes-of-all-machines",
         "- num_processes: 8\n- machine_rank: 0\n- num_machines: 2",
     ),
+    "memory that is short, and a model saved before": (
+        "saving-needs-more-memory",
+        "I am saving the model with FSDP, fine. Later: CUDA out of memory. Tried to allocate 2.00 GiB",
+    ),
     "one GPU that is there": (
         "one-of-several-gpus-seen",
         "torch.cuda.device_count() returns 2 on my two GPUs, and it is slow",
@@ -247,3 +251,9 @@ def test_a_card_beyond_its_makers_clocks_goes_back_to_them_first() -> None:
     fault = "\nRuntimeError: CUDA error: an illegal memory access was encountered"
     assert "maker" in judged("my card is overclocked" + fault).findings[0].fix[0]
     assert "maker" not in judged("the card is not overclocked" + fault).findings[0].fix[0]
+
+
+def test_a_plain_image_of_a_cloud_lacks_the_driver() -> None:
+    blind = "\ntorch.cuda.is_available() returns False"
+    assert "ubuntu-drivers" in judged("an EC2 instance, Ubuntu 22.04" + blind).findings[0].fix[0]
+    assert "ubuntu-drivers" not in judged("EC2 instance, torch 2.6.0+cpu" + blind).findings[0].fix[0]

@@ -414,7 +414,12 @@ _SILENCED_BY: dict[str, tuple[str, ...]] = {
         "saving-needs-more-memory",
         "weights-trained-in-float16",
     ),
-    "allocator-fragmentation": ("memory-grows", "validation-needs-more-memory", "saving-needs-more-memory", "weights-trained-in-float16"),
+    "allocator-fragmentation": (
+        "memory-grows",
+        "validation-needs-more-memory",
+        "saving-needs-more-memory",
+        "weights-trained-in-float16",
+    ),
     "host-memory-exhausted": ("memory-grows",),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),
     "model-files-missing": ("hf-gated-model", "hf-no-such-repository"),

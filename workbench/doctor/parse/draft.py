@@ -47,6 +47,8 @@ REMARKS = frozenset(
         "docker-desktop",
         "appliance",
         "mig-told",
+        "memory-at-saving",
+        "cloud-machine",
         "clocks-changed",
         "l4t-image",
         "memory-in-validation",

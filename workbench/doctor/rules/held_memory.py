@@ -187,4 +187,37 @@ def memory_in_validation(facts: Facts) -> Result:
     ]
 
 
-RULES: tuple[Rule, ...] = (gpu_memory_held, memory_refused_though_free, memory_in_validation)
+def memory_at_saving(facts: Facts) -> Result:
+    """Several GPUs hold a part of the model each; to save it whole, one of them gathers it."""
+    told = facts.error("memory-at-saving")
+    full = facts.error("oom")
+    if told is None or full is None:
+        return PASSED
+    fsdp = (
+        "fsdp_state_dict_type: SHARDED_STATE_DICT in accelerate's file   # each rank saves its part; accelerate "
+        "merge-weights makes one model of them afterwards",
+        "or gather it in main memory: FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT, "
+        "FullStateDictConfig(offload_to_cpu=True, rank0_only=True))",
+    )
+    zero = (
+        '"stage3_gather_16bit_weights_on_model_save": false in DeepSpeed\'s config   # then python zero_to_fp32.py . '
+        "<folder> in the checkpoint's folder, on the CPU",
+        'or "overlap_comm": false and a smaller stage3_max_live_parameters, which leave room for it',
+    )
+    of_deepspeed = "zero" in told.text.lower() or facts.error("offload-to-memory") or "deepspeed" in facts.packages
+    return [
+        Finding(
+            "saving-needs-more-memory",
+            "error",
+            "GPU memory runs out as the model is saved: the parts of all GPUs are gathered on one",
+            "While it trains each GPU holds a part. A whole state dict, in float32 even, has no room beside it.",
+            {**seen(told), **seen(full)},
+            zero if of_deepspeed else fsdp,
+            "https://huggingface.co/docs/accelerate/usage_guides/fsdp",
+            affects=("vram",),
+            observed=True,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (gpu_memory_held, memory_refused_though_free, memory_in_validation, memory_at_saving)

@@ -305,6 +305,8 @@ def no_cuda_gpus(facts: Facts) -> Result:
             if windows
             else "torch sees no GPU; most likely the container was started without it"
             if not answered and facts.platform.container and not facts.error("gpus-handed-in")
+            else "torch sees no GPU; most likely this cloud machine has no NVIDIA driver"
+            if _plain_cloud_image(facts)
             else "torch sees no GPU; most likely it is a build without CUDA, which conda brings unless told"
             if by_conda
             else "torch sees no GPU"
@@ -331,6 +333,20 @@ def no_cuda_gpus(facts: Facts) -> Result:
 def _by_conda(facts: Facts) -> bool:
     """Whether torch came with conda, as far as is told without a word on CUDA."""
     return facts.python.kind == "conda" and facts.torch.build is None and facts.torch.asked_cuda is None
+
+
+_CLOUD_DRIVER = (
+    "sudo apt update && sudo apt install -y ubuntu-drivers-common && sudo ubuntu-drivers install --gpgpu && sudo "
+    "reboot   # a cloud's plain image has no NVIDIA driver; nvidia-smi must answer then. Or start from one with it: "
+    "AWS's Deep Learning AMI, Google's Deep Learning VM"
+)
+
+
+def _plain_cloud_image(facts: Facts) -> bool:
+    """A machine of a cloud on which nothing tells of a driver, nor of a torch without CUDA."""
+    bare = not facts.platform.container and facts.platform.service is None and not facts.platform.wsl
+    told = facts.error("cloud-machine") is not None and not fixes.on_windows(facts)
+    return told and bare and facts.driver.version is None and facts.torch.build is None and not _by_conda(facts)
 
 
 def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
@@ -362,6 +378,7 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
         *(on_cpu if wanted else ()),
         *asked,
         *inside,
+        *((_CLOUD_DRIVER,) if _plain_cloud_image(facts) else ()),
         f'{fixes.python_command(facts)} -c "{look}"   # +cpu or None: a build without CUDA',
         "if so: conda remove -y pytorch torchvision torchaudio cpuonly   # those of them that conda list names"
         if _by_conda(facts)
