@@ -386,3 +386,22 @@ def test_a_torch_that_was_replaced_alone_is_brought_back() -> None:
     assert "whl/cu128" in back[0]
     assert "torch==2.6.0" in back[1]
     assert all("whl/cu128" in step for step in findings["requirement-conflicts"].fix)
+
+
+@pytest.mark.parametrize(
+    ("text", "forbidden"),
+    [
+        (
+            "huggingface_hub.errors.OfflineModeIsEnabled: Cannot reach https://huggingface.co/x: offline mode is on",
+            True,
+        ),
+        ("LocalEntryNotFoundError: Cannot find the files in the cache and outgoing traffic has been disabled.", True),
+        ("OSError: We couldn't connect to 'https://huggingface.co' to load this file", False),
+    ],
+)
+def test_a_hub_that_may_not_be_asked_is_told_from_one_that_is_not_reached(text: str, forbidden: bool) -> None:
+    first = diagnose(parse_report(text)).findings[0]
+    assert first.id == "hf-offline"
+    assert ("setting" in first.title) is forbidden
+    assert any("HF_ENDPOINT" in step for step in first.fix) is not forbidden
+    assert ("HF_HUB_OFFLINE" in first.fix[0]) is forbidden

@@ -148,19 +148,22 @@ def offline(facts: Facts) -> Result:
     if error is None and not names:
         return PASSED
     mirror = facts.environment.get("HF_ENDPOINT")
+    forbidden = not names and error is not None and _FORBIDDEN.search(error.text) is not None
     return [
         Finding(
             "hf-offline",
             "error" if error else "info",
             f"{' and '.join(names)} keep{'s' if len(names) == 1 else ''} the Hub out"
             if names
+            else "The Hub is kept out by a setting: HF_HUB_OFFLINE, or local_files_only in the program"
+            if forbidden
             else "The Hugging Face Hub is not reached",
             "Only what is already in the cache can be loaded.",
             {**{name: facts.environment[name] for name in names}, **evidence(HF_ENDPOINT=mirror), **seen(error)},
             (
                 *(fixes.unset(facts, name) for name in names),
                 *((fixes.unset(facts, "HF_ENDPOINT"),) if mirror and error else ()),
-                *(() if names else _ways_to_the_hub(facts, mirror)),
+                *(_allow(facts) if forbidden else () if names else _ways_to_the_hub(facts, mirror)),
                 *_without_network(facts, error),
             ),
             ISSUES + "huggingface/huggingface_hub/issues/4487",
@@ -168,6 +171,20 @@ def offline(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+# What the Hub's library says where it is told not to ask, in place of what it says where it gets no answer.
+_FORBIDDEN = re.compile(
+    r"outgoing traffic has been disabled|OfflineModeIsEnabled|offline mode is enabled", re.IGNORECASE
+)
+
+
+def _allow(facts: Facts) -> tuple[str, ...]:
+    where = "in a container or service: where its environment is set; then start the program again"
+    return (
+        fixes.unset(facts, "HF_HUB_OFFLINE", where),
+        "Meant to be offline? Then HF_HOME (or HF_HUB_CACHE) must be the cache that holds the model.",
+    )
 
 
 def _ways_to_the_hub(facts: Facts, mirror: Optional[str]) -> tuple[str, ...]:
