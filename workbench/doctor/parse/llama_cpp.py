@@ -54,7 +54,8 @@ _MANY_LAYERS = re.compile(
     r"|n[_-]gpu[_-]layers[\"']?\s{0,3}[=: ]\s{0,3}-?[1-9]|(?:^|\s)-ngl[= ]-?[1-9]|N_GPU_LAYERS=-?[1-9]"
 )
 _SLOW = re.compile(
-    r"\b(?:slow|not faster|no faster|takes? (?:too|very) long|not us(?:ed|ing) (?:by )?(?:the |my )?GPU"
+    r"\btakes? (?:about |around |up to |over )?(?:\d{1,3}|several|some|a few|many) (?:minutes|mins?|hours)\b"
+    r"|\b(?:slow|not faster|no faster|takes? (?:too|very) long|not us(?:ed|ing) (?:by )?(?:the |my )?GPU"
     r"|GPU (?:is )?(?:idle|not used|unused)|\b0\.\d{1,3} ?(?:tok|t/s)"
     r"|GPU is not used|\b(?:near|nearly|almost) 0 ?%? (?:usage|utili[sz]ation)|(?:throughput|speed) is (?:\w+ )?low"
     r"|\bhigh CPU|CPU (?:occupation|usage|load|utili[sz]ation) is (?:\w+ )?high|\bruns? on (?:the )?CPU\b"

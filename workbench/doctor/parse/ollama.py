@@ -67,6 +67,7 @@ _NO_GPU = re.compile(
     re.I,
 )
 _PS = re.compile(r"\b100% CPU\b")
+_SPLIT = re.compile(r"\b(?P<on_cpu>\d{1,2})%/\d{1,2}% CPU/GPU\b")
 _COMPLAINT = re.compile(
     r"\b(?:isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?"
     r"(?:detect|us(?:e|ing)\b|see\b|find|found|recogni[sz]e|support|work)"
@@ -150,6 +151,9 @@ def _no_runners(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
 def _too_large(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
     """A model of which some layers, or all, stay in main memory; the last one that was loaded counts."""
     for number, line in reversed(lines):
+        split = _SPLIT.search(line)
+        if split:
+            return ErrorFact("ollama-model-larger-than-gpu", mask_text(line.strip()[:300]), number, split.groupdict())
         found = _OFFLOAD.search(line)
         if found and (int(found["some"]) == 0 or int(found["some"]) < int(found["all"])):
             values = dict(found.groupdict())

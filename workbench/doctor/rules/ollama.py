@@ -215,7 +215,13 @@ def _too_large(facts: Facts, error: ErrorFact) -> Finding:
         error,
         "ollama-model-larger-than-gpu",
         "The model and its context do not fit the GPU's free memory: "
-        + (f"{told['some']} of {told['all']} layers go there" if told["all"] != "-1" else "no layer goes there"),
+        + (
+            f"{told['on_cpu']} % of it is left to the CPU"
+            if "on_cpu" in told
+            else f"{told['some']} of {told['all']} layers go there"
+            if told["all"] != "-1"
+            else "no layer goes there"
+        ),
         "The rest is computed by the CPU, which is many times slower.",
         (
             "nvidia-smi   # who else holds memory on the card? ollama stop <other model>",
