@@ -53,7 +53,9 @@ def faults() -> tuple[dict[str, Any], ...]:
     A row has its message's ``contains``, ``match``, ``detail`` and ``after`` in itself, or, where other rules use that
     message too, its id as ``message``. ``weak``: what is said only where nothing else was found. "install", "upgrade"
     and "export" at the start of a step become the command of the environment at hand; ``windows`` replaces ``fix``
-    there, ``wsl`` in WSL, ``rented`` on another's machine, ``named`` where the package that asks is known. ``{name}`` stands for what the message's pattern has caught.
+    there, ``wsl`` in WSL, ``rented`` on another's machine, ``named`` where the package that asks is known; what
+    ``first_if`` names a remark for comes before them where that remark was made. ``{name}`` stands for what the
+    message's pattern has caught.
 
     Raises:
         WorkbenchError: ``missing-package`` where this interpreter cannot read TOML.
