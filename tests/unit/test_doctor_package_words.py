@@ -405,3 +405,40 @@ def test_a_hub_that_may_not_be_asked_is_told_from_one_that_is_not_reached(text: 
     assert ("setting" in first.title) is forbidden
     assert any("HF_ENDPOINT" in step for step in first.fix) is not forbidden
     assert ("HF_HUB_OFFLINE" in first.fix[0]) is forbidden
+
+
+CAUSED = "ERROR: these package versions have conflicting dependencies.\n\nThe conflict is caused by:\n"
+
+
+@pytest.mark.parametrize(
+    ("sides", "step"),
+    [
+        (
+            (
+                "    The user requested tokenizers==0.10.3",
+                "    transformers 4.32.0 depends on tokenizers!=0.11.3, <0.14 and >=0.11.1",
+            ),
+            "In the requirements: tokenizers!=0.11.3,<0.14,>=0.11.1 in place of tokenizers==0.10.3",
+        ),
+        (
+            (
+                "    The user requested huggingface_hub==1.12.0",
+                "    datasets 4.8.4 depends on huggingface-hub<2.0 and >=0.25.0",
+                "    **transformers 4.51.3 depends on huggingface-hub<1.0 and >=0.30.0**",
+            ),
+            "In the requirements: huggingface-hub<1.0,>=0.30.0 in place of huggingface-hub==1.12.0",
+        ),
+        (
+            (
+                '    sglang[srt] 0.4.9 depends on torch==2.7.1; extra == "srt"',
+                "    flashinfer-python 0.2.7 depends on torch",
+                "    flashinfer-python 0.2.7 depends on torch==2.8.*",
+            ),
+            "flashinfer-python 0.2.7 asks for torch==2.8.*, sglang[srt] 0.4.9 for torch==2.7.1",
+        ),
+        (("    something else",), "Loosen one of the requirements that the message names"),
+    ],
+)
+def test_the_side_that_gives_way_is_named(sides: tuple[str, ...], step: str) -> None:
+    findings = {finding.id: finding for finding in diagnose(parse_report(CAUSED + "\n".join(sides))).findings}
+    assert findings["requirements-contradict"].fix[0].startswith(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +10,9 @@ from dataclasses import replace
 from workbench.doctor.facts import ErrorFact
 
 _MAX_LINE = 600
+_MAX_SIDES = 16
+_MAX_SIDE = 160
+_SIDE = re.compile(r"The user requested|\d depends on ")
 _ABOUT_THE_HUB = frozenset(
     ("hf-no-such-repository", "hf-gated", "hf-refused", "hf-offline", "model-files-missing", "hf-token-invalid")
 )
@@ -27,7 +31,12 @@ _QUOTED = re.compile(
 
 
 def with_repository(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
-    """An error of the Hub with the repository or folder that the paste names, in a quoted name before an address."""
+    """An error with what stands around it: the repository or folder that is named, who asks pip for what."""
+    if error.id == "pip-sides":
+        listed = itertools.islice(lines, error.line, error.line + _MAX_SIDES)
+        return replace(
+            error, values={"sides": "\n".join(line[:_MAX_SIDE].strip() for line in listed if _SIDE.search(line))}
+        )
     if error.id not in _ABOUT_THE_HUB or error.values.get("name"):
         return error
     for pattern in (_QUOTED, _REPOSITORY):

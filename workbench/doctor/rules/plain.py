@@ -10,7 +10,7 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.symptoms import message_of_symptom
-from workbench.doctor.rules import main_memory
+from workbench.doctor.rules import main_memory, pip_sides
 from workbench.doctor.rules.building import ready_wheel
 from workbench.doctor.rules.common import Result, seen
 from workbench.doctor.tables import faults, message_of, table
@@ -52,6 +52,8 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
     first += tuple(step for told, step in row.get("first_if", {}).items() if facts.error(told))
     if row["id"] == "host-memory-exhausted":
         first = main_memory.steps(facts)
+    if row["id"] == "requirements-contradict":
+        first = pip_sides.steps(facts)
     if "rented" in row and facts.error("rented-machine"):
         steps = row["rented"]
     if "named" in row and error.values.get("caller"):
