@@ -453,6 +453,12 @@ CASES = {
         ["uninstall -y bitsandbytes", "Move /home/a/bitsandbytes/bitsandbytes"],
         [],
     ),
+    "an extension of another torch, whose version is not told": (
+        "OSError: torch_scatter/_version_cuda.so: undefined symbol: _ZN5torch3jit17parseSchemaOrNameERKSs",
+        "library-does-not-load",
+        ["torch.__version__", "https://data.pyg.org/whl/torch-$M.0+$C.html"],
+        ["<torch>"],
+    ),
     "MinGW under nvcc": (
         "CMake Error: nvcc fatal : Host compiler targets unsupported OS.",
         "mingw-in-place-of-msvc",

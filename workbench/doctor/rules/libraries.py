@@ -40,6 +40,8 @@ _PROCEDURE = re.compile(
     re.I,
 )
 _PACKAGE = re.compile(r"(?:site|dist)-packages[/\\](\w{2,60})[/\\.]")
+# The path cut down to the package's own folder.
+_SHORT = re.compile(r"(?<![\w/\\.])([a-z]\w{2,60})/_\w{1,40}\.so: undefined symbol")
 
 
 def library_error(facts: Facts, error: ErrorFact) -> Optional[list[Finding]]:
@@ -56,7 +58,7 @@ def _row(kind: str, text: str) -> Optional[dict[str, Any]]:
 
 def _asker(error: ErrorFact) -> str:
     """The package whose compiled part is loaded: named in the message, else last in the traceback."""
-    inside = _PACKAGE.search(error.text)
+    inside = _PACKAGE.search(error.text) or _SHORT.search(error.text)
     name = inside[1] if inside else error.values.get("importer", "")
     return pip_name(name) if name else ""
 

@@ -31,7 +31,12 @@ _MODULES = {
 }
 
 _SHOWS = 'python -c "import torch; print(torch.__version__, torch.version.cuda)"'
-
+# The same for the shell, where the versions are not known.
+_TELLS = (
+    "eval $(python -c \"import torch; v = torch.__version__.split('+')[0].split('.'); print('T=' + '.'.join(v), "
+    "'M=' + '.'.join(v[:2]), 'C=cu' + torch.version.cuda.replace('.', ''))\")   # the versions of this torch"
+)
+_SHELL = {"torch": "$T", "minor": "$M", "tag": "$C"}
 
 # Wheels with CUDA's libraries, by the library's name; and the CUDA major of those whose own number is another one.
 _RUNTIMES = {
@@ -106,12 +111,20 @@ def matching_build(facts: Facts, name: str) -> tuple[str, ...]:
         "tag": variant_of(facts.torch.cuda) if facts.torch.cuda else None,
         "major": str(numbers[0]) if numbers else None,
     }
+    if _asks_shell(facts, row, values):
+        return (_TELLS, *(_filled(facts, step, {**values, **_SHELL}) for step in row["install"]))
     unknown = any(values[word] is None for step in row["install"] for word in re.findall(r"\{(\w+)\}", step))
     asks_torch = any(
         f"{{{word}}}" in step for step in row["install"] for word in ("torch", "minor", "short", "tag", "vision")
     )
     first = () if not unknown else (_SHOWS + "   # the versions for <…> below",) if asks_torch else ("nvidia-smi",)
     return (*first, *(_filled(facts, step, values) for step in row["install"]))
+
+
+def _asks_shell(facts: Facts, row: dict[str, Any], values: dict[str, Optional[str]]) -> bool:
+    """Whether the shell can fill in all that is not known: the versions of a torch that is there, on no Windows."""
+    wanted = {word for step in row["install"] for word in re.findall(r"\{(\w+)\}", step) if values[word] is None}
+    return bool(wanted) and wanted <= set(_SHELL) and not fixes.on_windows(facts)
 
 
 def _filled(facts: Facts, step: str, values: dict[str, Optional[str]]) -> str:
