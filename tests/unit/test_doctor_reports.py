@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from workbench.doctor import diagnose as diagnosis
-from workbench.doctor.diagnose import CAUSES, RULES, diagnose
+from workbench.doctor.causes import CAUSES
+from workbench.doctor.diagnose import RULES, diagnose
 from workbench.doctor.facts import Facts
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.report import to_json, to_markdown, to_text

@@ -31,8 +31,13 @@ def wrong_vendor(facts: Facts) -> Result:
         left = amd_windows.target(facts)
         if amd and not nvidia and left in _LEFT_BEHIND and no_gpu_told(facts) and not fixes.on_windows(facts):
             return [_without_code(facts, None, left)]
-        asks = _ASKS_CUDA & _messages(facts) or facts.error("device-is-cpu") or (
-            no_gpu_told(facts) and (fixes.on_windows(facts) or facts.platform.program in ("sd-webui", "sd-webui-amd"))
+        asks = (
+            _ASKS_CUDA & _messages(facts)
+            or facts.error("device-is-cpu")
+            or (
+                no_gpu_told(facts)
+                and (fixes.on_windows(facts) or facts.platform.program in ("sd-webui", "sd-webui-amd"))
+            )
         )
         return [_asks_amd_for_cuda(facts)] if amd and not nvidia and asks else None
     if cuda_works(facts):
