@@ -274,9 +274,9 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "hf-no-such-repository": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
     "model-files-missing": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
 }
-# Remarks that only repeat, in other words, what a root cause already says.
 # What a program says of bitsandbytes when it starts is nothing to a model that llama.cpp runs.
 _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
+# Remarks that only repeat, in other words, what a root cause already says.
 SILENCED_BY: dict[str, tuple[str, ...]] = {
     "rocm-gfx-unsupported": ("integrated-gpu-taken",),
     "torch-missing": ("build-isolation-hides-torch",),
