@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from docs.tables.reading import fits
+from docs.tables.reading import TAKEN, fits
 
 LONGEST_GAP = 2
 """A name that is missing in so many releases in between, at most, is taken to have been there all the time."""
@@ -39,25 +39,38 @@ class Event:
 def events(releases: dict[str, list[str]]) -> set[Event]:
     """What came and went between the releases, which are given oldest first.
 
-    A method that another class still has did not go: it is inherited now.
+    What a module only ever took from another one (TAKEN) is left out. A method that another class still has did not go:
+    it is inherited now; nor did an argument of what has none now. In the same way it came, if at all, before.
     """
     versions = list(releases)
-    methods = [{name.partition(".")[2] for name in names if _METHOD.fullmatch(name)} for names in releases.values()]
+    callables = [{name.partition("(")[0] for name in names if "(" in name} for names in releases.values()]
+    methods = [
+        {name.partition(".")[2] for name in names if _METHOD.fullmatch(name) or name.startswith(f"{TAKEN}*.")}
+        for names in releases.values()
+    ]
     seen: dict[str, list[int]] = {}
     for position, names in enumerate(releases.values()):
-        for name in names:
+        for name in {name.lstrip(TAKEN) for name in names}:
             seen.setdefault(name, []).append(position)
+    own = {name for names in releases.values() for name in names}
     found = set()
     for name, positions in seen.items():
         first, last = positions[0], positions[-1]
-        if f"{name}." in seen or last - first + 1 - len(positions) > LONGEST_GAP:
+        if name not in own or f"{name}." in seen or last - first + 1 - len(positions) > LONGEST_GAP:
             continue
-        if first > 0:
+        if first > 0 and not _inherited(name, methods[first - 1], callables[first - 1]):
             found.add(Event("added", versions[first], name.rstrip(".")))
         went = last + 1
-        if went < len(versions) and not (_METHOD.fullmatch(name) and name.partition(".")[2] in methods[went]):
+        if went < len(versions) and not _inherited(name, methods[went], callables[went]):
             found.add(Event("removed", versions[went], name.rstrip(".")))
     return found
+
+
+def _inherited(name: str, methods: set[str], callables: set[str]) -> bool:
+    """Whether a method, or an argument, that a class has no more is another class's, by what a release has."""
+    if "(" in name:
+        return name.partition("(")[0] not in callables
+    return _METHOD.fullmatch(name) is not None and name.partition(".")[2] in methods
 
 
 def worth_listing(
@@ -91,8 +104,18 @@ def without_members(found: Iterable[Event]) -> Iterator[Event]:
     """All but arguments and methods of a class that the package exports and that came or went with them."""
     events = set(found)
     for event in events:
-        owner = re.split(r"[(.]", event.name)[0]
-        if not event.of_class or Event(event.word, event.version, owner) not in events:
+        owners = {re.split(r"[(.]", event.name)[0], event.name.partition("(")[0]} - {event.name}
+        if not event.of_class or not any(Event(event.word, event.version, owner) in events for owner in owners):
+            yield event
+
+
+def without_contents(found: Iterable[Event]) -> Iterator[Event]:
+    """All but what came with the module or class that it is in, or went with it."""
+    events = set(found)
+    for event in events:
+        parts = event.name.partition("(")[0].split(".")
+        above = (".".join(parts[:count]) for count in range(1, len(parts)))
+        if not any(Event(event.word, event.version, name) in events for name in above):
             yield event
 
 

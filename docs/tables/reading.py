@@ -9,7 +9,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from docs.tables.source import Definition, Module, arguments, definitions, exported, modules, origin, strings
+from docs.tables.source import (
+    Definition,
+    Module,
+    arguments,
+    definitions,
+    exported,
+    handed_out,
+    modules,
+    origin,
+    strings,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,13 @@ class Reading:
     outlined: tuple[str, ...] = ()
     """Modules of which is only read that they are there."""
     calls: tuple[str, ...] = ()
-    """Classes and functions whose arguments are read, and of classes the methods."""
+    """Classes and functions whose arguments are read, and of classes the methods; "Class.method" for its arguments."""
+    marked: bool = False
+    """Whether what a module only takes from another one is marked with TAKEN, and all methods are read."""
+
+
+TAKEN = "~"
+"""In front of a name that its module does not define, and does not export; and of "*.method" for that of any class."""
 
 
 def fits(name: str, patterns: Iterable[str], verdict: bool = False) -> bool:
@@ -71,8 +87,9 @@ def read_names(wheel: Path, reading: Reading) -> list[str]:
         names.update(_names_of(module, reading))
         if reading.lazy:
             stars.extend((path, source) for source in _stars(module, reading.module))
-    for path, source in stars:
-        found = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == source and "(" not in name]
+    for path, source in (*stars, *stars):  # twice: what a module takes over may be taken over from it
+        below = (name.lstrip(TAKEN) for name in names if "(" not in name)
+        found = [name.rpartition(".")[2] for name in below if name.rpartition(".")[0] == source]
         names.update(_below(path, name) for name in found if name)
     return sorted(names)
 
@@ -86,11 +103,19 @@ def _names_of(module: Module, reading: Reading) -> Iterator[str]:
         if len(name) < 3 or name.startswith("__") or name == "logger":
             continue
         if isinstance(node, ast.ImportFrom) and not _is_export(module, node, reading):
+            if reading.marked:
+                yield f"{TAKEN}{_below(module.path, name)}"
             continue
-        yield _below(module.path, name)
+        taken = reading.marked and isinstance(node, ast.ImportFrom) and not module.is_package
+        yield f"{TAKEN if taken else ''}{_below(module.path, name)}"
+        if reading.marked and isinstance(node, ast.ClassDef):
+            yield from (f"{TAKEN}*.{item.name}" for item in node.body if isinstance(item, ast.FunctionDef))
         if fits(name, reading.calls):
-            yield from _details(name, node)
-    if module.is_package and reading.lazy:
+            yield from _details(name, node, reading)
+    if not reading.lazy:
+        return
+    yield from (_below(module.path, name) for name in handed_out(module.tree))
+    if module.is_package:
         yield from (
             _below(module.path, name) for name in strings(module.tree) if re.fullmatch(r"[A-Za-z_]\w{2,80}", name)
         )
@@ -101,7 +126,7 @@ def _is_export(module: Module, node: ast.ImportFrom, reading: Reading) -> bool:
     return origin(module, node, reading.module) is not None and (reading.lazy or module.is_package)
 
 
-def _details(name: str, node: Definition) -> Iterator[str]:
+def _details(name: str, node: Definition, reading: Reading) -> Iterator[str]:
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         yield from (f"{name}({argument})" for argument in arguments(node))
     if not isinstance(node, ast.ClassDef):
@@ -114,6 +139,8 @@ def _details(name: str, node: Definition) -> Iterator[str]:
                 yield from (f"{name}({argument})" for argument in arguments(item))
             elif not item.name.startswith("__"):
                 yield f"{name}.{item.name}"
+                if fits(f"{name}.{item.name}", reading.calls):
+                    yield from (f"{name}.{item.name}({argument})" for argument in arguments(item))
 
 
 def _stars(module: Module, package: str) -> Iterator[str]:

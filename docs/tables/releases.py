@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +80,39 @@ def from_wheel(
         return None if wheel is None else reader(wheel)
 
 
+def from_sdist(package: str, version: str, reader: Callable[[Path], list[str]]) -> Optional[list[str]]:
+    """What `reader` finds in the source of a release's last patch, or else in its wheel; nothing of it is run.
+
+    ``pip download`` would run its setup.py; so pip is only asked for the link, and for what stands there.
+    """
+    from pip._internal.commands import create_command
+    from pip._vendor.packaging.specifiers import SpecifierSet
+
+    command = create_command("download")
+    options, _ = command.parse_args(["--quiet", "--no-binary=:all:", package])
+    with command.main_context(), tempfile.TemporaryDirectory() as folder:
+        session = command.get_default_session(options)
+        finder = command._build_package_finder(options, session, ignore_requires_python=True)
+        wanted = SpecifierSet(f"=={version}.*")
+        link = finder.find_best_candidate(package, wanted).best_candidate
+        if link is None:
+            return from_wheel(package, version, reader)
+        archive = session.get(link.link.url_without_fragment)
+        archive.raise_for_status()
+        with tarfile.open(fileobj=io.BytesIO(archive.content)) as source:
+            return reader(_as_wheel(source, Path(folder) / "source.whl"))
+
+
+def _as_wheel(source: tarfile.TarFile, path: Path) -> Path:
+    """The Python files of a source, as they would stand in a wheel."""
+    with zipfile.ZipFile(path, "w") as wheel:
+        for member in source:
+            content = source.extractfile(member) if member.isfile() and member.name.endswith(".py") else None
+            if content is not None:
+                wheel.writestr(member.name.partition("/")[2], content.read())
+    return path
+
+
 def requirement_lines(package: str, version: str) -> Optional[list[str]]:
     """The ``Requires-Dist`` lines of a release's last patch, or None where there is no wheel."""
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +134,7 @@ def _pip(command: list[str], package: str, version: str) -> Optional[str]:
     Raises:
         SystemExit: pip cannot reach its index, so that a release would seem not to be there.
     """
-    wanted = f"{package}=={version}.*" if version.count(".") < 2 else f"{package}=={version}"
+    wanted = f"{package}=={version}.*"
     common = ["--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
     said = ""
     for python in PYTHONS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -93,6 +94,32 @@ def strings(tree: ast.AST) -> Iterator[str]:
             for item in node.elts:
                 if isinstance(item, ast.Constant) and isinstance(item.value, str):
                     yield item.value
+
+
+def handed_out(tree: ast.Module) -> Iterator[str]:
+    """What a module with a ``__getattr__`` of its own may give: all strings in it that may be names.
+
+    A key that stands for a pair with None at its end is one that it gives no more (jax).
+    """
+    defined = {name for name, _ in definitions(tree.body)}
+    if "__getattr__" not in defined:
+        return
+    gone = {
+        key.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values)
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Tuple) and _ends_in_none(value)
+    }
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and text not in gone and re.fullmatch(r"[A-Za-z_]\w{2,80}", text):
+            yield text
+
+
+def _ends_in_none(value: ast.Tuple) -> bool:
+    last = value.elts[-1] if value.elts else None
+    return isinstance(last, ast.Constant) and last.value is None
 
 
 def exported(tree: ast.Module) -> list[str]:

@@ -5,6 +5,7 @@ Needs the tables.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Iterator
@@ -131,6 +132,33 @@ def _row(package: str) -> Optional[dict[str, Any]]:
             **{name: release for name, release in by_hand if release or name.split(".")[-1] not in ends},
         }
     return row
+
+
+def never_there(package: str, name: str, version: Optional[str]) -> str:
+    """The newest release that was read, where no release up to it has such a name at the package's top, else "".
+
+    Args:
+        package: its pip name.
+        name: the path below the package; of one with a dot, a constant or a private name nothing is said.
+        version: the installed one; of one that is newer than the table nothing is said.
+    """
+    row = names_read(package)
+    newest = str(row.get("newest", ""))
+    parts = newest.count(".") + 1
+    have, last = release_of(version, parts), release_of(newest, parts)
+    if have is None or last is None or have > last or not re.fullmatch(r"[a-zA-Z]\w*[a-z]\w*", name):
+        return ""
+    listed = _row(package) or {}
+    known = name in row["always"].split() or any(name in listed.get(word, {}) for word in ("added", "removed"))
+    return "" if known else newest
+
+
+def alike(package: str, name: str) -> str:
+    """The name at a package's top that is spelled most like this one; "" where none is close."""
+    row = names_read(package)
+    came = [word for line in row["added"].values() for word in line.split() if word.isidentifier()]
+    close = difflib.get_close_matches(name, [*row["always"].split(), *came], 1, 0.85)
+    return close[0] if close else ""
 
 
 _HEAD = re.compile(

@@ -250,8 +250,12 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
                 options="--pre -U --index-url https://download.pytorch.org/whl/nightly/cu128",
             ),
         )
+    listed = f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('torch'))\""
+    gone = _gone(facts, error)
+    if gone is not None:
+        return (fixes.install(facts, f"triton<{gone.version}"), f"{listed}   # which triton this torch was made for")
     return (
-        f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('torch'))\"",
+        listed,
         fixes.install(facts, "triton") + "   # of exactly the version that this list names: triton==...",
     )
 
@@ -267,7 +271,21 @@ def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> st
     too_old = _came_later(facts, error)
     if too_old is not None:
         return f"triton {found} is too old for this torch: {module} came with triton {too_old.version}"
+    gone = _gone(facts, error)
+    if gone is not None:
+        return f"The caller is too old for this triton: {module} is gone since triton {gone.version}"
     return f"This triton has no {module}: the caller was written for another one" if module else "triton is missing"
+
+
+def _gone(facts: Facts, error: Optional[ErrorFact]) -> Optional[Change]:
+    """What the table says of the name that is asked for by its path, where a release took it away."""
+    found = _FROM_TRITON.search(error.text) if error else None
+    path = f"{found['module']}.{found['name']}".lstrip(".") if found else ""
+    change = change_of("triton", path, _triton(facts)) if path else None
+    return change if change is not None and not change.added and change.version else None
+
+
+_FROM_TRITON = re.compile(r"cannot import name '(?P<name>\w{1,80})' from 'triton\.?(?P<module>[\w.]{0,80})'")
 
 
 def _came_later(facts: Facts, error: Optional[ErrorFact]) -> Optional[Change]:

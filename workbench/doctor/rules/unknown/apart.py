@@ -10,11 +10,13 @@ from workbench.doctor.changes import (
     PYTHON,
     Change,
     Verdict,
+    alike,
     asker_here,
     askers_of,
     installed_version,
     judge,
     month_of,
+    never_there,
     release_of_that_time,
 )
 from workbench.doctor.facts import ErrorFact, Facts
@@ -217,6 +219,9 @@ def half_upgraded(facts: Facts, error: ErrorFact, package: str, name: str) -> Fi
 
 def undecided(facts: Facts, error: ErrorFact, caller: str, package: str, name: str) -> Finding:
     """Two that do not fit, and nothing tells for certain which of them is too old."""
+    newest = never_there(package, name, installed_version(facts, package))
+    if newest:
+        return _no_release_has(facts, error, caller, package, name, newest)
     return Finding(
         "package-versions-do-not-fit",
         "error",
@@ -224,6 +229,28 @@ def undecided(facts: Facts, error: ErrorFact, caller: str, package: str, name: s
         _why_undecided(caller, package, _likely_old(package, name)),
         {**evidence(**{package.replace("-", "_"): installed_version(facts, package)}, importer=caller), **seen(error)},
         (*_steps_undecided(facts, caller, package, _likely_old(package, name)), RESTART),
+        PIP_CHECK,
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _no_release_has(facts: Facts, error: ErrorFact, caller: str, package: str, name: str, newest: str) -> Finding:
+    """A name that a package has had at no time: misspelled, of another package, or newer than what is known of it."""
+    meant = "" if caller else alike(package, name)
+    upgrade = fixes.install(facts, package, upgrade=True) if may_install(facts, package) else ""
+    return Finding(
+        "package-versions-do-not-fit",
+        "error",
+        f"{caller or 'Something'} asks {package} for {name}, which no release up to {newest} has",
+        "It is misspelled or of another package, or it came after that release, or stands only in a copy of "
+        f"{package} that somebody changed.",
+        {**evidence(**{package.replace("-", "_"): installed_version(facts, package)}, importer=caller), **seen(error)},
+        (
+            *((f"Write {meant} in the program, if that is meant.",) if meant else ()),
+            *((f"{upgrade}   # or from where the program's guide says that {package} is taken",) if upgrade else ()),
+            RESTART,
+        ),
         PIP_CHECK,
         affects=("chat",),
         observed=True,

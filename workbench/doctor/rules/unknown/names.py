@@ -12,6 +12,8 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports
+from workbench.doctor.tables import names_read
+from workbench.doctor.versions import at_least
 
 _NAME = re.compile(
     r"cannot import name '(?P<name>\w{1,80})' from (?P<half>partially initialized module )?"
@@ -107,7 +109,11 @@ _REALLY_CALLED = {"whisper": "openai-whisper"}
 def _not_the_package(facts: Facts, error: ErrorFact, package: str, module: str, path: str) -> Optional[Finding]:
     """Something else has a package's name: it lacks what the package always had, or it is a bare folder."""
     at_top = path.split(".")[1:]
-    core = len(at_top) == 1 and at_top[0] in _ALWAYS.get(module, "").split()
+    read = names_read(package)
+    since_then = at_least(installed_version(facts, package), read.get("oldest", ""))
+    steady = read.get("always", "") if since_then and "partially initialized" not in error.text else ""
+    always = f"{_ALWAYS.get(module, '')} {steady}"
+    core = len(at_top) == 1 and at_top[0] in always.split()
     place = re.search(rf"\(((?:[A-Za-z]:|~)?[/\\][^()\n]{{0,200}}[/\\]{module}[/\\]__init__\.py)\)", error.text)
     nowhere = "(unknown location)" in error.text and module in known_imports()
     if not (core or nowhere) or (place and re.search(r"(?:site|dist)-packages", place[1])):
