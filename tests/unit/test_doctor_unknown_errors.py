@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from workbench.doctor.changes import asker_here, askers_of, by_time, change_of, change_of_call, month_of
+from workbench.doctor.changes import asker_here, askers_of, by_time, change_of, change_of_call, month_of, never_there
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.exceptions import last_exception
@@ -338,6 +338,24 @@ def test_the_time_between_releases_decides_only_where_it_is_known() -> None:
     assert month_of("numpy", "99.0") == (int(last[0]) * 12 + int(last[1]), False)
     assert by_time(facts, "numpy", "peft") == by_time(facts, "peft", "numpy")
     assert by_time(parse_report("deepspeed==99.0\ntransformers==5.23.0\n"), "deepspeed", "transformers") is None
+
+
+def test_a_name_that_no_release_has_is_likely_misspelled_or_newer() -> None:
+    said = "ImportError: cannot import name '{}' from 'gradio'\ngradio=={}\n"
+    misspelled = first(said.format("ChatBot", "5.1.0"))
+    assert "which no release up to" in misspelled.title
+    assert misspelled.fix[0].startswith("Write Chatbot ")
+    # Of a release that is newer than the table nobody knows; what came or went, or was always there, is known.
+    assert [never_there("gradio", name, version) for name, version in (("ChatBot", "99.0"), ("ChatBot", None))] == [
+        "",
+        "",
+    ]
+    assert [never_there("gradio", name, "5.1.0") for name in ("Box", "Blocks", "a.b", "_inner")] == [""] * 4
+    assert first(said.format("Blocks", "5.1.0")).id == "package-shadowed"
+    assert (
+        "is gone since triton 3.5"
+        in first("ImportError: cannot import name 'triton_key' from 'triton.compiler.compiler'\n").title
+    )
 
 
 def test_the_tables_are_in_order() -> None:
