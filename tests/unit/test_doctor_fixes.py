@@ -10,6 +10,7 @@ import pytest
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.facts import Facts, Install, PlatformFacts, TorchFacts
 from workbench.doctor.findings import Finding
+from workbench.doctor.fixes import install
 from workbench.doctor.parse.report import parse_report
 
 DATA = Path(__file__).parent.parent / "data" / "doctor"
@@ -186,3 +187,17 @@ def test_a_driver_update_is_always_offered_beside_an_older_build() -> None:
     finding = first("docker run -it --gpus=all gcr.io/someone/thing:latest\n" + TOO_OLD.format("11080"))
     assert "Update the NVIDIA driver of the host to 525.60.13 or newer" in finding.fix[0]
     assert "gcr.io/someone/thing:latest" in finding.fix[-1]
+
+
+@pytest.mark.parametrize(
+    ("torch", "asked", "command"),
+    [
+        ("2.1.2", "transformers>=4.37", "python -m pip install -U 'transformers>=4.37,<4.56'"),
+        ("2.1.2", "transformers", "python -m pip install -U 'transformers<4.56'"),
+        ("2.1.2", "transformers<4.50", "python -m pip install -U 'transformers<4.50'"),
+        ("2.9.0", "transformers>=4.37", "python -m pip install -U 'transformers>=4.37'"),
+        (None, "transformers", "python -m pip install -U transformers"),
+    ],
+)
+def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_takes(torch, asked, command) -> None:
+    assert install(Facts(origin="report", torch=TorchFacts(version=torch)), asked, upgrade=True) == command

@@ -24,7 +24,15 @@ from workbench.doctor.tables import (
     transformers_release,
     variant_of,
 )
-from workbench.doctor.versions import at_least, local_tag, older, parse_requirement, parse_version, release_of
+from workbench.doctor.versions import (
+    at_least,
+    local_tag,
+    minor_name,
+    older,
+    parse_requirement,
+    parse_version,
+    release_of,
+)
 
 
 def on_windows(facts: Facts) -> bool:
@@ -67,6 +75,7 @@ def where_set(facts: Facts) -> str:
 
 def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = False) -> str:
     """The command that installs `packages` into this environment, with the tool that installed them before."""
+    packages = tuple(_beside_this_torch(facts, package) for package in packages) if upgrade else packages
     words = " ".join(quote(facts, package) for package in packages)
     if not options and _all_from_conda(facts, packages):
         # There torch is called pytorch.
@@ -74,6 +83,22 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
         return f"conda install -y -c conda-forge {names}"
     flags = f"{' -U' if upgrade else ''}{' ' + options if options else ''}"
     return f"{_pip(facts, 'install')}{flags} {words}"
+
+
+def _beside_this_torch(facts: Facts, package: str) -> str:
+    """`package` with an upper bound where its newest release would not run beside an older torch that stays.
+
+    transformers names torch as an extra only, so that pip lets the two part; it then says that there is no torch.
+    """
+    requirement = parse_requirement(package)
+    if requirement is None or requirement.name != "transformers" or re.search("<|==|~=", requirement.specifier):
+        return package
+    beyond = (row["from"] for row in table("transformers")["release"] if older(facts.torch.version, row["torch"]))
+    first = minor_name(next(beyond, None))
+    floor = requirement.specifier.removeprefix(">=")
+    if first is None or (floor and at_least(floor, first)):
+        return package
+    return f"transformers{requirement.specifier}{',' if requirement.specifier else ''}<{first}"
 
 
 def uninstall(facts: Facts, *packages: str) -> str:

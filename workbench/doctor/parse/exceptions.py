@@ -46,6 +46,9 @@ _TITLE = re.compile(r"\s{0,60}(?:from|import)\b.{1,120}[\s(]\w{3,30}Error: \S")
 _CHAINED = re.compile(
     r"(?:The above exception was the direct cause of the following|During handling of the above exception, another)"
 )
+# "I get `unexpected keyword argument tokenizer`", and the call stands in the code that was pasted with it.
+_TOLD_ARGUMENT = re.compile(r"unexpected keyword argument[: ]{1,3}['\"`‘]{0,2}(?P<argument>[a-z]\w{1,40})\b")
+_CALLED = re.compile(r"\b(?P<call>[A-Z]\w{2,60})\($|\b(?P<inline>[A-Z]\w{2,40}(?:Trainer|Config|Arguments|Pipeline))\(")
 _WARNS = re.compile(r"Warning|DEPRECATION|deprecat", re.I)
 _FRAME = re.compile(
     r"(?:[Ff]ile ['\"]?(?P<path>[^'\",\n]{2,300})['\"]?(?:, line \d|:\d)|^\[?(?P<notebook>[/~]\S{2,300}\.py)\b"
@@ -119,9 +122,25 @@ def _mentioned(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
             continue
         found = _IN_LINE.search(short)
         text = found["error"] if found else short.strip() if _BARE.search(short) else ""
+        text = text or _argument_told(lines, short)
         if text:
             return _fact(lines, number, text)
     return None
+
+
+def _argument_told(lines: Sequence[str], line: str) -> str:
+    """The error that a sentence tells of, with the class that is called in the paste with this argument."""
+    told = _TOLD_ARGUMENT.search(line)
+    if told is None:
+        return ""
+    given = re.compile(rf"\b{told['argument']}\s?=")
+    place = next((number for number, other in enumerate(lines) if given.search(other[:_MAX_LINE])), -1)
+    for other in reversed(lines[max(0, place - 12) : place + 1]):
+        called = _CALLED.search(other[:_MAX_LINE].rstrip())
+        if called:
+            name = called["call"] or called["inline"]
+            return f"TypeError: {name}.__init__() got an unexpected keyword argument '{told['argument']}'"
+    return ""
 
 
 def _root_of_chain(lines: Sequence[str], last: int) -> int:

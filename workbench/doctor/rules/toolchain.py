@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Optional
+from typing import Callable, Optional
 
 from workbench.doctor import fixes, system_packages
 from workbench.doctor.changes import Change, change_of
@@ -11,7 +11,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.tables import table, torch_release
-from workbench.doctor.versions import minor_name, older
+from workbench.doctor.versions import minor_name, older, release_of
 
 
 def nvcc_mismatch(facts: Facts) -> Result:
@@ -41,7 +41,15 @@ def nvcc_mismatch(facts: Facts) -> Result:
             observed=True,
         )
 
-    return from_message(facts, ("cuda-mismatch-build",), make)
+    return from_message(facts, ("cuda-mismatch-build",), make) or _failed_with_another_nvcc(facts, make)
+
+
+def _failed_with_another_nvcc(facts: Facts, make: Callable[[ErrorFact], Finding]) -> Result:
+    """CUDA code did not compile, and the nvcc that is here is of another major than torch's CUDA."""
+    error, nvcc, built = facts.error("cuda-object-failed"), release_of(facts.toolkit.nvcc), release_of(facts.torch.cuda)
+    if error is None or nvcc is None or built is None or nvcc[0] == built[0]:
+        return PASSED
+    return [make(error)]
 
 
 def _other_toolkit(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
