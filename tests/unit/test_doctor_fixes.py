@@ -201,3 +201,12 @@ def test_a_driver_update_is_always_offered_beside_an_older_build() -> None:
 )
 def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_takes(torch, asked, command) -> None:
     assert install(Facts(origin="report", torch=TorchFacts(version=torch)), asked, upgrade=True) == command
+
+
+def test_what_belongs_to_an_exact_torch_is_named_where_pip_would_not_see_to_it() -> None:
+    facts, forced = Facts(origin="report"), "--force-reinstall"
+    assert install(facts, "torch==2.1.1", "torchvision", "torchaudio", options=forced) == (
+        "python -m pip install --force-reinstall torch==2.1.1 torchvision 'torchaudio==2.1.*' 'numpy<2'"
+    )
+    assert install(facts, "torch==2.8.0", "torchaudio") == "python -m pip install torch==2.8.0 'torchaudio==2.8.*'"
+    assert install(facts, "torch", "torchaudio") == "python -m pip install torch torchaudio"

@@ -76,6 +76,7 @@ def where_set(facts: Facts) -> str:
 def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = False) -> str:
     """The command that installs `packages` into this environment, with the tool that installed them before."""
     packages = tuple(_beside_this_torch(facts, package) for package in packages) if upgrade else packages
+    packages = _with_this_torch(packages, options)
     words = " ".join(quote(facts, package) for package in packages)
     if not options and _all_from_conda(facts, packages):
         # There torch is called pytorch.
@@ -83,6 +84,21 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
         return f"conda install -y -c conda-forge {names}"
     flags = f"{' -U' if upgrade else ''}{' ' + options if options else ''}"
     return f"{_pip(facts, 'install')}{flags} {words}"
+
+
+def _with_this_torch(packages: tuple[str, ...], options: str) -> tuple[str, ...]:
+    """`packages` with what belongs to the torch that is named exactly among them, where pip would not see to it.
+
+    torchaudio 2.11, its last, names no torch any more (by its metadata), so that pip takes it beside any; a forced
+    install fetches NumPy anew too, and that of today does not suit a torch before 2.3.
+    """
+    torch = next((package[7:].split("+")[0] for package in packages if package.startswith("torch==")), None)
+    minor = minor_name(torch)
+    if torch is None or minor is None or "dev" in torch or at_least(torch, "2.12"):
+        return packages
+    named = tuple(f"torchaudio=={minor}.*" if package == "torchaudio" else package for package in packages)
+    forced = "--force-reinstall" in options and "--no-deps" not in options and "torchvision" in packages
+    return (*named, "numpy<2") if forced and older(torch, "2.3") else named
 
 
 def _beside_this_torch(facts: Facts, package: str) -> str:
