@@ -86,6 +86,11 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
     return f"{_pip(facts, 'install')}{flags} {words}"
 
 
+def transformers_beyond(torch: Optional[str]) -> Optional[str]:
+    """The first transformers release that no longer takes this torch."""
+    return next((row["from"] for row in table("transformers")["release"] if older(torch, row["torch"])), None)
+
+
 def _with_this_torch(packages: tuple[str, ...], options: str) -> tuple[str, ...]:
     """`packages` with what belongs to the torch that is named exactly among them, where pip would not see to it.
 
@@ -109,8 +114,7 @@ def _beside_this_torch(facts: Facts, package: str) -> str:
     requirement = parse_requirement(package)
     if requirement is None or requirement.name != "transformers" or re.search("<|==|~=", requirement.specifier):
         return package
-    beyond = (row["from"] for row in table("transformers")["release"] if older(facts.torch.version, row["torch"]))
-    first = minor_name(next(beyond, None))
+    first = minor_name(transformers_beyond(facts.torch.version))
     floor = requirement.specifier.removeprefix(">=")
     if first is None or (floor and at_least(floor, first)):
         return package

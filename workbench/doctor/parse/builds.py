@@ -23,6 +23,7 @@ _MARKS = (
     "build backend failed to",
     "failed to fetch wheel",
     "failed to build `",
+    "failed to build '",
     "failed to build: `",
     "failed to download and build",
     "maturin failed",

@@ -57,7 +57,7 @@ def too_new_for_torch(facts: Facts) -> Result:
         return PASSED
     needed = (error.values.get("needed") if error else None) or gained or (row["torch"] if row else None)
     found = (error.values.get("found") if error else None) or torch
-    older_release = _last_for_torch(found)
+    older_release = fixes.transformers_beyond(found)
     beyond = newer_than_table("transformers", version)
     # Where nothing tells of transformers, another package may be the one that asks.
     other = version is None and error is not None and error.id == "torch-attribute"
@@ -117,8 +117,8 @@ def torch_load_refused(facts: Facts) -> Result:
             "opened with any torch.",
             {**evidence(torch__version=facts.torch.version, transformers=facts.package("transformers")), **seen(error)},
             (
-                "Take the model's safetensors files where there are some: use_safetensors=True",
-                *(f"or: {step}" if number == 0 else step for number, step in enumerate(_newer_torch(facts))),
+                *_newer_torch(facts),
+                "or, where the model has safetensors files beside them: use_safetensors=True",
             ),
             ISSUES + "huggingface/transformers/issues/38464",
             affects=MODELS,
@@ -133,11 +133,6 @@ def _but(version: Optional[str]) -> str:
 
 def _newer_torch(facts: Facts) -> tuple[str, ...]:
     return fixes.reinstall_torch(facts, keep_release=False)
-
-
-def _last_for_torch(torch: Optional[str]) -> Optional[str]:
-    """The first transformers release that no longer takes this torch."""
-    return next((row["from"] for row in table("transformers")["release"] if older(torch, row["torch"])), None)
 
 
 def python_too_old(facts: Facts) -> Result:
