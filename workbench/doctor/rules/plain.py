@@ -32,9 +32,18 @@ def symptoms(facts: Facts) -> list[Finding]:
         error = facts.error(message_of_symptom(row.get("variant", row["id"])))
         if error is not None:
             likely = not row.get("instead_of_a_report")
-            title = f"Likely: {row['title'][0].lower()}{row['title'][1:]}" if likely else row["title"]
+            title = f"Likely: {_in_sentence(row['title'])}" if likely else row["title"]
             return [_finding(facts, {**row, "severity": "warning", "title": title}, error)]
     return []
+
+
+_PROPER_NAMES = frozenset(("Windows", "Ollama", "Apple", "Intel", "Apple's", "Intel's", "Windows'", "Mac"))
+
+
+def _in_sentence(title: str) -> str:
+    """A title as it stands behind a colon: a name keeps its capital."""
+    first = title.split()[0]
+    return title if first in _PROPER_NAMES or first[1:] != first[1:].lower() else f"{title[0].lower()}{title[1:]}"
 
 
 def _told(facts: Facts, weak: bool) -> list[Finding]:
