@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from workbench.doctor import fixes, system_packages
 from workbench.doctor.changes import pip_name
@@ -53,31 +54,47 @@ def _told(facts: Facts, weak: bool) -> list[Finding]:
 
 
 def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
-    steps = row.get("windows", row["fix"]) if fixes.on_windows(facts) else row["fix"]
-    # Docker on Windows runs inside WSL.
-    if "wsl" in row and (facts.platform.wsl or (fixes.on_windows(facts) and facts.platform.container)):
-        steps = row["wsl"]
-    first = ready_wheel(facts) if row.get("wheel_first") else ()
-    first += tuple(step for told, step in row.get("first_if", {}).items() if facts.error(told))
-    if row["id"] == "host-memory-exhausted":
-        first = main_memory.steps(facts)
-    if row["id"] == "requirements-contradict":
-        first = pip_sides.steps(facts)
-    if "rented" in row and facts.error("rented-machine"):
-        steps = row["rented"]
-    if "named" in row and error.values.get("caller"):
-        steps = row["named"]
     return Finding(
         row["id"],
         row.get("severity", "error"),
         _filled(row["title"], error),
         row["why"],
         seen(error),
-        (*first, *(_step(facts, _filled(step, error)) for step in steps)),
+        (*_first_steps(facts, row), *(_step(facts, _filled(step, error)) for step in _steps(facts, row, error))),
         row["source"],
         affects=tuple(row["affects"]),
         observed=True,
     )
+
+
+# What comes before a row's own steps, by what else is told.
+_FIRST: dict[str, Callable[[Facts], tuple[str, ...]]] = {
+    "host-memory-exhausted": main_memory.steps,
+    "requirements-contradict": pip_sides.steps,
+}
+
+
+def _first_steps(facts: Facts, row: dict[str, Any]) -> tuple[str, ...]:
+    if row["id"] in _FIRST:
+        return _FIRST[row["id"]](facts)
+    wheel = ready_wheel(facts) if row.get("wheel_first") else ()
+    return (*wheel, *(step for told, step in row.get("first_if", {}).items() if facts.error(told)))
+
+
+def _steps(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Sequence[str]:
+    """The steps of a row for this machine, the closest first."""
+    windows = fixes.on_windows(facts)
+    # Docker on Windows runs inside WSL.
+    in_wsl = bool(facts.platform.wsl or (windows and facts.platform.container))
+    fits = {
+        "named": bool(error.values.get("caller")),
+        "rented": facts.error("rented-machine") is not None,
+        "wsl": in_wsl,
+        "windows": windows,
+        "fix": True,
+    }
+    chosen: Sequence[str] = next(row[kind] for kind, fitting in fits.items() if fitting and kind in row)
+    return chosen
 
 
 def _filled(text: str, error: ErrorFact) -> str:
