@@ -278,6 +278,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
 _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 # Remarks that only repeat, in other words, what a root cause already says.
 SILENCED_BY: dict[str, tuple[str, ...]] = {
+    "nccl-fails": ("nccl-takes-docker-bridges",),
     "xpu-not-available": ("xpu-has-no-float64",),
     "container-without-gpu-runtime": ("driver-beside-the-path",),
     "rocm-gfx-unsupported": ("integrated-gpu-taken",),

@@ -35,6 +35,8 @@ _MARKS = (
     "finished with status 'error'",
     "... error",
 )
+# pip's last word, before it had quotes: the names of what was not built.
+_ENDS = re.compile(r"\s{0,8}(?:ERROR: )?Failed to build [A-Za-z][\w.-]{1,60}(?: [A-Za-z][\w.-]{1,60}){0,4}\s*$")
 _NAME = r"[`'\"]?(?P<package>[A-Za-z][\w.-]{1,60}?)[`'\"]?(?:==?(?P<version>\d[\w.+]{0,30}?))?"
 # What names the package most surely comes first.
 # What is compiled from Rust, and stands in a sentence with its version where no log names it.
@@ -74,7 +76,7 @@ _NO_REASON = re.compile(
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take the first build that failed, unless the install came to a good end after all."""
     text = "\n".join(lines).lower()
-    if not any(mark in text for mark in _MARKS):
+    if not any(mark in text for mark in (*_MARKS, "failed to build ")):
         return
     marked = [number for number, line in enumerate(lines) if _is_mark(line)]
     if not marked:
@@ -102,7 +104,7 @@ def _is_mark(line: str) -> bool:
     lower = line.lower()
     if lower.rstrip().endswith("... error"):
         return "wheel" in lower or "metadata" in lower or "install for" in lower or "editable" in lower
-    return any(mark in lower for mark in _MARKS[:-1])
+    return any(mark in lower for mark in _MARKS[:-1]) or _ENDS.match(line) is not None
 
 
 def _package(lines: Sequence[str], marked: Sequence[int]) -> tuple[str, str]:

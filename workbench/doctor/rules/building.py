@@ -13,7 +13,7 @@ from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_m
 from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.toolchain import toolkit_steps
 from workbench.doctor.tables import WHEELS, companion_of, table, variant_of
-from workbench.doctor.versions import minor_name, release_of
+from workbench.doctor.versions import at_least, minor_name, older, release_of
 
 _PIP = "https://pip.pypa.io/en/stable/reference/build-system/"
 _BUILD_TOOLS = frozenset(
@@ -123,6 +123,11 @@ def ready_wheel(facts: Facts) -> tuple[str, ...]:
         return wheel_of(facts)
     names = ("transformers", "tokenizers") if package == "tokenizers" else (package,)
     command = fixes.install(facts, *names, options="--only-binary :all:", upgrade=True)
+    # tokenizers has wheels for Python 3.12 from 0.14 on, which transformers 4.34 was the first to take.
+    pinned = facts.package("transformers")
+    if package == "tokenizers" and at_least(facts.python.version, "3.12") and older(pinned, "4.34"):
+        keeps = f"uv venv --python 3.11 .venv   # to keep transformers {pinned}: Python 3.11 has"
+        return (f"{keeps} wheels of the tokenizers that it takes; then the same command there", f"or: {command}")
     return (f"{command}   # a release with a ready wheel for this Python, so that nothing is compiled; else:",)
 
 
