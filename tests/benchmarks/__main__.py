@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks.table import ROWS, Row, markdown
+from workbench.models.gguf_convert import ensure_directory
 from workbench.models.resolve import resolve
 
 MODEL = "smollm2-135m-instruct"
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--model", type=Path)
     options = parser.parse_args()
-    every = commands(options.model or Path(resolve(MODEL).path or ""))
+    every = commands(options.model or ensure_directory(resolve(MODEL)))
     unknown = set(options.names) - every.keys()
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
