@@ -213,12 +213,13 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
     """
     parts = [part for part in call.split(".") if part not in ("__init__", "__new__", "<locals>")]
     wanted = {f"{part}({argument})" for part in parts} if argument else {".".join(parts[-2:])}
-    named = [name for name in packages if name] or _the_one_with(facts, argument)
+    # Only an argument of a class without a name needs a package to be found for it.
+    named = [] if parts or not argument else [name for name in packages if name] or _the_one_with(facts, argument)
     for package, row in _rows(f"({argument})" if argument else ".".join(parts[-2:]), packages):
         for word in ("added", "removed"):
             for key in row.get(word, {}):
                 last = key.split(".")[-1] if argument else key
-                nameless = not parts and argument and key.endswith(f"({argument})") and package in named
+                nameless = package in named and key.endswith(f"({argument})")
                 nameless = nameless or (package in packages and key == f"from_pretrained({argument})")
                 change = (
                     _change(package, row, key, installed_version(facts, package))

@@ -277,6 +277,11 @@ def companion_of(package: str, torch: Optional[str]) -> Optional[str]:
     return fitting[-1] if fitting else None
 
 
+def build_of(package: str) -> Optional[dict[str, Any]]:
+    """What compiling a package takes, or None without a row."""
+    return next((row for row in table("builds")["package"] if package in row["names"]), None)
+
+
 def newer_than_table(name: str, version: Optional[str]) -> bool:
     """Whether a version of torch, bitsandbytes or transformers is newer than our tables."""
     newest = torch_releases()[-1].latest if name == "torch" else str(table(name)["newest"])

@@ -12,7 +12,7 @@ from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.toolchain import toolkit_steps
-from workbench.doctor.tables import WHEELS, companion_of, table, variant_of
+from workbench.doctor.tables import WHEELS, build_of, companion_of, table, variant_of
 from workbench.doctor.versions import at_least, minor_name, older, release_of
 
 _PIP = "https://pip.pypa.io/en/stable/reference/build-system/"
@@ -28,7 +28,7 @@ def build_isolation(facts: Facts) -> Result:
         failed = facts.error("build-failed")
         package = (failed.values.get("package") if failed else None) or "<package>"
         package = "<package>" if package in ("torch", "pip") else package
-        row = _row(package)
+        row = build_of(package)
         return Finding(
             "build-isolation-hides-torch",
             "error",
@@ -75,7 +75,7 @@ def _before_the_build(facts: Facts, make: Callable[[ErrorFact], Finding]) -> Res
     error = facts.error("build-failed")
     if error is None or error.values.get("stage") != "requirements":
         return PASSED
-    row = _row(error.values.get("package", ""))
+    row = build_of(error.values.get("package", ""))
     told = error.values.get("module") or error.values.get("reason")
     return [make(error)] if row and row["needs"] == "cuda" and not told else PASSED
 
@@ -91,7 +91,7 @@ def build_failed(facts: Facts) -> Result:
     if guessed:
         return guessed
     named = f"{package} {version}".strip() or "a package"
-    row = _row(package)
+    row = build_of(package)
     return [
         Finding(
             "build-failed",
@@ -118,7 +118,7 @@ def ready_wheel(facts: Facts) -> tuple[str, ...]:
     """The newest release as a wheel, where a package that is made as wheels for every Python was to be compiled."""
     failed = facts.error("build-failed")
     package = failed.values.get("package", "") if failed else ""
-    row = _row(package)
+    row = build_of(package)
     if row is None or row["needs"] == "cuda" or package == "llama-cpp-python":
         return wheel_of(facts)
     names = ("transformers", "tokenizers") if package == "tokenizers" else (package,)
@@ -141,10 +141,6 @@ def wheel_of(facts: Facts) -> tuple[str, ...]:
     command = fixes.install(facts, "llama-cpp-python", options=f"--only-binary :all: --extra-index-url {wheels}")
     other = "" if with_gpu else ", without a GPU (whl/cu124: for an NVIDIA one)"
     return (f"{command}   # a ready-made wheel, for Python 3.10 to 3.12{other}; else, to compile it:",)
-
-
-def _row(package: str) -> Optional[dict[str, Any]]:
-    return next((row for row in table("builds")["package"] if package in row["names"]), None)
 
 
 def _why(facts: Facts, named: str, row: Optional[dict[str, Any]]) -> str:
@@ -217,7 +213,7 @@ def _with_a_wheel(facts: Facts, package: str) -> list[str]:
 
 
 def _as_alternative(steps: tuple[str, ...]) -> tuple[str, ...]:
-    return (f"To compile it: {steps[0].removeprefix('or: ').removeprefix('or ')}", *steps[1:])
+    return (f"To compile it: {steps[0][0].lower()}{steps[0][1:]}", *steps[1:])
 
 
 def _compiler(facts: Facts, row: Optional[dict[str, Any]]) -> list[str]:

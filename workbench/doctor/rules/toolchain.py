@@ -10,7 +10,7 @@ from workbench.doctor.changes import Change, change_of
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
-from workbench.doctor.tables import table, torch_release
+from workbench.doctor.tables import build_of, torch_release
 from workbench.doctor.versions import minor_name, older, release_of
 
 
@@ -72,22 +72,17 @@ def cuda_home_unset(facts: Facts) -> Result:
             "A package wants to compile CUDA code, and there is no toolkit",
             "torch's wheels bring the CUDA runtime, not the compiler.",
             {**evidence(nvcc=facts.toolkit.nvcc), **seen(error)},
-            (*_first_of_all(toolkit_steps(facts)), *_without_compiling(facts)),
+            (*toolkit_steps(facts), *_without_compiling(facts)),
             ISSUES + "facebookresearch/votenet/issues/2",
             observed=True,
         ),
     )
 
 
-def _first_of_all(steps: tuple[str, ...]) -> tuple[str, ...]:
-    first = steps[0].removeprefix("or: ").removeprefix("or ")
-    return (first[0].upper() + first[1:] if " CUDA toolkit " in first else first, *steps[1:])
-
-
 def _without_compiling(facts: Facts) -> tuple[str, ...]:
     failed = facts.error("build-failed")
     package = failed.values.get("package", "") if failed else ""
-    row = next((row for row in table("builds")["package"] if package in row["names"]), None)
+    row = build_of(package)
     if row and row.get("wheels"):
         return (f"or a ready-made wheel for this torch, CUDA and Python: {row['wheels']}",)
     if package == "deepspeed" or facts.package("deepspeed"):
@@ -100,14 +95,14 @@ def toolkit_steps(facts: Facts) -> tuple[str, ...]:
     cuda = facts.torch.cuda
     if fixes.on_windows(facts):
         return (
-            f"or install the CUDA toolkit {cuda or 'of torch.version.cuda'} from "
+            f"Install the CUDA toolkit {cuda or 'of torch.version.cuda'} from "
             "https://developer.nvidia.com/cuda-toolkit-archive, then open a new window",
         )
     if facts.python.kind == "conda" and cuda:
-        return (f"or: conda install -y -c nvidia cuda-nvcc={cuda}", "export CUDA_HOME=$CONDA_PREFIX")
+        return (f"conda install -y -c nvidia cuda-nvcc={cuda}", "export CUDA_HOME=$CONDA_PREFIX")
     if cuda:
         return (
-            f"or: sudo apt install cuda-toolkit-{cuda.replace('.', '-')}   # from NVIDIA's package repository",
+            f"sudo apt install cuda-toolkit-{cuda.replace('.', '-')}   # from NVIDIA's package repository",
             f"export CUDA_HOME=/usr/local/cuda-{cuda}",
         )
     torch_cuda = "$(python -c 'import torch; print(torch.version.cuda)')"
