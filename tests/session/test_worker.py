@@ -21,7 +21,7 @@ from workbench.cli.session import command as session_command
 from workbench.errors import WorkbenchError
 from workbench.session import launch, protocol
 from workbench.session.launch import SessionOptions, open_session, stop_session
-from workbench.session.lock import SessionFiles, lock_holder
+from workbench.session.lock import FileLock, SessionFiles, lock_holder
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -182,4 +182,16 @@ async def test_session_names_and_paths_are_checked(monkeypatch: pytest.MonkeyPat
 async def test_nothing_starts_when_asked_not_to(private_home: Path) -> None:
     with pytest.raises(WorkbenchError) as caught:
         await open_session(SessionOptions("absent"), start=False)
+    assert caught.value.kind == "no-session"
+
+
+async def test_a_worker_that_holds_its_lock_without_answering_is_starting_or_ending(private_home: Path) -> None:
+    lock = FileLock(SessionFiles.of("ending").worker_lock)
+    assert lock.acquire()
+    opening = asyncio.create_task(open_session(SessionOptions("ending"), start=False))
+    await asyncio.sleep(0.2)
+    assert not opening.done()
+    lock.release()
+    with pytest.raises(WorkbenchError) as caught:
+        await opening
     assert caught.value.kind == "no-session"

@@ -139,7 +139,7 @@ async def open_session(
     start_lock = FileLock(files.start_lock)
     child: Optional[subprocess.Popen[bytes]] = None
     try:
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        deadline = time.monotonic() + (START_TIMEOUT_SECONDS if start else ANSWER_TIMEOUT_SECONDS)
         while True:
             connected = await _connect(files, client, watch, sanitize)
             if connected is not None:
@@ -151,10 +151,12 @@ async def open_session(
                 connected.files = files
                 return connected
             if not start:
-                raise WorkbenchError(
-                    "no-session", f"Session {options.name!r} is not running.", "workbench session start starts it."
-                )
-            if child is None:
+                # A worker holds its lock some moments before it can be connected to, and some after.
+                if lock_holder(files.worker_lock) is None:
+                    raise WorkbenchError(
+                        "no-session", f"Session {options.name!r} is not running.", "workbench session start starts it."
+                    )
+            elif child is None:
                 if start_lock.acquire() and lock_holder(files.worker_lock) is None:
                     child = _spawn(files, options, start_lock)
             elif child.poll() == LOST_RACE:
