@@ -203,6 +203,38 @@ def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_tak
     assert install(Facts(origin="report", torch=TorchFacts(version=torch)), asked, upgrade=True) == command
 
 
+@pytest.mark.parametrize(
+    ("here", "asked", "command"),
+    [
+        # peft 0.14 imports a name of transformers 4.43, which its metadata do not ask for.
+        ("transformers 4.41.2", "peft>=0.14", "'peft>=0.14' 'transformers>=4.43'"),
+        ("transformers 4.41.2 torch 2.1.2", "peft", "peft 'transformers>=4.43,<4.56'"),
+        ("transformers 4.45.0", "peft", "peft"),
+        # What pip would replace torch for, or what would bring a transformers that this torch does not run.
+        ("torch 1.13.1", "accelerate", "'accelerate<1.3'"),
+        ("torch 2.1.2", "trl>=0.12", "'trl>=0.12,<0.23'"),
+        ("torch 2.1.2", "trl>=1.0", "'trl>=1.0'"),
+        # What stays is not broken by what goes up, or goes along.
+        ("transformers 4.48.0", "huggingface-hub", "'huggingface-hub<1.0'"),
+        ("transformers 4.48.0", "huggingface-hub>=1.3", "'huggingface-hub>=1.3'"),
+        ("autoawq 0.2.5", "transformers>=4.50", "'transformers>=4.50' 'autoawq>=0.2.7'"),
+        ("autoawq 0.2.8", "transformers>=4.50", "'transformers>=4.50'"),
+        ("diffusers 0.24.0", "huggingface-hub>=0.20,<0.26", "'huggingface-hub>=0.20,<0.26'"),
+        ("torch 2.1.2", "git+https://github.com/huggingface/peft", "git+https://github.com/huggingface/peft"),
+    ],
+)
+def test_an_upgrade_breaks_nothing_that_stays(here: str, asked: str, command: str) -> None:
+    words = here.split()
+    packages = dict(zip(words[::2], words[1::2]))
+    facts = Facts(origin="report", torch=TorchFacts(version=packages.get("torch")), packages=packages)
+    assert install(facts, asked, upgrade=True) == f"python -m pip install -U {command}"
+
+
+def test_an_upgrade_with_torch_is_not_bound_by_the_one_that_goes() -> None:
+    facts = Facts(origin="report", torch=TorchFacts(version="2.1.2"))
+    assert install(facts, "torch", "transformers", upgrade=True) == "python -m pip install -U torch transformers"
+
+
 def test_what_belongs_to_an_exact_torch_is_named_where_pip_would_not_see_to_it() -> None:
     facts, forced = Facts(origin="report"), "--force-reinstall"
     assert install(facts, "torch==2.1.1", "torchvision", "torchaudio", options=forced) == (

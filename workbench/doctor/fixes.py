@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Optional
 
-from workbench.doctor import system_packages
+from workbench.doctor import system_packages, upgrades
 from workbench.doctor.derive import found_cuda
 from workbench.doctor.facts import Facts
 from workbench.doctor.tables import (
@@ -75,7 +75,7 @@ def where_set(facts: Facts) -> str:
 
 def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = False) -> str:
     """The command that installs `packages` into this environment, with the tool that installed them before."""
-    packages = tuple(_beside_this_torch(facts, package) for package in packages) if upgrade else packages
+    packages = upgrades.fitted(facts, packages) if upgrade else packages
     packages = _with_this_torch(packages, options)
     words = " ".join(quote(facts, package) for package in packages)
     if not options and _all_from_conda(facts, packages):
@@ -84,11 +84,6 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
         return f"conda install -y -c conda-forge {names}"
     flags = f"{' -U' if upgrade else ''}{' ' + options if options else ''}"
     return f"{_pip(facts, 'install')}{flags} {words}"
-
-
-def transformers_beyond(torch: Optional[str]) -> Optional[str]:
-    """The first transformers release that no longer takes this torch."""
-    return next((row["from"] for row in table("transformers")["release"] if older(torch, row["torch"])), None)
 
 
 def _with_this_torch(packages: tuple[str, ...], options: str) -> tuple[str, ...]:
@@ -104,21 +99,6 @@ def _with_this_torch(packages: tuple[str, ...], options: str) -> tuple[str, ...]
     named = tuple(f"torchaudio=={minor}.*" if package == "torchaudio" else package for package in packages)
     forced = "--force-reinstall" in options and "--no-deps" not in options and "torchvision" in packages
     return (*named, "numpy<2") if forced and older(torch, "2.3") else named
-
-
-def _beside_this_torch(facts: Facts, package: str) -> str:
-    """`package` with an upper bound where its newest release would not run beside an older torch that stays.
-
-    transformers names torch as an extra only, so that pip lets the two part; it then says that there is no torch.
-    """
-    requirement = parse_requirement(package)
-    if requirement is None or requirement.name != "transformers" or re.search("<|==|~=", requirement.specifier):
-        return package
-    first = minor_name(transformers_beyond(facts.torch.version))
-    floor = requirement.specifier.removeprefix(">=")
-    if first is None or (floor and at_least(floor, first)):
-        return package
-    return f"transformers{requirement.specifier}{',' if requirement.specifier else ''}<{first}"
 
 
 def uninstall(facts: Facts, *packages: str) -> str:

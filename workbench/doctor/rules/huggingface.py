@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, upgrades
 from workbench.doctor.changes import askers_of, change_of, name_asked_for
 from workbench.doctor.facts import Conflict, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
@@ -57,7 +57,7 @@ def too_new_for_torch(facts: Facts) -> Result:
         return PASSED
     needed = (error.values.get("needed") if error else None) or gained or (row["torch"] if row else None)
     found = (error.values.get("found") if error else None) or torch
-    older_release = fixes.transformers_beyond(found)
+    older_release = upgrades.transformers_beyond(found)
     beyond = newer_than_table("transformers", version)
     # Where nothing tells of transformers, another package may be the one that asks.
     other = version is None and error is not None and error.id == "torch-attribute"
@@ -699,7 +699,7 @@ _NOTABLE = frozenset(
 )
 
 
-_OF_TORCH = frozenset(("torch", "torchvision", "torchaudio"))
+_OF_TORCH = frozenset(("torch", "torchvision", "torchaudio", "xformers", "vllm"))
 
 
 def requirement_conflicts(facts: Facts) -> Result:
