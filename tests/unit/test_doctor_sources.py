@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from workbench.doctor.parse.clean import MAX_CHARACTERS
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.source import decode_report, read_report
 from workbench.doctor.system import _disk
+from workbench.errors import WorkbenchError
 
 MESSAGE = "AssertionError: Torch not compiled with CUDA enabled"
 
@@ -28,6 +31,23 @@ def test_every_encoding_of_a_shell_is_read(encoding: str, tmp_path: Path) -> Non
     path.write_bytes(text.encode(encoding))
     assert read_report(path) == text
     assert parse_report(decode_report(text.encode(encoding))).torch.version == "2.4.0+cpu"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_no_text_is_refused_and_not_called_healthy(seed: int, tmp_path: Path) -> None:
+    path = tmp_path / "report.bin"
+    path.write_bytes(random.Random(seed).randbytes(50_000) + MESSAGE.encode())
+    with pytest.raises(WorkbenchError, match="no text"):
+        read_report(path)
+    path.write_bytes(zlib.compress(MESSAGE.encode() * 3 + bytes(range(256))))
+    with pytest.raises(WorkbenchError, match="no text"):
+        read_report(path)
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mERROR\x1b[0m\r  5%\b\b\b\x07", "安装了CUDA却看不到显卡", "\0\0\0\0", ""])
+def test_logs_of_a_terminal_are_text_in_any_encoding(text: str) -> None:
+    for encoding in ("utf-8", "gb18030", "utf-16", "utf-16-le"):
+        assert decode_report(f"{text}\n{MESSAGE}".encode(encoding)).endswith(MESSAGE)
 
 
 def test_line_numbers_are_those_of_the_file() -> None:

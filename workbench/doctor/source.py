@@ -26,7 +26,7 @@ def read_report(path: Path) -> str:
     """The text of a report.
 
     Raises:
-        WorkbenchError: ``unreadable-file`` or ``file-too-large``.
+        WorkbenchError: ``unreadable-file``, ``file-too-large`` or ``bad-report``.
     """
     try:
         with path.open("rb") as file:
@@ -43,9 +43,15 @@ def read_report(path: Path) -> str:
 
 
 def decode_report(data: bytes) -> str:
-    """The text of a report, in UTF-8 or, as PowerShell's ``>`` writes it, in UTF-16."""
+    """The text of a report, in UTF-8 or, as PowerShell's ``>`` writes it, in UTF-16.
+
+    Raises:
+        WorkbenchError: ``bad-report`` for what is no text: by chance it holds words that a report is known by.
+    """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
+    if _is_binary(data):
+        raise WorkbenchError("bad-report", "This is no text but binary data.", "Give the report as text.")
     head = data[:4000]
     # Letters of Latin scripts are every other byte of UTF-16, zeros the rest.
     for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
@@ -53,6 +59,17 @@ def decode_report(data: bytes) -> str:
         if len(head) >= 4 and zeros > len(head) // 4 and others * 8 < zeros:
             return data.decode(name, "replace")
     return data.decode("utf-8-sig", "replace")
+
+
+# What terminals and logs write besides text: NUL (UTF-16, files cut by a crash), bell, backspace, \t\n\v\f\r, escape.
+_OF_TEXT = bytes((0, 7, 8, 9, 10, 11, 12, 13, 27))
+_OF_NO_TEXT = bytes(code for code in range(32) if code not in _OF_TEXT)
+
+
+def _is_binary(data: bytes) -> bool:
+    """Whether more than one byte in fifty is a control character that no text holds; of random bytes one in eleven is."""
+    head = data[:100_000]
+    return (len(head) - len(head.translate(None, _OF_NO_TEXT))) * 50 > len(head)
 
 
 def refuse_what_is_no_python(path: Path) -> None:
