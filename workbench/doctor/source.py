@@ -67,7 +67,7 @@ _OF_NO_TEXT = bytes(code for code in range(32) if code not in _OF_TEXT)
 
 
 def _is_binary(data: bytes) -> bool:
-    """Whether more than one byte in fifty is a control character that no text holds; of random bytes one in eleven is."""
+    """Whether one byte in fifty is a control character that no text holds; of random bytes one in eleven is."""
     head = data[:100_000]
     return (len(head) - len(head.translate(None, _OF_NO_TEXT))) * 50 > len(head)
 
