@@ -215,6 +215,28 @@ CASES = {
         ["--only-binary :all: sentencepiece"],
         [],
     ),
+    "a package's own header": (
+        "pip install failed on windows with python 3.9\nsrc/sentencepiece/sentencepiece_wrap.cxx(2822): fatal error "
+        "C1083: Cannot open include file: 'sentencepiece_processor.h': No such file or directory",
+        "build-failed",
+        ["--only-binary :all: sentencepiece"],
+        ["apt"],
+    ),
+    "a source for a Python of long ago, in one padded line": (
+        "Installing collected packages: sentencepiece" + " " * 900 + "Running setup.py install for sentencepiece ... "
+        "error" + " " * 200 + "ERROR: Command errored out with exit status 1: command: "
+        "'c:\\programs\\python\\python35\\python.exe' -u -c 'import setuptools'",
+        "build-failed",
+        ["uv venv --python 3.12", "--only-binary :all: sentencepiece"],
+        [],
+    ),
+    "tokenizers that a program pins": (
+        "pip install -e .\n  × Building wheel for tokenizers (pyproject.toml) did not run successfully.\n"
+        "      creating build/lib.linux-x86_64-cpython-310/tokenizers",
+        "build-failed",
+        ["uv venv --python 3.8", "newer one: python -m pip install -U --only-binary :all: transformers tokenizers"],
+        [],
+    ),
     "a header of the system, on Fedora": (
         "Fedora 40\nfatal error: mpi.h: No such file or directory",
         "header-missing",

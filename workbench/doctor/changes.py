@@ -168,7 +168,10 @@ _HEAD = re.compile(
 
 
 def _sibling(package: str, row: dict[str, Any], name: str, version: Optional[str]) -> Optional[Change]:
-    """A class of a family of models that came as a whole, such as all that begins with Phi3."""
+    """A class of a family that came or went as a whole, such as all that begins with Phi3, or with TF."""
+    if package == "transformers" and re.match(r"(?:TF|Flax)[A-Z]", name):
+        gone = _change(package, row, f"{'TF' if name.startswith('TF') else 'Flax'}PreTrainedModel", version)
+        return Change(package, name, False, gone.version, gone.source) if gone else None
     family = _HEAD.fullmatch(name) if package == "transformers" else None
     ends = ("Config", "Model", "ForCausalLM", "ForConditionalGeneration")
     found = (_change(package, row, family[1] + end, version) for end in ends) if family else iter(())
@@ -232,11 +235,23 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
 
 
 def _the_one_with(facts: Facts, argument: str) -> list[str]:
-    """The package of a paste that alone has such an argument in the tables; ``[]`` where several have or none."""
-    here = [(package, row) for package, row in _rows(f"({argument})") if installed_version(facts, package)]
-    keys = ((package, key) for package, row in here for word in ("added", "removed") for key in row.get(word, {}))
-    found = {package for package, key in keys if key.endswith(f"({argument})")}
-    return list(found) if len(found) == 1 else []
+    """The package that alone has such an argument in the tables, of those in a paste or else of all; else ``[]``."""
+    rows = [
+        package
+        for package, row in _rows(f"({argument})")
+        if any(key.endswith(f"({argument})") for word in ("added", "removed") for key in row.get(word, {}))
+    ]
+    here = [package for package in rows if installed_version(facts, package)] or rows
+    return here if len(here) == 1 else []
+
+
+def gone_again(change: Change) -> str:
+    """The release in which a name that came went again, or an argument of its class or function; ``""`` for none."""
+    removed = (_row(change.package) or {}).get("removed", {})
+    argument = re.search(r"\(\w+\)$", change.name)
+    ends = [release for key, release in removed.items() if argument and key.endswith(argument[0])]
+    release = removed.get(change.name) or (ends[0] if len(ends) == 1 else "")
+    return release if change.added and older(change.version, release) else ""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ _NAMED = tuple(
         rf"Failed to fetch wheel:? {_NAME}(?:\s|$)",
         rf"Building wheel for {_NAME} \([\w. 0-9]{{2,20}}\) ?(?:\.\.\.|did not|: finished with status 'error')",
         rf"^\s{{0,6}}╰─> {_NAME}\s*$",
+        rf"Running setup\.py (?:install|develop|bdist_wheel) for {_NAME}(?:\s|$)",
         rf"Building wheels for collected packages: {_NAME}\s*$",
         r"pip-(?:install|req-build|wheel)-\w{6,10}[/\\](?P<package>[A-Za-z][\w.-]{1,60}?)(?:_[0-9a-f]{32})?[/\\]",
         r"/(?P<package>[A-Za-z][\w.-]{1,60}?)-(?P<version>\d[\w.]{1,30})\.tar\.gz",
@@ -92,6 +93,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     version_tag = next(filter(None, map(_PYTHON_TAG.search, lines)), None)
     if version_tag:
         draft.put(draft.python, version=f"3.{version_tag[1]}")
+    if any(".win-amd64-" in line[:1000] for line in lines):
+        draft.put(draft.platform, system="Windows")
     told = {error.id for error in draft.errors}
     if values.get("module") == "torch" and "build-without-torch" not in told:
         error = next((error for error in draft.errors if error.id == "no-module-torch"), None)
@@ -99,9 +102,11 @@ def read(lines: Sequence[str], draft: Draft) -> None:
 
 
 def _is_mark(line: str) -> bool:
-    if len(line) > 1000:
-        return False
     lower = line.lower()
+    if len(line) > 1000:  # a terminal's lines, padded with blanks and joined by a copy
+        lower = " ".join(lower[:4000].split())
+        if len(lower) > 1000:
+            return False
     if lower.rstrip().endswith("... error"):
         return "wheel" in lower or "metadata" in lower or "install for" in lower or "editable" in lower
     return any(mark in lower for mark in _MARKS[:-1]) or _ENDS.match(line) is not None
@@ -140,14 +145,19 @@ def _typed(lines: Sequence[str], marked: Sequence[int], package: str, draft: Dra
         draft.put(draft.python, kind="uv")
     target = install.target_of(package) if install else _file_of(lines[: marked[0] + 1])
     named = package or name_of(target or "")
-    asked = re.compile(rf"Collecting {re.escape(named)}==(\d[\w.+]{{0,30}})", re.IGNORECASE) if named else None
+    escaped = re.escape(named).replace("\\-", "[-_]")
+    taken = (
+        rf"(?:Collecting {escaped}==(?P<asked>\d[\w.+]{{0,30}})"
+        rf"|\b{escaped}-(?P<source>\d[\w.]{{0,30}}?)\.(?:tar\.gz|zip)\b)"
+    )
+    asked = re.compile(taken, re.IGNORECASE) if named else None
     version = _first(asked, lines[: marked[-1] + 1]) if asked else None
     return {
         "package": named,
         "target": mask_text(target or ""),
         "tool": install.tool if install else "",
         "verb": install.verb if install else "",
-        **({"version": version[1]} if version else {}),
+        **({"version": version["asked"] or version["source"]} if version else {}),
     }
 
 

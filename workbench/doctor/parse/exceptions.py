@@ -140,7 +140,7 @@ def _argument_told(lines: Sequence[str], line: str) -> str:
         if called:
             name = called["call"] or called["inline"]
             return f"TypeError: {name}.__init__() got an unexpected keyword argument '{told['argument']}'"
-    return ""
+    return f"TypeError: __init__() got an unexpected keyword argument '{told['argument']}'"
 
 
 def _root_of_chain(lines: Sequence[str], last: int) -> int:
@@ -190,13 +190,21 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
     if any("transformers_modules" in line[:_MAX_LINE] for line in lines[max(0, number - _FRAMES_ABOVE) : number]):
         values["stage"] = "model code"
     unsaid = _UNSAID.search(text)
-    if unsaid:
-        asked = re.compile(rf"\bfrom\s{{1,4}}([\w.]{{2,80}})\s{{1,4}}import\s.{{0,200}}\b{unsaid[1]}\b")
-        found = next(
-            filter(None, (asked.search(line[:_MAX_LINE]) for line in lines[max(0, number - 12) : number])), None
-        )
-        values.update({"module": found[1]} if found else {})
+    module = _module_asked(lines[max(0, number - 12) : number], unsaid[1]) if unsaid else ""
+    values.update({"module": module} if module else {})
     return ErrorFact("unknown-error", mask_text(text), number + 1, values)
+
+
+_OPENED = re.compile(r"\bfrom\s{1,4}([\w.]{2,80})\s{1,4}import\s{0,4}\(")
+
+
+def _module_asked(above: Sequence[str], name: str) -> str:
+    """The module that an import of `name` asks; one whose names stand in brackets shows only its first line."""
+    asked = re.compile(rf"\bfrom\s{{1,4}}([\w.]{{2,80}})\s{{1,4}}import\s.{{0,200}}\b{name}\b")
+    short = [line[:_MAX_LINE] for line in above]
+    found = next(filter(None, map(asked.search, short)), None)
+    found = found or next(filter(None, map(_OPENED.search, reversed(short))), None)
+    return found[1] if found else ""
 
 
 _AT_TOP = re.compile(r"-packages[/\\].{1,300}(?:, in <module>|:\d{1,6}, in <module>| in <module>)")

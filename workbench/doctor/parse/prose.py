@@ -15,7 +15,7 @@ from workbench.doctor.installed import NAMED
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.fields import gpu_vendor, name_gpu
 from workbench.doctor.tables import gpu_capability
-from workbench.doctor.versions import normalize, parse_version
+from workbench.doctor.versions import normalize, parse_version, release_of
 
 _MAX_LINE = 600
 _MAX_CHARACTERS = 150_000
@@ -77,18 +77,26 @@ _PIN = re.compile(
     r"(?<![\w.-])(?P<name>[A-Za-z][\w-]{1,40}) ?== ?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?:\+\w{1,12})?)(?<![.])"
 )
 _PROGRAM = re.compile(
-    r"\b(?:if|assert|elif|while|require\w*|pinned|upgrad\w*|downgrad\w*|instead|before|try|tried)\b|\binstall\b", re.I
+    r"\b(?:(?<!even )if|assert|elif|while|require\w*|pinned|upgrad\w*|downgrad\w*|instead|before|try|tried)\b|\binstall\b",
+    re.I,
 )
 _MISSPELLED = {"transformer": "transformers", "pytorch": "torch", "bitsandbyte": "bitsandbytes"}
 # "I have diffusers 0.33.1, accelerate 0.31 and peft 0.14".
+_NAMES = "|".join(sorted(NAMED - {"torch", "setuptools"}, key=len, reverse=True)).replace("-", "[-_]")
 _SAID = re.compile(
-    r"(?<![\w./@-])(?P<name>"
-    + "|".join(sorted(NAMED - {"torch", "setuptools"}, key=len, reverse=True)).replace("-", "[-_]")
-    + r")(?:\[\w+\])?(?: version)?(?:[ :=(`'\"*]| is){1,4}v?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?<![.]))(?![\w/-]|\.\w"
+    rf"(?<![\w./@-])(?P<name>{_NAMES})"
+    r"(?:\[\w+\])?(?: version)?(?:[ :=(`'\"*]| is){1,4}v?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?<![.]))(?![\w/-]|\.\w"
     r"| ?(?:\+|or (?:newer|later|above|higher|greater)|onwards|and (?:above|up)))",
     re.I,
 )
-_COMPARES = re.compile(r"\b(?:works?|worked|fine|until|since|from|changelog|released?|if|whereas|but)\b", re.I)
+# "with transformers-4.48.1"; pip writes so of what it removes and downloads.
+_WITH = re.compile(
+    rf"\b(?:with|using|on|have|has|my) (?P<name>{_NAMES})-(?P<version>\d{{1,2}}\.\d[\d.]{{0,8}}(?<!\.))(?![\w/+-]|\.\w)",
+    re.I,
+)
+_COMPARES = re.compile(
+    r"\b(?:works?|worked|fine|until|since|from|changelog|released?|(?<!even )if|whereas|but)\b", re.I
+)
 # Only what is no word of everyday language.
 _DISTRIBUTIONS = (
     re.compile(
@@ -114,6 +122,16 @@ _ABOUT_ANOTHER = re.compile(
     r"|(?<![\w-])[\w-]{1,60}==\S{1,40} .{0,200}torch==",
     re.I,
 )
+# "on Python 3.13", "python version: 3.10.7": what a sentence runs, not what it asks for or has tried besides.
+_PYTHON = re.compile(
+    r"(?<![\w./-])(?:Python|Py)(?:-| {0,4})(?:version )?(?:is |[:=] ?)?v?"
+    r"(?P<version>3\.(?:[5-9]|1\d)(?:\.\d{1,2})?)(?![\w-]|\.\w|,?<)"
+    r"(?! ?(?:\+|or (?:newer|later|above|higher|greater)|and (?:above|up)|onwards|instead|work(?:s|ed)|is (?:fine|ok)))",
+    re.I,
+)
+_MAKES_ANOTHER = re.compile(
+    r"\brequires\b|\b(?:conda|uv|mamba|virtualenv) (?:create|install|venv|python)|\bFROM ", re.I
+)
 _NO_CUDA = re.compile(
     r"\bcuda(?: is)? (?:available )?(?:as |is |: ?)?(?:false|not available|unavailable)\b"
     r"|\b(?:GPUs?|cuda) (?:(?:is |are |was |were )?not|(?:is|are|was|were)n.?t) (?:being )?"
@@ -127,6 +145,14 @@ _NO_CUDA = re.compile(
     r"|\bus(?:es?|ing) (?:the |my )?CPU (?:instead of|rather than|and not)|\bkeeps? using (?:the |my )?CPU\b",
     re.I,
 )
+# The same so vaguely that it counts only where no error is shown.
+_WITHOUT_CUDA = re.compile(
+    r"\b(?:can(?:'t|not| not)|could(?:n't| not)|unable to|not able to|won't|will not) (?:\w{2,10} ){0,2}?"
+    r"(?:run|use|access|get|utili[sz]e|enable|work) (?:\w{2,10} ){0,3}?(?:cuda|gpus?)\b(?!.{0,20}memory)|"
+    r"(?:无法|不能|没法|没有?)(?:使用|调用|用上|用) ?(?:gpu|cuda|显卡)",
+    re.I,
+)
+_SHOWS_AN_ERROR = re.compile(r"Traceback|\b\w{0,40}(?:Error|Exception)\b|\berror:", re.I)
 # What a program says when it starts on the CPU; a complaint only where a GPU is spoken of.
 _STARTED_ON_CPU = re.compile(
     r"\b(?:[Uu]sing |[Rr]unning on |[Ll]oaded on )?(?:torch )?[Dd]evice(?:[_ ]type)?:?(?: is| =|=)? ?"
@@ -151,7 +177,8 @@ _NOT_WSL = re.compile(
 )
 _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b")
 _WINDOWS = re.compile(
-    r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|\bon windows\b|\bwindows (?:pc|laptop|machine)\b|(?<![\w/])[A-Z]:\\\\?\w",
+    r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|\bon windows\b|\bwindows (?:pc|laptop|machine|user|server)\b"
+    r"|(?<![a-z])windows ?(?:[上下里中跑用]|系统|环境|平台|で|の|版|에서)|[在用] ?windows|(?<![\w/])[A-Z]:\\\\?\w",
     re.I,
 )
 
@@ -180,9 +207,12 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         draft.put(draft.platform, gpu_vendors=("nvidia",))
     _distribution(short, draft)
     _toolkit(short, draft)
+    _python(short, draft)
     told = any(map(_told_blind, short)) or (
         any(_STARTED_ON_CPU.search(line) for line in short) and any(_WANTS_GPU.search(line) for line in short)
     )
+    if not told and not draft.complaints and not any(map(_SHOWS_AN_ERROR.search, short)):
+        told = any(_WITHOUT_CUDA.search(line) and not _CONDITION.search(line) for line in short)
     vendors = draft.platform.get("gpu_vendors") or ()
     on_mac = any(_MAC.search(line) and not _OTHER_SYSTEM.search(line) for line in short)
     if not draft.gpus and "nvidia" not in vendors and on_mac:
@@ -229,7 +259,7 @@ def _pins(lines: Sequence[str], draft: Draft) -> None:
     for line in lines:
         if _ABOUT_ANOTHER.search(line) or _PROGRAM.search(line) or _COMPARES.search(line):
             continue
-        for match in itertools.islice(_SAID.finditer(line), 40):
+        for match in itertools.islice(itertools.chain(_SAID.finditer(line), _WITH.finditer(line)), 40):
             if not _OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()]):
                 found.setdefault(normalize(match["name"]), set()).add(match["version"])
     for name, versions in found.items():
@@ -246,6 +276,19 @@ def _toolkit(lines: Sequence[str], draft: Draft) -> None:
         if not _OF_NO_TOOLKIT.search(re.split(r"[.;!?] ", line[: match.start()])[-1][-40:])
     }
     draft.put(draft.toolkit, installed=tuple(found) if len(found) == 1 else None)
+
+
+def _python(lines: Sequence[str], draft: Draft) -> None:
+    """The Python that a sentence names; of several none is taken."""
+    found = {
+        match["version"]
+        for line in lines
+        if "py" in line.lower() and not _MAKES_ANOTHER.search(line)
+        for match in _PYTHON.finditer(line)
+        if not (_OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()]) or _COMPARES.search(line))
+    }
+    if len({release_of(version)[:2] for version in found}) == 1:
+        draft.put(draft.python, version=max(found, key=len))
 
 
 def _distribution(lines: Sequence[str], draft: Draft) -> None:

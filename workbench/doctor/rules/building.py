@@ -56,6 +56,9 @@ def _without_isolation(facts: Facts, typed: dict[str, str], package: str) -> tup
         facts, *(() if facts.torch.installed else ("torch",)), "setuptools", "wheel", "ninja", "packaging"
     )
     tool = typed.get("tool", "pip")
+    target = typed.get("target") or package
+    if fixes.on_windows(facts) and (build_of(package) or {}).get("linux_only"):
+        return _in_wsl(package, target)
     if tool == "uv":
         return (
             f"in pyproject.toml, where torch, setuptools and {package} stand among the dependencies: "
@@ -63,11 +66,21 @@ def _without_isolation(facts: Facts, typed: dict[str, str], package: str) -> tup
             f"uv sync --no-install-package {package}",
             "uv sync   # builds it beside the torch that is there now",
         )
-    target = typed.get("target") or package
     again = fixes.install(facts, *target.split(), options="--no-build-isolation").replace("'<package>'", "<package>")
     if tool == "poetry":
         return (f"poetry run {first}   # poetry itself cannot build without isolation", f"poetry run {again}")
     return (first, again)
+
+
+def _in_wsl(package: str, target: str) -> tuple[str, ...]:
+    """What builds only on Linux, in the Linux that Windows brings along."""
+    return (
+        f"wsl --install -d Ubuntu   # {package} is written for Linux: on Windows its build fails even where torch is "
+        "found",
+        "in it, with the CUDA toolkit for WSL and without a driver: python3 -m venv env && source env/bin/activate && "
+        "pip install torch setuptools wheel ninja packaging",
+        f"pip install --no-build-isolation {target}",
+    )
 
 
 def _before_the_build(facts: Facts, make: Callable[[ErrorFact], Finding]) -> Result:
@@ -96,7 +109,7 @@ def build_failed(facts: Facts) -> Result:
         Finding(
             "build-failed",
             "error",
-            f"The build of {named} failed" + (f": {reason[:120]}" if reason else ""),
+            f"The build of {named} failed: {reason[:120]}" if reason else _title(facts, named, row),
             _why(facts, named, row),
             {**evidence(package=package, version=version, python=facts.python.version, reason=reason), **seen(error)},
             _steps(facts, package or "<package>", row, module),
@@ -121,14 +134,19 @@ def ready_wheel(facts: Facts) -> tuple[str, ...]:
     row = build_of(package)
     if row is None or row["needs"] == "cuda" or package == "llama-cpp-python":
         return wheel_of(facts)
-    names = ("transformers", "tokenizers") if package == "tokenizers" else (package,)
-    command = fixes.install(facts, *names, options="--only-binary :all:", upgrade=True)
+    command = newest_wheel(facts, package)
     # tokenizers has wheels for Python 3.12 from 0.14 on, which transformers 4.34 was the first to take.
     pinned = facts.package("transformers")
     if package == "tokenizers" and at_least(facts.python.version, "3.12") and older(pinned, "4.34"):
         keeps = f"uv venv --python 3.11 .venv   # to keep transformers {pinned}: Python 3.11 has"
         return (f"{keeps} wheels of the tokenizers that it takes; then the same command there", f"or: {command}")
     return (f"{command}   # a release with a ready wheel for this Python, so that nothing is compiled; else:",)
+
+
+def newest_wheel(facts: Facts, package: str) -> str:
+    """The command that takes the newest release with a wheel; of tokenizers the one that a transformers asks for."""
+    names = ("transformers", "tokenizers") if package == "tokenizers" else (package,)
+    return fixes.install(facts, *names, options="--only-binary :all:", upgrade=True)
 
 
 def wheel_of(facts: Facts) -> tuple[str, ...]:
@@ -141,6 +159,14 @@ def wheel_of(facts: Facts) -> tuple[str, ...]:
     command = fixes.install(facts, "llama-cpp-python", options=f"--only-binary :all: --extra-index-url {wheels}")
     other = "" if with_gpu else ", without a GPU (whl/cu124: for an NVIDIA one)"
     return (f"{command}   # a ready-made wheel, for Python 3.10 to 3.12{other}; else, to compile it:",)
+
+
+def _title(facts: Facts, named: str, row: Optional[dict[str, Any]]) -> str:
+    if row is None or row["needs"] == "cuda":
+        return f"The build of {named} failed"
+    python = minor_name(facts.python.version)
+    where = f"Python {python}" if python else "this Python"
+    return f"pip found no ready wheel of {named} for {where}, and compiling it failed"
 
 
 def _why(facts: Facts, named: str, row: Optional[dict[str, Any]]) -> str:
@@ -167,6 +193,8 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
         return tuple(steps)
     if row and row["needs"] == "cuda":
         steps += _companion(facts, package)
+        if row.get("last"):
+            steps += [f"{fixes.install(facts, package, options='--only-binary :all:')}   # {row['last']}"]
         if row.get("wheels"):
             steps.append(f"Take a ready-made wheel for this torch, CUDA and Python: {row['wheels']}")
         steps += [
@@ -198,10 +226,7 @@ def _with_a_wheel(facts: Facts, package: str) -> list[str]:
     failed = facts.error("build-failed")
     typed = failed.values if failed else {}
     numbers = release_of(facts.python.version)
-    newest = [
-        f"{fixes.install(facts, package, options='--only-binary :all:', upgrade=True)}   # a release with a wheel"
-    ]
-    newest = newest if package != "<package>" else []
+    newest = [f"{newest_wheel(facts, package)}   # a release with a wheel"] if package != "<package>" else []
     if numbers and numbers >= (3, 12):
         older = list(other_python(facts, "3.11" if numbers < (3, 13) else "3.12", typed))
         older[0] += ", for which this release may have wheels" if "   # " in older[0] else ""
@@ -209,7 +234,19 @@ def _with_a_wheel(facts: Facts, package: str) -> list[str]:
             return older
         return [*newest, *(f"or: {step}" if not number else step for number, step in enumerate(older))]
     old_pip = "python -m pip install -U pip setuptools wheel   # an old pip does not know newer wheels"
-    return [*newest, old_pip, "or an environment with a Python that has wheels of it: uv venv --python 3.12 .venv"]
+    other = "uv venv --python 3.12 .venv"
+    if numbers and numbers < (3, 8):
+        return [f"{other}   # nothing is made for Python {minor_name(facts.python.version)} any more", *newest]
+    if package == "tokenizers" and numbers and numbers > (3, 8) and not _asked_for(typed, "tokenizers", "transformers"):
+        # What a program pins is older than the wheels for this Python; those up to 0.20 are there for 3.8.
+        older = other_python(facts, "3.8", {**typed, "package": ""})
+        return [*older, *(f"or, where the program takes a newer one: {step}" for step in newest)]
+    return [*newest, old_pip, f"or an environment with a Python that has wheels of it: {other}"]
+
+
+def _asked_for(typed: dict[str, str], *packages: str) -> bool:
+    """Whether the command asked for one of the packages itself, and for no release of it."""
+    return typed.get("target", "") in packages
 
 
 def _as_alternative(steps: tuple[str, ...]) -> tuple[str, ...]:

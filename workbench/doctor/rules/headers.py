@@ -8,8 +8,10 @@ from typing import Any, Optional
 from workbench.doctor import fixes, system_packages
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.rules.building import newest_wheel
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
-from workbench.doctor.tables import table
+from workbench.doctor.tables import build_of, table
+from workbench.doctor.versions import minor_name
 
 _OF_CUDA = re.compile(r"cu(?!dnn|rl|te|tlass)\w{2,30}\.(?:h|hpp)|cuda/|cub/|thrust/|nv/|nvtx3?/|nvToolsExt\.h")
 _LAUNCHER = re.compile(r"(?:main|cuda_utils|hip_utils|__triton_launcher|launcher)\.c\b")
@@ -28,6 +30,9 @@ def header_missing(facts: Facts) -> Result:
     if _OF_CUDA.match(header):
         return _of_cuda(facts, error, header)
     row = next((row for row in table("headers")["header"] if re.match(row["match"], header)), None)
+    own = "" if row else _whose(header)
+    if own:
+        return [_of_its_own(facts, error, header, own)]
     return [
         Finding(
             "header-missing",
@@ -43,6 +48,33 @@ def header_missing(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _whose(header: str) -> str:
+    """The package that a header is called after, where its releases come as wheels; ``""`` for any other."""
+    first = re.match(r"[a-z]{3,20}", header)
+    row = build_of(first[0]) if first else None
+    return first[0] if first and row and row["needs"] != "cuda" else ""
+
+
+def _of_its_own(facts: Facts, error: ErrorFact, header: str, package: str) -> Finding:
+    python = minor_name(facts.python.version)
+    return Finding(
+        "build-failed",
+        "error",
+        f"pip found no ready wheel of {package} for {f'Python {python}' if python else 'this Python'}, and its source "
+        "does not compile by itself",
+        f"{header} belongs to the C++ library of {package}, which the source on the index leaves out. Older releases "
+        "have wheels only for the Pythons of their time, and none for a 32-bit one.",
+        {**evidence(package=package, python=facts.python.version, header=header), **seen(error)},
+        (
+            f"{newest_wheel(facts, package)}   # a release with a wheel",
+            "or an environment with a 64-bit Python that has wheels of it: uv venv --python 3.12 .venv",
+        ),
+        f"https://pypi.org/project/{package}/#files",
+        affects=("chat",),
+        observed=True,
+    )
 
 
 def _package(facts: Facts) -> Optional[str]:

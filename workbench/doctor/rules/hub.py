@@ -234,6 +234,7 @@ def gated(facts: Facts) -> Result:
                 f"Accept the licence on {_page(error)}, and wait where its owner has to agree",
                 "hf auth login   # with a token that may read gated repositories; in a container: -e HF_TOKEN",
                 fixes.export(facts, "HF_TOKEN", "<your token>", "does the same, where there is no such command"),
+                "or, while it is not granted: another owner's copy that is not gated, or another model",
             ),
             "https://huggingface.co/docs/hub/models-gated",
             affects=("chat",),

@@ -13,7 +13,7 @@ from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports
 from workbench.doctor.tables import names_read
-from workbench.doctor.versions import at_least
+from workbench.doctor.versions import at_least, older
 
 _NAME = re.compile(
     r"cannot import name '(?P<name>\w{1,80})' from (?P<half>partially initialized module )?"
@@ -57,10 +57,38 @@ def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     if shadow is not None:
         return shadow
     own = below.split(".")[-1]
+    if package == "transformers" and _OF_TENSORFLOW.match(own) and older(installed_version(facts, package), "5.0"):
+        return _without_tensorflow(facts, error, own)
     if found["path"] and own.startswith("_") and (package in callers[:1] or own == f"_{first}"):
         return _compiled_part_missing(facts, error, package, path)
     return _misspelled(error, package, found["name"] or found["attribute"] or "") or changed(
         facts, error, package, change, below
+    )
+
+
+# What transformers before 5 offers only beside a TensorFlow.
+_OF_TENSORFLOW = re.compile(r"TF[A-Z]|GradientAccumulator$|TF2_WEIGHTS_NAME$|create_optimizer$|WarmUp$")
+
+
+def _without_tensorflow(facts: Facts, error: ErrorFact, name: str) -> Finding:
+    version = installed_version(facts, "transformers")
+    return Finding(
+        "tensorflow-not-found",
+        "error",
+        f"transformers {version} finds no TensorFlow that it can import here, and leaves out {name}",
+        "Up to 4.57 its classes for TensorFlow are there only beside a TensorFlow 2 in the same Python; one that is "
+        "older, in another environment, or that fails when it is imported counts as none, and so does USE_TF=0.",
+        {**evidence(transformers=version, tensorflow=facts.package("tensorflow")), **seen(error)},
+        (
+            f'{fixes.python_command(facts)} -c "import tensorflow as tf; print(tf.__version__, tf.__file__)"'
+            "   # an error here is the cause: mend it first, or else go on",
+            fixes.install(facts, "tensorflow", "tf-keras", upgrade=True),
+            "unset USE_TORCH; export USE_TF=1   # where USE_TORCH is set, TensorFlow is not looked for",
+            "Restart the notebook kernel or the program.",
+        ),
+        "https://huggingface.co/docs/transformers/v4.57.1/installation",
+        affects=("chat",),
+        observed=True,
     )
 
 
