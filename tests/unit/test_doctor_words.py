@@ -163,6 +163,19 @@ SILENT = {
         "/home/u/lib/python3.10/site-packages/bitsandbytes/cextension.py:34: UserWarning: The installed "
         "version of bitsandbytes was compiled without GPU support.",
     ),
+    "a torch that the build finds": (
+        "build-isolation-hides-torch",
+        "pip install flash-attn works, it finds torch. Is it fast?",
+    ),
+    "an update that went well": ("xformers-torch-mismatch", "I updated xformers, and training is slow on my GPU"),
+    "a Jetson at work": ("aarch64-cpu-only-wheel", "On a Jetson Orin I installed torch, and it is slow on the GPU"),
+    "a path after a colon": ("cuda-home-malformed", "PATH=/bin:/usr/local/cuda/bin/nvcc\nRuntimeError: x"),
+    "a symbol of another library": (
+        "flash-attn-built-for-other-torch",
+        "flash-attn is there\nundefined symbol: _ZN3foo3barEv",
+    ),
+    "an answer that is right": ("proxy-catches-local-requests", "res=<Response [200]>\nRuntimeError: x"),
+    "a server with its GPU": ("server-image-needs-gpu", "text_generation_launcher: Shard ready\nRuntimeError: x"),
     "a disk that is full": ("shm-too-small", "OSError: [Errno 28] No space left on device: '/home/u/model.bin'"),
     "cuDNN itself is what is missing": (
         "libcuda-not-visible",

@@ -106,6 +106,7 @@ _IMPORT_ROOTS = (
 
 # What a build fails for.
 _BUILD_ROOTS = (
+    "sources-incomplete",
     "build-isolation-hides-torch",
     "mac-architectures-mixed",
     "python-32-bit",
@@ -215,6 +216,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "bnb-wheel-without-rocm": ("rocm-wheel-on-nvidia",),
     "accelerate-message-without-cuda": (*_TORCH_DOWN, *_GPU_DOWN, "bnb-unsupported-on-macos"),
     "accelerate-missing": ("transformers-pin-conflict",),
+    # What pip did not install, because it gave up before, is not there.
+    "module-missing": ("requirements-contradict", "no-matching-distribution", "build-failed"),
     **{name: (*_IMPORT_ROOTS, *_FAMILY[: _FAMILY.index(name)], "import-hangs") for name in _FAMILY},
     "transformers-import-broken": (
         *_FAMILY[:3],
@@ -265,7 +268,12 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "hf-gated-model": ("hf-token-invalid", "proxy-in-the-way", "hub-xet-fails", "hf-transfer-missing"),
     "weights-of-another-shape": ("checkpoint-of-sharded-parameters",),
     "transformers-too-old-for-model": ("tokenizer-class-misspelt",),
-    "cublas-does-not-start": ("ctranslate2-int8-on-this-card", "cublas-without-bfloat16", "cublas-of-another-place"),
+    "cublas-does-not-start": (
+        "torch-wheel-lacks-gpu-arch",
+        "ctranslate2-int8-on-this-card",
+        "cublas-without-bfloat16",
+        "cublas-of-another-place",
+    ),
     "bnb-int8-old-gpu": (),
     "bitsandbytes-missing": ("python-too-old-to-run",),
     "transformers-missing": ("python-too-old-to-run",),
@@ -284,7 +292,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "rocm-gfx-unsupported": ("integrated-gpu-taken",),
     "torch-missing": ("build-isolation-hides-torch",),
     "bnb-too-old-for-windows": _LLAMA_CPP,
-    "bitsandbytes-unusable": _LLAMA_CPP,
+    "bitsandbytes-unusable": (*_LLAMA_CPP, "server-image-needs-gpu"),
     "torch-shadowed": ("duplicate-torch-installs",),
     "numpy-mixed": ("numpy2-with-old-torch", "numpy-older-than-file"),
     "build-failed": _BUILD_ROOTS,
@@ -326,7 +334,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
         "saving-needs-more-memory",
         "weights-trained-in-float16",
     ),
-    "host-memory-exhausted": ("memory-grows",),
+    "host-memory-exhausted": ("memory-grows", "proxy-catches-local-requests"),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),
     "model-files-missing": ("hf-gated-model", "hf-no-such-repository"),
     "hf-no-such-repository": ("hf-gated-model",),

@@ -52,6 +52,7 @@ from workbench.doctor.rules import (
     torch_vendor,
     uvm,
     vgpu,
+    wheel_files,
     wsl,
 )
 from workbench.doctor.rules.last import unexplained
@@ -67,6 +68,7 @@ RULES = (
     *hidden_gpus.RULES,
     *held_memory.RULES,
     *platforms.RULES,
+    *wheel_files.RULES,
     *torch_install.RULES,
     *amd_windows.RULES,
     *ascend.RULES,

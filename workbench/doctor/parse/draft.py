@@ -25,8 +25,13 @@ T = TypeVar("T")
 REMARKS = frozenset(
     (
         "asks-quantized",
+        "triton-optional",
+        "of-vllm",
         "ascend-told",
+        "bnb-library-loaded",
         "cpu-asked",
+        "cuda-10-told",
+        "cuda-answered",
         "device-is-cpu",
         "memory-grows",
         "several-sycl-devices",

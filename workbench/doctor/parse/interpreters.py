@@ -13,7 +13,7 @@ _MAX_LINE = 600
 _MAX_PATHS = 400
 # What stands before it is the environment; blanks are taken in a path of Windows only, where they are common.
 _SITE = re.compile(
-    r"(?P<prefix>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?|(?:~|\.{0,2})[/\\]?(?:[\w.@+~-]{1,80}[/\\]){0,14}[\w.@+~-]{1,80}))"
+    r"(?<![\w>.}])(?P<prefix>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?|(?:~|\.{0,2})[/\\]?(?:[\w.@+~-]{1,80}[/\\]){0,14}[\w.@+~-]{1,80}))"
     r"[/\\]lib(?:64)?[/\\](?:python3\.\d{1,2}[/\\])?(?:site|dist)-packages[/\\]",
     re.IGNORECASE,
 )

@@ -77,7 +77,7 @@ _KAGGLE = re.compile(r"/kaggle/(?:working|input)\b|\b(?:in|on|a|my) (?:a )?kaggl
 _COLAB = re.compile(
     r"(?<![-\w/.])(?:google ?)?colab(?:oratory)?(?![-\w/]|\.\w)|/content/(?:drive|gdrive|sample_data)\b"
     r"|(?:^|(?<=[\s'\"(=:\[]))/content/[\w.-]{2,60}/",
-    re.I,
+    re.I | re.A,
 )
 _COLAB_COMPARED = re.compile(
     r"\b(?:works?|worked|fine|ok|runs?|unlike|not|or|than|like)\b[^.\n]{0,30}colab"
@@ -85,7 +85,7 @@ _COLAB_COMPARED = re.compile(
     re.I,
 )
 _SLURM = re.compile(r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm\b|\blogin node\b", re.I)
-_ARM = re.compile(r"\baarch64\b|\bG[BH][23]00\b|\bGB10\b|\bDGX Spark\b|\bGrace[- ]Hopper\b|\bJetson\b", re.I)
+_ARM = re.compile(r"\baarch64\b|\bG[BH][23]00\b|\bGB10\b|\bDGX Spark\b|\bGrace[- ]Hopper\b|\bJetson\b", re.I | re.A)
 _OTHER_PROCESSOR = re.compile(r"x86_64|amd64|\bmac(?:OS|Book| ?mini| ?studio)?\b|darwin|apple m\d", re.I)
 # "the CPU version of torch", "CPU-only wheel"; not what is only compared, asked for or feared.
 _CPU_BUILD = re.compile(r"\bCPU(?:[- ]only)? (?:version|build|wheel|variant)s?\b", re.I)

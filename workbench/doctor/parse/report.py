@@ -32,7 +32,8 @@ from workbench.doctor.parse.repositories import of_the_last_attempt, with_reposi
 from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom, tells_of_two_pythons
 from workbench.doctor.parse.tongues import in_english
 from workbench.doctor.system import xids_in
-from workbench.doctor.versions import parse_version
+from workbench.doctor.tables import conda_cudas
+from workbench.doctor.versions import local_tag, parse_version
 
 
 def parse_report(text: str) -> Facts:
@@ -103,8 +104,11 @@ def broken_environment(lines: list[str]) -> list[str]:
 def _conclude(draft: Draft, lines: list[str]) -> None:
     """What only all readers together can tell."""
     torch = draft.torch
-    if torch.pop("no_cuda", False) and torch.get("version") and not torch.get("cuda") and not torch.get("hip"):
+    other = torch.get("cuda") or torch.get("hip") or (local_tag(torch.get("version")) or "").startswith("xpu")
+    if torch.pop("no_cuda", False) and torch.get("version") and not other:
         draft.put(torch, build="cpu")
+    if torch.get("build") == "cpu" and torch.get("cuda_available"):
+        torch["cuda_available"] = False  # what answered with True is the torch of another Python
     _conda_took_cpu(draft, lines)
     taken = next((error for error in draft.errors if error.id == "conda-took-cpu"), None)
     if taken is not None:
@@ -137,15 +141,25 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
         draft.saw("messages")
 
 
-_CONDA_ASKS_CUDA = re.compile(r"\b(?:cudatoolkit|pytorch-cuda) ?={1,2} ?\d")
+_CONDA_ASKS_CUDA = re.compile(r"\b(?:cudatoolkit|pytorch-cuda) ?={1,2} ?(\d{1,2}(?:\.\d)?)")
+
+
+_CONDA_SPEC = re.compile(r"\bpytorch={1,2}(\d\.\d{1,2}(?:\.\d)?)")
 
 
 def _conda_took_cpu(draft: Draft, lines: list[str]) -> None:
-    """Conda was asked for CUDA, and the torch that it brought is one for the CPU."""
-    if draft.torch.get("build") != "cpu" or any(error.id == "conda-took-cpu" for error in draft.errors):
+    """Conda was asked for CUDA, and the torch that it brought is one for the CPU, or can be no other one."""
+    build = draft.torch.get("build")
+    if build not in (None, "cpu") or any(error.id == "conda-took-cpu" for error in draft.errors):
         return
-    asked = next((number for number, line in enumerate(lines, 1) if _CONDA_ASKS_CUDA.search(line[:600])), None)
-    if asked is not None and "torch" in draft.conda:
+    asked, wanted = next(
+        ((number, found[1]) for number, line in enumerate(lines, 1) if (found := _CONDA_ASKS_CUDA.search(line[:600]))),
+        (0, ""),
+    )
+    named = _CONDA_SPEC.search(lines[asked - 1][:600]) if asked else None
+    built = conda_cudas(draft.torch.get("version") or (named[1] if named else None))
+    no_other = build is None and draft.torch.get("cuda_available") is False and built and wanted not in built
+    if asked and (no_other or (build == "cpu" and "torch" in draft.conda)):
         draft.errors.append(ErrorFact("conda-took-cpu", mask_text(lines[asked - 1].strip()[:300]), asked))
 
 

@@ -9,7 +9,18 @@ from workbench.doctor import fixes
 from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, cuda_major, evidence, from_message, seen
+from workbench.doctor.rules import jetson
+from workbench.doctor.rules.common import (
+    ISSUES,
+    PASSED,
+    Result,
+    Rule,
+    cuda_major,
+    evidence,
+    from_message,
+    is_jetson,
+    seen,
+)
 from workbench.doctor.rules.matching_builds import (
     cuda_of_library,
     is_compiled_by_pip,
@@ -81,6 +92,8 @@ def _torchaudio_differs(facts: Facts) -> bool:
 
 def _reinstall_pair(facts: Facts) -> tuple[str, ...]:
     """The pair for the torch that is here, after the one that was here before something replaced torch alone."""
+    if is_jetson(facts):
+        return jetson.torchvision_steps(facts)
     back, here = _torch_of_companions(facts), _pair_of_this_torch(facts)
     return (back, f"or, for the torch that is here now: {here[0]}", *here[1:]) if back else here
 

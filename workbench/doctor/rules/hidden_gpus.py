@@ -283,10 +283,14 @@ def _visible_fault(value: str, count: Optional[int]) -> Optional[str]:
     return None
 
 
+# What torch says of a GPU that it sees, and has no code for.
+_SEEN_BY_TORCH = ("unsupported-capability", "gpu-too-old-for-torch", "no-kernel-image")
+
+
 def no_cuda_gpus(facts: Facts) -> Result:
     """torch sees no device, and nothing more precise is known."""
     error = facts.error("no-cuda-gpus", "needs-gpu")
-    if error is None and not no_gpu_told(facts):
+    if error is None and (not no_gpu_told(facts) or facts.error(*_SEEN_BY_TORCH)):
         return PASSED
     if error is None and (facts.torch.build in ("cpu", "mps") or facts.platform.system == "Darwin"):
         return PASSED

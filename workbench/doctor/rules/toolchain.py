@@ -173,15 +173,17 @@ def triton_cannot_link(facts: Facts) -> Result:
         return Finding(
             "triton-cannot-link-libcuda",
             "error",
-            "Triton cannot link with libcuda",
-            "Only libcuda.so.1 is on the system; the linker wants libcuda.so in a directory that it searches.",
+            "The linker finds no libcuda.so",
+            "Only libcuda.so.1 is on the system, or none, without a driver; the linker wants libcuda.so in a directory "
+            "that it searches. Triton, llama.cpp and other CUDA programs link with it.",
             {**evidence(libcuda=facts.driver.libcuda), **seen(error)},
             ("export TRITON_LIBCUDA_PATH=/usr/lib/wsl/lib",)
             if wsl
             else (
                 "sudo ln -s $(ldconfig -p | awk '/libcuda.so.1/{print $NF; exit}') /usr/local/lib/libcuda.so && "
                 "sudo ldconfig",
-                "or: export LIBRARY_PATH=<directory with libcuda.so>:$LIBRARY_PATH",
+                "or, where there is no driver, as in a build of an image: export "
+                "LIBRARY_PATH=/usr/local/cuda/lib64/stubs:$LIBRARY_PATH",
             ),
             ISSUES + "state-spaces/mamba/issues/123",
             affects=("chat",),
@@ -208,11 +210,14 @@ def triton_missing(facts: Facts) -> Result:
     if error is None and not differs:
         return PASSED
     windows = fixes.on_windows(facts)
+    optional = facts.error("triton-optional") is not None and error is not None and not error.values
     return [
         Finding(
             "triton-missing-or-wrong",
-            "error" if error else "warning",
-            _triton_title(facts, error, differs),
+            "error" if error and not optional else "warning",
+            "triton is missing, and the program runs without it: the line is a notice"
+            if optional
+            else _triton_title(facts, error, differs),
             "torch.compile and many quantized kernels need the very triton that this torch was built for."
             + (" There is no official one for Windows." if windows else ""),
             {**evidence(triton=found, torch__version=facts.torch.version, pinned=pinned), **seen(error)},

@@ -9,6 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.derive import found_cuda
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.rules import jetson as jetson_builds
 from workbench.doctor.rules.common import (
     ALL_GPU_BENCHES,
     ISSUES,
@@ -45,6 +46,9 @@ def torch_cpu_only(facts: Facts) -> Result:
     """A CPU build of torch in a machine with an NVIDIA GPU."""
     error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
     build = facts.torch.build
+    on_mac = facts.error("torch-not-compiled-with-cuda", "no-nvidia-driver")
+    if on_mac is not None and facts.platform.system == "Darwin":
+        return [_wants_what_is_not_there(facts, on_mac)]
     if error is None and build is None and not is_jetson(facts):
         return [_aarch64_cpu(facts)] if _is_aarch64_default(facts) and no_gpu_told(facts) else None
     if (build is not None and build != "cpu") or cuda_works(facts):
@@ -91,7 +95,7 @@ def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
     return Finding(
         "torch-cpu-only",
         "error",
-        "The program asks for CUDA, and this machine has no NVIDIA GPU",
+        "The program asks for CUDA, and " + ("torch has none on a Mac" if mac else "this machine has no NVIDIA GPU"),
         "No build of torch brings CUDA to it; the program has to be told to use another device.",
         {**evidence(torch__version=facts.torch.version, system=facts.platform.system), **seen(error)},
         (
@@ -173,18 +177,7 @@ def _is_aarch64_default(facts: Facts) -> bool:
 def _aarch64_cpu(facts: Facts) -> Finding:
     jetson = is_jetson(facts)
     image = facts.error("l4t-image")
-    fix = (
-        (
-            "Install NVIDIA's own build for your JetPack (6: Python 3.10; 5: Python 3.8 and no other): "
-            "https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/",
-            "JetPack 6: python3.10 -m pip install --force-reinstall --index-url "
-            "https://pypi.jetson-ai-lab.io/jp6/cu126 "
-            "torch torchvision   # JetPack 7 (Thor): https://pypi.jetson-ai-lab.io/sbsa/cu130",
-            "Another Python than those: a container, dustynv/l4t-pytorch, or build torch from source",
-        )
-        if jetson
-        else fixes.reinstall_torch(facts, keep_release=False)
-    )
+    fix = jetson_builds.torch_steps() if jetson else fixes.reinstall_torch(facts, keep_release=False)
     if image is not None:
         fix = (
             "docker run --runtime nvidia dustynv/l4t-pytorch:r36.4.0 …   # the image's release must be the host's (cat "
@@ -394,6 +387,14 @@ def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
             ),
             "7.0 and older (Volta, Pascal, Maxwell): "
             + fixes.install(facts, "torch==2.14.1", options="--index-url https://download.pytorch.org/whl/cu126"),
+        )
+    if (facts.package("vllm") or facts.error("of-vllm")) and at_least(capability, "10.0"):
+        return (
+            fixes.install(facts, "vllm>=0.10.2", upgrade=True)
+            + "   # it pins its torch, so that torch alone cannot be "
+            "replaced; from 0.10 on that is one for CUDA 12.8",
+            "where that contradicts what the program pins, vLLM in an environment of its own: uv venv --python 3.12 "
+            "vllm && uv pip install --python vllm vllm --torch-backend=auto",
         )
     fix = fixes.reinstall_torch(facts)
     if "No published torch wheel" in fix[-1] and capability and older(capability, "3.7"):

@@ -1,0 +1,139 @@
+"""Rules about wheels of another Python, system or processor than the one that is here. Needs the tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.build_tools import other_python
+from workbench.doctor.rules.common import Result, Rule, evidence, from_message, seen
+from workbench.doctor.tables import table
+from workbench.doctor.versions import minor_name, normalize
+
+_SOURCE = "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/"
+_SYSTEMS = (
+    ("win", "Windows"),
+    ("linux", "Linux"),
+    ("manylinux", "Linux"),
+    ("musllinux", "Linux"),
+    ("macosx", "Darwin"),
+)
+_SHOWN = {"Windows": "Windows", "Linux": "Linux", "Darwin": "macOS"}
+# name-version(-build)-python-abi-platform.whl
+_NAME = re.compile(
+    r"(?P<name>[A-Za-z0-9._]+)-[^-]+(?:-\d[^-]*)?-(?P<python>[\w.]+)-(?P<abi>[\w.]+)-(?P<platform>[\w.]+)\.whl"
+)
+
+
+@dataclass(frozen=True)
+class _Tags:
+    package: str
+    python: Optional[str]
+    """``3.10``; None where any Python 3 will do."""
+    system: Optional[str]
+    machine: Optional[str]
+
+
+def _tags(wheel: str) -> Optional[_Tags]:
+    found = _NAME.fullmatch(wheel.replace("%2B", "+"))
+    if found is None:
+        return None
+    python = re.match(r"cp(3)(\d{1,2})\b", found["python"])
+    stable = found["abi"].startswith("abi3")
+    system = next((name for tag, name in _SYSTEMS if found["platform"].startswith(tag)), None)
+    machine = re.search(r"(aarch64|arm64|x86_64|amd64)$", found["platform"])
+    return _Tags(
+        normalize(found["name"]),
+        f"{python[1]}.{python[2]}" if python and not stable else None,
+        system,
+        machine[1].replace("amd64", "x86_64") if machine else None,
+    )
+
+
+def wheel_for_another(facts: Facts) -> Result:
+    """A wheel of another Python, system or processor than that of the pip that was called."""
+
+    def make(error: ErrorFact) -> Finding:
+        tags = _tags(error.values.get("wheel", ""))
+        return Finding(
+            "wheel-for-another-platform",
+            "error",
+            _title(facts, tags),
+            "The name says for which: cp310 is CPython 3.10, win_amd64 Windows, linux_x86_64 Linux; the Python that "
+            "pip belongs to decides.",
+            {**evidence(python=facts.python.version, system=facts.platform.system), **seen(error)},
+            _steps(facts, tags, error.values.get("wheel", "")),
+            _SOURCE,
+            affects=("chat",),
+            observed=True,
+        )
+
+    return from_message(facts, ("wheel-for-another-platform",), make)
+
+
+def _other_system(facts: Facts, tags: _Tags) -> bool:
+    return bool(tags.system and facts.platform.system and tags.system != facts.platform.system)
+
+
+def _other_machine(facts: Facts, tags: _Tags) -> bool:
+    here = (facts.platform.machine or "").replace("amd64", "x86_64").lower()
+    return bool(
+        tags.machine and here and {"aarch64": "arm64"}.get(here, here) != tags.machine.replace("aarch64", "arm64")
+    )
+
+
+def _title(facts: Facts, tags: Optional[_Tags]) -> str:
+    here = _SHOWN.get(facts.platform.system or "")
+    if tags is not None and tags.system and _other_system(facts, tags):
+        return f"This wheel is for {_SHOWN[tags.system]}, and this machine runs {here}"
+    if tags is not None and _other_machine(facts, tags):
+        return f"This wheel is for {tags.machine}, and this machine is {facts.platform.machine}"
+    python = minor_name(facts.python.version)
+    if tags is not None and tags.python and python != tags.python:
+        there = f"Python {python}" if python else "another Python, or one of 32 bits"
+        return f"This wheel is for Python {tags.python}, and the pip that was called belongs to {there}"
+    return "This wheel was made for another Python or system"
+
+
+def _steps(facts: Facts, tags: Optional[_Tags], wheel: str) -> tuple[str, ...]:
+    look = (
+        'python -c "import sys, platform; print(sys.version, platform.machine())"   # what the wheel\'s name must say'
+    )
+    row = next((row for row in table("platforms")["package"] if tags and tags.package in row["names"]), None)
+    windows = fixes.on_windows(facts) or (tags is not None and tags.system == "Windows")
+    named = row.get("windows") if row and windows else None
+    instead = (f"{fixes.install(facts, named)}   # has wheels for every Python of today",) if named else ()
+    if tags is None or _other_system(facts, tags) or _other_machine(facts, tags):
+        return (*instead, *(() if instead else (fixes.install(facts, tags.package),) if tags else ()), look)
+    if tags.python is None or minor_name(facts.python.version) == tags.python:
+        return (
+            *instead,
+            look,
+            "Take the wheel whose name says the same, and install it with python -m pip of that Python.",
+        )
+    made = other_python(facts, tags.python, {"target": wheel})
+    numbers = tags.python.replace(".", "")
+    same = (
+        f"or the file of the same release for the Python that is here, with its number in place of cp{numbers}: {look}"
+    )
+    return (*instead, *(f"or: {step}" if instead and not number else step for number, step in enumerate(made)), same)
+
+
+def steps_on_arm(facts: Facts) -> tuple[str, ...]:
+    """How a project of uv gets a torch with CUDA for ARM (GB10, GH200): not every index has one."""
+    error = facts.error("no-wheel-for-this-platform")
+    version = error.values.get("version", "") if error and error.values.get("package") == "torch" else ""
+    if facts.platform.machine != "aarch64" or "+cu" not in version:
+        return ()
+    return (
+        'in pyproject.toml, for the index that torch comes from: url = "https://download.pytorch.org/whl/cu130", and '
+        "torch>=2.9 with the torchvision and torchaudio of the same day   # for ARM there are wheels in cu130, and for "
+        "torch 2.8 in cu129",
+    )
+
+
+RULES: tuple[Rule, ...] = (wheel_for_another,)
