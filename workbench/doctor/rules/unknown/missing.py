@@ -11,16 +11,9 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
+from workbench.doctor.rules.unknown.demands import packages_asked, releases_asked
 from workbench.doctor.rules.unknown.packages import callers_of, known_imports, may_install
 from workbench.doctor.versions import normalize, satisfies
-
-_REQUIRED = re.compile(
-    r"\b(?P<package>[A-Za-z][\w-]{1,40}) with minimum required version (?P<minimum>\d[\w.]{0,20}) is not installed"
-    r"|incompatible version of (?P<found>[A-Za-z][\w-]{1,40})\. Found version [\w.]{1,20}, but only versions above "
-    r"(?P<above>\d[\w.]{0,20}(?<!\.))"
-    r"|(?:[Rr]equires?|[Nn]eeds?|[Pp]lease (?:install|upgrade(?: to)?)) (?:the )?[`'\"]?"
-    r"(?P<asked>[A-Za-z][\w-]{1,40})[`'\"]? ?\(?(?P<spec>(?:>=|==|~=|<=?|>) ?\d[\w.]{0,20}(?<!\.))"
-)
 
 _DISTRIBUTION = re.compile(
     r"The '(?P<package>[A-Za-z][\w.-]{1,40}?)(?:\[[\w,]{1,40}\])?"
@@ -32,16 +25,15 @@ _MISSING = re.compile(r"No module named '?(?P<module>\w{1,60})'?(?![\w.])")
 
 def required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     """A package that the message itself asks for, with the version that it wants."""
-    found = _REQUIRED.search(error.text)
-    if found is None:
-        return None
-    name = normalize(found["package"] or found["found"] or found["asked"])
-    minimum = found["minimum"] or found["above"]
-    wanted = f">={minimum}" if minimum else "".join((found["spec"] or "").split())
-    have = installed_version(facts, name)
-    sure = name in ("torch", PYTHON) or may_install(facts, name)
     # "requires ndim >= 2" is about no package.
-    if not wanted or satisfies(have, wanted) or (found["asked"] and not sure):
+    asked = (
+        (name, wanted)
+        for name, wanted, certain in releases_asked(error.text)
+        if certain or name in ("torch", PYTHON) or may_install(facts, name)
+    )
+    name, wanted = next(asked, ("", ""))
+    have = installed_version(facts, name)
+    if not wanted or satisfies(have, wanted):
         return None
     return Finding(
         "required-version-missing",
@@ -185,6 +177,7 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         for found in _ADVICE.finditer(error.text)
         if _SAYS_MISSING.search(error.text[: found.start()]) and " keyword argument '" not in error.text
     ]
+    wanted = wanted or [(name, "") for name in packages_asked(error.text)]
     wanted = [(name, spec) for name, spec in dict(wanted).items() if name != "torch" and may_install(facts, name)]
     if not wanted:
         return None

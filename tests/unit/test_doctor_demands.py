@@ -1,0 +1,79 @@
+"""What a library's own sentence asks for, in the words of many libraries."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.parse.report import parse_report
+from workbench.doctor.rules.unknown.demands import packages_asked, releases_asked
+
+
+@pytest.mark.parametrize(
+    ("sentence", "asked"),
+    [
+        ("FSDP2 requires PyTorch >= 2.6.0", "torch>=2.6.0"),
+        ("Using `torch.distributed.pipelining` requires PyTorch 2.4.0 or later.", "torch>=2.4.0"),
+        ("Building a device_mesh requires to have torch>=2.2.0", "torch>=2.2.0"),
+        ("fp16 mixed precision with MPS device requires a Pytorch >= 2.5.0", "torch>=2.5.0"),
+        ("DeepSpeed version must be >= 0.9.3. Please update DeepSpeed.", "deepspeed>=0.9.3"),
+        ("Please install torchdata version 0.8.0 or higher to use it.", "torchdata>=0.8.0"),
+        ("gptqmodel requires optimum version `1.24.0` or higher to be installed.", "optimum>=1.24.0"),
+        ("Your transformers version is too old, please upgrade it to >= 4.53.1", "transformers>=4.53.1"),
+        ("The version of PEFT you are using is not compatible, please use a version >= 0.18.0", "peft>=0.18.0"),
+        ("`torchao` was not found or is too old. Ensure that `torchao >= 0.6.1` is installed", "torchao>=0.6.1"),
+        (
+            "incompatible version of gptqmodel. Found version `1.2.3`, but only versions `2.0.0` or higher",
+            "gptqmodel>=2.0.0",
+        ),
+        ("Context parallelism is only available in PyTorch 2.6 and later versions.", "torch>=2.6"),
+        ("please upgrade `optimum` package to a version superior than 1.15.0 .", "optimum>=1.15.0"),
+    ],
+)
+def test_a_release_is_asked_for_in_many_words(sentence: str, asked: str) -> None:
+    assert asked in [name + wanted for name, wanted, _ in releases_asked(sentence)]
+    [finding] = diagnose(parse_report(f"Traceback (most recent call last):\nImportError: {sentence}")).findings
+    assert finding.id == "required-version-missing"
+    assert asked in f"{finding.title} {finding.fix[0]}"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "package"),
+    [
+        ("LlamaProcessor requires the 🤗 Datasets library but it was not found in your environment.", "datasets"),
+        ("LlamaForCausalLM requires the Torchvision library but it was not found in your environment.", "torchvision"),
+        ("Pegasus requires the librosa library. But that was not found in your environment.", "librosa"),
+        ("LayoutLM requires the OpenCV library but it was not found in your environment.", "opencv-python"),
+        ("To set CPU affinity the `nvidia-ml-py` package must be available.", "nvidia-ml-py"),
+        ("The required package 'scipy' is not installed. Please install it to continue.", "scipy"),
+        ("bitsandbytes must be installed and the model must be quantized in 4bits.", "bitsandbytes"),
+        ("You must have `gradio` installed to use `WebhooksServer`.", "gradio"),
+        ("make sure you have the latest version of `accelerate` installed.", "accelerate"),
+    ],
+)
+def test_a_package_is_missed_in_many_words(sentence: str, package: str) -> None:
+    assert package in packages_asked(sentence)
+    [finding] = diagnose(parse_report(f"Traceback (most recent call last):\nImportError: {sentence}")).findings
+    assert finding.id in ("module-missing", "bitsandbytes-unusable")
+    assert f" {package}" in finding.fix[0]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "the operation requires ndim >= 2",
+        "the model requires hidden_size at least 64",
+        "step 3 or later",
+        "the file is not found",
+        "the model is not available",
+        "num_heads must be >= 8",
+    ],
+)
+def test_what_is_no_package_is_not_installed(sentence: str) -> None:
+    findings = diagnose(parse_report(f"Traceback (most recent call last):\nValueError: {sentence}")).findings
+    assert not [step for finding in findings for step in finding.fix if "pip install" in step]
+
+
+def test_a_release_that_is_there_is_not_asked_for() -> None:
+    text = "torch==2.7.0\nTraceback (most recent call last):\nImportError: FSDP2 requires PyTorch >= 2.6.0"
+    assert "required-version-missing" not in {finding.id for finding in diagnose(parse_report(text)).findings}
