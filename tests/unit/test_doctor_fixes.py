@@ -61,10 +61,10 @@ def test_conda_says_by_its_toolkit_what_torch_needs() -> None:
 
 
 def test_an_unknown_driver_is_asked_for_before_a_build_is_named() -> None:
-    finding = first("Cuda compilation tools, release 10.2, V10.2.89\nPyTorch version: 1.7.1+cpu\nOS: Windows 10\n")
+    finding = first("Cuda compilation tools, release 10.2, V10.2.89\nPyTorch version: 2.1.0+cpu\nOS: Windows 10\n")
     assert finding.id == "torch-cpu-only"
     assert finding.fix[0].startswith("nvidia-smi")
-    assert builds(finding) == ["cu126", "cu118"]
+    assert builds(finding) == ["cu121", "cu118"]
 
 
 def test_a_blackwell_gpu_tells_enough_of_its_driver() -> None:

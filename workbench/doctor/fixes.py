@@ -101,6 +101,19 @@ def _with_this_torch(packages: tuple[str, ...], options: str) -> tuple[str, ...]
     return (*named, "numpy<2") if forced and older(torch, "2.3") else named
 
 
+def companion(facts: Facts, name: str) -> str:
+    """The command that installs torchvision or torchaudio, and leaves the torch that is here as it is."""
+    version, tag = str(facts.torch.version or ""), local_tag(facts.torch.version) or ""
+    if version:
+        own = re.fullmatch(r"cu\d{2,3}|cpu", tag) and at_least(version, "1.13")
+        options = f"--index-url {WHEELS}/{tag}" if own else ""
+        return install(facts, name, f"torch=={version.split('+')[0]}", options=options)
+    if on_windows(facts):
+        return f"{install(facts, name)}   # with torch==<the version that pip show torch names> in the same command"
+    here = "\"torch==$(python -c 'import torch; print(torch.__version__)')\""
+    return f"{_pip(facts, 'install')} {name} {here}   # the one that belongs to the torch that is here, which stays"
+
+
 def uninstall(facts: Facts, *packages: str) -> str:
     """The command that removes `packages` from this environment."""
     if _all_from_conda(facts, packages):
@@ -363,6 +376,9 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
     steps = list(preparation(facts))
     if facts.has_nvidia() is False and not facts.has_amd() and facts.platform.system != "Darwin":
         return (*steps, *_remove_torch(facts), _cpu_torch(facts, keep_release))
+    kept = _same_old_release(facts) if keep_release else None
+    if kept:
+        return (*steps, *_remove_torch(facts), kept)
     wheel = choose_wheel(facts, keep_release)
     asks = asks_driver(facts) and wheel is not None
     if asks and wheel is not None:
@@ -438,6 +454,28 @@ def old_torch(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
         command = install(facts, pin, options=f"-f {rows['page']}")
     other = "" if known else f"   # or the release that the program names, built for CUDA {cuda_of(tag)} too"
     return (f"or the build for the driver's CUDA: {command}{other}",)
+
+
+_LAST_PYTHON = (("1.11", "3.10"), ("1.8", "3.9"), ("1.4", "3.8"))
+"""From which torch on there are wheels for a Python, before the table of releases begins."""
+
+
+def _same_old_release(facts: Facts) -> Optional[str]:
+    """The command for the CUDA build of a torch before 1.13, which a program of its time asks for; None where no
+    build of it runs on this GPU, driver and Python."""
+    version = str(facts.torch.version).split("+")[0]
+    last = next((python for first, python in _LAST_PYTHON if at_least(version, first)), None)
+    newest_gpu = any(at_least(gpu.compute_capability, "9.0") for gpu in facts.nvidia_gpus())
+    too_new = last is not None and at_least(facts.python.version, last) and minor_name(facts.python.version) != last
+    if last is None or at_least(version, "1.13") or newest_gpu or too_new or not is_published(version):
+        return None
+    rows, driver = table("torch")["old"], _driver_of(facts)
+    tags: list[str] = next((tags for name, tags in rows.items() if minor_name(name) == minor_name(version)), [])
+    # Ampere and Ada run from CUDA 11 on, no older card is left out by it, and a driver of it runs each of its builds.
+    fits = bool(tags) and at_least(cuda_of(tags[-1]), "11.0")
+    newest = tags[-1] if fits and not (driver and driver_runs(driver, 11, on_windows(facts)) is False) else None
+    companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+    return install(facts, f"torch=={version}+{newest}", *companions, options=f"-f {rows['page']}") if newest else None
 
 
 def _for_least_driver(facts: Facts, keep_release: bool) -> Optional[Wheel]:

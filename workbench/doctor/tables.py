@@ -277,6 +277,11 @@ def companion_of(package: str, torch: Optional[str]) -> Optional[str]:
     return fitting[-1] if fitting else None
 
 
+def conda_cudas(torch: Optional[str]) -> list[str]:
+    """The CUDA versions with which conda's channel of torch has a release, oldest first; empty without a row."""
+    return list(table("torch")["conda"].get(minor_name(torch) or "", []))
+
+
 def build_of(package: str) -> Optional[dict[str, Any]]:
     """What compiling a package takes, or None without a row."""
     return next((row for row in table("builds")["package"] if package in row["names"]), None)

@@ -189,9 +189,8 @@ def _xformers_cuda(draft: Draft, value: str) -> None:
     draft.put(draft.torch, cuda_available={"available": True, "not available": False}.get(value.lower()))
 
 
-def _collect_env_torch(draft: Draft, value: str) -> None:
+def _debug_build(draft: Draft, value: str) -> None:
     draft.saw("collect_env")
-    _torch_version(draft, value)
 
 
 def _transformers_torch(draft: Draft, value: str) -> None:
@@ -206,6 +205,12 @@ def _build_cuda(draft: Draft, value: str) -> None:
         return
     # "Could not collect" is what torch 2.13 prints for None: with a torch that is there, it means a CPU or ROCm build.
     draft.torch.setdefault("no_cuda", True)
+
+
+def _printed_cuda(draft: Draft, value: str) -> None:
+    """``torch.version.cuda`` under the name that scripts print it by; a number may be that of a toolkit or driver."""
+    if value.lower() == "none":
+        draft.torch.setdefault("no_cuda", True)
 
 
 def _build_hip(draft: Draft, value: str) -> None:
@@ -302,7 +307,8 @@ def _models(draft: Draft, value: str) -> None:
 
 
 _FIELDS: dict[str, Handler] = {
-    "pytorch version": _collect_env_torch,
+    "pytorch version": _torch_version,
+    "is debug build": _debug_build,
     "pytorch": _torch_version,
     "torch": _torch_version,
     "torch version": _torch_version,
@@ -314,6 +320,10 @@ _FIELDS: dict[str, Handler] = {
     "rocm used to build pytorch": _build_hip,
     "rocm sdk used to build pytorch": _build_hip,
     "hip used to build pytorch": _build_hip,
+    "cuda version": _printed_cuda,
+    "torch cuda version": _printed_cuda,
+    "pytorch cuda version": _printed_cuda,
+    "torch.version.cuda": _printed_cuda,
     "is cuda available": _available,
     "cuda available": _available,
     "torch.cuda.is_available()": _available,

@@ -20,9 +20,10 @@ _MINE = re.compile(
     + _SIZE.format("mine")
     + r"|"
     + _SIZE.format("mine2")
-    + r" (?:(?:is )?reserved in total by PyTorch|already allocated|cached|is allocated by PyTorch)"
+    + r" (?:(?:is )?reserved in total by PyTorch|already allocated|is allocated by PyTorch)"
 )
-_UNUSED = re.compile(_SIZE.format("unused") + r" is reserved by PyTorch but unallocated")
+# "cached" is what torch before 1.4 says of the same.
+_UNUSED = re.compile(_SIZE.format("unused") + r" (?:is reserved by PyTorch but unallocated|cached\b)")
 _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "b": 1 / 2**20}
 _MAX_LINE = 3000
 
@@ -35,7 +36,7 @@ def with_memory(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
         text = " ".join(line[:_MAX_LINE] for line in lines[start : start + 5])
         found = {name: _mebibytes(pattern, text) for name, pattern in _NUMBERS}
         if found["mine"] is not None:
-            # Newer releases tell what is given out and what is kept besides; older ones name the sum too.
+            # The newest and the oldest releases tell what is given out and what is kept besides; others name the sum.
             found["mine"] += _mebibytes(_UNUSED, text) or 0.0
         if found["total"] is not None and found["free"] is not None:
             known = {f"{name}_mib": f"{value:.0f}" for name, value in found.items() if value is not None}

@@ -92,7 +92,8 @@ _SAID = re.compile(
 )
 # "with transformers-4.48.1"; pip writes so of what it removes and downloads.
 _WITH = re.compile(
-    rf"\b(?:with|using|on|have|has|my) (?P<name>{_NAMES})-(?P<version>\d{{1,2}}\.\d[\d.]{{0,8}}(?<!\.))(?![\w/+-]|\.\w)",
+    rf"\b(?:with|using|on|have|has|my) (?P<name>{_NAMES})-"
+    r"(?P<version>\d{1,2}\.\d[\d.]{0,8}(?<!\.))(?![\w/+-]|\.\w)",
     re.I,
 )
 _COMPARES = re.compile(
@@ -127,7 +128,7 @@ _ABOUT_ANOTHER = re.compile(
 _PYTHON = re.compile(
     r"(?<![\w./-])(?:Python|Py)(?:-| {0,4})(?:version )?(?:is |[:=] ?)?v?"
     r"(?P<version>3\.(?:[5-9]|1\d)(?:\.\d{1,2})?)(?![\w-]|\.\w|,?<)"
-    r"(?! ?(?:\+|or (?:newer|later|above|higher|greater)|and (?:above|up)|onwards|instead|work(?:s|ed)|is (?:fine|ok)))",
+    r"(?! ?(?:\+|or (?:newer|later|above|higher|greater)|and (?:above|up)|onwards|instead|works|worked|is fine))",
     re.I,
 )
 _MAKES_ANOTHER = re.compile(
@@ -288,7 +289,7 @@ def _python(lines: Sequence[str], draft: Draft) -> None:
         for match in _PYTHON.finditer(line)
         if not (_OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()]) or _COMPARES.search(line))
     }
-    if len({release_of(version)[:2] for version in found}) == 1:
+    if len({release_of(version) for version in found}) == 1:
         draft.put(draft.python, version=max(found, key=len))
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
-from workbench.doctor.environment import mask_value, matters
+from workbench.doctor.environment import mask_text, mask_value, matters
 from workbench.doctor.facts import ErrorFact
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.fields import gpu_vendor, name_gpu
@@ -108,7 +108,10 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         if "echo" in line and "$" in line:
             _echo(lines, index, draft)
         if "cuda.is_available" in line:
-            available += _availability(lines, index)
+            answers = _availability(lines, index)
+            if answers and not available:
+                draft.errors.append(ErrorFact("cuda-answered", mask_text(line.strip()[:300]), index + 1))
+            available += answers
         if "nvcc" in line or "CUDA" in line or "cuda_" in line:
             used = _NVCC_USED.search(line[:1000])
             if used and "o such file" not in line and "not found" not in line:

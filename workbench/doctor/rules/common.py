@@ -30,9 +30,9 @@ _LISTS_EVERYTHING = frozenset(("collect_env", "transformers env", "bitsandbytes"
 
 
 def no_gpu_told(facts: Facts) -> bool:
-    """Whether a paste tells, as a complaint of its own, that torch has no CUDA."""
+    """Whether a paste tells, as a complaint of its own, that torch has no CUDA: by asking it, or without a list."""
     told = facts.torch.cuda_available is False and facts.origin == "report"
-    return told and not set(facts.formats) & _LISTS_EVERYTHING
+    return told and (facts.error("cuda-answered") is not None or not set(facts.formats) & _LISTS_EVERYTHING)
 
 
 def cuda_major(facts: Facts) -> Optional[int]:

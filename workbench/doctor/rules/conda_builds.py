@@ -7,8 +7,8 @@ from typing import Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
-from workbench.doctor.tables import table
-from workbench.doctor.versions import at_least, older, release_of
+from workbench.doctor.tables import conda_cudas
+from workbench.doctor.versions import at_least, older
 
 _ASKED = re.compile(r"\b(?:cudatoolkit|pytorch-cuda) ?={1,2} ?(\d{1,2}\.\d)")
 _VERSION = re.compile(r"\bpytorch[ =-]{1,3}(\d\.\d{1,2}\.\d)")
@@ -50,10 +50,7 @@ def conda_steps(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
 
 def _built_for(facts: Facts, version: Optional[str]) -> list[str]:
     """The CUDA versions with which the channel has a release."""
-    numbers = release_of(version)
-    if numbers is None or facts.platform.system == "Darwin":
-        return []
-    row = table("torch")["conda"].get(f"{numbers[0]}.{numbers[1]}", [])
+    row = [] if facts.platform.system == "Darwin" else conda_cudas(version)
     # On Windows the channel has nothing for CUDA 10 from 1.12 on.
     return [cuda for cuda in row if not (fixes.on_windows(facts) and at_least(version, "1.12") and older(cuda, "11.0"))]
 

@@ -45,4 +45,38 @@ def crash_on_new_gpu(facts: Facts) -> Result:
     ]
 
 
-RULES: tuple[Rule, ...] = (crash_on_new_gpu,)
+def cuda_10_build_fails(facts: Facts) -> Result:
+    """cuDNN or cuBLAS of a build for CUDA 10, which starts on a newer card after minutes, and fails; none is told."""
+    error, told = facts.error("cublas-does-not-start"), facts.error("cuda-10-told")
+    built = facts.torch.cuda
+    ten = older(built, "11.0") if built else told is not None
+    if error is None or not ten or facts.gpus is not None or facts.error("oom"):
+        return PASSED
+    return [
+        Finding(
+            "torch-wheel-lacks-gpu-arch",
+            "error",
+            "torch was built for CUDA 10; most likely the GPU is newer than that (RTX 30, A100 and later)",
+            "For such a card it has no code of its own: what it can translate takes minutes at the start, and cuDNN "
+            "and cuBLAS fail. On a card of CUDA 10's time (V100, RTX 20, GTX) it is memory that has run out.",
+            {**evidence(torch__version=facts.torch.version, torch__cuda=built), **seen(error)},
+            (
+                "nvidia-smi   # the card, and is its memory full? An RTX 30, A-series or newer card needs:",
+                fixes.install(
+                    facts,
+                    "torch==1.10.2+cu113",
+                    "torchvision",
+                    options="-f https://download.pytorch.org/whl/torch_stable.html",
+                )
+                + "   # or the release nearest to the program's own that has a build for CUDA 11: 1.7.1+cu110, "
+                "1.8.1+cu111",
+                "On an older card: a smaller batch, or end the other processes on it.",
+            ),
+            ISSUES + "d62lu/3DCTN/issues/2",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (crash_on_new_gpu, cuda_10_build_fails)

@@ -347,7 +347,7 @@ def cuda_compat_on_unsupported_gpu(facts: Facts) -> Result:
 def no_nvidia_driver(facts: Facts) -> Result:
     """torch found no driver at all, and nothing more precise is known."""
     error = facts.error("no-nvidia-driver", "no-nvml", "driver-init-failed")
-    if facts.driver.version or cuda_works(facts):
+    if facts.driver.version or cuda_works(facts) or facts.platform.system == "Darwin":
         return PASSED
     # A CUDA build on a box that has no GPU is what the package index gives everyone; that is no fault.
     fails = facts.torch.build == "cuda" and facts.torch.cuda_available is False

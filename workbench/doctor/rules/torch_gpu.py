@@ -95,7 +95,8 @@ def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
     return Finding(
         "torch-cpu-only",
         "error",
-        "The program asks for CUDA, and " + ("torch has none on a Mac" if mac else "this machine has no NVIDIA GPU"),
+        "The program asks for CUDA, and "
+        + ("a Mac has no NVIDIA GPU that torch can use" if mac else "this machine has no NVIDIA GPU"),
         "No build of torch brings CUDA to it; the program has to be told to use another device.",
         {**evidence(torch__version=facts.torch.version, system=facts.platform.system), **seen(error)},
         (

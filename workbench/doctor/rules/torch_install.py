@@ -21,6 +21,7 @@ from workbench.doctor.rules.common import (
 )
 from workbench.doctor.tables import (
     WHEELS,
+    table,
     torch_release,
     torch_releases,
     variant_of,
@@ -185,7 +186,7 @@ def no_wheel_for_python(facts: Facts) -> Result:
         return PASSED
     if _intel_mac(facts):
         return PASSED
-    unpublished = _unpublished(facts, error) or _nightly_gone(facts, error)
+    unpublished = _unpublished(facts, error) or _nightly_gone(facts, error) or _not_on_this_index(facts, error)
     if unpublished:
         return [unpublished]
     newest = torch_releases()[-1]
@@ -295,6 +296,37 @@ def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             for number, variant in enumerate(variants)
         ),
         release.source,
+        affects=EVERYTHING,
+        observed=True,
+    )
+
+
+def _not_on_this_index(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """A build for one CUDA, asked of an index that has the release without such names: PyPI, or a mirror of it."""
+    asked = re.search(r"torch==(\d{1,2}\.\d{1,2}\.\d)\+(cu\d{2,3}|cpu)\b", error.text)
+    offered = error.values.get("offered", "")
+    release = torch_release(asked[1]) if asked else None
+    there = asked is not None and asked[1] in [word.strip() for word in offered.split(",")]
+    fits = release is not None and bool(fixes.python_fits(facts.python.version, release))
+    if asked is None or "+" in offered or not (there or (offered and fits)):
+        return None
+    names = [f"torch=={asked[1]}", *(name for name in ("torchvision", "torchaudio") if facts.package(name))]
+    own = f"{WHEELS}/{asked[2]}" if at_least(asked[1], "1.13") else table("torch")["old"]["page"]
+    names[0] += "" if at_least(asked[1], "1.13") else f"+{asked[2]}"
+    option = "--index-url" if at_least(asked[1], "1.13") else "-f"
+    return Finding(
+        "torch-build-on-another-index",
+        "error",
+        f"torch {asked[1]} is offered here, but builds named +{asked[2]} are only on PyTorch's own index",
+        "PyPI, and a mirror of it, has one build of each release, without such a name; those for a certain CUDA, or "
+        "for the CPU, are on download.pytorch.org, which pip has to be told.",
+        {**evidence(asked=f"{asked[1]}+{asked[2]}", offered=offered[-120:]), **seen(error)},
+        (
+            fixes.install(facts, *names, options=f"{option} {own}"),
+            f"In a requirements file: --extra-index-url {WHEELS}/{asked[2]} in a line of its own above it",
+            f"or the build of PyPI, where the program takes it: torch=={asked[1]} without +{asked[2]}",
+        ),
+        "https://pytorch.org/get-started/previous-versions/",
         affects=EVERYTHING,
         observed=True,
     )

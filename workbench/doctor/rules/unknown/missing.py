@@ -88,6 +88,9 @@ def _what_is_asked_for(facts: Facts, name: str, wanted: str) -> str:
     return fixes.install(facts, f"{name}{wanted}", upgrade=True)
 
 
+_COMPANIONS = ("torchvision", "torchaudio")
+
+
 def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     found = _MISSING.search(error.text)
     if found is None:
@@ -108,7 +111,7 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "It was never installed, or into another Python than the one that runs the program.",
         {**evidence(needed_by=error.values.get("importer")), **seen(error)},
         (
-            fixes.install(facts, name),
+            fixes.companion(facts, name) if name in _COMPANIONS else fixes.install(facts, name),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
         ),
         f"https://pypi.org/project/{name}/",

@@ -1,0 +1,103 @@
+"""What a paste tells of torch and its GPU without a list of versions: the cause, what is not it, and the command."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import Report, diagnose
+from workbench.doctor.parse.report import parse_report
+
+OLD_OOM = (
+    "CUDA out of memory. Tried to allocate 4.00 GiB (GPU 0; 10.73 GiB total capacity; 4.41 GiB already allocated; "
+    "1.75 GiB free; {} cached)"
+)
+OFFERED = "ERROR: Could not find a version that satisfies the requirement torch==2.0.1+cu118 (from versions: {})"
+NO_CUDA = "CUDA available: False\nCUDA devices: 0\nPyTorch version: 1.10.0\nCUDA version: {}\n"
+CUDNN = "with torch=1.6 and cuda={}: RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
+MAC = (
+    "On a mid-2014 MacBook Pro with NVIDIA GeForce 750M, CUDA driver 410.130\nAssertionError: Found no NVIDIA driver "
+    "on your system."
+)
+CONDA = "`conda install -c pytorch pytorch=1.9.0 torchvision cudatoolkit={}`, then torch.cuda.is_available=False"
+
+FIRES = {
+    "a script prints torch.version.cuda": ("torch-cpu-only", NO_CUDA.format("None")),
+    "True from the torch of another Python": (
+        "torch-cpu-only",
+        "In the notebook `torch.cuda.is_available()` returns `True`, in a script False\nPyTorch version: 1.13.1\n"
+        "Is debug build: False\nCUDA used to build PyTorch: Could not collect\nOS: Ubuntu 20.04",
+    ),
+    "conda has no such build": ("torch-cpu-only", CONDA.format("11.3")),
+    "an old torch in its own words": (
+        "torch-cpu-only",
+        "RuntimeError: Cannot initialize CUDA without ATen_cuda library",
+    ),
+    "a program in its own words": ("no-cuda-gpus-available", "RuntimeError: PyTorch is not able to access CUDA"),
+    "a sentence only": ("no-cuda-gpus-available", "I have CUDA 12.2, my gpu is supported, but can't run on cuda"),
+    "a sentence in Chinese": ("no-cuda-gpus-available", "装好了，但是无法使用gpu，一直是cpu"),
+    "a Mac has no CUDA": ("torch-cpu-only", MAC),
+    "a name that PyPI does not have": ("torch-build-on-another-index", OFFERED.format("1.13.1, 2.0.0, 2.0.1, 2.1.0")),
+    "NCCL's invalid usage": (
+        "two-processes-on-one-gpu",
+        "RuntimeError: NCCL error in: ProcessGroupNCCL.cpp:957, invalid usage, NCCL version 21.0.3",
+    ),
+    "empty files of the driver": (
+        "container-driver-files-empty",
+        "ImportError: /usr/lib/x86_64-linux-gnu/libcuda.so.1: file too short",
+    ),
+    "an operator of torchvision": (
+        "torchvision-torch-mismatch",
+        "RuntimeError: Failed to register operator torchvision::_new_empty_tensor_op. The symbolic name must match",
+    ),
+    "a head too large for the card": (
+        "flash-backward-needs-datacenter-gpu",
+        "RuntimeError: Expected is_sm80 || is_sm90 to be true, but got false.",
+    ),
+    "cuDNN of CUDA 10": ("torch-wheel-lacks-gpu-arch", CUDNN.format("10.1")),
+    "memory of an old torch": ("out-of-memory", OLD_OOM.format("3.78 GiB")),
+    "memory of an old torch, held by others": ("gpu-memory-held-by-other-process", OLD_OOM.format("0.20 GiB")),
+}
+SILENT = {
+    "a number is some CUDA's": ("torch-cpu-only", NO_CUDA.format("10.2")),
+    "conda has this build": ("torch-cpu-only", CONDA.format("11.1")),
+    "an index with such names": (
+        "torch-build-on-another-index",
+        OFFERED.format("2.1.0+cu118, 2.1.1+cu118, 2.2.0+cu118"),
+    ),
+    "a card of CUDA 10's time": ("torch-wheel-lacks-gpu-arch", "RTX 2080 Ti " + CUDNN.format("10.1")),
+    "cuDNN of CUDA 11": ("torch-wheel-lacks-gpu-arch", CUDNN.format("11.8")),
+    "a full card is no missing one": ("no-cuda-gpus-available", "can't run on gpu: RuntimeError: CUDA out of memory."),
+}
+
+
+def judged(text: str) -> Report:
+    return diagnose(parse_report(text))
+
+
+@pytest.mark.parametrize("name", FIRES)
+def test_the_first_finding_is_the_cause(name: str) -> None:
+    expected, text = FIRES[name]
+    assert [finding.id for finding in judged(text).findings][:1] == [expected]
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_like_report_does_not_give_it(name: str) -> None:
+    unexpected, text = SILENT[name]
+    assert unexpected not in [finding.id for finding in judged(text).findings]
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        (NO_CUDA.format("None"), "torch==1.10.0+cu113"),
+        (CONDA.format("11.3"), "cudatoolkit=11.1"),
+        (OFFERED.format("2.0.0, 2.0.1"), "--index-url https://download.pytorch.org/whl/cu118 torch==2.0.1"),
+        (
+            "torch==2.5.1+cu121\nModuleNotFoundError: No module named 'torchaudio'",
+            "whl/cu121 'torchaudio==2.5.*' torch==",
+        ),
+        ("ImportError: No module named torchvision", 'torchvision "torch==$(python -c'),
+    ],
+)
+def test_the_torch_that_the_program_was_made_for_stays(text: str, step: str) -> None:
+    assert any(step in line for line in judged(text).findings[0].fix)
