@@ -176,6 +176,13 @@ SILENT = {
     ),
     "an answer that is right": ("proxy-catches-local-requests", "res=<Response [200]>\nRuntimeError: x"),
     "a server with its GPU": ("server-image-needs-gpu", "text_generation_launcher: Shard ready\nRuntimeError: x"),
+    "a toolkit that is new enough": (
+        "toolkit-too-old-for-package",
+        "pip install flash-attn with CUDA 12.8 is slow, why?",
+    ),
+    "a new card at work": ("torch-wheel-lacks-gpu-arch", "On my RTX 5090 training is slow, what can I do?"),
+    "an old card without ROCm": ("rocm-gfx-unsupported", "My RX 570 with DirectML fails with an error"),
+    "another number of cuInit": ("no-cuda-gpus-available", "cuInit error 999\nRuntimeError: x"),
     "a disk that is full": ("shm-too-small", "OSError: [Errno 28] No space left on device: '/home/u/model.bin'"),
     "cuDNN itself is what is missing": (
         "libcuda-not-visible",

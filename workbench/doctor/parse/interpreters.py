@@ -31,7 +31,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         return
     seen: collections.Counter[tuple[str, str]] = collections.Counter()
     for line in itertools.islice((line for line in lines if "-packages" in line), _MAX_PATHS):
-        seen.update((kind, prefix) for prefix in _prefixes(line) if (kind := _kind(prefix)))
+        # In JSON each backslash of a path is written twice.
+        prefixes = _prefixes(line.replace("\\\\", "\\"))
+        seen.update((kind, prefix) for prefix in prefixes if (kind := _kind(prefix)))
     if seen:
         kind, prefix = seen.most_common(1)[0][0]
         draft.put(draft.python, kind=kind, prefix=prefix)

@@ -60,10 +60,15 @@ _INSTINCT = re.compile(r"\bMI(?:100|2[15]0X?|300[XA]|325X|35[05]X)\b")
 _RADEON_PRO = re.compile(r"\bWX ?(?P<number>\d{4})\b")
 _UNIX_SITE = re.compile(r"(?:/home/|/root/|/usr/|/opt/)\S{1,160}/(?:site|dist)-packages/")
 _AMD = re.compile(r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b", re.I)
+_INTEGRATED = re.compile(
+    r"\b(?:integrated|on-?board|iGPU|APU|Ryzen|[67][68]0M|8[89]0M|80[56]0S|Renoir|Lucienne|Cezanne|Barcelo|Rembrandt|"
+    r"Phoenix1|Vega ?(?:[3-9]|1[01]))\b|核显|集显",
+    re.I,
+)
 _INTEL = re.compile(r"\bIntel(?:\(R\))? Arc\b|\bArc ?(?:\(TM\) )?[AB]\d{3}M?\b")
 # A bare number is a card only beside a word that says so.
 _BARE = re.compile(
-    r"(?:\b(?:my|an?|the|on|with|have|GPU|card|\d ?[x*×])[ :]{0,2}|[有用是卡张块]\s?)"
+    r"(?:\b(?:my|an?|the|on|with|have|dedicated|discrete|GPU|card|\d ?[x*×])[ :]{0,2}|[有用是卡张块]\s?)"
     r"(?P<number>[2345]0[5-9]0)(?:[ -]?(?P<kind>ti)\b|\b)"
     r"|\b(?P<number2>[2345]0[5-9]0)(?:[ -]?(?P<kind2>ti))? (?:GPUs?|cards?|graphics)\b",
     re.I,
@@ -151,7 +156,9 @@ _NO_CUDA = re.compile(
 _WITHOUT_CUDA = re.compile(
     r"\b(?:can(?:'t|not| not)|could(?:n't| not)|unable to|not able to|won't|will not) (?:\w{2,10} ){0,2}?"
     r"(?:run|use|access|get|utili[sz]e|enable|work) (?:\w{2,10} ){0,3}?(?:cuda|gpus?)\b(?!.{0,20}memory)|"
-    r"(?:无法|不能|没法|没有?)(?:使用|调用|用上|用) ?(?:gpu|cuda|显卡)",
+    r"(?:无法|不能|没法|没有?)(?:使用|调用|用上|用) ?(?:gpu|cuda|显卡)|"
+    r"\b(?:install\w*|downloads?|gets?|got|pulls?|uses?) (?:\w{2,10} ){0,2}?cpu(?:[- ]only)? (?:version|build|wheels?) "
+    r"of (?:py)?torch",
     re.I,
 )
 _SHOWS_AN_ERROR = re.compile(r"Traceback|\b\w{0,40}(?:Error|Exception)\b|\berror:", re.I)
@@ -170,7 +177,7 @@ _WANTS_GPU = re.compile(
 )
 _SENTENCES = re.compile(r"(?<=[.!?;])\s{1,4}")
 _NVIDIA_THERE = re.compile(r"\bnvidia (?:cuda )?(?:toolkit|gpu|card) (?:was |is )?(?:detected|found)\b", re.I)
-_CONDITION = re.compile(r"\b(?:if|when|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
+_CONDITION = re.compile(r"\b(?:if|when(?! (?:i|we) )|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
 _MAC = re.compile(r"\bMac(?:Book|OS| ?mini| ?Studio)?\b|\bApple (?:silicon|M\d)|\bM[1-5] (?:Pro|Max|Ultra)\b", re.I)
 _OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
@@ -179,7 +186,8 @@ _NOT_WSL = re.compile(
 )
 _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b")
 _WINDOWS = re.compile(
-    r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|\bon windows\b|\bwindows (?:pc|laptop|machine|user|server)\b"
+    r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<!works )(?<!fine )(?<!worked )(?<!runs )\bon windows\b"
+    r"|\bwindows (?:pc|laptop|machine|user|server)\b"
     r"|(?<![a-z])windows ?(?:[上下里中跑用]|系统|环境|平台|で|の|版|에서)|[在用] ?windows|(?<![\w/])[A-Z]:\\\\?\w",
     re.I,
 )
@@ -336,7 +344,11 @@ def _wsl(lines: Sequence[str], draft: Draft) -> None:
 
 def _gpu(lines: Sequence[str], draft: Draft) -> None:
     names = {name for line in lines for name in _gpu_names(line)}
-    vendors = {gpu_vendor(name) for name in names} | {"amd" for line in lines if _AMD.search(line)}
+    # The graphics of a processor stand beside a card in every laptop; they are no card that torch would use.
+    integrated = any(gpu_vendor(name) == "nvidia" for name in names)
+    names = {name for name in names if not (integrated and gpu_vendor(name) == "amd" and _INTEGRATED.search(name))}
+    told = (line for line in lines if _AMD.search(line) and not (integrated and _INTEGRATED.search(line)))
+    vendors = {gpu_vendor(name) for name in names} | {"amd" for _ in told}
     if not vendors and any(_INTEL.search(line) for line in lines):
         vendors = {"intel"}
     if not names and any(_JETSON_WORDS.search(line) for line in lines):

@@ -239,8 +239,8 @@ def _with_a_wheel(facts: Facts, package: str) -> list[str]:
         return [f"{other}   # nothing is made for Python {minor_name(facts.python.version)} any more", *newest]
     if package == "tokenizers" and numbers and numbers > (3, 8) and not _asked_for(typed, "tokenizers", "transformers"):
         # What a program pins is older than the wheels for this Python; those up to 0.20 are there for 3.8.
-        older = other_python(facts, "3.8", {**typed, "package": ""})
-        return [*older, *(f"or, where the program takes a newer one: {step}" for step in newest)]
+        back = other_python(facts, "3.8", {**typed, "package": ""})
+        return [*back, *(f"or, where the program takes a newer one: {step}" for step in newest)]
     return [*newest, old_pip, f"or an environment with a Python that has wheels of it: {other}"]
 
 

@@ -10,6 +10,7 @@ from workbench.doctor.changes import Change, change_of
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.fetched_wheels import without_nvcc
 from workbench.doctor.tables import build_of, torch_release
 from workbench.doctor.versions import minor_name, older, release_of
 
@@ -72,11 +73,41 @@ def cuda_home_unset(facts: Facts) -> Result:
             "A package wants to compile CUDA code, and there is no toolkit",
             "torch's wheels bring the CUDA runtime, not the compiler.",
             {**evidence(nvcc=facts.toolkit.nvcc), **seen(error)},
-            (*toolkit_steps(facts), *_without_compiling(facts)),
+            (*without_nvcc(facts), *toolkit_steps(facts), *_without_compiling(facts)),
             ISSUES + "facebookresearch/votenet/issues/2",
             observed=True,
         ),
     )
+
+
+def toolkit_too_old(facts: Facts) -> Result:
+    """A package's setup refuses the nvcc that it finds."""
+
+    def make(error: ErrorFact) -> Finding:
+        needed, nvcc = error.values.get("needed", "a newer one"), facts.toolkit.nvcc
+        named = "flash-attn" if "flashatt" in error.text.lower() else ""
+        found = f" ({nvcc})" if nvcc else ""
+        return Finding(
+            "toolkit-too-old-for-package",
+            "error",
+            f"nvcc here{found} is older than {named or 'the package'} takes: CUDA {needed} or newer",
+            "nvcc on PATH or at CUDA_HOME is read, not the CUDA of the driver or of torch: Ubuntu's own package "
+            "nvidia-cuda-toolkit is years old.",
+            {
+                **evidence(nvcc=nvcc, torch__version=facts.torch.version, CUDA_HOME=facts.toolkit.cuda_home),
+                **seen(error),
+            },
+            (
+                *without_nvcc(facts, named),
+                *toolkit_steps(facts),
+                "then nvcc --version must show it: export PATH=$CUDA_HOME/bin:$PATH",
+            ),
+            ISSUES + "Dao-AILab/flash-attention/issues/1140",
+            affects=("chat",),
+            observed=True,
+        )
+
+    return from_message(facts, ("toolkit-too-old-for-package",), make)
 
 
 def _without_compiling(facts: Facts) -> tuple[str, ...]:
@@ -262,9 +293,11 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
     gone = _gone(facts, error)
     if gone is not None:
         return (fixes.install(facts, f"triton<{gone.version}"), f"{listed}   # which triton this torch was made for")
+    names = "next((r.split(';')[0] for r in m.requires('torch') if r.startswith('triton')), 'triton')"
+    asked = f'$({fixes.python_command(facts)} -c "import importlib.metadata as m; print({names})")'
     return (
-        listed,
-        fixes.install(facts, "triton") + "   # of exactly the version that this list names: triton==...",
+        f'{fixes.python_command(facts)} -m pip install "{asked}"   # the triton that this torch names in its requirements',
+        "Restart the notebook kernel or the program.",
     )
 
 
@@ -379,6 +412,7 @@ def ptx_too_new(facts: Facts) -> Result:
 RULES: tuple[Rule, ...] = (
     nvcc_mismatch,
     cuda_home_unset,
+    toolkit_too_old,
     compiler_missing,
     triton_cannot_link,
     triton_missing,

@@ -46,7 +46,7 @@ def torch_cpu_only(facts: Facts) -> Result:
     """A CPU build of torch in a machine with an NVIDIA GPU."""
     error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
     build = facts.torch.build
-    on_mac = facts.error("torch-not-compiled-with-cuda", "no-nvidia-driver")
+    on_mac = facts.error("torch-not-compiled-with-cuda", "no-nvidia-driver", "needs-gpu")
     if on_mac is not None and facts.platform.system == "Darwin":
         return [_wants_what_is_not_there(facts, on_mac)]
     if error is None and build is None and not is_jetson(facts):
@@ -90,6 +90,11 @@ def _for_intel(facts: Facts, error: ErrorFact) -> Finding:
     )
 
 
+_FULL_PRECISION = (
+    "fp16=False and bf16=False in TrainingArguments (--fp16 False --bf16 False); mixed_precision: no for accelerate"
+)
+
+
 def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
     mac = facts.platform.system == "Darwin"
     return Finding(
@@ -100,6 +105,7 @@ def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
         "No build of torch brings CUDA to it; the program has to be told to use another device.",
         {**evidence(torch__version=facts.torch.version, system=facts.platform.system), **seen(error)},
         (
+            *((_FULL_PRECISION,) if "recision" in error.text else ()),
             f"Choose the device in the program: device='{'mps' if mac else 'cpu'}' in place of 'cuda' or .cuda()",
             "torch.load(..., map_location='cpu') for weights that were saved on a GPU",
             *(
@@ -419,12 +425,16 @@ def no_kernel_image(facts: Facts) -> Result:
     library = (who[1] or who[2]) if who else "An extension" if covered else "Some library"
     old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
     bare = not covered and facts.torch.version is None and not who
-    dropped = bare and older(next((item for _, item in capabilities(facts)), None), "7.5") and _raised_by_torch(error)
+    capability = next((item for _, item in capabilities(facts)), None)
+    dropped = bare and older(capability, "7.5") and _raised_by_torch(error)
+    too_new = bare and at_least(capability, "9.0") and not facts.torch.installed
     title = (
         "This torch is too old for this GPU"
         if old_torch
         else "This torch, most likely, has no kernels for a GPU as old as this one"
         if dropped
+        else "This torch, most likely, is older than this GPU and has no kernels for it"
+        if too_new
         else f"{library} has no kernels for this GPU"
     )
     return [
@@ -458,7 +468,8 @@ def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
     target = f"compute capability {capability}" if capability else "the GPU's compute capability"
     image = facts.platform.image
     old = older(capability, "7.0") or (capability is None and "vllm" in error.text.lower())
-    newest = at_least(capability, "10.0") and facts.torch.version is None and not image
+    newest = at_least(capability, "9.0") and facts.torch.version is None and not image
+    hopper = older(capability, "10.0")
     # The default builds have left out what is older than Turing; what torch itself says was launched by torch.
     left_out = older(capability, "7.5") and facts.torch.version is None and not image and _raised_by_torch(error)
     fresh = fixes.fresh_torch(facts, "torchvision", upgrade=True) if newest else ""
@@ -476,13 +487,19 @@ def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
             if image
             else ()
         ),
-        *((f"{fresh}   # Blackwell needs torch 2.7 or newer with CUDA 12.8 or newer",) if newest else ()),
+        *((f"{fresh}   # {_FIRST_FOR[hopper]}",) if newest else ()),
         *(_build_for_old_cards(facts, capability) if left_out and capability else ()),
         *(_which_code(facts) if not image and capability is None and _raised_by_torch(error) else ()),
         *((("If torch is new enough: " if newest else "") + build,) if not image else ()),
         *(("For cards below 7.0 use llama.cpp in place of vLLM.",) if old else ()),
         *((f"Where there is none, the program does not run on a card of {target}.",) if image else ()),
     )
+
+
+_FIRST_FOR = {
+    False: "Blackwell needs torch 2.7 or newer with CUDA 12.8 or newer",
+    True: "Hopper needs torch 2.0 or newer with CUDA 11.8 or newer",
+}
 
 
 def _which_code(facts: Facts) -> tuple[str, ...]:
