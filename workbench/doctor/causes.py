@@ -336,7 +336,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     ),
     "host-memory-exhausted": ("memory-grows", "proxy-catches-local-requests"),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),
-    "model-files-missing": ("hf-gated-model", "hf-no-such-repository"),
+    "model-files-missing": ("hf-gated-model", "hf-no-such-repository", "safetensors-not-read"),
     "hf-no-such-repository": ("hf-gated-model",),
     "hub-forbids": ("hf-gated-model",),
     "hub-not-reachable": ("tls-interception", "proxy-in-the-way"),

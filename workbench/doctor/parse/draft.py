@@ -25,6 +25,7 @@ T = TypeVar("T")
 REMARKS = frozenset(
     (
         "asks-quantized",
+        "cache-shared-told",
         "triton-optional",
         "of-vllm",
         "ascend-told",

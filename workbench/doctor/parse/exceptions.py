@@ -27,6 +27,7 @@ _IN_LINE = re.compile(rf"(?<![A-Za-z0-9_./\\-])(?P<error>{_NAME}: {{0,2}}[^\s:].
 # What is told without the name of an exception: by transformers' lazy imports, in titles and in people's sentences.
 _BARE = re.compile(
     r"cannot import name '\w{1,80}' from '|module '[\w.]{1,80}' has no attribute '|No module named '\w"
+    r"|(?<![\w.])'\w{1,60}' object has no attribute '\w"
     r"|\w\(\) got an unexpected keyword argument '|: undefined symbol: \w|: cannot open shared object file"
     r"|DLL load failed|: invalid ELF header|Could not import \w{2,40} python package\. Please install"
 )
@@ -57,6 +58,7 @@ _FRAME = re.compile(
 _PACKAGE = re.compile(r"(?:site|dist)-packages[/\\]{1,2}(\w{2,60})(?:[/\\]{1,2}|\.py|\.\w)")
 
 
+_NUMBERED = re.compile(r"\s{0,8}File ['\"][^'\"\n]{2,300}['\"], line \d{1,6}, in \S")
 _LAZY = re.compile(r"Failed to import (\w{2,40})\.")
 # Python before 3.7 did not say which module lacks the name.
 _UNSAID = re.compile(r"cannot import name '(\w{2,80})'\s{0,4}$")
@@ -82,6 +84,9 @@ _IMPORTS = re.compile(r"\s{1,12}(?:from|import) (?P<module>[A-Za-z_]\w{1,60})")
 def cut_traceback(lines: Sequence[str]) -> Optional[ErrorFact]:
     """A traceback that breaks off before the line that names its exception; with the packages that it goes through."""
     start = next((n for n in range(len(lines) - 1, -1, -1) if "Traceback (most recent call last)" in lines[n]), None)
+    if start is None:  # the heading was cut off as well
+        frames = [number for number, line in enumerate(lines) if _NUMBERED.match(line[:_MAX_LINE])]
+        start = frames[0] - 1 if len(frames) > 1 else None
     if start is None:
         return None
     below = [line[:_MAX_LINE] for line in lines[start + 1 : start + 1 + _FRAMES_ABOVE]]
@@ -90,7 +95,8 @@ def cut_traceback(lines: Sequence[str]) -> Optional[ErrorFact]:
     named = [match["module"] for match in map(_IMPORTS.match, below) if match]
     callers = list(_callers(lines, min(len(lines), start + 1 + _FRAMES_ABOVE), ""))
     packages = [name for name in dict.fromkeys((*callers, *reversed(named))) if name]
-    return ErrorFact("traceback-cut", lines[start].strip()[:200], start + 1, {"callers": ",".join(packages)})
+    shown = max(start, 0)
+    return ErrorFact("traceback-cut", lines[shown].strip()[:200], shown + 1, {"callers": ",".join(packages)})
 
 
 def _names_one(line: str) -> bool:

@@ -78,16 +78,31 @@ def find_messages(lines: Sequence[str]) -> list[ErrorFact]:
     return sorted(found, key=lambda error: error.line)
 
 
+# Source that a traceback shows: it names exceptions that were not raised.
+_NAMES_EXCEPTIONS = re.compile(
+    r"\s{0,40}(?:[-❱>]{1,8}\s{0,4})?(?:\[?\d{1,6}\]?\s{1,40})?"
+    r"(?:(?:from [\w.]{1,80} )?import [\w., ()]{0,200}|except [\w., ()]{1,200}:|\w{1,60}(?:Error|Exception),)\s{0,8}"
+)
+# What a notebook shows around the line that ran has no arrow: an exception that is raised there was not raised.
+_NOT_RUN = re.compile(r"\s{0,8}\[?\d{1,6}\]?\s{1,60}(?:│\s{1,60})?(?:#.{0,80})?raise [A-Z]")
+_RAISES = ("Error", "Exception")
+
+
+def _is_source(line: str) -> bool:
+    named = any(word in line for word in _RAISES)
+    return named and bool(_NAMES_EXCEPTIONS.fullmatch(line) or _NOT_RUN.match(line))
+
+
 def _worth_searching(lines: Sequence[str]) -> list[str]:
     """`lines` in small letters; emptied are those that can hold no message, since each mark is looked for in all.
 
-    These are lines that came many times before, and long ones of a character or three.
+    These are lines that came many times before, long ones of a character or three, and code that handles exceptions.
     """
     seen: collections.Counter[str] = collections.Counter()
     result = []
     for line in lines:
         seen[line] += 1
-        empty = seen[line] > MAX_REPEATS or (len(line) > MAX_SHOWN and len(set(line)) <= MAX_DULL)
+        empty = seen[line] > MAX_REPEATS or (len(line) > MAX_SHOWN and len(set(line)) <= MAX_DULL) or _is_source(line)
         result.append("" if empty else line.lower())
     return result
 

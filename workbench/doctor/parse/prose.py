@@ -83,7 +83,8 @@ _PIN = re.compile(
     r"(?<![\w.-])(?P<name>[A-Za-z][\w-]{1,40}) ?== ?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?:\+\w{1,12})?)(?<![.])"
 )
 _PROGRAM = re.compile(
-    r"\b(?:(?<!even )if|assert|elif|while|require\w*|pinned|upgrad\w*|downgrad\w*|instead|before|try|tried)\b|\binstall\b",
+    r"\b(?:(?<!even )if|assert|elif|while|require\w*|pinned|upgrad\w*|downgrad\w*|instead|before|try|tried)\b"
+    r"|\binstall\b",
     re.I,
 )
 _MISSPELLED = {"transformer": "transformers", "pytorch": "torch", "bitsandbyte": "bitsandbytes"}
@@ -177,7 +178,9 @@ _WANTS_GPU = re.compile(
 )
 _SENTENCES = re.compile(r"(?<=[.!?;])\s{1,4}")
 _NVIDIA_THERE = re.compile(r"\bnvidia (?:cuda )?(?:toolkit|gpu|card) (?:was |is )?(?:detected|found)\b", re.I)
-_CONDITION = re.compile(r"\b(?:if|when(?! (?:i|we) )|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I)
+_CONDITION = re.compile(
+    r"\b(?:if|when(?! (?:i|we) )|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I
+)
 _MAC = re.compile(r"\bMac(?:Book|OS| ?mini| ?Studio)?\b|\bApple (?:silicon|M\d)|\bM[1-5] (?:Pro|Max|Ultra)\b", re.I)
 _OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)

@@ -18,8 +18,13 @@ from workbench.doctor.tables import table
 _MAX_LINE = 600
 _MAX_LINES = 400
 _PREFIX = "symptom "
-# Lines of `transformers env` that name GPU or CUDA on every machine: nobody tells of a fault there.
-_FORM = re.compile(r"[\s>*-]{0,8}(?:(?:PyTorch|Tensorflow|Flax) version \(|Using (?:GPU|distributed)\b|GPU type:)")
+# Lines of `transformers env` that name GPU or CUDA on every machine, a comment of Unsloth's notebooks, and the source
+# that a traceback shows: nobody tells of a fault there.
+_FORM = re.compile(
+    r"[\s>*-]{0,8}(?:(?:PyTorch|Tensorflow|Flax) version \(|Using (?:GPU|distributed)\b|GPU type:"
+    r"|#? ?token ?= ?['\"]hf_\.\.\.)"
+    r"|\s{0,8}-{1,8}>\s{0,4}\d{1,6}\s|\s{0,8}\d{1,6}\s{4,60}\S|\s{0,8}File ['\"</~]"
+)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def legacy_loader(facts: Facts) -> Result:
     old_on_windows = windows and older(version, "0.43.0")
     if error is None and not old_on_windows:
         return None if version is None else PASSED
-    if at_least(version, "0.43.0"):
+    if at_least(version, "0.43.0") or (not old_on_windows and _loaded_and_failed_elsewhere(facts)):
         return PASSED
     return [
         Finding(
@@ -159,6 +159,16 @@ def legacy_loader(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _loaded_and_failed_elsewhere(facts: Facts) -> bool:
+    """Whether the old loader found its library for CUDA after all, and the paste is about another error below."""
+    loaded = facts.error("bnb-library-loaded")
+    if facts.error("bnb-setup-failed", "bnb-missing-dependency", "cudart-missing", *_MISSING_LIBRARY):
+        return False
+    below = [error for error in facts.errors if loaded is not None and error.line > loaded.line]
+    named = any(not error.id.startswith("bnb-") or error.id == "bnb-cublaslt" for error in below)
+    return named or (bool(facts.error("unknown-error")) and loaded is not None and not below)
 
 
 def _leave_checkout(facts: Facts) -> tuple[str, ...]:
@@ -469,6 +479,8 @@ def int8_old_gpu(facts: Facts) -> Result:
     if error is None and not old:
         return PASSED
     fails = error is not None and error.id == "bnb-cublaslt"
+    if fails and not old:
+        return [_int8_fails(facts, error)]
     return [
         Finding(
             "bnb-int8-old-gpu",
@@ -485,6 +497,27 @@ def int8_old_gpu(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _int8_fails(facts: Facts, error: Optional[ErrorFact]) -> Finding:
+    """The multiplication of int8 is refused, by a GPU that is not known to be too old for it."""
+    return Finding(
+        "bnb-int8-fails",
+        "error",
+        "bitsandbytes' multiplication of int8 fails on this GPU, or with what is left of its memory",
+        "Releases before 0.45 used layouts of cuBLASLt that Hopper and newer GPUs do not have and that older ones than "
+        "7.5 never had; the same message comes where the model does not fit beside what else is on the GPU.",
+        {**evidence(bitsandbytes=facts.bitsandbytes.version), **seen(error)},
+        (
+            fixes.install(facts, "bitsandbytes>=0.45", upgrade=True),
+            "or 4 bits in place of int8, which every GPU from 6.0 on has: load_in_4bit=True (LLaMA-Factory: "
+            "quantization_bit: 4)",
+            "nvidia-smi   # is memory left? else all layers on one GPU: device_map={'': 0}",
+        ),
+        BNB + "issues/538",
+        affects=QUANTIZED,
+        observed=True,
+    )
 
 
 def stale_kernel(facts: Facts) -> Result:

@@ -296,7 +296,7 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
     names = "next((r.split(';')[0] for r in m.requires('torch') if r.startswith('triton')), 'triton')"
     asked = f'$({fixes.python_command(facts)} -c "import importlib.metadata as m; print({names})")'
     return (
-        f'{fixes.python_command(facts)} -m pip install "{asked}"   # the triton that this torch names in its requirements',
+        f'{fixes.python_command(facts)} -m pip install "{asked}"   # the triton that this torch itself asks for',
         "Restart the notebook kernel or the program.",
     )
 

@@ -13,6 +13,7 @@ from workbench.doctor.changes import (
     alike,
     asker_here,
     askers_of,
+    gone_again,
     installed_version,
     judge,
     month_of,
@@ -21,10 +22,11 @@ from workbench.doctor.changes import (
 )
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.packages import MATURE, PIP_CHECK, RESTART, again, callers_of, may_install
 from workbench.doctor.tables import WHEELS, table, torch_releases
-from workbench.doctor.versions import at_least, local_tag, older, without_stage
+from workbench.doctor.versions import at_least, local_tag, minor_name, older, without_stage
 
 
 def together(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -119,7 +121,8 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
     elif old:
         floor = f">={change.version}" if change and change.added and change.version and change.package == old else ""
         floor = _known_floor(facts, verdict, floor) or _first_without(change, old)
-        steps.append(fixes.install(facts, f"{old}{floor}", upgrade=True))
+        floor += f",<{gone_again(change)}" if floor and change and gone_again(change) else ""
+        steps += _in_newer_python(facts, old, floor) or [fixes.install(facts, f"{old}{floor}", upgrade=True)]
     pinned = _kept_back(facts, verdict)
     if pinned:
         steps.append(pinned if not steps else f"or, to keep {old} as it is: {pinned}")
@@ -130,6 +133,18 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
         here = [name for name in askers if facts.package(name)] or askers[:3]
         steps += [f"or upgrade what asks for it: {fixes.install(facts, *here, upgrade=True)}"] if here else []
     return tuple(steps)
+
+
+def _in_newer_python(facts: Facts, package: str, floor: str) -> list[str]:
+    """An environment of a newer Python, where this one has no release of a package from `floor` on."""
+    wanted = re.match(r">=([\d.]+)", floor)
+    rows = table("pythons")["oldest"].get(package, {}) if wanted else {}
+    oldest = [python for release, python in rows.items() if wanted and at_least(wanted[1], release)][-1:]
+    if not oldest or not older(facts.python.version, oldest[0]):
+        return []
+    first, *others = other_python(facts, "3.11", {"target": f"{package}{floor}"})
+    too_old = f"no {package} {floor} takes Python {minor_name(facts.python.version)}"
+    return [f"{first.split('   # ')[0]}   # {too_old}; all that is needed goes into the new one", *others]
 
 
 def _known_floor(facts: Facts, verdict: Verdict, floor: str) -> str:
