@@ -54,6 +54,25 @@ FIRES = {
         "RuntimeError: Expected is_sm80 || is_sm90 to be true, but got false.",
     ),
     "cuDNN of CUDA 10": ("torch-wheel-lacks-gpu-arch", CUDNN.format("10.1")),
+    "a card beside a processor's graphics": (
+        "no-cuda-gpus-available",
+        "Windows 11, integrated Radeon 780m and a dedicated 4070, pytorch does not see my GPU",
+    ),
+    "only the index of the CPU was asked": (
+        "torch-cpu-only",
+        "In wsl it automatically installs the cpu version of torch\nuv pip install torch==2.6.0 --index-url "
+        "https://download.pytorch.org/whl/cpu",
+    ),
+    "a card newer than most": (
+        "no-kernel-image",
+        "GPU 0: NVIDIA H100 PCIe\nRuntimeError: CUDA error: no kernel image is available for execution on the device",
+    ),
+    "a module in other words": ("module-missing", "# Bug\n No module found transformers\n"),
+    "memory in words beside a template": (
+        "gpu-memory-full-told",
+        'Not enough memory for Qwen3-30B-A3B on RTX4090 24 Gb\n    # token = "hf_...", # use one if using gated models '
+        "like meta-llama/Llama-2-7b-hf\n)",
+    ),
     "memory of an old torch": ("out-of-memory", OLD_OOM.format("3.78 GiB")),
     "memory of an old torch, held by others": ("gpu-memory-held-by-other-process", OLD_OOM.format("0.20 GiB")),
 }
@@ -66,6 +85,15 @@ SILENT = {
     ),
     "a card of CUDA 10's time": ("torch-wheel-lacks-gpu-arch", "RTX 2080 Ti " + CUDNN.format("10.1")),
     "cuDNN of CUDA 11": ("torch-wheel-lacks-gpu-arch", CUDNN.format("11.8")),
+    "an old card": ("torch-wheel-lacks-gpu-arch", "GTX 1080 " + CUDNN.format("10.1")),
+    "a build for the CPU that nobody complains of": (
+        "torch-cpu-only",
+        "pip install torch==2.6.0 --index-url https://download.pytorch.org/whl/cpu\nValueError: a bug of my own",
+    ),
+    "a card of AMD's": (
+        "no-cuda-gpus-available",
+        "Ryzen 7 with Radeon RX 7900 XTX, torch is 2.6.0 from the rocm index",
+    ),
     "a full card is no missing one": ("no-cuda-gpus-available", "can't run on gpu: RuntimeError: CUDA out of memory."),
 }
 
@@ -89,6 +117,9 @@ def test_a_like_report_does_not_give_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "step"),
     [
+        ("CUDA out of memory\nmodel = AutoModel.from_pretrained('x')", "The model in fewer bits"),
+        ("CUDA out of memory\n loss.backward()", "gradient accumulation"),
+        ("torch==1.12.1+cu113, Torch is not able to use GPU", "nvidia-smi   # must list the GPU"),
         (NO_CUDA.format("None"), "torch==1.10.0+cu113"),
         (CONDA.format("11.3"), "cudatoolkit=11.1"),
         (OFFERED.format("2.0.0, 2.0.1"), "--index-url https://download.pytorch.org/whl/cu118 torch==2.0.1"),
@@ -99,5 +130,5 @@ def test_a_like_report_does_not_give_it(name: str) -> None:
         ("ImportError: No module named torchvision", 'torchvision "torch==$(python -c'),
     ],
 )
-def test_the_torch_that_the_program_was_made_for_stays(text: str, step: str) -> None:
+def test_the_fix_is_for_this_machine(text: str, step: str) -> None:
     assert any(step in line for line in judged(text).findings[0].fix)

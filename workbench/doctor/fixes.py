@@ -381,10 +381,7 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
         return (*steps, *_remove_torch(facts), kept)
     wheel = choose_wheel(facts, keep_release)
     asks = asks_driver(facts) and wheel is not None
-    if asks and wheel is not None:
-        steps.append(
-            f"nvidia-smi   # the CUDA version in its heading: {_cuda_of_wheel(wheel)} or newer for what follows"
-        )
+    asked = f"   # nvidia-smi must show CUDA {_cuda_of_wheel(wheel)} or newer in its heading" if asks and wheel else ""
     if wheel is None:
         newer = choose_wheel(facts, keep_release, assume_driver="999.0")
         if newer is None:
@@ -403,7 +400,7 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
             "what follows puts a published release in its place."
         )
     steps += _remove_torch(facts)
-    steps.append(install(facts, *torch_pins(facts, wheel), options=f"--index-url {wheel.index}"))
+    steps.append(install(facts, *torch_pins(facts, wheel), options=f"--index-url {wheel.index}") + asked)
     return (*steps, *(_for_older_driver(facts, keep_release, wheel) if asks else ()))
 
 

@@ -29,9 +29,14 @@ _MAX_LINE = 3000
 
 
 def with_memory(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
-    """An out-of-memory error of torch with its numbers in MiB: ``total``, ``free``, ``wanted`` and ``mine``."""
+    """An out-of-memory error of torch with its numbers in MiB: ``total``, ``free``, ``wanted`` and ``mine``.
+
+    And with its ``phase``: ``train`` or ``load``, where the paste tells.
+    """
     if error.id != "oom" or not error.line:
         return error
+    phase = _phase(lines)
+    error = replace(error, values={**error.values, "phase": phase}) if phase else error
     for start in _starts(lines, error.line - 1):
         text = " ".join(line[:_MAX_LINE] for line in lines[start : start + 5])
         found = {name: _mebibytes(pattern, text) for name, pattern in _NUMBERS}
@@ -42,6 +47,24 @@ def with_memory(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
             known = {f"{name}_mib": f"{value:.0f}" for name, value in found.items() if value is not None}
             return replace(error, values={**error.values, **known})
     return error
+
+
+_TRAINS = re.compile(
+    r"\bbackward\b|\btrain(?:ing|er)?\b|train\.py|\bepochs?\b|fine-?tun|optimizer|训练|微调|学習", re.I
+)
+_LOADS = re.compile(
+    r"from_pretrained|load_checkpoint|checkpoint shards|load_model|load_state_dict|--ckpt_dir|"
+    r"\bload(?:ing|s)? (?:\w{1,12} ){0,2}(?:model|checkpoint|weights|vicuna|llama)|"
+    r"(?:run|load|use) the \d{1,3}b\b|加载模型",
+    re.I,
+)
+
+
+def _phase(lines: Sequence[str]) -> str:
+    """What the program was at, as far as the paste tells: ``train``, ``load`` or nothing."""
+    if any(_TRAINS.search(line[:600]) for line in lines):
+        return "train"
+    return "load" if any(_LOADS.search(line[:600]) for line in lines) else ""
 
 
 _NUMBERS = (("wanted", _WANTED), ("total", _TOTAL), ("free", _FREE), ("mine", _MINE))

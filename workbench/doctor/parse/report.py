@@ -130,7 +130,11 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in REMARKS})
     draft.errors = [with_repository(_with_program(_of_a_model(error, lines), lines), lines) for error in draft.errors]
     draft.errors = of_the_last_attempt(draft.errors, lines)
-    symptom = None if {error.id for error in draft.errors} - REMARKS else find_symptom(lines, bool(draft.formats))
+    told = {error.id for error in draft.errors} - REMARKS
+    # Of a traceback that was cut off, what was said around it tells more than its code.
+    said = [line for line in lines if not line.startswith("    ")] if told == {"traceback-cut"} else lines
+    says_little = {"traceback-cut", "no-framework"}
+    symptom = None if told - says_little else find_symptom(said, bool(draft.formats or told))
     draft.errors += [symptom] if symptom else []
     if symptom and explains_idle_gpu(symptom) and torch.get("version") is None:
         torch.pop("cuda_available", None)  # told as a part of it, and not of torch
@@ -223,7 +227,7 @@ def _unknown_errors(lines: list[str], told: set[int]) -> list[ErrorFact]:
 # A complaint that is no Python exception; only where nothing else is known.
 _COMPLAINT = re.compile(
     r"\s{0,20}(?:error|ERROR|fatal|FATAL|Error|docker: Error response[^:]{0,30}): ?\S"
-    r"|.{0,60}\b[Ff]ailed to initialize\b"
+    r"|.{0,60}\b[Ff]ailed to initialize\b|.{0,60}\b[Nn]o module (?:found|called) \w"
 )
 
 

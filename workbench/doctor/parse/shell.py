@@ -153,6 +153,8 @@ def _asked_cuda(lines: Sequence[str], draft: Draft) -> None:
     draft.put(draft.torch, asked_cuda=found.pop() if len(found) == 1 else None)
     # Only ROCm's index was ever asked: that is the build which is there.
     asked = [line[:600] for line in lines if "/whl/" in line and "torch" in line and _INSTALL.search(line[:600])]
+    if asked and all(re.search(r"/whl/cpu\b", line) for line in asked):
+        draft.put(draft.torch, build=None if draft.torch.get("cuda") else "cpu", installed=True)
     if asked and all("/whl/rocm" in line or "/nightly/rocm" in line for line in asked):
         draft.put(draft.torch, build=None if draft.torch.get("cuda") else "rocm", installed=True)
 

@@ -364,7 +364,6 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
     asked = ask_batch_system(facts)
     if answered:
         return (*asked, hidden, "nvidia-smi -L")
-    look = "import torch; print(torch.__version__, torch.version.cuda)"
     inside = (
         (
             *(() if facts.error("gpus-handed-in") else (_ASK_DOCKER,)),
@@ -383,15 +382,24 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
         *asked,
         *inside,
         *((_CLOUD_DRIVER,) if _plain_cloud_image(facts) else ()),
-        f'{fixes.python_command(facts)} -c "{look}"   # +cpu or None: a build without CUDA',
-        "if so: conda remove -y pytorch torchvision torchaudio cpuonly   # those of them that conda list names"
-        if _by_conda(facts)
-        else f"if so: {fixes.uninstall(facts, 'torch')}",
-        fixes.fresh_torch(facts),
-        "nvidia-smi   # must list the GPU; if not, install the driver and reboot",
+        *_build_and_driver(facts),
         hidden,
         *(() if wanted else on_cpu),
     )
+
+
+def _build_and_driver(facts: Facts) -> tuple[str, ...]:
+    """A build with CUDA and the driver, what is known to be there last."""
+    asks = (
+        f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__, torch.version.cuda)"   # in the '
+        "program's own environment: +cpu or None is a build without CUDA"
+    )
+    where = "https://www.nvidia.com/drivers" if fixes.on_windows(facts) else "sudo ubuntu-drivers install"
+    driver = f"nvidia-smi   # must list the GPU; if not, install the driver ({where}) and reboot"
+    if facts.torch.build == "cuda":
+        return (driver, asks)
+    conda = "conda remove -y pytorch torchvision torchaudio cpuonly   # those of them that conda list names"
+    return (*((conda,) if _by_conda(facts) else ()), *fixes.reinstall_torch(facts), asks, driver)
 
 
 def _load_on_cpu(facts: Facts) -> tuple[str, ...]:

@@ -76,6 +76,22 @@ def _without_flash_attention(facts: Facts) -> tuple[str, ...]:
     return (*steps, "llama.cpp in place of vLLM on cards below 7.0")
 
 
+_LESS_MEMORY = {
+    "": ("Smaller batch or sequence, gradient checkpointing, 4-bit weights: the VRAM bench says what fits.",),
+    "train": (
+        "Batch size 1 with gradient accumulation, shorter sequences (smaller images), gradient checkpointing, LoRA on "
+        "4-bit weights in place of all weights: the VRAM bench says what fits.",
+        "an 8-bit optimizer (optim='adamw_8bit'); DeepSpeed ZeRO or FSDP over several GPUs",
+    ),
+    "load": (
+        "The model in fewer bits or a smaller one: load_in_4bit, or a GPTQ, AWQ or GGUF file; in 16 bits the weights "
+        "alone take 2 GB for each billion, in 4 bits about 0.6: the VRAM bench says what fits.",
+        "or a part of it in main memory, more slowly: device_map='auto' (transformers), n_gpu_layers (llama.cpp), "
+        "cpu_offload_gb (vLLM), --gpu-memory or --pre_layer (web UIs)",
+    ),
+}
+
+
 def allocator_fragmentation(facts: Facts) -> Result:
     """CUDA out of memory, with or without much memory reserved and unused."""
 
@@ -93,10 +109,7 @@ def allocator_fragmentation(facts: Facts) -> Result:
             "torch prints the hint about expandable_segments every time; it helps only when much is reserved and "
             "unallocated." + ("" if fragmented else " Here little is: the job is too big for the card as it is."),
             {**evidence(reserved_unallocated_gib=round(amount, 2) if amount else None), **seen(error)},
-            (
-                *advice,
-                "Smaller batch or sequence, gradient checkpointing, 4-bit weights: the VRAM bench says what fits.",
-            ),
+            (*advice, *_LESS_MEMORY[error.values.get("phase", "")]),
             ISSUES + "pytorch/pytorch/issues/35901",
             affects=("vram", "chat"),
             observed=True,

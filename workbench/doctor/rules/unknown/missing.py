@@ -20,7 +20,7 @@ _DISTRIBUTION = re.compile(
     r"(?P<spec>(?:(?:[<>=!~]=?|===) ?\d[\w.*]{0,20},? ?){0,8})' "
     r"distribution was not found and is required by (?P<by>[\w.-]{2,40})"
 )
-_MISSING = re.compile(r"No module named '?(?P<module>\w{1,60})'?(?![\w.])")
+_MISSING = re.compile(r"(?i:no module) (?:named|found|called) '?(?P<module>\w{1,60})'?(?![\w.])")
 
 
 def required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
