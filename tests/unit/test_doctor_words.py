@@ -183,6 +183,11 @@ SILENT = {
     "a new card at work": ("torch-wheel-lacks-gpu-arch", "On my RTX 5090 training is slow, what can I do?"),
     "an old card without ROCm": ("rocm-gfx-unsupported", "My RX 570 with DirectML fails with an error"),
     "another number of cuInit": ("no-cuda-gpus-available", "cuInit error 999\nRuntimeError: x"),
+    "a wheel that fits": (
+        "wheel-for-another-torch",
+        "torch 2.4.0+cu118, Python 3.10\nmamba_ssm-2.2.2+cu118torch2.4cxx11abiFALSE-cp310-cp310-linux_x86_64.whl is slow",
+    ),
+    "a name of the program's own": ("compiled-part-missing", "NameError: name 'my_function' is not defined"),
     "a disk that is full": ("shm-too-small", "OSError: [Errno 28] No space left on device: '/home/u/model.bin'"),
     "cuDNN itself is what is missing": (
         "libcuda-not-visible",

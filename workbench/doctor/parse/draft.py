@@ -28,6 +28,7 @@ REMARKS = frozenset(
         "cache-shared-told",
         "triton-optional",
         "of-vllm",
+        "wheel-of-torch-named",
         "ascend-told",
         "bnb-library-loaded",
         "cpu-asked",

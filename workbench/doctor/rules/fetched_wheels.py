@@ -31,7 +31,7 @@ def without_nvcc(facts: Facts, package: str = "") -> tuple[str, ...]:
     command = fixes.install(facts, target, options="--no-build-isolation --no-cache-dir")
     return (
         f"{row['skip_build']}=TRUE {command}   # the project's own wheel for this torch and Python, for which no nvcc "
-        f"is needed; where there is none ({row['wheels']}), the import fails, and:",
+        f"is needed; where there is none ({row['wheels']}), the import fails, and nvcc is needed after all:",
     )
 
 

@@ -10,9 +10,10 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.build_tools import other_python
-from workbench.doctor.rules.common import Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.fetched_wheels import without_nvcc
 from workbench.doctor.tables import table
-from workbench.doctor.versions import minor_name, normalize
+from workbench.doctor.versions import minor_name, normalize, older
 
 _SOURCE = "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/"
 _SYSTEMS = (
@@ -123,6 +124,75 @@ def _steps(facts: Facts, tags: Optional[_Tags], wheel: str) -> tuple[str, ...]:
     return (*instead, *(f"or: {step}" if instead and not number else step for number, step in enumerate(made)), same)
 
 
+def wheel_of_another_torch(facts: Facts) -> Result:
+    """A wheel that a paste names was made for another torch, C++ ABI, CUDA or Python than those told beside it."""
+    error = facts.error("wheel-of-torch-named")
+    torch = facts.torch.version
+    if error is None or torch is None:
+        return None
+    wants = _what_differs(facts, error.values)
+    if not wants:
+        return PASSED
+    name = normalize(error.values["package"])
+    return [
+        Finding(
+            "wheel-for-another-torch",
+            "warning",
+            f"The wheel of {name} that is named was made for {wants}",
+            "Such a wheel fits one release of torch with its C++ ABI, one CUDA major and one Python: all of it stands "
+            "in its name. Another one installs, and its import fails with undefined symbols.",
+            {**evidence(torch__version=torch, python=facts.python.version), **seen(error)},
+            _right_wheel(facts, name, error.values),
+            ISSUES + "state-spaces/mamba/issues/804",
+            affects=("chat", "architecture", "vram"),
+        )
+    ]
+
+
+def _what_differs(facts: Facts, wheel: dict[str, str]) -> str:
+    """For what else a wheel was made, in words; ``""`` where it fits as far as is told."""
+    torch, python, cuda = facts.torch.version or "", minor_name(facts.python.version), facts.torch.cuda
+    abi, made = _abi(torch), f"{wheel['python'][0]}.{wheel['python'][1:]}"
+    told = (
+        (f"torch {wheel['torch']}", minor_name(torch), wheel["torch"], f"torch {minor_name(torch)}"),
+        (f"the C++ ABI {wheel['abi']}", abi, wheel["abi"], f"pip's torch {torch}, which has the ABI {abi}"),
+        (f"CUDA {wheel['cuda'][:2]}", (cuda or "")[:2] or None, wheel["cuda"][:2], f"torch's CUDA {cuda}"),
+        (f"Python {made}", python, made, f"Python {python}"),
+    )
+    return "; ".join(f"{theirs}, not for {ours}" for theirs, here, there, ours in told if here and here != there)
+
+
+def _abi(torch: str) -> Optional[str]:
+    """The C++ ABI of a build from PyTorch's index, as wheels name it: the new one came with 2.7 (2.6 has both)."""
+    if "+cu" not in torch or minor_name(torch) == "2.6":
+        return None
+    return "FALSE" if older(torch, "2.6") else "TRUE"
+
+
+def _right_wheel(facts: Facts, name: str, wheel: dict[str, str]) -> tuple[str, ...]:
+    abi, torch = _abi(facts.torch.version or "") or wheel["abi"], minor_name(facts.torch.version) or wheel["torch"]
+    python = (minor_name(facts.python.version) or "").replace(".", "") or wheel["python"]
+    file = (
+        f"{wheel['package']}-{wheel['version']}+cu{wheel['cuda']}torch{torch}cxx11abi{abi}-cp{python}-cp{python}-"
+        f"{wheel['platform']}.whl"
+    )
+    page = _PROJECTS.get(name)
+    place = f"{page}/releases/download/v{wheel['version']}/{file}" if page else file
+    fetched = without_nvcc(facts, name)
+    return (
+        fixes.uninstall(facts, name),
+        f"{fixes.install(facts, place, options='--no-deps')}   # the same release for this torch",
+        *(f"or, where there is no such file: {step}" for step in fetched),
+    )
+
+
+_PROJECTS = {
+    "flash-attn": "https://github.com/Dao-AILab/flash-attention",
+    "mamba-ssm": "https://github.com/state-spaces/mamba",
+    "causal-conv1d": "https://github.com/Dao-AILab/causal-conv1d",
+}
+
+
 def steps_on_arm(facts: Facts) -> tuple[str, ...]:
     """How a project of uv gets a torch with CUDA for ARM (GB10, GH200): not every index has one."""
     error = facts.error("no-wheel-for-this-platform")
@@ -136,4 +206,4 @@ def steps_on_arm(facts: Facts) -> tuple[str, ...]:
     )
 
 
-RULES: tuple[Rule, ...] = (wheel_for_another,)
+RULES: tuple[Rule, ...] = (wheel_for_another, wheel_of_another_torch)
