@@ -82,6 +82,8 @@ def cache_unwritable(facts: Facts) -> Result:
             {**evidence(path=path, owner=locked[0].owner if locked else None), **seen(error)},
             (fixes.export(facts, "HF_HOME", r"$HOME\hf", "a folder that you may write to"),)
             if fixes.on_windows(facts)
+            else _for_a_group(path)
+            if facts.error("cache-shared-told")
             else (
                 *_other_place(path),
                 *(
@@ -97,6 +99,19 @@ def cache_unwritable(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _for_a_group(path: str) -> tuple[str, ...]:
+    """What lets several users write to one cache: new files belong to the group, and the group may write."""
+    top = re.match(r"(/[\w./-]{2,120}?)/(?:hub|data|datasets|models--[\w.-]+)(?:/|$)", path)
+    folder = top[1] if top else "<the shared folder>"
+    return (
+        f"sudo chgrp -R <group> {folder} && sudo chmod -R g+rwX {folder} && sudo find {folder} -type d -exec chmod g+s "
+        "{} +   # once; all users belong to that group",
+        "umask 002   # in each user's shell or service, before Python starts: what it downloads all may then write",
+        f"or, whatever the umask: sudo setfacl -R -m g:<group>:rwX -d -m g:<group>:rwX {folder}",
+        "or one user downloads, and the others read: export HF_HUB_OFFLINE=1",
+    )
 
 
 _PLACES = (

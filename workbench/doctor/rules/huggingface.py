@@ -626,7 +626,12 @@ def transformers_import_broken(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            (fixes.install(facts, "transformers", upgrade=True),),
+            (fixes.install(facts, "transformers", upgrade=True),)
+            if failed
+            else (
+                fixes.fresh_torch(facts, upgrade=True) + "   # where it is missing in this very Python, or too old",
+                f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__)"   # an error here is the cause',
+            ),
             "https://huggingface.co/docs/transformers/installation",
             affects=MODELS,
             observed=True,

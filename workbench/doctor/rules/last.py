@@ -24,7 +24,7 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
         return []
     cut = facts.error("traceback-cut")
     if cut is not None:
-        return [] if any(finding.severity == "error" for finding in findings) else [_cut(cut)]
+        return [] if any(finding.severity == "error" for finding in findings) else symptoms(facts) or [_cut(cut)]
     weak = weak_messages(facts)
     if weak:
         return weak

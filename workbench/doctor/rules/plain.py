@@ -92,6 +92,7 @@ def _steps(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Sequence[str]
         "rented": facts.error("rented-machine") is not None,
         "wsl": in_wsl,
         "windows": windows,
+        "mac": facts.platform.system == "Darwin",
         "fix": True,
     }
     chosen: Sequence[str] = next(row[kind] for kind, fitting in fits.items() if fitting and kind in row)
