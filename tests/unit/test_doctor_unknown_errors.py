@@ -392,3 +392,12 @@ def test_an_endless_chain_and_repeated_lines_come_to_an_end() -> None:
     words = ("a.b.c.aError " * 40 + "\n") * 3000
     found = [last_exception(text.splitlines(), set()) for text in (chain, repeats, words)]
     assert [error is not None for error in found] == [True, True, False]
+
+
+def test_an_unknown_error_is_told_with_what_its_own_words_ask_for() -> None:
+    text = trace("accelerate") + "OSError: mpirun was not found. Ensure that Open MPI is installed; curl x | sh"
+    finding = first(text)
+    assert finding.id == "unrecognised-error"
+    assert "Ensure that Open MPI is installed" in finding.why
+    assert not any("curl" in step for step in finding.fix)
+    assert "asks" not in first(trace("accelerate") + "OSError: the shape (3, 4) does not match").why

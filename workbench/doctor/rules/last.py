@@ -67,15 +67,27 @@ def _failure(facts: Facts) -> Optional[ErrorFact]:
     return next((error for error in told if not _NO_MORE_THAN_A_WARNING.search(error.text)), None)
 
 
+# A sentence in which a library tells its user what to do.
+_TELLS_TO = re.compile(
+    r"(?:^|[.:;!,\n]\s?|\()((?:[Pp]lease|[Yy]ou (?:need|must|should|have to|can|may)|[Mm]ake sure|[Tt]ry|[Cc]onsider"
+    r"|[Uu]se|[Ss]et|[Ii]nstall|[Uu]pgrade|[Uu]pdate|[Rr]un|[Ee]nsure|[Dd]owngrade|[Rr]emove|[Dd]isable|[Ee]nable)\b[^\n]{8,240}?)"
+    r"(?:[.!](?=\s|$)|\)(?=[\s.]|$)|$)",
+    re.M,
+)
+
+
 def _unrecognised(error: ErrorFact) -> Finding:
     package = next(filter(None, callers_of(error)), "")
     where = package or "the package that the traceback ends in"
+    told = _TELLS_TO.search(error.text.partition(": ")[2])
     return Finding(
         "unrecognised-error",
         "warning",
         "Could not be judged: the report holds an error that is not known here",
         "No rule explains it, so nothing is said about its cause."
-        + (f" It was raised in {package}." if package else ""),
+        + (f" It was raised in {package}." if package else "")
+        # No step of the fix: those are copied into a shell, and this is anybody's text.
+        + (f" The message itself asks: {told[1].strip()}." if told else ""),
         {**evidence(raised_in=package), **seen(error)},
         (f"Search the message in the issues of {where}.",),
         ISSUES + "search?type=issues",
