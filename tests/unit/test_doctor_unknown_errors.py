@@ -395,9 +395,9 @@ def test_an_endless_chain_and_repeated_lines_come_to_an_end() -> None:
 
 
 def test_an_unknown_error_is_told_with_what_its_own_words_ask_for() -> None:
-    text = trace("accelerate") + "OSError: mpirun was not found. Ensure that Open MPI is installed; curl x | sh"
-    finding = first(text)
+    called = trace("accelerate").replace("<module>", "launch")
+    finding = first(called + "OSError: mpirun was not found. Ensure that Open MPI is installed; curl x | sh")
     assert finding.id == "unrecognised-error"
     assert "Ensure that Open MPI is installed" in finding.why
     assert not any("curl" in step for step in finding.fix)
-    assert "asks" not in first(trace("accelerate") + "OSError: the shape (3, 4) does not match").why
+    assert "asks" not in first(called + "OSError: the shape (3, 4) does not match").why
