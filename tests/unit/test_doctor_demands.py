@@ -28,6 +28,26 @@ from workbench.doctor.rules.unknown.demands import packages_asked, releases_aske
         ),
         ("Context parallelism is only available in PyTorch 2.6 and later versions.", "torch>=2.6"),
         ("please upgrade `optimum` package to a version superior than 1.15.0 .", "optimum>=1.15.0"),
+        (
+            "incompatible version of auto-gptq. Found version 0.3.1, but only version above 0.4.99 are supported",
+            "auto-gptq>=0.4.99",
+        ),
+        (
+            "incompatible version of GPT-QModel (`gptqmodel` package). Found version 1.4.0, but only versions >= 1.6.0",
+            "gptqmodel>=1.6.0",
+        ),
+        ("Found an incompatible version of numpy. Found version 2.1.0, but expected numpy<2.0. ", "numpy<2.0"),
+        ("Your transformers version is too old, please upgrade it to > 4.52", "transformers>=4.52"),
+        (
+            "The version of PEFT you are using is not compatible, please use a version that is at least 0.6.0",
+            "peft>=0.6.0",
+        ),
+        ("You need `peft` 0.14.0 at least to use `lora_bias` in LoRAs.", "peft>=0.14.0"),
+        ("please make sure to upgrade your `transformers` version to at least 4.27.0.dev0", "transformers>=4.27.0"),
+        ("AttnProcessor2_0 requires PyTorch 2.0, to use it, please upgrade PyTorch to 2.0.", "torch>=2.0"),
+        ("Torch version must be 2.5 or higher to use symmetric memory. Current version: 2.4.0", "torch>=2.5"),
+        ("Unsupported PyTorch version for this model. Minimum required is 2.1.0, got: 2.0.1", "torch>=2.1.0"),
+        ("fp6 is only supported in torchao <= 0.14.1.", "torchao<=0.14.1"),
     ],
 )
 def test_a_release_is_asked_for_in_many_words(sentence: str, asked: str) -> None:
@@ -49,6 +69,14 @@ def test_a_release_is_asked_for_in_many_words(sentence: str, asked: str) -> None
         ("bitsandbytes must be installed and the model must be quantized in 4bits.", "bitsandbytes"),
         ("You must have `gradio` installed to use `WebhooksServer`.", "gradio"),
         ("make sure you have the latest version of `accelerate` installed.", "accelerate"),
+        ("Please pip install rarfile", "rarfile"),
+        (
+            "The checkpoint seems to have been quantized with `gguf`. Install `gguf` to load quantized checkpoints.",
+            "gguf",
+        ),
+        ("gptqmodel (`pip install gptqmodel`) is required in order to load quantized weights.", "gptqmodel"),
+        ("To load it, please update your `peft` installation - `pip install -U peft`.", "peft"),
+        ("fused RMSNorm needs Triton, which is not installed in this environment.", "triton"),
     ],
 )
 def test_a_package_is_missed_in_many_words(sentence: str, package: str) -> None:

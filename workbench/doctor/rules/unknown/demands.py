@@ -14,7 +14,9 @@ _CALLED = {
     "flash attention": "flash-attn",
     "flash-attention": "flash-attn",
     "flashattention2": "flash-attn",
+    "gpt-qmodel": "gptqmodel",
     "huggingface hub": "huggingface-hub",
+    "ipex": "intel-extension-for-pytorch",
     "jinja": "jinja2",
     "msamp": "ms-amp",
     "opencv": "opencv-python",
@@ -25,7 +27,7 @@ _CALLED = {
     "transformer engine": "transformer-engine",
 }
 _NAME = (
-    r"(?:(?:the|a|an|latest|version of|🤗) ){0,3}[`'\"]?(?P<name>"
+    r"(?:(?:the|a|an|your|latest|version of|installation of|🤗) ){0,3}[`'\"]?(?P<name>"
     r"(?i:beautiful soup|flash attention|transformer engine|huggingface hub)|[A-Za-z][\w-]{1,40}(?:\.\w{2,20})?)[`'\"]?"
 )
 _PACKAGE = r"(?: (?:package|library|module))?"
@@ -35,25 +37,34 @@ _NAMED = re.compile(
     r"\b(?P<package>[A-Za-z][\w-]{1,40}) with minimum required version (?P<minimum>\d[\w.]{0,20}) is not installed"
     r"|incompatible version of (?P<found>[A-Za-z][\w-]{1,40})\. Found version [\w.]{1,20}, but only versions above "
     r"(?P<above>\d[\w.]{0,20}(?<!\.))"
-    r"|(?:[Rr]equires?|[Nn]eeds?|[Pp]lease (?:install|upgrade(?: to)?)) (?:the )?[`'\"]?"
+    r"|(?:[Rr]equires?|[Nn]eeds?|[Ee]xpected|supported in|[Pp]lease (?:install|upgrade(?: to)?)) (?:the )?[`'\"]?"
     r"(?P<asked>[A-Za-z][\w-]{1,40})[`'\"]? ?\(?(?P<spec>(?:>=|==|~=|<=?|>) ?\d[\w.]{0,20}(?<!\.))"
 )
 _VERSIONS = tuple(
     re.compile(pattern)
     for pattern in (
-        rf"{_NAME}{_PACKAGE}(?: to a)?(?: version)?(?: must be| to be| should be)?,? ?\(?"
+        rf"{_NAME}{_PACKAGE}(?: to a)?(?: version)?(?: must be| to be| should be| to)?,? ?\(?"
         rf"(?:>=|==|>|at least|newer than|higher than|superior (?:to|than)|greater (?:or equal )?than)(?: version)? ?"
         rf"{_VERSION}",
         rf"{_NAME}{_PACKAGE}(?: versions?)? {_VERSION},? ?(?:or|and)(?: a)? (?:later|higher|newer|above|greater|up)\b",
         rf"(?:[Yy]our|[Vv]ersion of) {_NAME}(?: version)?(?:.{{0,40}} is too old| you are using is not compatible)"
-        rf"[,.]? (?:[Pp]lease )?(?:upgrade|update|use)(?: it| a version)?(?: to)?(?: version)? ?(?:>=)? ?{_VERSION}",
-        rf"incompatible version of {_NAME}\. Found version \S{{1,20}}, but only versions {_VERSION} or higher",
+        rf"[,.]? (?:[Pp]lease )?(?:upgrade|update|use)(?: it| a version)?(?: that is)?(?: to| at least| greater than)?"
+        rf"(?: version)? ?(?:>=?)? ?{_VERSION}",
+        rf"incompatible version of {_NAME}(?: \(`[\w-]{{2,40}}` package\))?\. Found version \S{{1,20}}, but only "
+        rf"(?:versions? )?(?:above |>= ?)?{_VERSION}",
+        rf"[Nn]eed {_NAME} {_VERSION} at least\b",
+        rf"(?:[Uu]pgrade|[Uu]pdate) {_NAME}(?: version)? to(?: version| v\.?)? ?{_VERSION}",
+        rf"{_NAME}(?: version)? must be {_VERSION} or (?:higher|later|newer)",
+        rf"[Mm]inimum version for {_NAME} is (?:at least )?{_VERSION}",
+        rf"(?:Unsupported|version of) {_NAME}(?: version[\w ]{{0,40}}| does not allow [^.\n]{{0,60}})?[.,] "
+        rf"[Mm]inimum required is {_VERSION}",
     )
 )
 _PACKAGES = tuple(
     re.compile(pattern)
     for pattern in (
-        rf"[Rr]equires? {_NAME}{_PACKAGE}[,.]? (?:[Bb]ut )?(?:it|that|which) was not found",
+        rf"(?:[Rr]equires?|[Nn]eeds?) {_NAME}{_PACKAGE}[,.]? (?:[Bb]ut )?(?:it|that|which) (?:was|is) not "
+        rf"(?:found|installed|available)",
         rf"{_NAME}{_PACKAGE} (?:is|was) not (?:installed|available|found)\b",
         rf"{_NAME}{_PACKAGE} (?:must be|is required to be|needs to be|has to be) (?:installed|available)\b",
         rf"(?:[Nn]eed to|[Pp]lease|[Mm]ust|[Mm]ake sure to|[Hh]ave to|[Ss]hould) (?:first )?install {_NAME}",
@@ -62,6 +73,13 @@ _PACKAGES = tuple(
         rf"{_NAME}{_PACKAGE} is required (?:for|to|by|but|in order)\b",
         rf"latest version of {_NAME} (?:is )?installed",
         rf"[Mm]ake sure (?:that )?{_NAME}{_PACKAGE} is installed",
+        rf"[Pp]lease (?:run )?[`'\"]?pip install {_NAME}",
+        r"\bInstall `(?P<name>[A-Za-z][\w-]{1,40})` to ",
+        rf"{_NAME} \(`pip install [^`\n]{{2,60}}`\) is required",
+        rf"(?:[Uu]pgrade|[Uu]pdate) your {_NAME} (?:version|installation)\b",
+        rf"(?:[Uu]pgrade|[Uu]pdate) your installation of {_NAME}",
+        rf"(?:have|using|with|[Cc]urrent) {_NAME} (?:version|installation) (?:that )?does(?: not|n't) support",
+        rf"not compatible with this {_NAME} version\b",
     )
 )
 
