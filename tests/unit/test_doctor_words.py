@@ -188,6 +188,12 @@ SILENT = {
         "torch 2.4.0+cu118, Python 3.10\nmamba_ssm-2.2.2+cu118torch2.4cxx11abiFALSE-cp310-cp310-linux_x86_64.whl is slow",
     ),
     "a name of the program's own": ("compiled-part-missing", "NameError: name 'my_function' is not defined"),
+    "a GPU for xformers": ("xformers-asked-on-cpu", "device=cuda (supported: {'cuda'})\nRuntimeError: x"),
+    "a notice of a version": (
+        "started-in-unbuilt-source",
+        "No module named 'vllm._version'\nRuntimeError: CUDA out of memory. Tried to allocate 2 GiB",
+    ),
+    "a script without torch": ("build-isolation-hides-torch", "python train.py\nNo module named 'torch'"),
     "a disk that is full": ("shm-too-small", "OSError: [Errno 28] No space left on device: '/home/u/model.bin'"),
     "cuDNN itself is what is missing": (
         "libcuda-not-visible",

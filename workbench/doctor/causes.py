@@ -106,7 +106,9 @@ _IMPORT_ROOTS = (
 
 # What a build fails for.
 _BUILD_ROOTS = (
+    "no-torch-wheel-for-python",
     "sources-incomplete",
+    "deepspeed-without-aio",
     "build-isolation-hides-torch",
     "mac-architectures-mixed",
     "python-32-bit",
@@ -146,6 +148,7 @@ _BUILD_ROOTS = (
 # What may follow from what: a finding that stands here is a consequence of the first of its causes that is there too.
 CAUSES: dict[str, tuple[str, ...]] = {
     "torch-import-broken": (
+        "python-before-its-release",
         *_TORCH_DOWN[:-1],
         "libstdcxx-too-old",
         "oneapi-of-other-release",
@@ -236,7 +239,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "bnb-cuda-version-override",
     ),
     "xformers-torch-mismatch": ("duplicate-torch-installs", "torch-cpu-only"),
-    "attention-kernel-missing": ("xformers-torch-mismatch", "xformers-older-than-gpu"),
+    "attention-kernel-missing": ("xformers-torch-mismatch", "xformers-older-than-gpu", "xformers-asked-on-cpu"),
     "vllm-no-device": (
         "cann-not-loaded",
         "ascend-driver-not-here",
@@ -246,7 +249,12 @@ CAUSES: dict[str, tuple[str, ...]] = {
     ),
     "vllm-torch-mismatch": ("duplicate-torch-installs",),
     "flash-attn-built-for-other-torch": ("duplicate-torch-installs",),
-    "triton-missing-or-wrong": ("duplicate-torch-installs", "torch-cpu-only"),
+    "triton-missing-or-wrong": (
+        "duplicate-torch-installs",
+        "torch-cpu-only",
+        "xformers-asked-on-cpu",
+        "attention-kernel-missing",
+    ),
     "requirement-conflicts": (
         *_IMPORT_ROOTS,
         "xformers-torch-mismatch",
@@ -293,6 +301,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "container-without-gpu-runtime": ("driver-beside-the-path",),
     "rocm-gfx-unsupported": ("integrated-gpu-taken",),
     "torch-missing": ("build-isolation-hides-torch",),
+    "files-in-use": ("download-broke-off",),
     "bnb-too-old-for-windows": _LLAMA_CPP,
     "bitsandbytes-unusable": (*_LLAMA_CPP, "server-image-needs-gpu"),
     "torch-shadowed": ("duplicate-torch-installs",),

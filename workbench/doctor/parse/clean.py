@@ -42,6 +42,8 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _EMPHASIS = re.compile(r"^([ \t]{0,6}[-*][ \t]{1,3})__([A-Za-z][^_\n]{0,40})__", re.MULTILINE)
 # A C++ name that lost its underlines, or got marks in front of them, where a page took them for emphasis.
 _MANGLED = re.compile(r"(?<=symbol: )[*\\_]{0,3}(Z[NTVKI][\w*\\]{3,300})")
+# People put other quotes round the name than Python does.
+_MODULE = re.compile(r"(?<=No module named )[\"`]([\w.]{1,80})[\"`]")
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
 
 
@@ -59,6 +61,8 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     text = _EMPHASIS.sub(r"\1\2", text) if "__" in text else text
     if "symbol: " in text:
         text = _MANGLED.sub(lambda found: "_" + found[1].replace("\\", "").replace("*", "_"), text)
+    if "No module named" in text:
+        text = _MODULE.sub(r"'\1'", text)
     if "<" in text:
         text = _TAGS.sub("", text)
     lines: list[str] = []

@@ -39,7 +39,7 @@ def build_isolation(facts: Facts) -> Result:
             "declaring it fails there, although torch may well be installed.",
             {**evidence(package=package if row or package != "<package>" else None), **seen(error)},
             (
-                *_without_isolation(facts, failed.values if failed else {}, package),
+                *_without_isolation(facts, failed.values if failed else error.values, package),
                 *((f"or a ready-made wheel: {row['wheels']}",) if row and row.get("wheels") else ()),
             ),
             "https://github.com/Dao-AILab/flash-attention/issues/246",
@@ -57,6 +57,9 @@ def _without_isolation(facts: Facts, typed: dict[str, str], package: str) -> tup
     )
     tool = typed.get("tool", "pip")
     target = typed.get("target") or package
+    ready = _for_windows(facts, build_of(package))
+    if ready:
+        return (*ready, f"or, to compile it: {first}", "then the same command again with --no-build-isolation")
     if fixes.on_windows(facts) and (build_of(package) or {}).get("linux_only"):
         return _in_wsl(package, target)
     if tool == "uv":
@@ -193,6 +196,7 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
         return tuple(steps)
     if row and row["needs"] == "cuda":
         steps += _companion(facts, package)
+        steps += _for_windows(facts, row)
         if row.get("last"):
             steps += [f"{fixes.install(facts, package, options='--only-binary :all:')}   # {row['last']}"]
         if row.get("wheels"):
@@ -207,6 +211,14 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
     steps += _with_a_wheel(facts, package)
     steps += _compiler(facts, row)
     return tuple(steps)
+
+
+def _for_windows(facts: Facts, row: Optional[dict[str, Any]]) -> tuple[str, ...]:
+    """The release that has wheels for Windows, of what is else compiled there in vain."""
+    if row is None or not row.get("on_windows") or not fixes.on_windows(facts):
+        return ()
+    name, _, note = row["on_windows"].partition("   # ")
+    return (f"{fixes.install(facts, name, options='--only-binary :all:')}   # {note}",)
 
 
 def _companion(facts: Facts, package: str) -> list[str]:
