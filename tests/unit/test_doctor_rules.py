@@ -450,7 +450,7 @@ def test_the_library_path_is_unset_only_where_it_is_set_and_torch_repaired_only_
     assert not any("unset" in step for step in first(known + NVJITLINK).fix)
     repaired = first(path + known + NVJITLINK).fix[-1]
     assert repaired.endswith("--force-reinstall --index-url https://download.pytorch.org/whl/cu128 torch==2.8.0")
-    assert not any("torch==" in step for step in first(NVJITLINK).fix)
+    assert not any("torch==2" in step for step in first(NVJITLINK).fix)
 
 
 @pytest.mark.parametrize(

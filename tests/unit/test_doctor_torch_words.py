@@ -73,6 +73,37 @@ FIRES = {
         'Not enough memory for Qwen3-30B-A3B on RTX4090 24 Gb\n    # token = "hf_...", # use one if using gated models '
         "like meta-llama/Llama-2-7b-hf\n)",
     ),
+    "a voice program in Chinese": ("no-cuda-gpus-available", "Win11, RTX 3060, 很遗憾您这没有能用的显卡来支持您训练"),
+    "a web UI's warning": (
+        "no-cuda-gpus-available",
+        "F:\\ui>python server.py --load-in-8bit\nWarning: no GPU has been detected.\nGigabyte RTX 4080",
+    ),
+    "the wrong build in Chinese": ("no-cuda-gpus-available", "自动安装的torch选择的是cpu版，有显卡的电脑"),
+    "a cut traceback below a sentence": (
+        "no-cuda-gpus-available",
+        'Said my GPU is unable to run Torch.\nTraceback (most recent call last):\n  File "C:\\ui\\launch.py", line 3',
+    ),
+    "a build's traceback without its end": (
+        "build-isolation-hides-torch",
+        "pip install unsloth xformers gives ModuleNotFoundError: No module named 'torch'\n\nerror (here below):\n\n\n\n"
+        '  File "C:\\Temp\\pip-build-env-b2gf9a1h\\overlay\\Lib\\build_meta.py", line 333, in '
+        "get_requires_for_build_wheel",
+    ),
+    "a worker that was killed": (
+        "host-memory-exhausted",
+        "RuntimeError: DataLoader worker (pid 4161) is killed by signal: Killed.",
+    ),
+    "a download that breaks off": (
+        "download-broke-off",
+        "WARNING: Connection timed out while downloading.\nERROR: Could not install packages due to an OSError: "
+        "[WinError 32] Another program is using this file",
+    ),
+    "a full disk, cut": ("hf-cache-disk-full", "OSError: [Errno 28] No space left on devi"),
+    "two libraries of two versions": (
+        "torch-import-broken",
+        "    from torch._C import *\nImportError: /e/site-packages/torch/_C.cpython-36m-x86_64-linux-gnu.so: undefined "
+        "symbol: nvrtcGetProgramLogSize",
+    ),
     "memory of an old torch": ("out-of-memory", OLD_OOM.format("3.78 GiB")),
     "memory of an old torch, held by others": ("gpu-memory-held-by-other-process", OLD_OOM.format("0.20 GiB")),
 }
@@ -94,6 +125,11 @@ SILENT = {
         "no-cuda-gpus-available",
         "Ryzen 7 with Radeon RX 7900 XTX, torch is 2.6.0 from the rocm index",
     ),
+    "a torch that is missing": (
+        "build-isolation-hides-torch",
+        "ModuleNotFoundError: No module named 'torch'\nBuilding wheels for x in pip-build-env-a1b2c3 done",
+    ),
+    "a file in use": ("download-broke-off", "Could not install packages due to an OSError: [WinError 32] in use"),
     "a full card is no missing one": ("no-cuda-gpus-available", "can't run on gpu: RuntimeError: CUDA out of memory."),
 }
 
@@ -117,6 +153,9 @@ def test_a_like_report_does_not_give_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "step"),
     [
+        ("DataLoader worker (pid 41) is killed by signal: Killed.", "num_workers=2"),
+        ("RuntimeError: CUDA error: invalid device ordinal\nusing world size: 2", "torchrun --nproc_per_node"),
+        ("Collecting torch\n  Downloading torch.whl\nOSError: [Errno 28] No space left on device", "TMPDIR=~/tmp"),
         ("CUDA out of memory\nmodel = AutoModel.from_pretrained('x')", "The model in fewer bits"),
         ("CUDA out of memory\n loss.backward()", "gradient accumulation"),
         ("torch==1.12.1+cu113, Torch is not able to use GPU", "nvidia-smi   # must list the GPU"),

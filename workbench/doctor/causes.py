@@ -288,6 +288,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "hf-offline": ("hf-home-unwritable", "tls-interception", "proxy-in-the-way", "hub-not-reachable"),
     "hub-not-reachable": ("tls-interception", "proxy-in-the-way"),
     "hf-no-such-repository": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
+    "ollama-finds-no-gpu": ("ollama-installer-saw-no-gpu",),
     "tensors-on-different-devices": ("mps-lacks-operation",),
     "half-precision-on-cpu": ("mps-lacks-operation",),
     "model-files-missing": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),

@@ -538,11 +538,17 @@ def repair_torch(facts: Facts) -> tuple[str, ...]:
 
 def repair_in_words(facts: Facts) -> tuple[str, ...]:
     """What `repair_torch` does, for a torch whose version is not known."""
+    if on_windows(facts):
+        return (
+            *preparation(facts),
+            f"{_pip(facts, 'show')} torch   # its version",
+            "Install that very version again with --force-reinstall, from the index that it came from.",
+        )
+    version = "$(python -c \"import importlib.metadata as m; print(m.version('torch').split('+')[0])\")"
     return (
         *preparation(facts),
-        f"{_pip(facts, 'show')} torch   # its version",
-        "Install that very version again with --force-reinstall, from the index that it came from: the NVIDIA packages "
-        "that it pins come along.",
+        f"{_pip(facts, 'install')} --force-reinstall torch=={version}   # the very version that is here: the NVIDIA "
+        "packages that it pins come along; --index-url too, where it came from another index",
     )
 
 

@@ -133,7 +133,7 @@ _ABOUT_ANOTHER = re.compile(
 # "on Python 3.13", "python version: 3.10.7": what a sentence runs, not what it asks for or has tried besides.
 _PYTHON = re.compile(
     r"(?<![\w./-])(?:Python|Py)(?:-| {0,4})(?:version )?(?:is |[:=] ?)?v?"
-    r"(?P<version>3\.(?:[5-9]|1\d)(?:\.\d{1,2})?)(?![\w-]|\.\w|,?<)"
+    r"(?P<version>3\.(?:[5-9]|1\d)(?:\.\d{1,2}(?:(?:a|b|rc)\d)?)?)(?![\w-]|\.\w|,?<)"
     r"(?! ?(?:\+|or (?:newer|later|above|higher|greater)|and (?:above|up)|onwards|instead|works|worked|is fine))",
     re.I,
 )
@@ -150,6 +150,8 @@ _NO_CUDA = re.compile(
     r"|\b(?:using|use|on) (?:the )?(?:GPU|cuda)\s?[:=]\s?(?:False|no)\b"
     r"|\bonly (?:loads?|uses?|runs? on|working on|works on) (?:the |my )?CPUs?\b"
     r"|\bGPU (?:is )?(?:not at all|not used|isn't used|idle|unused|never used|stays? (?:idle|at 0))"
+    r"|\btorch (?:cannot|can't|can not|is not able to|is unable to|could not) (?:run|use|see|find|detect|access)(?: on| with)? "
+    r"(?:the |my |any )?(?:GPUs?|cuda)\b|\bgpu is unable to run torch|torch ?\S{0,16} ?cpu ?版"
     r"|\bus(?:es?|ing) (?:the |my )?CPU (?:instead of|rather than|and not)|\bkeeps? using (?:the |my )?CPU\b",
     re.I,
 )
@@ -360,6 +362,14 @@ def _gpu(lines: Sequence[str], draft: Draft) -> None:
         draft.put(draft.platform, gpu_vendors=tuple(vendor for vendor in vendors if vendor))
     if len(vendors) == 1 and len({gpu_capability(name) for name in names}) == 1:
         name_gpu(draft, 0, min(names, key=lambda name: (-len(name), name)))
+    elif len(vendors) == 1:
+        # A list of what is in a machine names each card in a line of its own.
+        listed = [_gpu_names(line)[:1] for line in lines if _LISTED_CARD.match(line)]
+        for index, name in enumerate(name for found in listed if len(listed) > 1 for name in found):
+            name_gpu(draft, index, name)
+
+
+_LISTED_CARD = re.compile(r"[\s*•-]{0,8}(?:GPU ?\d?: ?)?NVIDIA (?:GeForce|RTX|Quadro|Tesla)\b.{0,40}$")
 
 
 def _gpu_names(line: str) -> list[str]:

@@ -214,8 +214,8 @@ def gpu_fallen_off_the_bus(facts: Facts) -> Result:
             "failing board, not a version mismatch.",
             {**evidence(xids=", ".join(map(str, serious))), **seen(error)},
             (
-                "sudo dmesg | grep -i xid   # which GPU, and when",
-                "sudo reboot; check power cables, seating and temperature",
+                "sudo reboot; check power cables, seating, riser and temperature   # it stays away until then",
+                "sudo dmesg | grep -iE 'xid|AER|pcie'   # which GPU, and when",
                 "sudo nvidia-smi -lgc 300,1500   # lower clocks; if it then stays, suspect the power supply",
             ),
             ISSUES + "NVIDIA/open-gpu-kernel-modules/issues/507",

@@ -45,21 +45,39 @@ def disk_full(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            (
-                fixes.export(facts, "HF_HOME", r"D:\hf", "any disk with room; pip uses TEMP"),
-                "hf cache prune",
-            )
-            if fixes.on_windows(facts)
-            else (
-                "df -h; df -i   # which disk, and whether it is its number of files",
-                "export HF_HOME=/a/big/disk/hf   # datasets' map() too; MODELSCOPE_CACHE for ModelScope, TMPDIR: pip",
-                "hf cache prune",
-            ),
+            _room_for_pip(facts) if error is not None and error.values.get("pip") else _room_for_models(facts),
             ISSUES + "huggingface/huggingface_hub/issues/2742",
             affects=("chat",),
             observed=True,
         )
     ]
+
+
+def _room_for_models(facts: Facts) -> tuple[str, ...]:
+    if fixes.on_windows(facts):
+        return (fixes.export(facts, "HF_HOME", r"D:\hf", "any disk with room; pip uses TEMP"), "hf cache prune")
+    return (
+        "df -h; df -i   # which disk, and whether it is its number of files",
+        "export HF_HOME=/a/big/disk/hf   # datasets' map() too; MODELSCOPE_CACHE for ModelScope, TMPDIR: pip",
+        "hf cache prune",
+    )
+
+
+def _room_for_pip(facts: Facts) -> tuple[str, ...]:
+    """pip unpacks into the temporary directory, which on many systems is a small disk, or main memory."""
+    if fixes.on_windows(facts):
+        return (
+            "mkdir D:\\tmp; $env:TEMP = 'D:\\tmp'; $env:TMP = 'D:\\tmp'   # any disk with 10 GB of room; then the same "
+            "command again, in this window",
+            "python -m pip cache purge",
+            "or the environment itself on that disk: python -m venv D:\\envs\\models",
+        )
+    return (
+        "mkdir -p ~/tmp && export TMPDIR=~/tmp   # then the same command again: torch with CUDA takes 8 GB, and /tmp "
+        "is often small",
+        "python -m pip cache purge",
+        "df -h; df -i   # which disk is full; in Docker: docker system prune",
+    )
 
 
 def cache_unwritable(facts: Facts) -> Result:

@@ -27,12 +27,24 @@ _SWAP = (
 )
 
 
+_WORKERS = (
+    "DataLoader(num_workers=2, or 0; persistent_workers=False, a smaller prefetch_factor)   # each worker has its own "
+    "copy of the data set; what it holds as lists of Python objects is copied as it is read: take arrays, or a memory "
+    "map",
+)
+
+
+def _of_a_loader(facts: Facts) -> bool:
+    killed = facts.error("killed-worker")
+    return killed is not None and "DataLoader worker" in killed.text
+
+
 def steps(facts: Facts) -> tuple[str, ...]:
     """What gives the process more main memory here, or makes it need less."""
     if fixes.on_windows(facts) or facts.platform.wsl or facts.platform.system == "Darwin":
         return ()
     machine = facts.platform
     place = next((_BY_PLACE[name] for name in (machine.service, machine.container) if name in _BY_PLACE), ())
-    fills = _OFFLOAD if facts.error("offload-to-memory") else ()
+    fills = _OFFLOAD if facts.error("offload-to-memory") else _WORKERS if _of_a_loader(facts) else ()
     bound = machine.service or machine.container == "kubernetes" or facts.error("rented-machine")
     return (*fills, *place) if bound else (*fills, *place, _SWAP)

@@ -120,7 +120,9 @@ def _what_fails(error: Optional[ErrorFact]) -> str:
         return f"{values['library']} is not found"
     if error is not None and _is_of_fbgemm(error):
         return "libomp140.x86_64.dll, which its fbgemm.dll asks for, is most likely missing"
-    return f"undefined symbol {values['symbol'][:60]}" if values.get("symbol") else "a DLL cannot be loaded"
+    if values.get("symbol"):
+        return f"a library of another version is loaded with it, without {values['symbol'][:60]}"
+    return "a DLL cannot be loaded"
 
 
 def _is_of_fbgemm(error: ErrorFact) -> bool:
@@ -152,7 +154,11 @@ def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
             "docker run --runtime nvidia …   # without it nothing of the host's CUDA is seen inside",
             "Outside a container: install the torch that NVIDIA made for this JetPack, and the CUDA of that JetPack.",
         )
-    return repair or fixes.repair_in_words(facts)
+    ours = error.id == "torch-library-symbol" and not fixes.on_windows(facts)
+    return (
+        *(("unset LD_LIBRARY_PATH   # what stands there comes before torch's own libraries",) if ours else ()),
+        *(repair or fixes.repair_in_words(facts)),
+    )
 
 
 def mkl_too_new(facts: Facts) -> Result:
