@@ -401,3 +401,18 @@ def test_an_unknown_error_is_told_with_what_its_own_words_ask_for() -> None:
     assert "Ensure that Open MPI is installed" in finding.why
     assert not any("curl" in step for step in finding.fix)
     assert "asks" not in first(called + "OSError: the shape (3, 4) does not match").why
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "srun: error: Something new that nobody has seen",
+        "slurmstepd[1234]: error: couldn't do that",
+        "nvidia-container-cli: strange error: 7",
+        "exec /opt/run.sh: no such file or directory",
+        "docker: Error response from daemon: something else.",
+        "SomethingNotFound: no such thing: /home/u/x",
+    ],
+)
+def test_a_tool_s_complaint_is_not_called_healthy(line: str) -> None:
+    assert first(f"$ run\n{line}").severity in ("warning", "error")

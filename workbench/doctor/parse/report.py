@@ -226,7 +226,10 @@ def _unknown_errors(lines: list[str], told: set[int]) -> list[ErrorFact]:
 
 # A complaint that is no Python exception; only where nothing else is known.
 _COMPLAINT = re.compile(
-    r"\s{0,20}(?:error|ERROR|fatal|FATAL|Error|docker: Error response[^:]{0,30}): ?\S"
+    r"\s{0,20}(?:error|ERROR|fatal|FATAL|Error|docker: [^:]{0,60}|(?:docker: )?Error response[^:]{0,30}): ?\S"
+    r"|\s{0,20}[\w./+-]{2,40}(?:\[\d{1,9}\])?: (?:[\w ]{0,40} )?(?:error|fatal|Error): \S"
+    r"|\s{0,20}[A-Z]\w{2,40}(?:NotFound|Channel|Denied|Failed|Refused|Unavailable): \S"
+    r"|(?:exec|standard_init_linux\.go:\d{1,4}:) .{2,200}: (?:no such file or directory|exec format error)"
     r"|.{0,60}\b[Ff]ailed to initialize\b|.{0,60}\b[Nn]o module (?:found|called) \w"
 )
 
