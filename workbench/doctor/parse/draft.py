@@ -26,6 +26,7 @@ REMARKS = frozenset(
     (
         "asks-quantized",
         "cache-shared-told",
+        "installed-in-vain",
         "triton-optional",
         "of-vllm",
         "wheel-of-torch-named",

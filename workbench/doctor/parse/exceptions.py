@@ -178,7 +178,8 @@ def callers_of_message(lines: Sequence[str], number: int, text: str) -> tuple[st
     """
     around = " ".join(lines[max(0, number - 1) : number + 1])[-2 * _MAX_LINE :]
     lazy = _LAZY.search(around)
-    return _callers(lines, number, text) or ((lazy[1],) if lazy else ())
+    found = _callers(lines, number, text)
+    return (lazy[1],) if lazy and not any(found) else found
 
 
 def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
@@ -188,7 +189,7 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
         text, below = f"{text} {lines[below].strip()[:300]}", below + 1
     callers = _callers(lines, number, text)
     lazy = _LAZY.search(text)
-    callers = callers or ((lazy[1],) if lazy else ())
+    callers = (lazy[1],) if lazy and not any(callers) else callers
     values = {"callers": ",".join(callers)} if callers else {}
     if callers and callers[0]:
         values["importer"] = callers[0]

@@ -613,6 +613,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
                 **seen(error),
             },
             (
+                *_not_needed(facts, normalize(name)),
                 *(matching_build(facts, normalize(name)) or _its_build(facts, normalize(name))),
                 *_compiled_here(facts, name),
             ),
@@ -639,6 +640,13 @@ def _extension_of(error: ErrorFact, module: str) -> Optional[str]:
         error.values.get("symbol") or error.id == "extension-absent" or is_cuda_extension(normalize(name), module)
     )
     return name if of_torch and name and not package.startswith("_") else None
+
+
+def _not_needed(facts: Facts, name: str) -> tuple[str, ...]:
+    """What transformers and accelerate import only because it is there; NVIDIA's images bring it along."""
+    if name != "transformer-engine":
+        return ()
+    return (f"{fixes.uninstall(facts, name)}   # used for fp8 on H100 and newer alone; all else runs without it",)
 
 
 def _compiled_here(facts: Facts, name: str) -> tuple[str, ...]:

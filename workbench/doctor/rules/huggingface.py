@@ -392,7 +392,8 @@ def _importer(package: str, error: ErrorFact) -> str:
     """Who imports what `package` does not have; ``""`` where nothing tells."""
     caller = error.values.get("callers", "").split(",")[0]
     # A lazy import names the file that was loaded first: what that asks of its own package lies deeper than the top.
-    lazily = caller if caller != package or f"from '{package}." in error.text else ""
+    own = f"from '{package}." in error.text or f"No module named '{package}." in error.text
+    lazily = caller if caller != package or own else ""
     return (error.values.get("importer") or lazily).replace("_", "-").lower()
 
 
@@ -408,8 +409,9 @@ def _half_upgraded(facts: Facts, package: str, error: ErrorFact) -> Finding:
             **seen(error),
         },
         (
+            fixes.install(facts, package, options="--force-reinstall --no-deps --no-cache-dir")
+            + "   # not needed where it was upgraded while the program ran: then the restart is enough",
             "Restart the notebook kernel or the program.",
-            "If it stays: " + fixes.install(facts, package, options="--force-reinstall --no-deps --no-cache-dir"),
         ),
         ISSUES + "huggingface/transformers/issues/36503",
         affects=MODELS,
@@ -630,7 +632,7 @@ def transformers_import_broken(facts: Facts) -> Result:
             if failed
             else (
                 fixes.fresh_torch(facts, upgrade=True) + "   # where it is missing in this very Python, or too old",
-                f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__)"   # an error here is the cause',
+                f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__)"   # an error is the cause',
             ),
             "https://huggingface.co/docs/transformers/installation",
             affects=MODELS,

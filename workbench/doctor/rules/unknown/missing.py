@@ -100,7 +100,7 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     if change is not None:
         return changed(facts, error, PYTHON, change, module)
     name = pip_name(module)
-    if facts.origin == "report" and installed_version(facts, name):
+    if facts.origin == "report" and (installed_version(facts, name) or _installed_in_vain(facts, name)):
         return _in_another_python(facts, error, name)
     if module not in known_imports():
         return _of_no_known_package(facts, error, module)
@@ -118,6 +118,12 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         affects=("chat",),
         observed=True,
     )
+
+
+def _installed_in_vain(facts: Facts, name: str) -> bool:
+    """Whether a sentence says that the package was installed, and it is not found all the same."""
+    told = facts.error("installed-in-vain")
+    return told is not None and name in re.sub(r"[_.]", "-", told.text.lower()) and may_install(facts, name)
 
 
 def _of_no_known_package(facts: Facts, error: ErrorFact, module: str) -> Finding:
@@ -190,6 +196,8 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     have = installed_version(facts, name)
     names = " and ".join(item[0] for item in absent[:3])
     refused = bool(have) and "not import" in error.text
+    if not have and len(absent) == 1 and facts.origin == "report" and _installed_in_vain(facts, name):
+        return _in_another_python(facts, error, name)
     return Finding(
         "module-missing",
         "error",
