@@ -283,6 +283,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "cublas-of-another-place",
     ),
     "bnb-int8-old-gpu": (),
+    "weights-format-needs-newer-gpu": ("marlin-not-on-this-gpu",),
     "bitsandbytes-missing": ("python-too-old-to-run",),
     "transformers-missing": ("python-too-old-to-run",),
     "hf-offline": ("hf-home-unwritable", "tls-interception", "proxy-in-the-way", "hub-not-reachable"),

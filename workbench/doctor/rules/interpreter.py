@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Optional
 
 from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import Result, Rule, evidence, from_message, seen
-from workbench.doctor.versions import satisfies
+from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.versions import minor_name, satisfies
 
 # The most usual first: for these nearly every package has wheels.
 _OFFERED = ("3.12", "3.11", "3.10", "3.13", "3.9", "3.14", "3.8")
@@ -40,6 +41,34 @@ def other_python_wanted(facts: Facts) -> Result:
     return from_message(facts, ("other-python-wanted",), make)
 
 
+def beta_of_python(facts: Facts) -> Result:
+    """A Python from before its release, for which no package was compiled."""
+    version = facts.python.version
+    if version is None:
+        return None
+    if not re.fullmatch(r"3\.\d{1,2}\.0(?:a|b|rc)\d{1,2}\+?", version):
+        return PASSED
+    fails = facts.error("torch-import-dll", "torch-library-symbol")
+    minor = minor_name(version)
+    return [
+        Finding(
+            "python-before-its-release",
+            "error" if fails else "warning",
+            f"This Python is a test version from before its release ({version})",
+            "Packages are compiled for the release; their DLLs and libraries ask for functions that a test version "
+            "does not have, or has in another form.",
+            {**evidence(python=version), **seen(fails)},
+            (
+                f"Install the newest Python {minor}: https://www.python.org/downloads/ (or: uv python install {minor})",
+                "Remove the program's environment (venv) and run its setup again: it is made anew with that Python.",
+            ),
+            "https://devguide.python.org/versions/",
+            affects=("chat", "vram", "architecture"),
+            observed=True,
+        )
+    ]
+
+
 def python_for(wanted: str) -> Optional[str]:
     """The most usual Python within a specifier such as ``<3.12,>=3.9.0``; None where none fits or it says nothing."""
     if not wanted:
@@ -47,4 +76,4 @@ def python_for(wanted: str) -> Optional[str]:
     return next((name for name in _OFFERED if satisfies(f"{name}.9", wanted) or satisfies(f"{name}.0", wanted)), None)
 
 
-RULES: tuple[Rule, ...] = (other_python_wanted,)
+RULES: tuple[Rule, ...] = (other_python_wanted, beta_of_python)

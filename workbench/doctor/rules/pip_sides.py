@@ -26,6 +26,8 @@ def steps(facts: Facts) -> tuple[str, ...]:
     """What to change in the requirements, where pip's own list of who asks for what tells it."""
     error = facts.error("pip-sides")
     sides = _sides(error.values.get("sides", "")) if error else []
+    if len(sides) > 1 and len({side.name for side in sides}) == 1 and not any(side.spec for side in sides):
+        return (_of_none(sides[0].name),)
     pinned = next((side for side in sides if not side.asker and side.spec.startswith("==")), None)
     others = [side for side in sides if side.asker and side.spec and (pinned is None or side.name == pinned.name)]
     if pinned is None:
@@ -42,6 +44,13 @@ def steps(facts: Facts) -> tuple[str, ...]:
         f"In the requirements: {pinned.name}{spec} in place of {pinned.name}{pinned.spec}   # what {against[0].asker} "
         "asks for",
         f"or, to keep {pinned.name}{pinned.spec}: another release of {against[0].asker.split(' ')[0]}",
+    )
+
+
+def _of_none(name: str) -> str:
+    return (
+        f"uv venv --python 3.11 .venv   # all of them ask for {name}, and no release of it fits this Python or system: "
+        "most often the Python is too old or too new"
     )
 
 
