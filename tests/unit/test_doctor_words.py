@@ -185,7 +185,7 @@ SILENT = {
     "another number of cuInit": ("no-cuda-gpus-available", "cuInit error 999\nRuntimeError: x"),
     "a wheel that fits": (
         "wheel-for-another-torch",
-        "torch 2.4.0+cu118, Python 3.10\nmamba_ssm-2.2.2+cu118torch2.4cxx11abiFALSE-cp310-cp310-linux_x86_64.whl is slow",
+        "torch 2.4.0+cu118, Python 3.10\nmamba_ssm-2.2.2+cu118torch2.4cxx11abiFALSE-cp310-cp310-linux_x86_64.whl",
     ),
     "a name of the program's own": ("compiled-part-missing", "NameError: name 'my_function' is not defined"),
     "a GPU for xformers": ("xformers-asked-on-cpu", "device=cuda (supported: {'cuda'})\nRuntimeError: x"),
@@ -194,6 +194,12 @@ SILENT = {
         "No module named 'vllm._version'\nRuntimeError: CUDA out of memory. Tried to allocate 2 GiB",
     ),
     "a script without torch": ("build-isolation-hides-torch", "python train.py\nNo module named 'torch'"),
+    "as many GPUs as the server sees": (
+        "parallel-size-larger-than-machine",
+        "CUDA_VISIBLE_DEVICES=0,1,2,3 vllm serve m --tensor-parallel-size 4 fails, why?",
+    ),
+    "a GPU that is new enough": ("app-needs-newer-compute-capability", "Is flash-attn supported on an A100?"),
+    "a GPU that the installer saw": ("ollama-installer-saw-no-gpu", ">>> NVIDIA GPU installed.\nRuntimeError: x"),
     "a disk that is full": ("shm-too-small", "OSError: [Errno 28] No space left on device: '/home/u/model.bin'"),
     "cuDNN itself is what is missing": (
         "libcuda-not-visible",

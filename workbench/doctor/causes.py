@@ -300,10 +300,11 @@ _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 SILENCED_BY: dict[str, tuple[str, ...]] = {
     "nccl-fails": ("nccl-takes-docker-bridges",),
     "xpu-not-available": ("xpu-has-no-float64",),
-    "container-without-gpu-runtime": ("driver-beside-the-path",),
     "rocm-gfx-unsupported": ("integrated-gpu-taken",),
     "torch-missing": ("build-isolation-hides-torch",),
     "files-in-use": ("download-broke-off",),
+    "no-kernel-image": ("lora-kernels-need-newer-gpu",),
+    "container-without-gpu-runtime": ("wsl-shows-no-gpu", "driver-beside-the-path"),
     "bnb-too-old-for-windows": _LLAMA_CPP,
     "bitsandbytes-unusable": (*_LLAMA_CPP, "server-image-needs-gpu"),
     "torch-shadowed": ("duplicate-torch-installs",),

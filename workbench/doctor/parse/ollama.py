@@ -37,6 +37,7 @@ _OUTCOMES = (
             r"(?P<code>\d{1,3})"
             r"|cuda driver library failed to get device context,? (?P<context>\d{1,3})"
             r"|(?P<symbol>symbol lookup for cu\w{3,40} failed)"
+            r"|(?P<none>no nvidia devices detected)\"? library="
         ),
     ),
     (
@@ -69,7 +70,7 @@ _NO_GPU = re.compile(
 _PS = re.compile(r"\b100% CPU\b")
 _SPLIT = re.compile(r"\b(?P<on_cpu>\d{1,2})%/\d{1,2}% CPU/GPU\b")
 _COMPLAINT = re.compile(
-    r"\b(?:isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?"
+    r"\b(?:\w{2,6}n't|can't|cannot|isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?"
     r"(?:detect|us(?:e|ing)\b|see\b|find|found|recogni[sz]e|support|work)"
     r"|\b(?:only|falls? back to|falling back to|instead|runs? on|keeps?)\b.{0,20}\bCPU\b|100% CPU"
     r"|\bGPU\b.{0,16}(?<!\d)0 ?%|\b(?:want|like) to use (?:my |the |a )?GPU"
@@ -134,6 +135,7 @@ def _outcome(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
             if found:
                 told = {name.rstrip("012"): value for name, value in found.groupdict().items() if value}
                 told.update({"code": told.pop("context")} if "context" in told else {})
+                told.update({"code": "100"} if told.pop("none", None) else {})  # CUDA's number for no device
                 return ErrorFact(kind, mask_text(line.strip()[:300]), number, told)
     return None
 

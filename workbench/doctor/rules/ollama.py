@@ -157,7 +157,15 @@ def _driver(facts: Facts, error: ErrorFact) -> Finding:
             "sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm   # on the host; or reboot",
             "nvidia-smi   # must answer; then restart Ollama",
         )
-        if facts.platform.container:
+        if facts.platform.container and code == "100":
+            fix = (
+                "sudo nvidia-modprobe -u -c=0   # on the host: makes /dev/nvidia-uvm, without which nvidia-smi works "
+                "and CUDA sees nothing",
+                "docker restart <the container>   # started with --gpus=all; in compose with runtime: nvidia or "
+                "deploy.resources.reservations.devices",
+                "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker   # if it stays",
+            )
+        elif facts.platform.container:
             fix = (
                 *fix,
                 "docker restart <the container>; docker run --gpus=all …   # Docker Desktop: wsl --shutdown first",
@@ -294,7 +302,9 @@ def _finds_none(facts: Facts, error: ErrorFact) -> Finding:
         return _lost(facts, error)
     if docker:
         nvidia = (
-            "docker run --gpus=all …   # with the NVIDIA Container Toolkit on the host; nvidia-smi must answer inside",
+            "docker run --gpus=all …   # with the NVIDIA Container Toolkit on the host; nvidia-smi must answer inside; "
+            "compose: deploy: {resources: {reservations: {devices: [{driver: nvidia, count: all, capabilities: "
+            "[gpu]}]}}}",
             "docker restart <the container>   # where it worked before",
         )
         amd = ("docker run --device /dev/kfd --device /dev/dri … ollama/ollama:rocm",)

@@ -54,7 +54,9 @@ def capability_below_minimum(facts: Facts) -> Result:
         lambda error: Finding(
             "app-needs-newer-compute-capability",
             "error",
-            "The program needs a newer GPU than this one",
+            "FlashAttention 2 needs an Ampere GPU (RTX 30, A100) or newer, and this one is older"
+            if re.search(r"ampere|flash|capability \d \d is", error.text, re.I)
+            else "The program needs a newer GPU than this one",
             "vLLM starts at compute capability 7.0, FlashAttention 2 at 8.0; torch itself may run on the card.",
             {
                 **evidence(compute_capability=", ".join(capability for _, capability in capabilities(facts))),
