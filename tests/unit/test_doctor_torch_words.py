@@ -104,6 +104,19 @@ FIRES = {
         "    from torch._C import *\nImportError: /e/site-packages/torch/_C.cpython-36m-x86_64-linux-gnu.so: undefined "
         "symbol: nvrtcGetProgramLogSize",
     ),
+    "kernels for LoRA in vLLM": (
+        "lora-kernels-need-newer-gpu",
+        "vllm/model_executor/models/qwen2.py, punica.py RuntimeError: CUDA error: no kernel image is available, V100",
+    ),
+    "WSL and a card that it does not take": (
+        "wsl-shows-no-gpu",
+        "nvidia-container-cli: initialization error: WSL environment detected but no adapters were found: unknown",
+    ),
+    "sound, and a cut traceback": (
+        "torchcodec-does-not-load",
+        'Traceback (most recent call last):\n  File "/e/torchcodec/_core/_metadata.py", line 16, in <module>\n'
+        "    from torchcodec._core.ops import (",
+    ),
     "memory of an old torch": ("out-of-memory", OLD_OOM.format("3.78 GiB")),
     "memory of an old torch, held by others": ("gpu-memory-held-by-other-process", OLD_OOM.format("0.20 GiB")),
 }
@@ -124,6 +137,10 @@ SILENT = {
     "a card of AMD's": (
         "no-cuda-gpus-available",
         "Ryzen 7 with Radeon RX 7900 XTX, torch is 2.6.0 from the rocm index",
+    ),
+    "kernels for the model in vLLM": (
+        "lora-kernels-need-newer-gpu",
+        "vllm/worker.py RuntimeError: CUDA error: no kernel image is available, V100",
     ),
     "a torch that is missing": (
         "build-isolation-hides-torch",
@@ -153,6 +170,12 @@ def test_a_like_report_does_not_give_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "step"),
     [
+        ("torch==2.8.0 torchcodec==0.9\nRuntimeError: Could not load libtorchcodec.", "torchcodec==0.7"),
+        (
+            "D:\\x> docker run\ninitialization error: load library failed: libnvidia-ml.so.1: no such file",
+            "WSL 2 based",
+        ),
+        ("runpod, RTX A6000: Found no NVIDIA driver on your system", "another one"),
         ("DataLoader worker (pid 41) is killed by signal: Killed.", "num_workers=2"),
         ("RuntimeError: CUDA error: invalid device ordinal\nusing world size: 2", "torchrun --nproc_per_node"),
         ("Collecting torch\n  Downloading torch.whl\nOSError: [Errno 28] No space left on device", "TMPDIR=~/tmp"),

@@ -303,7 +303,6 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "rocm-gfx-unsupported": ("integrated-gpu-taken",),
     "torch-missing": ("build-isolation-hides-torch",),
     "files-in-use": ("download-broke-off",),
-    "no-kernel-image": ("lora-kernels-need-newer-gpu",),
     "container-without-gpu-runtime": ("wsl-shows-no-gpu", "driver-beside-the-path"),
     "bnb-too-old-for-windows": _LLAMA_CPP,
     "bitsandbytes-unusable": (*_LLAMA_CPP, "server-image-needs-gpu"),
@@ -368,7 +367,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
         "container-without-gpu-runtime",
         "nouveau-loaded",
     ),
-    "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported"),
+    "no-kernel-image": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported", "lora-kernels-need-newer-gpu"),
     "kernel-launch-failed": ("torch-wheel-lacks-gpu-arch", "rocm-gfx-unsupported", "cuda-hangs"),
     "torch-import-broken": (
         "torch-import-hangs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.doctor import fixes
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ALL_GPU_BENCHES, ISSUES, PASSED, Result, Rule, cuda_works, evidence, seen
@@ -66,6 +67,13 @@ def _bring_driver(facts: Facts, answers: bool) -> tuple[str, ...]:
             "sudo ldconfig; ldconfig -p | grep libnvidia-ml   # empty: reinstall the driver, its libraries are not "
             "known "
             "to the loader",
+        )
+    if fixes.on_windows(facts):
+        return (
+            "Install the newest NVIDIA driver in Windows: https://www.nvidia.com/drivers   # then nvidia-smi in PowerShell "
+            "lists the card",
+            "wsl --update; wsl --shutdown   # in PowerShell",
+            "Docker Desktop: Settings, General: Use the WSL 2 based engine; restart it   # with Hyper-V it has no GPU",
         )
     return (
         "nvidia-smi   # on the host itself; 'not found' means that the driver is missing there",

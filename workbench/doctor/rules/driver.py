@@ -390,6 +390,12 @@ def _driver_steps(facts: Facts) -> tuple[str, ...]:
     """How this machine gets a driver."""
     if facts.platform.wsl:
         return wsl_steps(facts)
+    if facts.error("rented-machine"):
+        return (
+            "Stop this machine and take another one, with a GPU   # its driver is the owner's: what is broken there cannot "
+            "be mended from inside",
+            "nvidia-smi   # must list the card before anything is started",
+        )
     if fixes.on_windows(facts):
         return ("nvidia-smi   # if this fails: install the driver from https://www.nvidia.com/drivers, then reboot",)
     if facts.platform.container:

@@ -11,7 +11,7 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.symptoms import message_of_symptom
-from workbench.doctor.rules import main_memory, pip_sides, wheel_files
+from workbench.doctor.rules import main_memory, media, pip_sides, wheel_files
 from workbench.doctor.rules.building import ready_wheel
 from workbench.doctor.rules.common import Result, seen
 from workbench.doctor.tables import faults, message_of, table
@@ -70,6 +70,7 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
 # What comes before a row's own steps, by what else is told.
 _FIRST: dict[str, Callable[[Facts], tuple[str, ...]]] = {
     "host-memory-exhausted": main_memory.steps,
+    "torchcodec-does-not-load": media.torchcodec_steps,
     "requirements-contradict": pip_sides.steps,
     "no-wheel-for-this-platform": wheel_files.steps_on_arm,
 }
