@@ -32,6 +32,7 @@ REMARKS = frozenset(
         "wheel-of-torch-named",
         "ascend-told",
         "bnb-library-loaded",
+        "ggml-devices",
         "cpu-asked",
         "cuda-10-told",
         "cuda-answered",

@@ -14,7 +14,12 @@ def notebook_without_gpu(facts: Facts) -> Result:
     told = facts.error("colab-without-gpu")
     service = facts.platform.service if facts.origin == "report" else None
     blind = facts.error(
-        "no-cuda-gpus", "no-nvidia-driver", "needs-gpu", "driver-lists-no-gpu", "smi-cannot-communicate"
+        "no-cuda-gpus",
+        "no-nvidia-driver",
+        "needs-gpu",
+        "driver-lists-no-gpu",
+        "smi-cannot-communicate",
+        "libcuda-missing",
     )
     missed = service in ("colab", "kaggle") and (blind is not None or facts.torch.cuda_available is False)
     elsewhere = facts.platform.system in ("Windows", "Darwin") or facts.platform.wsl or bool(facts.platform.container)

@@ -422,9 +422,10 @@ def no_kernel_image(facts: Facts) -> Result:
     covered = uncovered(facts) == []
     old = next((gpu for gpu, capability in capabilities(facts) if older(capability, "7.5")), None)
     who = re.search(r"\[(TensorRT-LLM|TRT|vLLM|onnxruntime)[\]:]|(bitsandbytes)\S{0,40}[\\/]ops\.\w{2,3}", error.text)
-    library = (who[1] or who[2]) if who else "An extension" if covered else "Some library"
+    ggml = facts.error("ggml-devices") is not None and not who
+    library = (who[1] or who[2]) if who else "llama.cpp" if ggml else "An extension" if covered else "Some library"
     old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
-    bare = not covered and facts.torch.version is None and not who
+    bare = not covered and facts.torch.version is None and not who and not ggml
     capability = next((item for _, item in capabilities(facts)), None)
     dropped = bare and older(capability, "7.5") and _raised_by_torch(error)
     too_new = bare and at_least(capability, "9.0") and not facts.torch.installed
@@ -452,12 +453,28 @@ def no_kernel_image(facts: Facts) -> Result:
             )
             + ("newer cards." if old or not covered else "other cards."),
             {**evidence(gpus=gpu_names(facts), torch__version=facts.torch.version), **seen(error)},
-            fixes.reinstall_torch(facts, keep_release=False) if old_torch else _other_build(facts, error),
+            _build_of_llama_cpp(facts)
+            if ggml
+            else fixes.reinstall_torch(facts, keep_release=False)
+            if old_torch
+            else _other_build(facts, error),
             ISSUES + "vllm-project/vllm/issues/1284",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
+
+
+def _build_of_llama_cpp(facts: Facts) -> tuple[str, ...]:
+    """llama.cpp, or a program that brings it along, in a build for the GPU; ARCHS in its log lists what it has."""
+    capability = next((capability for _, capability in capabilities(facts)), None)
+    number = capability.replace(".", "") if capability else "<compute capability without its point>"
+    return (
+        "The newest release of the program that brings llama.cpp along: its builds take in newer cards (RTX 50 from "
+        "CUDA 12.8 on) and leave out old ones, which its builds with Vulkan still run.",
+        f"or compiled here: cmake -B build -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES={number} && cmake --build build "
+        "--config Release -j",
+    )
 
 
 def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:

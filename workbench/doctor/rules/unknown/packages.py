@@ -33,10 +33,15 @@ MATURE = frozenset(
 ) - {"unsloth", "unsloth-zoo", "optimum"}
 
 
+# What only starts a program, and stands in every traceback of it.
+_STARTERS = frozenset(("fire", "click", "typer", "hydra", "absl-py", "uvicorn", "starlette", "anyio", "streamlit"))
+
+
 def callers_of(error: ErrorFact) -> tuple[str, ...]:
     """Pip names of the packages in the traceback, the one that raised first; ``""`` is a program of one's own."""
-    names = error.values.get("callers", error.values.get("importer", ""))
-    return tuple(pip_name(name) if name else "" for name in names.split(",")) if names else ()
+    told = error.values.get("callers", error.values.get("importer", ""))
+    names = tuple(pip_name(name) if name else "" for name in told.split(",")) if told else ()
+    return tuple(name for name in names if name not in _STARTERS) or names
 
 
 @functools.cache
