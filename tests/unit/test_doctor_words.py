@@ -200,6 +200,10 @@ SILENT = {
     ),
     "a GPU that is new enough": ("app-needs-newer-compute-capability", "Is flash-attn supported on an A100?"),
     "a GPU that the installer saw": ("ollama-installer-saw-no-gpu", ">>> NVIDIA GPU installed.\nRuntimeError: x"),
+    "a compiler of today": ("msvc-too-old-for-source", "Building for: Visual Studio 17 2022\nRuntimeError: x"),
+    "code for a GPU of today": ("compiled-for-gpus-too-old", "ptxas x.compute_90.ptx, line 12; error   : Feature"),
+    "a build that goes on": ("compiler-refuses-source", "[1/3] c++ -c a.cpp -o a.o\nSuccessfully built x"),
+    "an old card with its build": ("torch-wheel-lacks-gpu-arch", "On a GTX 1080 with cu126 it is slow, why?"),
     "a disk that is full": ("shm-too-small", "OSError: [Errno 28] No space left on device: '/home/u/model.bin'"),
     "cuDNN itself is what is missing": (
         "libcuda-not-visible",

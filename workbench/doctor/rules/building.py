@@ -235,6 +235,8 @@ def _companion(facts: Facts, package: str) -> list[str]:
 
 def _with_a_wheel(facts: Facts, package: str) -> list[str]:
     """An older Python for what is older than the one that is here; a newer release; a newer pip."""
+    if package == "llama-cpp-python":
+        return list(wheel_of(facts))  # the package index has its sources only
     failed = facts.error("build-failed")
     typed = failed.values if failed else {}
     numbers = release_of(facts.python.version)
