@@ -25,14 +25,14 @@ from workbench.doctor.parse import (
 )
 from workbench.doctor.parse.clean import numbered_lines
 from workbench.doctor.parse.draft import REMARKS, Draft
-from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, last_exception
+from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, import_at_the_end, last_exception
 from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.parse.repositories import of_the_last_attempt, with_repository
 from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom, tells_of_two_pythons
 from workbench.doctor.parse.tongues import in_english
 from workbench.doctor.system import xids_in
-from workbench.doctor.tables import conda_cudas
+from workbench.doctor.tables import conda_cudas, names_text
 from workbench.doctor.versions import local_tag, parse_version
 
 
@@ -132,8 +132,8 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     draft.errors = of_the_last_attempt(draft.errors, lines)
     told = {error.id for error in draft.errors} - REMARKS
     # Of a traceback that was cut off, what was said around it tells more than its code.
-    said = [line for line in lines if not line.startswith("    ")] if told == {"traceback-cut"} else lines
-    says_little = {"traceback-cut", "no-framework"}
+    said = [line for line in lines if not line.startswith("    ")] if "traceback-cut" in told else lines
+    says_little = {"traceback-cut", "import-cut", "no-framework"}
     symptom = None if told - says_little else find_symptom(said, bool(draft.formats or told))
     draft.errors += [symptom] if symptom else []
     if symptom and explains_idle_gpu(symptom) and torch.get("version") is None:
@@ -193,7 +193,12 @@ _LOADS_MODEL = re.compile(r"configuration_auto|CONFIG_MAPPING|\bAuto\w{3,30}\.fr
 def _of_a_model(error: ErrorFact, lines: list[str]) -> ErrorFact:
     """A key that is not found while a model's configuration is read: the kind of the model."""
     found = _MODEL_TYPE.search(error.text) if error.id == "unknown-error" else None
-    if found is None or not any(_LOADS_MODEL.search(line[:600]) for line in lines):
+    if found is None:
+        return error
+    # A name of underlines or digits that transformers has a folder for is no other program's key.
+    folder = re.compile(rf"\bmodels\.{re.escape(found['type'])}\b")
+    a_kind = re.search(r"[_\d]", found["type"]) and folder.search(names_text("transformers"))
+    if not a_kind and not any(_LOADS_MODEL.search(line[:600]) for line in lines):
         return error
     return replace(error, id="unknown-architecture", values={**error.values, "type": found["type"]})
 
@@ -220,8 +225,7 @@ def _unknown_errors(lines: list[str], told: set[int]) -> list[ErrorFact]:
     said = next((number for number in range(good + 1, len(lines)) if _COMPLAINT.match(lines[number][:400])), None)
     if said is not None:
         return [ErrorFact("unknown-error", mask_text(lines[said].strip()[:400]), said + 1)]
-    cut = cut_traceback(lines)
-    return [cut] if cut else []
+    return [error for error in (cut_traceback(lines), import_at_the_end(lines)) if error]
 
 
 # A complaint that is no Python exception; only where nothing else is known.
