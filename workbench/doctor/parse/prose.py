@@ -102,6 +102,12 @@ _WITH = re.compile(
     r"(?P<version>\d{1,2}\.\d[\d.]{0,8}(?<!\.))(?![\w/+-]|\.\w)",
     re.I,
 )
+# "but already have accelerate Version: 0.25.0", beside what is asked for.
+_HAVE = re.compile(
+    rf"\b(?:have|has|shows?|is) (?P<name>{_NAMES})(?: version)?[ :=]{{1,3}}"
+    r"(?P<version>\d{1,2}\.\d[\d.]{0,8}(?<!\.))(?![\w/+-])",
+    re.I,
+)
 _COMPARES = re.compile(
     r"\b(?:works?|worked|fine|until|since|from|changelog|released?|(?<!even )if|whereas|but)\b", re.I
 )
@@ -152,7 +158,8 @@ _NO_CUDA = re.compile(
     r"|\bGPU (?:is )?(?:not at all|not used|isn't used|idle|unused|never used|stays? (?:idle|at 0))"
     r"|\btorch (?:cannot|can't|can not|is not able to|is unable to|could not) (?:run|use|see|find|detect|access)(?: on| with)? "
     r"(?:the |my |any )?(?:GPUs?|cuda)\b|\bgpu is unable to run torch|torch ?\S{0,16} ?cpu ?版"
-    r"|\bus(?:es?|ing) (?:the |my )?CPU (?:instead of|rather than|and not)|\bkeeps? using (?:the |my )?CPU\b",
+    r"|\b(?:us(?:es?|ing)|run(?:s|ning)? on|work(?:s|ing)? on) (?:the |my )?CPU (?:instead of|rather than|and not)"
+    r"|\bkeeps? using (?:the |my )?CPU\b",
     re.I,
 )
 # The same so vaguely that it counts only where no error is shown.
@@ -273,6 +280,8 @@ def _pins(lines: Sequence[str], draft: Draft) -> None:
             found.setdefault(_MISSPELLED.get(name, name), set()).add(match["version"])
     for line in lines:
         if _ABOUT_ANOTHER.search(line) or _PROGRAM.search(line) or _COMPARES.search(line):
+            have = _HAVE.search(line)
+            found.setdefault(normalize(have["name"]), set()).add(have["version"]) if have else None
             continue
         for match in itertools.islice(itertools.chain(_SAID.finditer(line), _WITH.finditer(line)), 40):
             if not _OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()]):
