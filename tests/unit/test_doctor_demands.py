@@ -95,6 +95,8 @@ def test_a_package_is_missed_in_many_words(sentence: str, package: str) -> None:
         "the file is not found",
         "the model is not available",
         "num_heads must be >= 8",
+        "ZeRO stage 3 is not currently supported on PyTorch >= 2.9.",
+        "Triton >= 3.4.0 and < 3.7.1 on Hopper GPUs produces incorrect results",
     ],
 )
 def test_what_is_no_package_is_not_installed(sentence: str) -> None:
@@ -105,3 +107,17 @@ def test_what_is_no_package_is_not_installed(sentence: str) -> None:
 def test_a_release_that_is_there_is_not_asked_for() -> None:
     text = "torch==2.7.0\nTraceback (most recent call last):\nImportError: FSDP2 requires PyTorch >= 2.6.0"
     assert "required-version-missing" not in {finding.id for finding in diagnose(parse_report(text)).findings}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "step"),
+    [
+        ("vLLM is not available. Please install vLLM with `pip install trl[vllm]` to use it.", "-U 'trl[vllm]'"),
+        ("To decode 'mp3' files, please install 'torchaudio'.", "torch==2.7.0"),
+        ("Triton needs to be installed to use these kernels", "install triton==3.3.1"),
+    ],
+)
+def test_what_is_installed_leaves_the_torch_that_is_here(sentence: str, step: str) -> None:
+    report = f"torch==2.7.0\nTraceback (most recent call last):\nImportError: {sentence}"
+    [finding] = diagnose(parse_report(report)).findings
+    assert step in finding.fix[0]

@@ -270,6 +270,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "memlock-or-nccl": ("shm-too-small",),
     "host-memory-exhausted": (
         "quantization-not-known",
+        "vllm-crashes-on-this-gpu",
+        "vllm-standby-refused",
         "page-file-too-small",
     ),
     "app-needs-newer-compute-capability": ("torch-wheel-lacks-gpu-arch", "quantization-kernel-needs-newer-gpu"),
@@ -286,8 +288,16 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "weights-format-needs-newer-gpu": ("marlin-not-on-this-gpu",),
     "bitsandbytes-missing": ("python-too-old-to-run",),
     "transformers-missing": ("python-too-old-to-run",),
-    "hf-offline": ("hf-home-unwritable", "tls-interception", "proxy-in-the-way", "hub-not-reachable"),
-    "hub-not-reachable": ("tls-interception", "proxy-in-the-way"),
+    "hf-offline": (
+        "offline-cache-incomplete",
+        "hf-home-unwritable",
+        "tls-interception",
+        "proxy-in-the-way",
+        "hub-not-reachable",
+    ),
+    "hub-not-reachable": ("offline-cache-incomplete", "tls-interception", "proxy-in-the-way"),
+    "tls-interception": ("offline-cache-incomplete",),
+    "proxy-in-the-way": ("offline-cache-incomplete",),
     "hf-no-such-repository": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
     "ollama-finds-no-gpu": ("ollama-installer-saw-no-gpu",),
     "tensors-on-different-devices": ("mps-lacks-operation",),
@@ -298,6 +308,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
 _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 # Remarks that only repeat, in other words, what a root cause already says.
 SILENCED_BY: dict[str, tuple[str, ...]] = {
+    "transformers-import-error": ("package-incomplete",),
     "nccl-fails": ("nccl-takes-docker-bridges",),
     "xpu-not-available": ("xpu-has-no-float64",),
     "rocm-gfx-unsupported": ("integrated-gpu-taken",),
@@ -307,7 +318,8 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "bnb-too-old-for-windows": _LLAMA_CPP,
     "bitsandbytes-unusable": (*_LLAMA_CPP, "server-image-needs-gpu"),
     "torch-shadowed": ("duplicate-torch-installs",),
-    "numpy-mixed": ("numpy2-with-old-torch", "numpy-older-than-file"),
+    "numpy-mixed": ("numpy2-with-old-torch", "numpy-older-than-file", "numpy-older-than-build"),
+    "llama-cpp-tools-missing": ("python-command-missing",),
     "build-failed": _BUILD_ROOTS,
     "extension-did-not-compile": _BUILD_ROOTS,
     "triton-helper-did-not-compile": (*_BUILD_ROOTS, "triton-cannot-link-libcuda"),

@@ -38,7 +38,8 @@ _NAMED = re.compile(
     r"|incompatible version of (?P<found>[A-Za-z][\w-]{1,40})\. Found version [\w.]{1,20}, but only versions above "
     r"(?P<above>\d[\w.]{0,20}(?<!\.))"
     r"|(?:[Rr]equires?|[Nn]eeds?|[Ee]xpected|supported in|[Pp]lease (?:install|upgrade(?: to)?)) (?:the )?[`'\"]?"
-    r"(?P<asked>[A-Za-z][\w-]{1,40})[`'\"]? ?\(?(?P<spec>(?:>=|==|~=|<=?|>) ?\d[\w.]{0,20}(?<!\.))"
+    r"(?P<asked>[A-Za-z][\w-]{1,40})[`'\"]? ?\(?(?P<spec>(?:>=|==|~=|<=?|>) ?\d[\w.]{0,20}(?<!\.)"
+    r"(?:, ?(?:<=?|!=) ?\d[\w.]{0,20}(?<!\.)){0,2})"
 )
 _VERSIONS = tuple(
     re.compile(pattern)
@@ -83,6 +84,12 @@ _PACKAGES = tuple(
     )
 )
 
+# "is not supported on PyTorch >= 2.9", "vLLM >= 0.28 moved it elsewhere": what is there is too new.
+_REFUSED_BEFORE = re.compile(
+    r"\bnot (?:\w{2,10} )?(?:supported|compatible|available) (?:on|in|with|for|by)(?: the)? ?$"
+)
+_REFUSED_AFTER = re.compile(r" (?:and <|moved |produces |removed |crashes |no longer )")
+
 
 def releases_asked(text: str) -> Iterator[tuple[str, str, bool]]:
     """Names that a sentence wants in a release, the specifier, and whether it can be no other thing than a package.
@@ -96,6 +103,8 @@ def releases_asked(text: str) -> Iterator[tuple[str, str, bool]]:
         yield _pip_name(found["package"] or found["found"] or found["asked"]), wanted, not found["asked"]
     for pattern in _VERSIONS:
         for other in pattern.finditer(text):
+            if _REFUSED_BEFORE.search(text[: other.start()]) or _REFUSED_AFTER.match(text[other.end() :]):
+                continue
             yield _pip_name(other["name"]), ("==" if "==" in other[0] else ">=") + other["version"], False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Optional
 
 from workbench.doctor import fixes
@@ -13,6 +14,7 @@ from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.demands import packages_asked, releases_asked
 from workbench.doctor.rules.unknown.packages import callers_of, known_imports, may_install
+from workbench.doctor.tables import torch_release
 from workbench.doctor.versions import normalize, satisfies
 
 _DISTRIBUTION = re.compile(
@@ -20,6 +22,7 @@ _DISTRIBUTION = re.compile(
     r"(?P<spec>(?:(?:[<>=!~]=?|===) ?\d[\w.*]{0,20},? ?){0,8})' "
     r"distribution was not found and is required by (?P<by>[\w.-]{2,40})"
 )
+_BUT_HAS = re.compile(r",? but (?P<have>\d[\w.]{0,20}) is (?:installed|found|here)\b")
 _MISSING = re.compile(r"(?i:no module) (?:named|found|called) '?(?P<module>\w{1,60})'?(?![\w.])")
 
 
@@ -32,13 +35,14 @@ def required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         if certain or name in ("torch", PYTHON) or may_install(facts, name)
     )
     name, wanted = next(asked, ("", ""))
-    have = installed_version(facts, name)
+    told = _BUT_HAS.search(error.text)
+    have = installed_version(facts, name) or (told["have"] if told else None)
     if not wanted or satisfies(have, wanted):
         return None
     return Finding(
         "required-version-missing",
         "error",
-        f"The program asks for {name}{wanted}, and has {have or 'an older one or none'}",
+        f"The program asks for {name}{wanted}, and has {have or _not_told(wanted)}",
         "It looks for this version when it starts, and refuses to go on without it.",
         {**evidence(**{name.replace("-", "_"): have}, asked_by=error.values.get("importer")), **seen(error)},
         (
@@ -49,6 +53,11 @@ def required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         affects=("chat",),
         observed=True,
     )
+
+
+def _not_told(wanted: str) -> str:
+    """What is there instead of a release, where no version of it is told."""
+    return "a newer one or none" if wanted.startswith("<") else "an older one or none"
 
 
 def distribution(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -181,11 +190,13 @@ _SAYS_MISSING = re.compile(
 
 def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     """A package that the library itself tells the reader to install."""
-    wanted = [
-        (normalize(found["asked"]), found["spec"])
+    advice = [
+        found
         for found in _ADVICE.finditer(error.text)
         if _SAYS_MISSING.search(error.text[: found.start()]) and " keyword argument '" not in error.text
     ]
+    extras = {normalize(found["asked"]): found["extra"] for found in advice}
+    wanted = [(normalize(found["asked"]), found["spec"]) for found in advice]
     wanted = wanted or [(name, "") for name in packages_asked(error.text)]
     wanted = [(name, spec) for name, spec in dict(wanted).items() if name != "torch" and may_install(facts, name)]
     if not wanted:
@@ -194,7 +205,7 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     absent = [item for item in wanted if installed_version(facts, item[0]) is None] or wanted
     name = absent[0][0]
     have = installed_version(facts, name)
-    names = " and ".join(item[0] for item in absent[:3])
+    names = " and ".join(f"{item}{extras.get(item, '')}" for item, _ in absent[:3])
     refused = bool(have) and "not import" in error.text
     if not have and len(absent) == 1 and facts.origin == "report" and _installed_in_vain(facts, name):
         return _in_another_python(facts, error, name)
@@ -213,7 +224,7 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
                 if refused
                 else ()
             ),
-            fixes.install(facts, *(f"{item}{spec}" for item, spec in absent), upgrade=True),
+            _install_asked(facts, [(f"{item}{extras.get(item, '')}", spec) for item, spec in absent]),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
             "Restart the notebook kernel or the program.",
         ),
@@ -221,3 +232,16 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         affects=("chat",),
         observed=True,
     )
+
+
+def _install_asked(facts: Facts, absent: Sequence[tuple[str, str]]) -> str:
+    """The command for packages that are asked for; those that are tied to a torch leave the one that is here."""
+    name = absent[0][0] if len(absent) == 1 else ""
+    if name in _COMPANIONS:
+        return fixes.companion(facts, name)
+    if name == "triton":
+        release = torch_release(facts.torch.version)
+        return fixes.install(facts, f"triton=={release.triton}" if release and release.triton else name)
+    if name == "flash-attn":
+        return fixes.install(facts, name, options="--no-build-isolation")
+    return fixes.install(facts, *(f"{item}{spec}" for item, spec in absent), upgrade=True)
