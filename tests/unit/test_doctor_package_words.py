@@ -317,8 +317,11 @@ def test_the_model_that_is_to_be_fetched_is_named() -> None:
 @pytest.mark.parametrize(
     ("text", "step"),
     [
-        ("Can't load tokenizer for '/converted/model'.", "ls -la /converted/model "),
-        ("Can't load tokenizer for 'E:\\m\\models--a--b'. C:\\Users\\u\\python.exe", "dir E:\\m\\models--a--b "),
+        ("Can't load tokenizer for '/converted/model'.", "what was trained or converted there: copy the tokenizer's"),
+        (
+            "Can't load tokenizer for 'E:\\m\\models--a--b'. C:\\Users\\u\\python.exe",
+            "hf download <owner>/<model> --local-dir E:\\m\\models--a--b ",
+        ),
         (
             "a/b-7b does not appear to have a file named config.json.",
             "Look at the repository's list of files: https://hugg",

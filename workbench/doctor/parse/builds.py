@@ -152,13 +152,18 @@ def _typed(lines: Sequence[str], marked: Sequence[int], package: str, draft: Dra
     )
     asked = re.compile(taken, re.IGNORECASE) if named else None
     version = _first(asked, lines[: marked[-1] + 1]) if asked else None
+    pinned = _first(_PINS_TOKENIZERS, lines) if named == "tokenizers" and not target else None
     return {
         "package": named,
-        "target": mask_text(target or ""),
+        "target": mask_text(target or (f"transformers=={pinned['version']}" if pinned else "")),
         "tool": install.tool if install else "",
         "verb": install.verb if install else "",
         **({"version": version["asked"] or version["source"]} if version else {}),
     }
+
+
+# A release of transformers asked for in a sentence, which takes an old tokenizers.
+_PINS_TOKENIZERS = re.compile(r"\btransformers? ?==? ?(?P<version>[234]\.\d[\d.]{0,6}\d)\b", re.IGNORECASE)
 
 
 def _file_of(lines: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ REMARKS = frozenset(
     (
         "asks-quantized",
         "cache-shared-told",
+        "served-by-vllm",
         "installed-in-vain",
         "triton-optional",
         "of-vllm",

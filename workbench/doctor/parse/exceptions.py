@@ -99,6 +99,35 @@ def cut_traceback(lines: Sequence[str]) -> Optional[ErrorFact]:
     return ErrorFact("traceback-cut", lines[shown].strip()[:200], shown + 1, {"callers": ",".join(packages)})
 
 
+_NUMBER = r"[\s>-]{0,12}(?:\d{1,6})?"
+_IMPORT_LINE = re.compile(
+    rf"{_NUMBER}\s{{1,12}}from (?P<module>[A-Za-z_][\w.]{{1,80}}) import (?P<names>\(|[\w, ]{{2,300}})\s{{0,4}}$"
+)
+_NAME_IN_BRACKETS = re.compile(rf"{_NUMBER}\s{{1,20}}(?P<name>[A-Za-z_]\w{{1,60}}),?\s{{0,4}}$")
+_MAX_NAMES = 40
+
+
+def import_at_the_end(lines: Sequence[str]) -> Optional[ErrorFact]:
+    """The import that a traceback shows last, where it is cut off before it says which name is not there."""
+    kept = [(number, line[:_MAX_LINE].rstrip()) for number, line in enumerate(lines) if line.strip()]
+    for place in range(len(kept) - 1, max(-1, len(kept) - _MAX_NAMES), -1):
+        found = _IMPORT_LINE.match(kept[place][1])
+        if found is None:
+            continue
+        listed = [match["name"] for _, line in kept[place + 1 :] if (match := _NAME_IN_BRACKETS.match(line))]
+        names = listed if found["names"] == "(" else [name.strip() for name in found["names"].split(",")]
+        more = len(kept) - place - 1 - len(listed)  # one line may be the one that was cut
+        framed = any("File " in line or _FRAME.search(line) for _, line in kept[max(0, place - 6) : place])
+        if more > 1 or not framed or not names:
+            return None
+        number, text = kept[place]
+        values = {"module": found["module"], "names": ",".join(names)}
+        return ErrorFact(
+            "import-cut", text.strip(), number + 1, {**values, "callers": ",".join(_callers(lines, number, ""))}
+        )
+    return None
+
+
 def _names_one(line: str) -> bool:
     """Whether a line can hold an exception; asked first, because searching costs a hundred times as much."""
     return any(mark in line for mark in _MARKS)

@@ -149,6 +149,7 @@ def _take(draft: Draft, name: str, value: str, in_bitsandbytes: bool) -> bool:
             draft.put(draft.torch, build=None)
     else:
         package = name[: -len(" version")] if name.endswith(" version") else name
+        package = "transformers" if name == "transformer version" else package
         package = package.replace("_", "-")
         if package not in _PACKAGES and package not in NAMED:
             return False

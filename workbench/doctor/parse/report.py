@@ -20,6 +20,7 @@ from workbench.doctor.parse import (
     packages,
     prose,
     shell,
+    sources,
     unsloth,
     windows,
 )
@@ -59,6 +60,7 @@ def parse_report(text: str) -> Facts:
     fields.read_forms(lines, draft)
     draft.errors += find_messages(lines)
     builds.read(lines, draft)
+    sources.read(lines, draft)
     prose.read(in_english(lines, not draft.complaints), draft)
     machine.read(lines, draft)
     windows.read(lines, draft)

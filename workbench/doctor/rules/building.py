@@ -242,25 +242,23 @@ def _with_a_wheel(facts: Facts, package: str) -> list[str]:
     numbers = release_of(facts.python.version)
     newest = [f"{newest_wheel(facts, package)}   # a release with a wheel"] if package != "<package>" else []
     if numbers and numbers >= (3, 12):
-        older = list(other_python(facts, "3.11" if numbers < (3, 13) else "3.12", typed))
-        older[0] += ", for which this release may have wheels" if "   # " in older[0] else ""
+        earlier = list(other_python(facts, "3.11" if numbers < (3, 13) else "3.12", typed))
+        earlier[0] += ", for which this release may have wheels" if "   # " in earlier[0] else ""
         if typed.get("target", "").startswith("-r "):  # the file asks for this very release
-            return older
-        return [*newest, *(f"or: {step}" if not number else step for number, step in enumerate(older))]
+            return earlier
+        return [*newest, *(f"or: {step}" if not number else step for number, step in enumerate(earlier))]
     old_pip = "python -m pip install -U pip setuptools wheel   # an old pip does not know newer wheels"
     other = "uv venv --python 3.12 .venv"
     if numbers and numbers < (3, 8):
         return [f"{other}   # nothing is made for Python {minor_name(facts.python.version)} any more", *newest]
-    if package == "tokenizers" and numbers and numbers > (3, 8) and not _asked_for(typed, "tokenizers", "transformers"):
+    old = re.match(r"transformers==([\d.]+)$", typed.get("target", ""))
+    unsaid = numbers is None and old is not None and older(old[1], "4.16")
+    pinned = bool(numbers and numbers > (3, 8)) and typed.get("target", "") not in ("tokenizers", "transformers")
+    if package == "tokenizers" and (pinned or unsaid):
         # What a program pins is older than the wheels for this Python; those up to 0.20 are there for 3.8.
         back = other_python(facts, "3.8", {**typed, "package": ""})
         return [*back, *(f"or, where the program takes a newer one: {step}" for step in newest)]
     return [*newest, old_pip, f"or an environment with a Python that has wheels of it: {other}"]
-
-
-def _asked_for(typed: dict[str, str], *packages: str) -> bool:
-    """Whether the command asked for one of the packages itself, and for no release of it."""
-    return typed.get("target", "") in packages
 
 
 def _as_alternative(steps: tuple[str, ...]) -> tuple[str, ...]:

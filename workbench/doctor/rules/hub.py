@@ -226,6 +226,13 @@ def _ways_to_the_hub(facts: Facts, mirror: Optional[str]) -> tuple[str, ...]:
     if mirror:
         return (proxy,)
     blocked = "where huggingface.co itself is blocked: this mirror, before Python starts"
+    if facts.platform.container:
+        return (
+            "docker run -v ~/.cache/huggingface:/root/.cache/huggingface -e HF_HUB_OFFLINE=1 …   # with what the host "
+            "has fetched: hf download <model>; other users than root have their home elsewhere",
+            "docker run -e HTTPS_PROXY=http://<proxy>:<port> …, or -e HF_ENDPOINT=https://hf-mirror.com …   # where "
+            "the host itself needs one; what its shell sets a container does not see",
+        )
     return (fixes.export(facts, "HF_ENDPOINT", "https://hf-mirror.com", blocked), f"or: {proxy}")
 
 

@@ -14,6 +14,7 @@ from workbench.doctor.rules.libraries import library_error
 from workbench.doctor.rules.pairs import declared
 from workbench.doctor.rules.plain import symptoms, weak_messages
 from workbench.doctor.rules.unknown.likely import likely_apart
+from workbench.doctor.rules.unknown.names import import_cut
 from workbench.doctor.rules.unknown.packages import callers_of
 
 
@@ -22,6 +23,10 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     findings = list(findings)
     if any(finding.severity == "error" and finding.observed for finding in findings):
         return []
+    broken_off = facts.error("import-cut")
+    apart = import_cut(facts, broken_off) if broken_off else None
+    if apart is not None:
+        return [apart]
     cut = facts.error("traceback-cut")
     if cut is not None:
         return [] if any(finding.severity == "error" for finding in findings) else symptoms(facts) or [_cut(cut)]

@@ -104,13 +104,22 @@ def _files_missing(facts: Facts, error: ErrorFact) -> Finding:
     )
 
 
+# Folders that a training or a conversion has written.
+_WRITTEN = re.compile(r"out|convert|checkpoint|ckpt|merge|lora|adapter|save|tun|sft|result|train", re.IGNORECASE)
+
+
 def _of_folder(facts: Facts, folder: str) -> tuple[str, ...]:
-    return (
-        f"{_list(facts, folder)}   # what is there? compare with the model's files on the Hub's website",
+    steps = (
         f"hf download <owner>/<model> --local-dir {folder if ' ' not in folder else '<that folder>'}   # fetches what "
         "is missing; the weights that are there stay",
+        f"{_list(facts, folder)}   # what is there? compare with the model's files on the Hub's website",
+    )
+    copied = (
         "what was trained or converted there: copy the tokenizer's files from the base model: tokenizer*, "
-        "special_tokens*, vocab*, merges.txt",
+        "special_tokens*, vocab*, merges.txt"
+    )
+    return (
+        *((copied, *steps) if _WRITTEN.search(folder) else (*steps, copied)),
         *(
             (f"or give the folder below: {folder}/snapshots/<its hash>",)
             if re.search(r"models--[\w.-]+$", folder)

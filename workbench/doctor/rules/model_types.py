@@ -74,6 +74,7 @@ def _upgrade(facts: Facts, error: ErrorFact, since: Optional[str]) -> tuple[str,
     if newest:
         return (fixes.install(facts, _FROM_SOURCE, upgrade=True) + "   # newer than the last release",)
     server = next((name for name in ("vllm", "sglang") if name in callers_of(error)), "")
+    server = server or ("vllm" if facts.error("served-by-vllm") and not error.values.get("program") else "")
     if server:
         return (
             fixes.install(facts, server, upgrade=True)

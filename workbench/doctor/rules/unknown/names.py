@@ -66,6 +66,19 @@ def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     )
 
 
+def import_cut(facts: Facts, error: ErrorFact) -> Optional[Finding]:
+    """An import whose error was cut off, where one of its names came after the version that is here, or is gone."""
+    module = error.values.get("module", "")
+    package = pip_name(module)
+    version = installed_version(facts, package)
+    below = module.split(".")[1:]
+    for name in error.values.get("names", "").split(",") if version else ():
+        change = change_of(package, ".".join((*below, name)), version)
+        if change is not None:
+            return changed(facts, error, package, change, name)
+    return None
+
+
 # What transformers before 5 offers only beside a TensorFlow.
 _OF_TENSORFLOW = re.compile(r"TF[A-Z]|GradientAccumulator$|TF2_WEIGHTS_NAME$|create_optimizer$|WarmUp$")
 
