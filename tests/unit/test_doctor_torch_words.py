@@ -119,6 +119,24 @@ FIRES = {
     ),
     "memory of an old torch": ("out-of-memory", OLD_OOM.format("3.78 GiB")),
     "memory of an old torch, held by others": ("gpu-memory-held-by-other-process", OLD_OOM.format("0.20 GiB")),
+    "a checkout hides the installed torch": (
+        "started-in-unbuilt-source",
+        '  File "torch/__init__.py", line 48, in <module>\nImportError: No module named _dl',
+    ),
+    "the system's Python has no library": (
+        "python-library-missing",
+        '  File "/home/u/.local/lib/python3.7/site-packages/torch/__init__.py", line 81, in <module>\n'
+        "ImportError: libpython3.7m.so.1.0: cannot open shared object file: No such file or directory",
+    ),
+    "8 bits over several cards": (
+        "data-parallel-by-accident",
+        "RuntimeError: mat1 and mat2 shapes cannot be multiplied (511x2 and 3x4096)\n4xV100, load_in_8bit=True",
+    ),
+    "uv syncs first": ("uv-took-another-torch", "each `uv run` reinstalls torch to a version without cuda"),
+    "uv saw no driver": (
+        "uv-took-another-torch",
+        "uv pip install vllm --torch-backend=auto\nthere are 4 GPUs, and it installs torch==2.7.1+cpu",
+    ),
 }
 SILENT = {
     "a number is some CUDA's": ("torch-cpu-only", NO_CUDA.format("10.2")),
@@ -148,6 +166,18 @@ SILENT = {
     ),
     "a file in use": ("download-broke-off", "Could not install packages due to an OSError: [WinError 32] in use"),
     "a full card is no missing one": ("no-cuda-gpus-available", "can't run on gpu: RuntimeError: CUDA out of memory."),
+    "the installed torch is broken itself": (
+        "started-in-unbuilt-source",
+        '  File "/v/site-packages/torch/__init__.py", line 9, in <module>\nImportError: No module named torch._C',
+    ),
+    "shapes on one card": (
+        "data-parallel-by-accident",
+        "RuntimeError: mat1 and mat2 shapes cannot be multiplied (511x2 and 3x4096)\nload_in_8bit=True",
+    ),
+    "uv takes what it should": (
+        "uv-took-another-torch",
+        "uv pip install vllm --torch-backend=auto\n4 GPUs, and it installs torch==2.7.1+cu128",
+    ),
 }
 
 
@@ -170,6 +200,16 @@ def test_a_like_report_does_not_give_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "step"),
     [
+        (
+            "ImportError: dlopen(/v/site-packages/torch/_C.cpython-38-darwin.so, 2): Library not loaded: "
+            "@rpath/libc++.1.dylib",
+            "install -U torch",
+        ),
+        (
+            "ImportError: dlopen(/v/site-packages/torch/_C.cpython-37m-darwin.so, 9): Symbol not found: "
+            "_mkl_serv_inspector_loaded",
+            "conda install -y --force-reinstall mkl",
+        ),
         ("torch==2.8.0 torchcodec==0.9\nRuntimeError: Could not load libtorchcodec.", "torchcodec==0.7"),
         (
             "D:\\x> docker run\ninitialization error: load library failed: libnvidia-ml.so.1: no such file",

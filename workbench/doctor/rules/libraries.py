@@ -11,7 +11,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.matching_builds import matching_build
-from workbench.doctor.rules.unknown.packages import again
+from workbench.doctor.rules.unknown.packages import again, may_install
 from workbench.doctor.tables import table
 
 _MODELS = ("chat", "architecture", "vram")
@@ -21,6 +21,11 @@ _ABSENT = re.compile(
     rf"{_LIBRARY}: cannot open shared object file|Library not loaded: \S{{0,120}}/(?P<dylib>[\w.+-]{{3,60}}\.dylib)"
 )
 _SYMBOL = re.compile(rf"(?P<folder>/[^\s:'\"]{{0,200}}/)?{_LIBRARY}: undefined symbol: (?P<symbol>\w{{2,200}})")
+# On a Mac the file that asks stands in a line of its own, after the symbol with C's underscore before it.
+_SYMBOL_ON_MAC = re.compile(
+    r"dlopen\((?P<folder>/[^\s:'\",]{0,200}/)(?P<library>[\w.+-]{2,60}\.so)[^\n]{0,20}: "
+    r"Symbol not found: \(?_(?P<symbol>\w{2,200})"
+)
 _VERSION = re.compile(
     r"(?P<folder>/[^\s:'\"]{0,200}/)?(?P<library>[\w.+-]{2,60}\.so[.\d]{0,12}): "
     r"version [`'](?P<version>[^'\s]{2,60})' not found"
@@ -93,6 +98,8 @@ def _steps(facts: Facts, steps: list[str], asker: str) -> tuple[str, ...]:
 def _made(facts: Facts, step: str, asker: str) -> tuple[str, ...]:
     if step.startswith("install "):
         return (fixes.install(facts, *step.split()[1:]),)
+    if step.startswith("upgrade "):
+        return (fixes.install(facts, asker, upgrade=True) if may_install(facts, asker) else again(facts, asker),)
     if step.startswith("build "):
         for_torch = "a build for the torch that is here: python -m pip show torch"
         return matching_build(facts, asker) or (f"Install {asker or 'the package'} again in {for_torch}",)
@@ -163,7 +170,7 @@ def _major_of(library: str) -> str:
 
 
 def _symbol(facts: Facts, error: ErrorFact) -> Optional[Finding]:
-    found = _SYMBOL.search(error.text)
+    found = _SYMBOL.search(error.text) or _SYMBOL_ON_MAC.search(error.text)
     if found is None:
         return None
     row, asker = _row("symbol", found["symbol"]), _asker(error)
