@@ -50,6 +50,21 @@ FIRES = {
         "TypeError: argument of type 'bool' is not iterable\nERROR:    Exception in ASGI application\n"
         '  File "/v/lib/python3.12/site-packages/uvicorn/protocols/http/h11_impl.py", line 403, in run_asgi\n',
     ),
+    "numpy older than pyarrow's build, which fails as if it were a mixture": (
+        "numpy-older-than-build",
+        "RuntimeError: module compiled against API version 0xe but this version of numpy is 0xd\n"
+        "ImportError: numpy.core.multiarray failed to import",
+    ),
+    "a release between two bounds, and a newer one": (
+        "required-version-missing",
+        "ImportError: Datasets requires pyarrow >= 6.0.1, < 7.0.0, but 12.0.1 is installed. Reinstall with",
+    ),
+    "Unsloth's converter calls python": (
+        "python-command-missing",
+        "Unsloth: [1] Converting model at model into f16 GGUF format.\n/bin/sh: 1: python: not found\n"
+        "RuntimeError: Unsloth: Quantization failed for ./model-unsloth.F16.gguf\n"
+        "You might have to compile llama.cpp yourself, then run this again.",
+    ),
     "a command, in Chinese": ("command-not-found", "'llamafactory-cli' 不是内部或外部命令，也不是可运行的程序"),
     "a command, in PowerShell": (
         "command-not-found",

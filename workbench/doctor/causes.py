@@ -312,6 +312,8 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "nccl-fails": ("nccl-takes-docker-bridges",),
     "xpu-not-available": ("xpu-has-no-float64",),
     "rocm-gfx-unsupported": ("integrated-gpu-taken",),
+    "amd-gpu-memory-fault": ("amd-override-of-another-gpu",),
+    "crash-in-compiled-code": ("amd-override-of-another-gpu",),
     "torch-missing": ("build-isolation-hides-torch",),
     "files-in-use": ("download-broke-off",),
     "container-without-gpu-runtime": ("wsl-shows-no-gpu", "driver-beside-the-path"),

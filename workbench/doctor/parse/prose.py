@@ -200,7 +200,10 @@ _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b")
 _WINDOWS = re.compile(
     r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<!works )(?<!fine )(?<!worked )(?<!runs )\bon windows\b"
     r"|\bwindows (?:pc|laptop|machine|user|server)\b"
-    r"|(?<![a-z])windows ?(?:[上下里中跑用]|系统|环境|平台|で|の|版|에서)|[在用] ?windows|(?<![\w/])[A-Z]:\\\\?\w",
+    r"|\b(?:downloaded|installed|installing|have) (?:microsoft )?visual ?studio\b(?! code)|\bComfyUI_windows_portable\b"
+    r"|(?<![a-z])windows ?(?:[上下里中跑用]|系统|环境|平台|で|の|版|에서)|[在用] ?windows|(?<![\w/])[A-Z]:\\\\?\w"
+    r"|is not recogni[sz]ed as (?:an internal or external|(?:the|a) name of a cmdlet)"
+    r"|without arguments to install from the Microsoft",
     re.I,
 )
 

@@ -81,6 +81,8 @@ _PACKAGES = tuple(
         rf"(?:[Uu]pgrade|[Uu]pdate) your installation of {_NAME}",
         rf"(?:have|using|with|[Cc]urrent) {_NAME} (?:version|installation) (?:that )?does(?: not|n't) support",
         rf"not compatible with this {_NAME} version\b",
+        rf"[Rr]equires {_NAME} (?:package|library)\b",
+        rf"[Rr]equires that {_NAME} and \w{{2,40}} are installed",
     )
 )
 
