@@ -416,3 +416,8 @@ def test_an_unknown_error_is_told_with_what_its_own_words_ask_for() -> None:
 )
 def test_a_tool_s_complaint_is_not_called_healthy(line: str) -> None:
     assert first(f"$ run\n{line}").severity in ("warning", "error")
+
+
+def test_the_base_class_of_all_models_is_of_no_release() -> None:
+    assert change_of("transformers", "PreTrainedModel") is None
+    assert change_of("transformers", "PreTrainedTokenizerFast") is None

@@ -173,6 +173,7 @@ def _sibling(package: str, row: dict[str, Any], name: str, version: Optional[str
         gone = _change(package, row, f"{'TF' if name.startswith('TF') else 'Flax'}PreTrainedModel", version)
         return Change(package, name, False, gone.version, gone.source) if gone else None
     family = _HEAD.fullmatch(name) if package == "transformers" else None
+    family = None if family and family[1] == "PreTrained" else family  # the base of all of them, not a family
     ends = ("Config", "Model", "ForCausalLM", "ForConditionalGeneration")
     found = (_change(package, row, family[1] + end, version) for end in ends) if family else iter(())
     change = next((change for change in found if change is not None and change.added), None)
