@@ -70,6 +70,7 @@ def test_a_release_is_asked_for_in_many_words(sentence: str, asked: str) -> None
         ("You must have `gradio` installed to use `WebhooksServer`.", "gradio"),
         ("make sure you have the latest version of `accelerate` installed.", "accelerate"),
         ("Please pip install rarfile", "rarfile"),
+        ("Applying the VAD filter requires the onnxruntime package", "onnxruntime"),
         (
             "The checkpoint seems to have been quantized with `gguf`. Install `gguf` to load quantized checkpoints.",
             "gguf",
