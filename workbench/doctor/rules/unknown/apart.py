@@ -290,6 +290,9 @@ def _steps_undecided(facts: Facts, caller: str, package: str, likely: str) -> tu
             "torchvision and torchaudio that belong to it",
             f"or take a release of {caller or 'that package'} that was made for this torch",
         )
+    if package.startswith("langchain"):
+        family = dict.fromkeys(("langchain", "langchain-core", "langchain-community", package))
+        return (fixes.install(facts, *family, upgrade=True) + "   # the parts belong together, of one time",)
     safe = [name for name in (caller, package) if may_install(facts, name)]
     check = "python -m pip check   # what the installed packages ask of each other, and do not get"
     if likely == "caller" and caller and caller not in safe:

@@ -48,6 +48,8 @@ def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     first = module.split(".")[0]
     callers = callers_of(error)
     asked_by_package = bool(callers and callers[0])  # code of a program of one's own may mean a file beside it
+    if "(unknown location)" in error.text and found["name"] and first not in known_imports():
+        return _bare_folder(facts, error, first)
     installed = change or first in known_imports() or first == "torch" or package in callers or asked_by_package
     if not installed and not re.search(rf"-packages[/\\]{first}\b", error.text) and package not in facts.packages:
         return None
@@ -57,6 +59,13 @@ def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     if shadow is not None:
         return shadow
     own = below.split(".")[-1]
+    if (
+        package == "diffusers"
+        and change is None
+        and _WITH_TRANSFORMERS.search(below)
+        and not facts.package("transformers")
+    ):
+        return _without_transformers(facts, error, own)
     if package == "transformers" and _OF_TENSORFLOW.match(own) and older(installed_version(facts, package), "5.0"):
         return _without_tensorflow(facts, error, own)
     if found["path"] and own.startswith("_") and (package in callers[:1] or own == f"_{first}"):
@@ -100,6 +109,50 @@ def _without_tensorflow(facts: Facts, error: ErrorFact, name: str) -> Finding:
             "Restart the notebook kernel or the program.",
         ),
         "https://huggingface.co/docs/transformers/v4.57.1/installation",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+# What diffusers has had in all its releases, beside a transformers that it can import.
+_WITH_TRANSFORMERS = re.compile(r"^pipelines\.stable_diffusion\w*\.[A-Z]\w+$")
+
+
+def _without_transformers(facts: Facts, error: ErrorFact, name: str) -> Finding:
+    return Finding(
+        "transformers-missing",
+        "error",
+        f"diffusers leaves out {name}: it finds no transformers that it can import here",
+        "Its pipelines for texts are there only beside transformers and torch in the same Python; where those are "
+        "missing, or fail when they are imported, it says nothing.",
+        {**evidence(diffusers=facts.package("diffusers")), **seen(error)},
+        (
+            fixes.install(facts, "transformers", "accelerate", upgrade=True),
+            f'{fixes.python_command(facts)} -c "import torch, transformers, diffusers.pipelines"   # what fails here?',
+            "Restart the notebook kernel or the program.",
+        ),
+        "https://huggingface.co/docs/diffusers/installation",
+        affects=("chat",),
+        observed=True,
+    )
+
+
+def _bare_folder(facts: Facts, error: ErrorFact, module: str) -> Finding:
+    """Python names no file of what it has imported: it is a folder without an __init__.py."""
+    return Finding(
+        "package-shadowed",
+        "error",
+        f"What is imported as {module} is a bare folder, and no package",
+        "Without an __init__.py in it, any folder of that name is taken: the empty one of a git submodule, or a "
+        "repository's own folder, in which the package lies one level deeper.",
+        seen(error),
+        (
+            f"pip install -e ./{module}   # in the program's repository; first, where that folder is empty: git "
+            "submodule update --init --recursive",
+            f'{fixes.python_command(facts)} -c "import {module}; print({module}.__path__)"   # which folder it is; '
+            "start the program elsewhere than beside it",
+        ),
+        "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
         affects=("chat",),
         observed=True,
     )
