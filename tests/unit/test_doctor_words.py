@@ -20,6 +20,10 @@ BNB_ENVIRON = (
 )
 
 FIRES = {
+    "triton, missing in a sentence": (
+        "triton-missing-or-wrong",
+        'I get an error "no module named triton" and wonder what it is for',
+    ),
     "a driver of CUDA 10.1, a toolkit of 10.2": (
         "driver-too-old-for-wheel-cuda",
         BLIND + CONDA.format("cudatoolkit=10.2") + SMI.format("418.67", "10.1"),
@@ -110,6 +114,23 @@ FIRES = {
     ),
 }
 SILENT = {
+    "an override for a card without builds": (
+        "amd-override-of-another-gpu",
+        "GPU: AMD Radeon RX 6700 XT (gfx1031)\nHSA_OVERRIDE_GFX_VERSION=10.3.0 python a.py\n"
+        "Memory access fault by GPU node-1 (Agent handle: 0x1) on address 0x7f0.",
+    ),
+    "sources of vLLM on Linux": (
+        "no-matching-distribution",
+        "Collecting vllm\n  Downloading vllm-0.9.1.tar.gz (8.7 MB)",
+    ),
+    "sources that were built on Windows": (
+        "no-matching-distribution",
+        "C:\\u>pip install vllm\n  Downloading vllm-0.9.1.tar.gz (8.7 MB)\nSuccessfully installed vllm-0.9.1",
+    ),
+    "sources of what has wheels there": (
+        "no-matching-distribution",
+        "C:\\u>pip install peft\n  Downloading peft-0.9.1.tar.gz (1.7 MB)\ncopying build\\lib\\peft\\a.py",
+    ),
     "a size that was given": ("shm-too-small", "docker run --shm-size=16g --gpus all image\nRuntimeError: no"),
     "a bus error of something else": ("shm-too-small", "Bus error: 10 in a plug-in of the editor"),
     "what somebody supposes": ("no-cuda-gpus-available", "如果GPU没有使用，会怎样？ torch 2.4"),

@@ -12,6 +12,7 @@ from workbench.doctor.facts import Facts
 from workbench.doctor.findings import SEVERITIES, Finding
 from workbench.doctor.fixes import in_environment
 from workbench.doctor.rules import (
+    amd_overrides,
     amd_windows,
     ascend,
     bitsandbytes,
@@ -73,6 +74,7 @@ RULES = (
     *torch_install.RULES,
     *amd_windows.RULES,
     *ascend.RULES,
+    *amd_overrides.RULES,
     *torch_vendor.RULES,
     *intel.RULES,
     *interpreter.RULES,

@@ -16,6 +16,8 @@ _ASSIGNMENT = re.compile(
     r"([A-Za-z][A-Za-z0-9_]{2,60})="
     r"(\"[^\"\n]{0,2000}\"|'[^'\n]{0,2000}'|\S{0,2000})"
 )
+# "A=1 B=2 python …": the second and the next.
+_BESIDE = re.compile(r"(?<=\s)([A-Z][A-Z0-9_]{2,60})=(\S{1,200})(?=\s)")
 _ENVIRON = re.compile(
     r"environ\[['\"]([A-Z][A-Z0-9_]{2,60})['\"]\]\s{0,4}=\s{0,4}(f?)(['\"])((?:(?!\3)[^\n]){0,500})\3"
 )
@@ -215,13 +217,19 @@ def _named_system(line: str, draft: Draft) -> None:
 
 
 def _variable(line: str, draft: Draft) -> None:
+    """The variables that a line sets: one or more before a command, or one in a program."""
     match = _ASSIGNMENT.match(line)
-    name, value = (match[1], match[2]) if match else ("", "")
     if match is None:
         assigned = _ENVIRON.search(line)
-        if assigned is None:
-            return
-        name, value = assigned[1], assigned[4].split("{")[0] if assigned[2] else assigned[4]
+        if assigned is not None:
+            _set(assigned[1], assigned[4].split("{")[0] if assigned[2] else assigned[4], line, draft)
+        return
+    _set(match[1], match[2], line, draft)
+    for name, value in _BESIDE.findall(line, match.end()) if match[1].isupper() else ():
+        _set(name, value, line, draft)
+
+
+def _set(name: str, value: str, line: str, draft: Draft) -> None:
     # Advice printed by programs holds placeholders; nobody has set such a value.
     if not matters(name) or "<" in value or "path_to" in value or "/path/to" in value or value.startswith("="):
         return

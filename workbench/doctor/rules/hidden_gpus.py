@@ -84,7 +84,7 @@ def _install_toolkit(system: Optional[str]) -> tuple[str, ...]:
 
 def container_without_gpu_runtime(facts: Facts) -> Result:
     """The container was started without access to the GPU."""
-    error = facts.error("container-no-gpu-driver")
+    error = facts.error("container-no-gpu-driver", "image-found-no-driver")
     machine = facts.platform
     visible = facts.environment.get("NVIDIA_VISIBLE_DEVICES")
     inside = bool(machine.container) and machine.devices is not None
@@ -105,8 +105,7 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
             "Likely: the container was started without the GPU"
             if told
             else "The container was started without the GPU",
-            "The GPU reaches a container only where the engine is told to hand it in. The host needs the NVIDIA "
-            "container toolkit beside its driver.",
+            _why_without(facts),
             {
                 **evidence(container=machine.container, devices=machine.devices, NVIDIA_VISIBLE_DEVICES=visible),
                 **seen(error or facts.error("no-nvidia-driver")),
@@ -117,6 +116,22 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _why_without(facts: Facts) -> str:
+    if facts.platform.system == "Darwin":
+        return "Docker on a Mac runs in a Linux without a GPU: it gets neither NVIDIA's, nor the Mac's own."
+    return (
+        "The GPU reaches a container only where the engine is told to hand it in. The host needs the NVIDIA "
+        "container toolkit beside its driver."
+    )
+
+
+_ON_A_MAC = (
+    "In compose: take deploy.resources.reservations.devices (and runtime: nvidia, gpus: all) out, or use the project's "
+    "file or image for the CPU; docker run without --gpus",
+    "or run the program without docker, in a Python of the Mac, where torch has the Mac's GPU: device='mps'",
+)
 
 
 def _told_of_a_container(facts: Facts) -> Optional[str]:
@@ -134,6 +149,8 @@ def _told_of_a_container(facts: Facts) -> Optional[str]:
 def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
     """How the container engine that is used here is told to hand in the GPU."""
     kind = facts.platform.container
+    if facts.platform.system == "Darwin":
+        return _ON_A_MAC
     if kind == "kubernetes":
         return (
             "In the pod: resources.limits: {nvidia.com/gpu: 1}, and where NVIDIA's runtime is not the default (k3s, "

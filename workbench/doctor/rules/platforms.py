@@ -15,7 +15,7 @@ _NAMES = {"Linux": "Linux", "Windows": "Windows", "Darwin": "a Mac"}
 
 def not_for_this_system(facts: Facts) -> Result:
     """pip finds nothing of a package that has no wheels for this system."""
-    error = facts.error("pip-no-match") or _built_on_a_mac(facts)
+    error = facts.error("pip-no-match") or _built_elsewhere(facts)
     if error is None:
         return PASSED
     package, offered = error.values.get("package", "").lower(), error.values.get("offered", "none")
@@ -41,10 +41,11 @@ def not_for_this_system(facts: Facts) -> Result:
     ]
 
 
-def _built_on_a_mac(facts: Facts) -> Optional[ErrorFact]:
-    """A build of CUDA code that failed on a Mac."""
-    failed = facts.error("build-failed")
-    return failed if failed is not None and facts.platform.system == "Darwin" else None
+def _built_elsewhere(facts: Facts) -> Optional[ErrorFact]:
+    """A package without wheels for this Windows or Mac of which pip takes the sources, or fails to build them."""
+    if facts.platform.system not in ("Darwin", "Windows"):
+        return None
+    return facts.error("source-taken", "build-failed")
 
 
 def _instead(facts: Facts, row: dict[str, Any], package: str) -> tuple[str, ...]:
@@ -55,6 +56,9 @@ def _instead(facts: Facts, row: dict[str, Any], package: str) -> tuple[str, ...]
         steps = [f"on Windows: {fixes.install(facts, row['windows'])}"] if row.get("windows") else []
         steps += [f"on a Mac: {fixes.install(facts, row['mac'])}"] if row.get("mac") else []
         return (*steps, f"{out}; or run the program on Linux, or in WSL under Windows: wsl --install")
+    served = row.get({"Windows": "on_windows", "Darwin": "on_mac"}.get(system, ""))
+    if served:
+        return (*(step.format(package=package) for step in served), f"or: {out[0].lower()}{out[1:]}")
     named = there.get(system)
     if named:
         return (f"{fixes.install(facts, named)}   # in its place", out)

@@ -295,8 +295,10 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
         return (fixes.install(facts, f"triton<{gone.version}"), f"{listed}   # which triton this torch was made for")
     names = "next((r.split(';')[0] for r in m.requires('torch') if r.startswith('triton')), 'triton')"
     asked = f'$({fixes.python_command(facts)} -c "import importlib.metadata as m; print({names})")'
+    other = () if facts.platform.system else ("on Windows: " + fixes.install(facts, "triton-windows", upgrade=True),)
     return (
         f'{fixes.python_command(facts)} -m pip install "{asked}"   # the triton that this torch itself asks for',
+        *other,
         "Restart the notebook kernel or the program.",
     )
 
