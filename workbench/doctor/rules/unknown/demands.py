@@ -82,6 +82,7 @@ _PACKAGES = tuple(
         rf"(?:have|using|with|[Cc]urrent) {_NAME} (?:version|installation) (?:that )?does(?: not|n't) support",
         rf"not compatible with this {_NAME} version\b",
         rf"[Rr]equires {_NAME} (?:package|library)\b",
+        r"`pip install (?P<name>[A-Za-z][\w-]{1,40})` for ",
         rf"[Rr]equires that {_NAME} and \w{{2,40}} are installed",
     )
 )
