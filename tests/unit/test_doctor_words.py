@@ -114,6 +114,14 @@ FIRES = {
     ),
 }
 SILENT = {
+    "triton's server, and Windows": (
+        "no-matching-distribution",
+        "The Triton inference server does not start in docker on Windows: how do I give it the GPU?",
+    ),
+    "numpy, which torch only warns of": (
+        "module-missing",
+        "  × Failed to build `vllm==0.7.2`\nUserWarning: Failed to initialize NumPy: No module named 'numpy'",
+    ),
     "an override for a card without builds": (
         "amd-override-of-another-gpu",
         "GPU: AMD Radeon RX 6700 XT (gfx1031)\nHSA_OVERRIDE_GFX_VERSION=10.3.0 python a.py\n"

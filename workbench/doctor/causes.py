@@ -107,6 +107,7 @@ _IMPORT_ROOTS = (
 # What a build fails for.
 _BUILD_ROOTS = (
     "no-torch-wheel-for-python",
+    "vllm-build-finds-no-device",
     "sources-incomplete",
     "deepspeed-without-aio",
     "build-isolation-hides-torch",
