@@ -201,6 +201,25 @@ def test_a_like_report_does_not_give_it(name: str) -> None:
     ("text", "step"),
     [
         (
+            "torch==2.1.0\nThe detected CUDA version (11.8) mismatches the version that was used to compile PyTorch "
+            "(12.1). Please make sure to use the same CUDA versions.",
+            "whl/cu118 torch==2.1.2",
+        ),
+        (
+            "The detected CUDA version (12.2) mismatches the version that was used to compile\nPyTorch (11.3). Please "
+            "make sure to use the same CUDA versions.",
+            "whl/cu126 torch",
+        ),
+        (
+            "Unable to load any of {libcudnn_cnn.so.9.1.0, libcudnn_cnn.so.9.1, libcudnn_cnn.so.9, libcudnn_cnn.so}",
+            "&& export LD_LIBRARY_PATH=",
+        ),
+        (
+            "Linux x 4.9.140-tegra aarch64, Jetson Nano, Python version: 3.6.9\n"
+            "ERROR: No matching distribution found for onnxruntime-gpu",
+            "Jetson_Zoo",
+        ),
+        (
             "ImportError: dlopen(/v/site-packages/torch/_C.cpython-38-darwin.so, 2): Library not loaded: "
             "@rpath/libc++.1.dylib",
             "install -U torch",

@@ -36,6 +36,18 @@ def torchvision_steps(facts: Facts) -> tuple[str, ...]:
     )
 
 
+def onnxruntime_steps(facts: Facts) -> tuple[str, ...]:
+    """What brings an ONNX Runtime with CUDA; the package index has wheels of it for x86-64 only."""
+    zoo = (
+        "Download the wheel of onnxruntime-gpu for this JetPack and Python from "
+        "https://elinux.org/Jetson_Zoo#ONNX_Runtime, then: python3 -m pip install ./onnxruntime_gpu-*_aarch64.whl"
+    )
+    if older(facts.python.version, "3.10"):
+        return (zoo,)
+    served = f"python3 -m pip install onnxruntime-gpu --index-url {_JP6}   # JetPack 6; JetPack 7 (Thor): {_JP7}"
+    return (served, f"JetPack 5 and 4: {zoo[0].lower()}{zoo[1:]}")
+
+
 def _from_source(torch: Optional[str]) -> tuple[str, ...]:
     minor = minor_name(torch) or ""
     vision = next((name for name, wanted in table("companions")["torchvision"].items() if wanted == minor), None)

@@ -51,7 +51,7 @@ def _cudnn_fix(facts: Facts, major: str, folder: Optional[str]) -> tuple[str, ..
         newer = (_newer_ctranslate2(facts),) if major in ("", "8") else ()
         return (*newer, "or put the folder torch\\lib of this environment on PATH")
     if major == "9":
-        return _cudnn_wheel(facts, "9", "12")
+        return (" && ".join(_cudnn_wheel(facts, "9", "12")),)
     cuda = _cuda_in_use(facts)
     of_its_time = _cudnn_wheel(facts, "8", "11" if older(cuda, "12.0") else "12")
     # CTranslate2 from 4 on wants CUDA 12 itself.

@@ -11,7 +11,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.fetched_wheels import without_nvcc
-from workbench.doctor.tables import build_of, torch_release
+from workbench.doctor.tables import WHEELS, build_of, torch_release, torch_releases, variant_of
 from workbench.doctor.versions import minor_name, older, release_of
 
 
@@ -34,7 +34,7 @@ def nvcc_mismatch(facts: Facts) -> Result:
                 **seen(error),
             },
             (
-                *_other_toolkit(facts, built),
+                *_same_cuda(facts, nvcc, built),
                 *(("or: export DS_BUILD_OPS=0",) if "DeepSpeed" in error.text and not fixes.on_windows(facts) else ()),
                 "or take a prebuilt wheel of the package",
             ),
@@ -51,6 +51,34 @@ def _failed_with_another_nvcc(facts: Facts, make: Callable[[ErrorFact], Finding]
     if error is None or nvcc is None or built is None or nvcc[0] == built[0]:
         return PASSED
     return [make(error)]
+
+
+def _same_cuda(facts: Facts, nvcc: Optional[str], built: Optional[str]) -> tuple[str, ...]:
+    """One CUDA for both: a toolkit that lies here, else a torch for the nvcc that does, which needs no root."""
+    toolkit, torch = _other_toolkit(facts, built), _torch_for(facts, nvcc)
+    if torch is None or (built and built in (facts.toolkit.installed or ())):
+        return (*toolkit, *((f"or: {torch}",) if torch else ()))
+    return (torch, *(f"or, to keep this torch: {step}" for step in toolkit))
+
+
+def _torch_for(facts: Facts, nvcc: Optional[str]) -> Optional[str]:
+    """The torch that this nvcc can compile for, of the release that is here where that has such a build."""
+    numbers, here = release_of(nvcc), torch_release(facts.torch.version)
+    if numbers is None:
+        return None
+    known = torch_releases()
+    # The nearest newer one asks least of the program; where none is told, the newest.
+    nearest = known[known.index(here) :] + known[: known.index(here)][::-1] if here else known[::-1]
+    for release in nearest:
+        builds = [name for name in release.variants if name.startswith(f"cu{numbers[0]}")]
+        if not builds or fixes.python_fits(facts.python.version, release) is False:
+            continue
+        fitting = [name for name in builds if name <= (variant_of(nvcc) or "")]
+        options = f"--force-reinstall --index-url {WHEELS}/{(fitting or builds[:1])[-1]}"
+        wanted = "torch" if here is None else f"torch=={release.latest}"
+        note = f"a build for CUDA {numbers[0]}, as nvcc is; the minor number need not be the same"
+        return f"{fixes.install(facts, wanted, 'torchvision', 'torchaudio', options=options)}   # {note}"
+    return None
 
 
 def _other_toolkit(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from workbench.doctor.rules.common import (
     last_lines,
     seen,
 )
+from workbench.doctor.rules.jetson import onnxruntime_steps
 from workbench.doctor.tables import (
     WHEELS,
     table,
@@ -392,6 +393,8 @@ def no_match(facts: Facts) -> Result:
         ]
     elif package == "triton" and fixes.on_windows(facts):
         steps = [fixes.install(facts, "triton-windows")]
+    elif package == "onnxruntime-gpu" and is_jetson(facts):
+        steps = [*onnxruntime_steps(facts)]
     elif not none:
         steps = [f"Take one of the versions offered: python -m pip index versions {package}"]
     return [
