@@ -65,6 +65,11 @@ FIRES = {
         "RuntimeError: Unsloth: Quantization failed for ./model-unsloth.F16.gguf\n"
         "You might have to compile llama.cpp yourself, then run this again.",
     ),
+    "accelerate finds no GPU for half precision": (
+        "no-cuda-gpus-available",
+        '  File "E:\\k\\venv\\lib\\site-packages\\accelerate\\accelerator.py", line 355, in __init__\n'
+        "ValueError: fp16 mixed precision requires a GPU",
+    ),
     "a command, in Chinese": ("command-not-found", "'llamafactory-cli' 不是内部或外部命令，也不是可运行的程序"),
     "a command, in PowerShell": (
         "command-not-found",
