@@ -156,10 +156,19 @@ def preparation(facts: Facts) -> tuple[str, ...]:
     return ()
 
 
+# Images that hold a system or a Python and nothing of ours: no newer tag of theirs mends a package.
+_BARE_IMAGE = re.compile(
+    r"(?:docker\.io/)?(?:library/)?(?:python|ubuntu|debian|alpine|fedora|centos|rockylinux|archlinux|nvidia/cuda"
+    r"|continuumio/(?:mini|ana)conda3?|mambaorg/micromamba|condaforge/[\w-]+)(?::|@|$)"
+)
+
+
 def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a pasted report, with a word on conda, or on the image, before the first that uses pip there."""
     steps = tuple(system_packages.adapted(facts, _named_command(facts, step)) for step in steps)
     with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)
+    if with_pip and facts.origin != "live" and _BARE_IMAGE.match(facts.platform.image or ""):
+        return (*steps, "In a Dockerfile: RUN before each pip command; what a running container is given goes with it.")
     if with_pip and facts.origin != "live" and facts.platform.image:
         return _before_pip(
             steps,

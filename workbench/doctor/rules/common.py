@@ -120,3 +120,17 @@ def is_jetson(facts: Facts) -> bool:
     """Whether a GPU is one of NVIDIA's Jetson boards, which have builds of torch of their own."""
     named = [gpu.name or "" for gpu in facts.gpus or ()] + [facts.platform.kernel or "", facts.platform.os or ""]
     return any(re.search(r"jetson|\borin|xavier|tegra\b|\bjetpack|\bl4t\b", name.lower()) for name in named)
+
+
+# Until it had placeholders for them, transformers left out what needs torch where there is none.
+_NEEDS_TORCH = re.compile(
+    r"cannot import name '(?!TF|Flax)(?:\w*Model|\w+For[A-Z]\w+|\w+WithLMHead|AdamW|Trainer)'"
+    r"(?=$|\n| from '?transformers)"
+)
+
+
+def model_left_out(facts: Facts) -> Optional[ErrorFact]:
+    """A model class that transformers is said not to have, of a report without torch."""
+    if facts.torch.installed is not False or not older(facts.package("transformers"), "4.0"):
+        return None
+    return next((error for error in facts.errors if _NEEDS_TORCH.search(error.text)), None)

@@ -11,7 +11,7 @@ from workbench.doctor import fixes, upgrades
 from workbench.doctor.changes import askers_of, change_of, name_asked_for
 from workbench.doctor.facts import Conflict, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, seen
+from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, model_left_out, seen
 from workbench.doctor.rules.guess import decided_name
 from workbench.doctor.rules.unknown.packages import callers_of, may_install
 from workbench.doctor.tables import WHEELS, newer_than_table, table, transformers_release
@@ -206,7 +206,7 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
         return None
     if error is None and met is not False and import_error is None:
         return PASSED
-    importer = import_error.values.get("importer", "transformers") if import_error else "transformers"
+    importer = (_importer(package, import_error) if import_error else "") or "transformers"
     held = _held_back(facts, package, import_error) if error is None and import_error else None
     if held is not None:
         return [held]
@@ -350,6 +350,8 @@ def library_import(facts: Facts) -> Result:
     error = facts.error("library-import")
     if error is None:
         return None
+    if model_left_out(facts):
+        return PASSED  # torch is what is missing
     return [_import_error(facts, error.values.get("package") or error.values["package2"], error)]
 
 

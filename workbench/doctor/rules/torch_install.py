@@ -17,6 +17,7 @@ from workbench.doctor.rules.common import (
     how_it_ended,
     is_jetson,
     last_lines,
+    model_left_out,
     seen,
 )
 from workbench.doctor.rules.jetson import onnxruntime_steps
@@ -34,8 +35,8 @@ EVERYTHING = ("chat", "vram", "architecture")
 
 def torch_missing(facts: Facts) -> Result:
     """There is no torch."""
-    error = facts.error("no-module-torch") or _no_framework(facts)
     absent = facts.torch.installed is False or facts.lacks("torch")
+    error = facts.error("no-module-torch") or _no_framework(facts) or model_left_out(facts)
     if error is None and not absent:
         return None if facts.torch.installed is None else PASSED
     if error is None and facts.origin == "report" and facts.errors:
