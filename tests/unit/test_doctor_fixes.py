@@ -225,7 +225,7 @@ def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_tak
 )
 def test_an_upgrade_breaks_nothing_that_stays(here: str, asked: str, command: str) -> None:
     words = here.split()
-    packages = dict(zip(words[::2], words[1::2]))
+    packages = dict(zip(words[::2], words[1::2], strict=True))
     facts = Facts(origin="report", torch=TorchFacts(version=packages.get("torch")), packages=packages)
     assert install(facts, asked, upgrade=True) == f"python -m pip install -U {command}"
 

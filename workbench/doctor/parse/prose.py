@@ -156,7 +156,8 @@ _NO_CUDA = re.compile(
     r"|\b(?:using|use|on) (?:the )?(?:GPU|cuda)\s?[:=]\s?(?:False|no)\b"
     r"|\bonly (?:loads?|uses?|runs? on|working on|works on) (?:the |my )?CPUs?\b"
     r"|\bGPU (?:is )?(?:not at all|not used|isn't used|idle|unused|never used|stays? (?:idle|at 0))"
-    r"|\btorch (?:cannot|can't|can not|is not able to|is unable to|could not) (?:run|use|see|find|detect|access)(?: on| with)? "
+    r"|\btorch (?:cannot|can't|can not|is not able to|is unable to|could not) "
+    r"(?:run|use|see|find|detect|access)(?: on| with)? "
     r"(?:the |my |any )?(?:GPUs?|cuda)\b|\bgpu is unable to run torch|torch ?\S{0,16} ?cpu ?版"
     r"|\b(?:us(?:es?|ing)|run(?:s|ning)? on|work(?:s|ing)? on) (?:the |my )?CPU (?:instead of|rather than|and not)"
     r"|\bkeeps? using (?:the |my )?CPU\b",

@@ -70,8 +70,8 @@ def _bring_driver(facts: Facts, answers: bool) -> tuple[str, ...]:
         )
     if fixes.on_windows(facts):
         return (
-            "Install the newest NVIDIA driver in Windows: https://www.nvidia.com/drivers   # then nvidia-smi in PowerShell "
-            "lists the card",
+            "Install the newest NVIDIA driver in Windows: https://www.nvidia.com/drivers   # then nvidia-smi in "
+            "PowerShell lists the card",
             "wsl --update; wsl --shutdown   # in PowerShell",
             "Docker Desktop: Settings, General: Use the WSL 2 based engine; restart it   # with Hyper-V it has no GPU",
         )

@@ -392,8 +392,8 @@ def _driver_steps(facts: Facts) -> tuple[str, ...]:
         return wsl_steps(facts)
     if facts.error("rented-machine"):
         return (
-            "Stop this machine and take another one, with a GPU   # its driver is the owner's: what is broken there cannot "
-            "be mended from inside",
+            "Stop this machine and take another one, with a GPU   # its driver is the owner's: what is broken there "
+            "cannot be mended from inside",
             "nvidia-smi   # must list the card before anything is started",
         )
     if fixes.on_windows(facts):
