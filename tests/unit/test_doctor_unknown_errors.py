@@ -421,3 +421,14 @@ def test_a_tool_s_complaint_is_not_called_healthy(line: str) -> None:
 def test_the_base_class_of_all_models_is_of_no_release() -> None:
     assert change_of("transformers", "PreTrainedModel") is None
     assert change_of("transformers", "PreTrainedTokenizerFast") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["torch._dynamo.exc.Unsupported: call_function x", "struct.error: unpack requires 8 bytes", "KeyboardInterrupt"],
+)
+def test_a_traceback_may_end_in_an_exception_of_any_name(line: str) -> None:
+    found = parse_report(trace("accelerate") + "    call()\n" + line).error("unknown-error")
+    assert found is not None
+    assert found.text == line
+    assert parse_report(trace("accelerate") + "    call()\nINFO: going on").error("unknown-error") is None

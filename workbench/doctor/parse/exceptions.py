@@ -69,7 +69,8 @@ def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
 
     Of a chain the one that the others follow from, where it is one that tells of packages that do not fit.
     """
-    last = next((number for number in range(len(lines) - 1, -1, -1) if _ends(lines[number])), None)
+    numbers = range(len(lines) - 1, -1, -1)
+    last = next((number for number in numbers if _ends(lines[number]) or _closes(lines, number)), None)
     if last is None:
         return _mentioned(lines, told)
     root = _root_of_chain(lines, last)
@@ -141,6 +142,20 @@ def _ends(line: str) -> bool:
     if not _names_one(short):
         return short.lstrip().startswith("cannot import name '")
     return bool(_WHOLE_LINE.match(short) and not _CODE.match(short))
+
+
+# "packaging.version.InvalidVersion: ...", "struct.error: ...": not every exception is called one.
+_OTHER_NAME = re.compile(
+    r"(?:(?:[a-z_]\w{0,40}\.){1,6}[A-Za-z]\w{2,60}|KeyboardInterrupt|SystemExit|StopIteration)(?:: \S|$)"
+)
+
+
+def _closes(lines: Sequence[str], number: int) -> bool:
+    """Whether a line ends a traceback by its place, right below a frame, whatever its exception is called."""
+    line = lines[number][:_MAX_LINE]
+    if not number or not lines[number - 1].startswith("  ") or not _OTHER_NAME.match(line):
+        return False
+    return any(_NUMBERED.match(above[:_MAX_LINE]) for above in lines[max(0, number - 4) : number])
 
 
 def _mentioned(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
