@@ -157,7 +157,7 @@ CASES = {
         "  × Building wheel for tokenizers (pyproject.toml) did not run successfully.\n"
         "⚠️ Warning: CPython 3.13t at /home/b/.venv/bin/python does not yet support abi3 so the build artifacts will be",
         "package-too-old-for-python",
-        ["uv venv --python 3.13 "],
+        ["uv venv --seed --python 3.13 "],
         ["rustup"],
     ),
     "pkg_resources in the build's own environment": (
@@ -227,14 +227,17 @@ CASES = {
         "error" + " " * 200 + "ERROR: Command errored out with exit status 1: command: "
         "'c:\\programs\\python\\python35\\python.exe' -u -c 'import setuptools'",
         "build-failed",
-        ["uv venv --python 3.12", "--only-binary :all: sentencepiece"],
+        ["uv venv --seed --python 3.12", "--only-binary :all: sentencepiece"],
         [],
     ),
     "tokenizers that a program pins": (
         "pip install -e .\n  × Building wheel for tokenizers (pyproject.toml) did not run successfully.\n"
         "      creating build/lib.linux-x86_64-cpython-310/tokenizers",
         "build-failed",
-        ["uv venv --python 3.8", "newer one: python -m pip install -U --only-binary :all: transformers tokenizers"],
+        [
+            "uv venv --seed --python 3.8",
+            "newer one: python -m pip install -U --only-binary :all: transformers tokenizers",
+        ],
         [],
     ),
     "a header of the system, on Fedora": (
@@ -303,7 +306,7 @@ CASES = {
         "C:\\Python312\\Lib\npip install -r requirements.txt\n  Downloading ml_dtypes-0.2.0.tar.gz\n"
         "  × pip subprocess to install build dependencies did not run successfully.",
         "build-failed",
-        ["uv venv --python 3.11 ", "-r requirements.txt"],
+        ["uv venv --seed --python 3.11 ", "-r requirements.txt"],
         ["--only-binary"],
     ),
     "TensorRT of the file's major": (

@@ -72,14 +72,14 @@ MISFITS = {
     "Python itself": (
         "Python 3.13.1\n" + trace("librosa") + "ModuleNotFoundError: No module named 'audioop'",
         "librosa is too old for Python 3.13.1: audioop is gone since python 3.13",
-        "uv venv --python 3.12",
+        "uv venv --seed --python 3.12",
     ),
     "Python too old": (
         "Python 3.9.1\n"
         + trace("gradio")
         + "ImportError: cannot import name 'batched' from 'itertools' (unknown location)",
         "Python 3.9.1 is too old for gradio: itertools.batched came with python 3.12",
-        "uv venv --python 3.12",
+        "uv venv --seed --python 3.12",
     ),
     "prose on the line of the message": (
         "[Bug] AttributeError: module 'torch.amp' has no attribute 'custom_fwd'. Why does this happen on my 3090?",

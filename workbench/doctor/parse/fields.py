@@ -220,6 +220,8 @@ def _build_hip(draft: Draft, value: str) -> None:
 
 
 def _available(draft: Draft, value: str) -> None:
+    if draft.torch.get("version"):  # the two together are collect_env's, or as good as that
+        draft.saw("collect_env")
     draft.put(draft.torch, cuda_available={"true": True, "yes": True, "false": False, "no": False}.get(value.lower()))
 
 

@@ -29,7 +29,8 @@ def other_python_wanted(facts: Facts) -> Result:
             "A release names the Pythons that it was made for, and installers keep to that.",
             {**evidence(python=have, wanted=wanted), **seen(error)},
             (
-                f"uv venv --python {offered} .venv && source .venv/bin/activate   # or: conda create -n py{offered} "
+                f"uv venv --seed --python {offered} .venv && source .venv/bin/activate   "
+                f"# or: conda create -n py{offered} "
                 f"python={offered}; then the same command there",
                 "or a release of it that takes this Python, where there is one",
             ),

@@ -49,7 +49,8 @@ def steps(facts: Facts) -> tuple[str, ...]:
 
 def _of_none(name: str) -> str:
     return (
-        f"uv venv --python 3.11 .venv   # all of them ask for {name}, and no release of it fits this Python or system: "
+        f"uv venv --seed --python 3.11 .venv   # all of them ask for {name}, and no release of it fits this Python or "
+        "system: "
         "most often the Python is too old or too new"
     )
 

@@ -400,7 +400,8 @@ def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
             fixes.install(facts, "vllm>=0.10.2", upgrade=True)
             + "   # it pins its torch, so that torch alone cannot be "
             "replaced; from 0.10 on that is one for CUDA 12.8",
-            "where that contradicts what the program pins, vLLM in an environment of its own: uv venv --python 3.12 "
+            "where that contradicts what the program pins, vLLM in an environment of its own: uv venv --seed "
+            "--python 3.12 "
             "vllm && uv pip install --python vllm vllm --torch-backend=auto",
         )
     fix = fixes.reinstall_torch(facts)

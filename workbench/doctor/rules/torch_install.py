@@ -215,7 +215,8 @@ def no_wheel_for_python(facts: Facts) -> Result:
             _asked_release(facts, asked[1], error)
             if asked and not fits
             else (
-                f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: uv venv --python 3.12 .venv",
+                f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: "
+                "uv venv --seed --python 3.12 .venv",
                 _activate(facts),
                 "uv pip install torch",
             )
@@ -250,7 +251,8 @@ def _asked_release(facts: Facts, asked: str, error: ErrorFact) -> tuple[str, ...
     index = f" --index-url {WHEELS}/{tag}" if re.fullmatch(r"cu\d{2,3}|cpu", tag) else ""
     offered = [word.strip() for word in error.values.get("offered", "").split(",") if release_of(word.strip())]
     return (
-        f"An environment with Python {python} (64-bit), for which torch{asked} was made: uv venv --python {python} "
+        f"An environment with Python {python} (64-bit), for which torch{asked} was made: uv venv --seed "
+        f"--python {python} "
         ".venv",
         _activate(facts),
         f"uv pip install torch{asked.partition('+')[0]}{index}"
@@ -281,7 +283,7 @@ def _older_python(asked: Optional[re.Match[str]]) -> tuple[str, ...]:
     if asked is None:
         return ()
     python = _python_of(asked[1])
-    return (f"To keep torch{asked[1]}: an environment with Python {python}: uv venv --python {python} .venv",)
+    return (f"To keep torch{asked[1]}: an environment with Python {python}: uv venv --seed --python {python} .venv",)
 
 
 def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -406,7 +408,10 @@ def no_match(facts: Facts) -> Result:
             "pip offers only releases that fit this Python, system and processor, from the indexes that it was given."
             + ("" if none else " The version asked for is not among them."),
             {**evidence(python=facts.python.version, system=facts.platform.system, offered=offered), **seen(error)},
-            (*steps, "or make an environment with a Python that the package supports: uv venv --python 3.12 .venv"),
+            (
+                *steps,
+                "or make an environment with a Python that the package supports: uv venv --seed --python 3.12 .venv",
+            ),
             "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/",
             affects=("chat",),
             observed=True,

@@ -126,6 +126,11 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
     pinned = _kept_back(facts, verdict)
     if pinned:
         steps.append(pinned if not steps else f"or, to keep {old} as it is: {pinned}")
+    elif new in _OF_TORCH and change is not None and not change.added and change.version:
+        steps.append(
+            f"{fixes.install(facts, f'{new}<{change.version}')}   # with the torch of its time, in an environment of a "
+            "Python of its time; or let the program import the name from where it is now"
+        )
     elif new and new != "torch" and not steps and may_install(facts, new):
         steps.append(fixes.install(facts, new, upgrade=True))
     if change is not None and not change.added and not old:
@@ -209,9 +214,9 @@ def _other_python(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
     version = change.version if change else ""
     minor = int(version.split(".")[1]) if version else 12
     if verdict.old == PYTHON:
-        return (f"An environment with a newer Python: uv venv --python {version or '3.12'} .venv",)
+        return (f"An environment with a newer Python: uv venv --seed --python {version or '3.12'} .venv",)
     steps = [fixes.install(facts, verdict.old, upgrade=True)] if may_install(facts, verdict.old) else []
-    alternative = f"an environment with an older Python: uv venv --python 3.{minor - 1} .venv"
+    alternative = f"an environment with an older Python: uv venv --seed --python 3.{minor - 1} .venv"
     return (*steps, f"or: {alternative}" if steps else alternative)
 
 

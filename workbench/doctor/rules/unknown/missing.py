@@ -89,7 +89,7 @@ def distribution(facts: Facts, error: ErrorFact) -> Optional[Finding]:
 
 def _what_is_asked_for(facts: Facts, name: str, wanted: str) -> str:
     if name == PYTHON:
-        return "An environment with such a Python: uv venv --python '" + wanted + "' .venv"
+        return "An environment with such a Python: uv venv --seed --python '" + wanted + "' .venv"
     if name == "torch":
         return f"{fixes.fresh_torch(facts, upgrade=True)}   # a torch {wanted}"
     if not may_install(facts, name):
