@@ -312,6 +312,9 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "transformers-import-error": ("package-incomplete",),
     "nccl-fails": ("nccl-takes-docker-bridges",),
     "xpu-not-available": ("xpu-has-no-float64",),
+    "cuda-compat-on-unsupported-gpu": ("host-driver-does-not-start",),
+    # An old driver explains why CUDA is not there; which of two copies is imported does not.
+    "duplicate-torch-installs": ("driver-too-old-for-wheel-cuda",),
     "rocm-gfx-unsupported": ("integrated-gpu-taken",),
     "amd-gpu-memory-fault": ("amd-override-of-another-gpu",),
     "crash-in-compiled-code": ("amd-override-of-another-gpu",),
@@ -338,6 +341,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     ),
     "cuda-home-unset": ("cuda-home-malformed",),
     "no-cuda-gpus-available": (
+        "gpu-asked-while-building-image",
         "cuda-asked-on-ascend",
         "uvm-device-missing",
         "zluda-finds-no-gpu",
@@ -375,6 +379,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
         "extension-built-for-other-cuda",
     ),
     "no-nvidia-driver": (
+        "gpu-asked-while-building-image",
         "cuda-asked-on-ascend",
         "colab-without-gpu",
         "cuda-wheel-on-amd",

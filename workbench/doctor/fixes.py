@@ -163,9 +163,15 @@ _BARE_IMAGE = re.compile(
 )
 
 
+_FLASH_WHEELS = "https://github.com/Dao-AILab/flash-attention/releases"
+_FLASH_WHEELS_FOR_WINDOWS = "https://github.com/kingbri1/flash-attention/releases"
+
+
 def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a pasted report, with a word on conda, or on the image, before the first that uses pip there."""
     steps = tuple(system_packages.adapted(facts, _named_command(facts, step)) for step in steps)
+    if on_windows(facts):  # the project itself publishes wheels for Linux alone
+        steps = tuple(step.replace(_FLASH_WHEELS, _FLASH_WHEELS_FOR_WINDOWS) for step in steps)
     with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)
     if with_pip and facts.origin != "live" and _BARE_IMAGE.match(facts.platform.image or ""):
         return (*steps, "In a Dockerfile: RUN before each pip command; what a running container is given goes with it.")
@@ -310,7 +316,9 @@ def python_fits(python: Optional[str], release: TorchRelease) -> Optional[bool]:
 
 
 def _release_fits(facts: Facts, release: TorchRelease) -> bool:
-    if python_fits(facts.python.version, release) is False:
+    # A torch of the first line tells that Python is one of its time, where nothing else does.
+    python = facts.python.version or ("3.9" if older(facts.torch.version, "2.0") else None)
+    if python_fits(python, release) is False:
         return False
     if facts.platform.libc == "glibc" and older(facts.platform.libc_version, release.glibc):
         return False

@@ -91,7 +91,7 @@ def cut_traceback(lines: Sequence[str]) -> Optional[ErrorFact]:
     if start is None:
         return None
     below = [line[:_MAX_LINE] for line in lines[start + 1 : start + 1 + _FRAMES_ABOVE]]
-    if not any("File " in line for line in below):
+    if not any("File " in line or _FRAME.search(line) for line in below):
         return None
     named = [match["module"] for match in map(_IMPORTS.match, below) if match]
     callers = list(_callers(lines, min(len(lines), start + 1 + _FRAMES_ABOVE), ""))

@@ -114,6 +114,11 @@ def _inner_word(mark: str) -> str:
     return max((word[0] for word in inner), key=len, default="")
 
 
+def _both_ends(line: str) -> str:
+    """A line without the middle of one that is very long."""
+    return line if len(line) <= 1200 else line[:600] + line[-600:]
+
+
 def _first(
     message: Message, text: str, words: frozenset[str], starts: list[int], lines: Sequence[str]
 ) -> Optional[ErrorFact]:
@@ -133,7 +138,7 @@ def _first(
         match = _search(message.match, window)
         if message.match is not None and match is None:
             continue
-        before = _search(message.after, ("\n".join(line[-600:] for line in lines[max(0, index - 6) : index + 1]),))
+        before = _search(message.after, ("\n".join(map(_both_ends, lines[max(0, index - 6) : index + 1])),))
         if message.after is not None and before is None:
             continue
         detail = _search(message.detail, window)

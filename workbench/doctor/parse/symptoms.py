@@ -68,7 +68,7 @@ def tells_of_two_pythons(symptom: ErrorFact) -> bool:
 
 def _says(symptom: ErrorFact, key: str) -> bool:
     rows = table("symptoms")["symptom"]
-    return any(row.get(key) for row in rows if message_of_symptom(row["id"]) == symptom.id)
+    return any(row.get(key) for row in rows if message_of_symptom(row.get("variant", row["id"])) == symptom.id)
 
 
 def message_of_symptom(name: str) -> str:

@@ -376,6 +376,13 @@ def _nightly_gone(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     )
 
 
+def _asked_before_all(spec: str, offered: str) -> str:
+    """A Python for a release older than the first one offered, which tells that this one is too new; else ``""``."""
+    asked = re.fullmatch(r"==(\d[\d.]*)(?:\+\w+)?", spec)
+    first = re.match(r"\d[\d.]*\d", offered)
+    return "3.9" if asked and first and older(asked[1], first[0]) else ""
+
+
 def no_match(facts: Facts) -> Result:
     """pip finds some other package not at all, or not in the version asked for."""
     error = facts.error("pip-no-match")
@@ -400,17 +407,25 @@ def no_match(facts: Facts) -> Result:
         steps = [*onnxruntime_steps(facts)]
     elif not none:
         steps = [f"Take one of the versions offered: python -m pip index versions {package}"]
+    too_new = _asked_before_all(spec, offered)
+    if too_new:
+        steps = [f"uv venv --seed --python {too_new} .venv && source .venv/bin/activate   # a Python of that time; or:"]
     return [
         Finding(
             "no-matching-distribution",
             "error",
-            f"pip finds no {package}{spec} for this Python and system",
+            f"{package}{spec} is older than all that this Python has wheels of: the Python is too new for it"
+            if too_new
+            else f"pip finds no {package}{spec} for this Python and system",
             "pip offers only releases that fit this Python, system and processor, from the indexes that it was given."
             + ("" if none else " The version asked for is not among them."),
             {**evidence(python=facts.python.version, system=facts.platform.system, offered=offered), **seen(error)},
             (
                 *steps,
-                "or make an environment with a Python that the package supports: uv venv --seed --python 3.12 .venv",
+                f"or a release that is offered: {fixes.install(facts, package)}"
+                if too_new
+                else "or make an environment with a Python that the package supports: "
+                "uv venv --seed --python 3.12 .venv",
             ),
             "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/",
             affects=("chat",),

@@ -23,7 +23,10 @@ _DISTRIBUTION = re.compile(
     r"distribution was not found and is required by (?P<by>[\w.-]{2,40})"
 )
 _BUT_HAS = re.compile(r",? but (?P<have>\d[\w.]{0,20}) is (?:installed|found|here)\b")
-_MISSING = re.compile(r"(?i:no module) (?:named|found|called) '?(?P<module>\w{1,60})'?(?![\w.])")
+# Python 2 says the whole path, without quotes.
+_MISSING = re.compile(
+    r"(?i:no module) (?:named|found|called) (?:'?(?P<module>\w{1,60})'?(?![\w.])|(?P<first>\w{1,60})\.[\w.]+[`\"]?$)"
+)
 
 
 def required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -104,7 +107,7 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     found = _MISSING.search(error.text)
     if found is None:
         return None
-    module = found["module"]
+    module = found["module"] or found["first"]
     change = change_of(PYTHON, module, facts.python.version)
     if change is not None:
         return changed(facts, error, PYTHON, change, module)
