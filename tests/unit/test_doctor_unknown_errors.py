@@ -432,3 +432,12 @@ def test_a_traceback_may_end_in_an_exception_of_any_name(line: str) -> None:
     assert found is not None
     assert found.text == line
     assert parse_report(trace("accelerate") + "    call()\nINFO: going on").error("unknown-error") is None
+
+
+def test_a_name_that_was_cut_off_is_the_one_of_the_import_above_it() -> None:
+    shown = trace("transformers") + "    from huggingface_hub import HfFolder, create_repo, whoami\n"
+    found = parse_report(shown + "ImportError: cannot import name 'crea").error("hub-import", "unknown-error")
+    assert found is not None
+    assert "'create_repo' from 'huggingface_hub'" in found.text
+    vague = parse_report(shown.replace("whoami", "create_tag") + "ImportError: cannot import name 'crea")
+    assert "create_repo'" not in " ".join(error.text for error in vague.errors)

@@ -231,6 +231,7 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
     below = number + 1
     while text.endswith("traceback):") and below < min(len(lines), number + 5):  # the cause is on the next line
         text, below = f"{text} {lines[below].strip()[:300]}", below + 1
+    text = _whole_name(lines[max(0, number - 3) : number], text)
     callers = _callers(lines, number, text)
     lazy = _LAZY.search(text)
     callers = (lazy[1],) if lazy and not any(callers) else callers
@@ -244,6 +245,24 @@ def _fact(lines: Sequence[str], number: int, text: str = "") -> ErrorFact:
     module = _module_asked(lines[max(0, number - 12) : number], unsaid[1]) if unsaid else ""
     values.update({"module": module} if module else {})
     return ErrorFact("unknown-error", mask_text(text), number + 1, values)
+
+
+# "ImportError: cannot import name 'crea", cut off within the name.
+_NAME_BEGUN = re.compile(r"cannot import name '(\w{2,80})$")
+
+
+def _whole_name(above: Sequence[str], text: str) -> str:
+    """`text` with the name that it was cut off in, as the import above has it; as it is where that is not sure."""
+    begun = _NAME_BEGUN.search(text)
+    for line in map(str.strip, reversed(above)) if begun else ():
+        found = re.match(r"from (?P<module>[\w.]{2,80}) import (?P<names>[\w, ]{2,300})$", line[:_MAX_LINE])
+        names = [name.strip() for name in found["names"].split(",")] if found else []
+        fitting = [name for name in names if begun and name.startswith(begun[1])]
+        if found and begun and len(fitting) == 1:
+            return f"{text[: begun.start(1)]}{fitting[0]}' from '{found['module']}'"
+        if found:
+            return text
+    return text
 
 
 _OPENED = re.compile(r"\bfrom\s{1,4}([\w.]{2,80})\s{1,4}import\s{0,4}\(")

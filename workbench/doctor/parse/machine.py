@@ -13,6 +13,11 @@ from workbench.doctor.tables import gpu_capability, table
 _MAX_LINE = 600
 # Name, words of which the paste must hold one before its lines are searched, and what is searched for.
 _CONTAINERS = (
+    (  # what docker compose writes, and before each line of its containers
+        "docker",
+        ("✔ container", "attaching to", "-1 | ", "-1  | "),
+        re.compile(r"✔ Container \S|^Attaching to [\w-]+-\d|^[A-Za-z][\w-]{1,40}-\d{1,2} {1,6}\| \S"),
+    ),
     ("lxc", ("lxc", "lxd", "incus"), re.compile(r"\b(?:lxc|lxd|incus)\b(?! *[/_])", re.I)),
     (
         "docker (snap)",

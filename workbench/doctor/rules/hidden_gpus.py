@@ -142,8 +142,11 @@ def _told_of_a_container(facts: Facts) -> Optional[str]:
         facts.torch.cuda_available is False and facts.torch.build != "cpu" and not (facts.driver.version or answered)
     )
     without_smi = kind == "docker" and facts.error("nvidia-smi-missing") is not None
-    known = (kind in ("podman", "kubernetes", "apptainer") or without_smi) and facts.origin == "report"
-    return kind if known and (blind or without_smi or facts.error("no-nvidia-driver")) else None
+    nvml = facts.error("nvml-fails")
+    without_nvml = kind == "docker" and nvml is not None and "an't initialize" in nvml.text  # torch's own warning
+    known = kind in ("podman", "kubernetes", "apptainer") or without_smi or without_nvml
+    seen_to = blind or without_smi or without_nvml or facts.error("no-nvidia-driver")
+    return kind if known and seen_to and facts.origin == "report" else None
 
 
 def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
