@@ -16,7 +16,8 @@ from tests.ui.conftest import MakeApp, wait_until
 def strips() -> int:
     """How many painted lines there are."""
     gc.collect()
-    return sum(isinstance(found, Strip) for found in gc.get_objects())
+    # By its type: asking an object for its class runs code of its own, and some of torch's warn then.
+    return sum(issubclass(type(found), Strip) for found in gc.get_objects())
 
 
 async def test_closed_screens_leave_nothing(loaded_session: ScriptedSession, make_app: MakeApp) -> None:
