@@ -12,6 +12,7 @@ from workbench.doctor.diagnose import diagnose
 from workbench.doctor.facts import Facts, GpuFacts, PlatformFacts, ProbeStep, TorchFacts
 from workbench.doctor.live import apply_step
 from workbench.doctor.nvidia import gpus_from
+from workbench.doctor.parse.report import parse_report
 from workbench.doctor.rules.hanging import cuda_hangs, torch_import_hangs
 from workbench.doctor.stuck import innermost, network_file_system
 
@@ -165,3 +166,14 @@ Current thread 0x00007f01 (most recent call first):
 
 def test_the_stack_of_the_main_thread_is_the_one_that_counts() -> None:
     assert innermost(STACKS) == "/env/lib/torch/_ops.py line 7 in load"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "names"),
+    [
+        ("On my RTX 2080 it fails; I'll try an A100 tomorrow.", ["NVIDIA GeForce RTX 2080"]),
+        ("I want to try it on my RTX 3090.", ["NVIDIA GeForce RTX 3090"]),
+    ],
+)
+def test_a_card_that_is_only_wished_for_is_not_in_the_machine(sentence: str, names: list[str]) -> None:
+    assert [gpu.name for gpu in parse_report(sentence).gpus or ()] == names

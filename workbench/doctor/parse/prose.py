@@ -360,7 +360,16 @@ def _wsl(lines: Sequence[str], draft: Draft) -> None:
             draft.put(draft.platform, wsl=True, wsl_version=version or None)
 
 
+# "I'll try an A100 tomorrow": a card that is not in this machine.
+_WISHED = re.compile(
+    r"(?:'ll|\b(?:will|would|might|could|should|plan(?:ning)? to|going to|want to|think(?:ing)? of|consider(?:ing)?))\s"
+    r"(?:also |then |maybe |try to )?(?:try|get|buy|rent|switch|upgrad|mov)\w{0,4}\b(?:(?!\bmy\b)[^.,;!?\n]){0,30}",
+    re.I,
+)
+
+
 def _gpu(lines: Sequence[str], draft: Draft) -> None:
+    lines = [_WISHED.sub(" ", line) for line in lines]
     names = {name for line in lines for name in _gpu_names(line)}
     # The graphics of a processor stand beside a card in every laptop; they are no card that torch would use.
     integrated = any(gpu_vendor(name) == "nvidia" for name in names)
