@@ -419,7 +419,9 @@ def _build_and_driver(facts: Facts) -> tuple[str, ...]:
     if facts.torch.build == "cuda":
         return (driver, asks)
     conda = "conda remove -y pytorch torchvision torchaudio cpuonly   # those of them that conda list names"
-    return (*((conda,) if _by_conda(facts) else ()), *fixes.reinstall_torch(facts), asks, driver)
+    anew = (*((conda,) if _by_conda(facts) else ()), *fixes.reinstall_torch(facts))
+    # Of a build that nothing tells of, the look comes first: what follows takes a torch away that may be sound.
+    return (f"{asks}; then:", *anew, driver) if facts.torch.build is None else (*anew, asks, driver)
 
 
 def _load_on_cpu(facts: Facts) -> tuple[str, ...]:
