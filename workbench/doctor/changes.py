@@ -328,16 +328,23 @@ def declared_conflicts(facts: Facts) -> tuple[Conflict, ...]:
     Only for versions that a paste names: of an environment that is at hand, its own metadata tell.
     """
     found = []
+    for package, released, text in declared_here(facts):
+        wanted = parse_requirement(text)
+        have = installed_version(facts, wanted.name) if wanted else None
+        if wanted and have and satisfies(have, wanted.specifier) is False:
+            found.append(Conflict(package, released, text, have))
+    return tuple(found)
+
+
+def declared_here(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    """What the releases that are here ask of others: a package, its release, and one requirement of it."""
     for package, rows in table("requirements").items():
         version = installed_version(facts, package) if isinstance(rows, dict) else None
-        released = version if version and "dev" not in version else None  # of one to come nothing is known
-        fitting = [name for name in rows if at_least(released, name)] if released else []
+        if not version or "dev" in version:  # of one to come nothing is known
+            continue
+        fitting = [name for name in rows if at_least(version, name)]
         for text in rows[fitting[-1]].split() if fitting else ():
-            wanted = parse_requirement(text)
-            have = installed_version(facts, wanted.name) if wanted else None
-            if wanted and have and satisfies(have, wanted.specifier) is False:
-                found.append(Conflict(package, released, text, have))
-    return tuple(found)
+            yield package, version, text
 
 
 def judge_declared(conflict: Conflict) -> Verdict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from workbench.doctor.changes import installed_version
+from workbench.doctor.changes import declared_here, installed_version
 from workbench.doctor.facts import Facts
 from workbench.doctor.tables import table
 from workbench.doctor.versions import (
@@ -62,7 +62,9 @@ def _first_beyond(name: str, torch: Optional[str]) -> Optional[str]:
     last = transformers_beyond(torch)
     if name == "transformers":
         return minor_name(last)
-    for release, line in _declared(name).items():
+    told = table("requirements").get(name)
+    rows: dict[str, str] = told if isinstance(told, dict) else {}
+    for release, line in rows.items():
         for asked in map(parse_requirement, line.split()):
             floor = re.match(r">=([\d.]+)", asked.specifier) if asked else None
             if asked is None or floor is None:
@@ -77,15 +79,13 @@ def _first_beyond(name: str, torch: Optional[str]) -> Optional[str]:
 def _caps(facts: Facts, name: str, wanted: dict[str, Requirement]) -> list[str]:
     """The upper bounds that installed packages which are not upgraded set to one that is."""
     found = []
-    for package in table("requirements"):
-        version = installed_version(facts, package)
-        if package in wanted or version is None or "dev" in version:
+    for package, _, text in declared_here(facts):
+        asked = parse_requirement(text)
+        if package in wanted or asked is None or asked.name != name:
             continue
-        rows = [line for release, line in _declared(package).items() if at_least(version, release)]
-        for asked in map(parse_requirement, rows[-1].split() if rows else ()):
-            cap = re.search(r"<([\d.]+)", asked.specifier) if asked and asked.name == name else None
-            if cap and satisfies(installed_version(facts, name), asked.specifier if asked else "") is not False:
-                found.append(cap[1])
+        end = _end(asked)
+        if end and satisfies(installed_version(facts, name), asked.specifier) is not False:
+            found.append(end)
     return found
 
 
@@ -117,8 +117,3 @@ def _companions(facts: Facts, ends: dict[str, Optional[str]]) -> list[str]:
 def _end(requirement: Requirement) -> Optional[str]:
     end = re.search(r"<([\d.]+)", requirement.specifier)
     return end[1] if end else None
-
-
-def _declared(package: str) -> dict[str, str]:
-    rows = table("requirements").get(package)
-    return rows if isinstance(rows, dict) else {}
