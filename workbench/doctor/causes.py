@@ -72,6 +72,7 @@ _NOT_BROUGHT_UP = (
     "gpu-without-address-range",
 )
 _BNB_ROOTS = (
+    "bnb-hidden-by-fork",
     "stale-notebook-kernel",
     "bnb-too-old-for-windows",
     "bnb-unsupported-on-macos",
@@ -144,6 +145,9 @@ _BUILD_ROOTS = (
     "pyyaml-too-old-for-cython",
     "libaio-missing",
     "build-cache-on-other-disk",
+    "conda-linker-on-system-libraries",
+    "cuda-libraries-for-linking-missing",
+    "git-distrusts-folder",
 )
 
 # What may follow from what: a finding that stands here is a consequence of the first of its causes that is there too.
@@ -299,6 +303,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "hub-not-reachable": ("offline-cache-incomplete", "tls-interception", "proxy-in-the-way"),
     "tls-interception": ("offline-cache-incomplete",),
     "proxy-in-the-way": ("offline-cache-incomplete",),
+    "no-matching-distribution": ("tls-interception", "proxy-in-the-way", "package-index-not-reached", "python-built-without-library"),
     "hf-no-such-repository": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
     "ollama-finds-no-gpu": ("ollama-installer-saw-no-gpu",),
     "tensors-on-different-devices": ("mps-lacks-operation",),
@@ -311,6 +316,7 @@ _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 SILENCED_BY: dict[str, tuple[str, ...]] = {
     "transformers-import-error": ("package-incomplete",),
     "nccl-fails": ("nccl-takes-docker-bridges",),
+    "system-library-missing": ("torch-import-broken",),
     "xpu-not-available": ("xpu-has-no-float64",),
     "cuda-compat-on-unsupported-gpu": ("host-driver-does-not-start",),
     # An old driver explains why CUDA is not there; which of two copies is imported does not.
@@ -369,7 +375,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "host-memory-exhausted": ("memory-grows", "proxy-catches-local-requests"),
     "memlock-or-nccl": ("network-interface-not-found", "shm-too-small"),
     "model-files-missing": ("hf-gated-model", "hf-no-such-repository", "safetensors-not-read"),
-    "hf-no-such-repository": ("hf-gated-model",),
+    "hf-no-such-repository": ("hf-gated-model", "hf-token-invalid"),
     "hub-forbids": ("hf-gated-model",),
     "hub-not-reachable": ("tls-interception", "proxy-in-the-way"),
     "hub-xet-fails": ("hf-cache-disk-full",),

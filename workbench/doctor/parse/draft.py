@@ -66,6 +66,8 @@ REMARKS = frozenset(
         "one-gpu-for-each-task",
         "several-ranks",
         "several-machines",
+        "server-kernels-asked",
+        "web-ui-starts",
     )
 )
 

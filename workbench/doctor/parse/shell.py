@@ -185,6 +185,8 @@ def _rest(line: str, draft: Draft) -> None:
     elif "[MSC v." in line:
         match = _MSC.search(line)
         if match:
+            if draft.python.get("version", "").count(".") == 1:
+                del draft.python["version"]  # by the name of a folder, which may stand for another one
             draft.put(draft.python, version=match[1], bits=int(match[2]))
             draft.put(draft.platform, system="Windows")
     elif "Python " in line:

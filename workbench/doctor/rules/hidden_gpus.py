@@ -8,6 +8,7 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.rules import web_uis
 from workbench.doctor.rules.common import (
     ALL_GPU_BENCHES,
     ISSUES,
@@ -420,6 +421,8 @@ def _build_and_driver(facts: Facts) -> tuple[str, ...]:
         return (driver, asks)
     conda = "conda remove -y pytorch torchvision torchaudio cpuonly   # those of them that conda list names"
     anew = (*((conda,) if _by_conda(facts) else ()), *fixes.reinstall_torch(facts))
+    if web_uis.installs_torch_itself(facts):
+        return (web_uis.torch_anew(facts), driver, asks)
     # Of a build that nothing tells of, the look comes first: what follows takes a torch away that may be sound.
     return (f"{asks}; then:", *anew, driver) if facts.torch.build is None else (*anew, asks, driver)
 
