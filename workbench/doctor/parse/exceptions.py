@@ -38,6 +38,9 @@ _BARE_MARKS = (
     "unexpected keyword",
     "undefined symbol",
     "Could not import",
+    "cannot open shared object",
+    "DLL load failed",
+    "invalid ELF header",
 )
 _CODE = re.compile(
     r"\s{0,60}(?:except|raise|return|assert|def|class|elif|#|//|import|from)\b|\s{0,20}(?:WARNING|warn)", re.I
@@ -70,13 +73,20 @@ def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
     Of a chain the one that the others follow from, where it is one that tells of packages that do not fit.
     """
     numbers = range(len(lines) - 1, -1, -1)
-    last = next((number for number in numbers if _ends(lines[number]) or _closes(lines, number)), None)
+    last = next(
+        (number for number in numbers if _ends(lines[number]) or _closes(lines, number) or _opens(lines, number)), None
+    )
     if last is None:
         return _mentioned(lines, told)
     root = _root_of_chain(lines, last)
     if {last + 1, root + 1} & told:
         return None
-    return _fact(lines, root)
+    if not _opens(lines, root):
+        return _fact(lines, root)
+    below = _told_below(lines, root)
+    if any(number + 1 in told for number in below):
+        return None
+    return _fact(lines, root, " ".join(lines[number].strip()[:300] for number in (root, *below)))
 
 
 _IMPORTS = re.compile(r"\s{1,12}(?:from|import) (?P<module>[A-Za-z_]\w{1,60})")
@@ -156,6 +166,25 @@ def _closes(lines: Sequence[str], number: int) -> bool:
     if not number or not lines[number - 1].startswith("  ") or not _OTHER_NAME.match(line):
         return False
     return any(_NUMBERED.match(above[:_MAX_LINE]) for above in lines[max(0, number - 4) : number])
+
+
+_EMPTY = re.compile(rf"\s{{0,20}}{_NAME}: {{0,4}}$")
+_TOLD_BELOW = 8
+
+
+def _opens(lines: Sequence[str], number: int) -> bool:
+    """Whether a line ends a traceback with the name of its exception alone, whose text begins on the next line."""
+    line = lines[number][:_MAX_LINE]
+    if not number or not line.rstrip().endswith("Error:") or not _EMPTY.match(line):
+        return False
+    framed = any(_FRAME.search(above[:_MAX_LINE]) for above in lines[max(0, number - 4) : number])
+    return framed and bool(_told_below(lines, number))
+
+
+def _told_below(lines: Sequence[str], number: int) -> list[int]:
+    """The lines of the text that begins below the name of an exception."""
+    below = range(number + 1, min(len(lines), number + 1 + _TOLD_BELOW))
+    return [place for place in below if lines[place].strip()]
 
 
 def _mentioned(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:

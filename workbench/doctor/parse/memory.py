@@ -31,11 +31,11 @@ _MAX_LINE = 3000
 def with_memory(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
     """An out-of-memory error of torch with its numbers in MiB: ``total``, ``free``, ``wanted`` and ``mine``.
 
-    And with its ``phase``: ``train`` or ``load``, where the paste tells.
+    And with its ``phase``: ``train``, ``loss`` or ``load``, where the paste tells.
     """
     if error.id != "oom" or not error.line:
         return error
-    phase = _phase(lines)
+    phase = "loss" if _in_the_loss(lines[max(0, error.line - _FRAMES_ABOVE) : error.line]) else _phase(lines)
     error = replace(error, values={**error.values, "phase": phase}) if phase else error
     for start in _starts(lines, error.line - 1):
         text = " ".join(line[:_MAX_LINE] for line in lines[start : start + 5])
@@ -58,6 +58,15 @@ _LOADS = re.compile(
     r"(?:run|load|use) the \d{1,3}b\b|加载模型",
     re.I,
 )
+
+
+_FRAMES_ABOVE = 24
+_LOSS = re.compile(r"[\\/]loss_utils\.py\"|\bin (?:fixed_cross_entropy|ForCausalLMLoss|compute_loss_func)\b")
+
+
+def _in_the_loss(above: Sequence[str]) -> bool:
+    """Whether the frames above the error are those of a language model's loss over its whole vocabulary."""
+    return any(_LOSS.search(line[:600]) for line in above)
 
 
 def _phase(lines: Sequence[str]) -> str:

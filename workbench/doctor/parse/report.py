@@ -16,6 +16,7 @@ from workbench.doctor.parse import (
     llama_cpp,
     machine,
     nvidia_smi,
+    offers,
     ollama,
     packages,
     prose,
@@ -29,6 +30,7 @@ from workbench.doctor.parse.draft import REMARKS, Draft
 from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, import_at_the_end, last_exception
 from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
+from workbench.doctor.parse.numpy_abi import with_numpy_user
 from workbench.doctor.parse.repositories import of_the_last_attempt, with_repository
 from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom, tells_of_two_pythons
 from workbench.doctor.parse.tongues import in_english
@@ -60,6 +62,7 @@ def parse_report(text: str) -> Facts:
     fields.read_forms(lines, draft)
     draft.errors += find_messages(lines)
     builds.read(lines, draft)
+    offers.read(lines, draft)
     sources.read(lines, draft)
     prose.read(in_english(lines, not draft.complaints), draft)
     machine.read(lines, draft)
@@ -126,7 +129,7 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     xids = [line for line in lines if "NVRM: Xid" in line]
     if xids:
         draft.put(draft.platform, xids=xids_in("\n".join(xids)))
-    draft.errors = [with_memory(_with_callers(_with_folder(error, lines), lines), lines) for error in draft.errors]
+    draft.errors = [_completed(error, lines) for error in draft.errors]
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in REMARKS})
@@ -145,6 +148,13 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
         draft.packages.pop("torch", None)
     if draft.errors:
         draft.saw("messages")
+
+
+def _completed(error: ErrorFact, lines: list[str]) -> ErrorFact:
+    """A message with what the lines around it tell besides."""
+    for reader in (_with_folder, _with_callers, with_memory, with_numpy_user):
+        error = reader(error, lines)
+    return error
 
 
 _CONDA_ASKS_CUDA = re.compile(r"\b(?:cudatoolkit|pytorch-cuda) ?={1,2} ?(\d{1,2}(?:\.\d)?)")

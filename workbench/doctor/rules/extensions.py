@@ -29,6 +29,7 @@ from workbench.doctor.rules.matching_builds import (
     package_of,
     runtime_of,
 )
+from workbench.doctor.rules.unknown.packages import may_install
 from workbench.doctor.tables import WHEELS, companion, companion_of, torch_release, variant_of
 from workbench.doctor.versions import at_least, local_tag, minor_name, normalize, older, release_of, satisfies
 
@@ -328,7 +329,8 @@ def numpy_abi(facts: Facts) -> Result:
         return PASSED
     package = _compiled_for_numpy_1(error)
     # torch itself never says the second of these.
-    other = error is not None and not clash and (error.id == "numpy-dtype-size" or bool((torch and numpy) or package))
+    known = bool(torch and numpy) or bool(package) or _built_for_numpy_1(error) == ""
+    other = error is not None and not clash and (error.id == "numpy-dtype-size" or known)
     told_less = bool(numpy and older(numpy, "2.0"))
     return [
         Finding(
@@ -350,16 +352,23 @@ def numpy_abi(facts: Facts) -> Result:
     ]
 
 
+_LEAD_TO_TORCH = ("transformers", "torchvision", "torchaudio", "ultralytics")
+
+
+def _built_for_numpy_1(error: Optional[ErrorFact]) -> str:
+    """The package whose compiled part refuses NumPy 2, by the frames around its message; ``""`` where none tells."""
+    return error.values.get("package", "") if error else ""
+
+
 def _compiled_for_numpy_1(error: Optional[ErrorFact]) -> str:
-    """The package whose compiled part refuses NumPy 2, by the frame above its message; ``""`` where it is torch."""
-    named = error.values.get("package", "") if error else ""
-    told = error is not None and (error.id == "numpy-dtype-size" or "_array_api" in error.text.lower())
-    return pip_name(named) if told and named not in ("", "torch", "transformers") else ""
+    """That package, under its name on the index; ``""`` where it is torch."""
+    named = _built_for_numpy_1(error)
+    return pip_name(named) if named not in ("", "torch", *_LEAD_TO_TORCH) else ""
 
 
 def _numpy_fix(facts: Facts, other: bool, package: str) -> tuple[str, ...]:
     older_numpy, upgrade = fixes.install(facts, "numpy<2"), "or upgrade the package that the message names"
-    if package:
+    if package and may_install(facts, package):
         upgrade = f"or: {fixes.install(facts, package, upgrade=True)}"
     if not other:
         upgrade = "or: " + fixes.fresh_torch(facts, upgrade=True)

@@ -42,19 +42,18 @@ def no_such_repository(facts: Facts) -> Result:
 
 def _no_repository(facts: Facts, error: ErrorFact) -> Finding:
     folder = _folder_named(error)
+    name = _model_named(error)
+    if not folder and "/" in name and not name.startswith("<"):
+        return _not_on_the_hub(error, name)
     where = folder or "<the path that the program was given>"
     title = (
         f"The local folder {folder} is most likely not there, and is taken for a name on the Hub"
         if folder
         else "The Hub has no model of this name, or a private one: often a local folder that is not there"
     )
-    return Finding(
-        "hf-no-such-repository",
-        "error",
+    return _nowhere(
+        error,
         title,
-        "A path that does not exist on this machine, seen from the folder in which the program runs, is taken as a "
-        "name on the Hub, which answers 401 or 404.",
-        seen(error),
         (
             f"{_list(facts, where)}   # a folder with config.json? If not: download the weights into it, or give its "
             "whole path",
@@ -62,6 +61,37 @@ def _no_repository(facts: Facts, error: ErrorFact) -> Finding:
             "the Hub's website",
             "hf auth login   # only where the model is there and private",
         ),
+    )
+
+
+_KINDS = {"datasets": "data set", "spaces": "Space"}
+
+
+def _not_on_the_hub(error: ErrorFact, name: str) -> Finding:
+    """A name that the Hub was asked for, and that it does not show to this program."""
+    kind = error.values.get("kind", "models")
+    page = f"https://huggingface.co/{name if kind == 'models' else f'{kind}/{name}'}"
+    return _nowhere(
+        error,
+        f"The Hub has no {_KINDS.get(kind, 'model')} {name}, or a private one that this program may not see",
+        (
+            f"Give the name as the Hub has it: {page}   # nothing there? then it is misspelt, was moved or was deleted",
+            "A data set: repo_type='dataset' (hf download --repo-type dataset); a folder of this machine: its whole "
+            "path, for this one was not found here",
+            "hf auth login   # where the page shows it to you only when you are logged in",
+        ),
+    )
+
+
+def _nowhere(error: ErrorFact, title: str, fix: tuple[str, ...]) -> Finding:
+    return Finding(
+        "hf-no-such-repository",
+        "error",
+        title,
+        "A path that does not exist on this machine, seen from the folder in which the program runs, is taken as a "
+        "name on the Hub, which answers 401 or 404 for what it does not have and for what may not be seen.",
+        seen(error),
+        fix,
         _DOCS,
         affects=_AFFECTS,
         observed=True,

@@ -85,6 +85,11 @@ _LESS_MEMORY = {
         "4-bit weights in place of all weights: the VRAM bench says what fits.",
         "an 8-bit optimizer (optim='adamw_8bit'); DeepSpeed ZeRO or FSDP over several GPUs",
     ),
+    "loss": (
+        "per_device_train_batch_size=1 with gradient_accumulation_steps, and a smaller max_length: the loss takes "
+        "batch x tokens x vocabulary numbers, several times over",
+        "or use_liger_kernel=True in TrainingArguments (pip install liger-kernel): it never holds them all at once",
+    ),
     "load": (
         "The model in fewer bits or a smaller one: load_in_4bit, or a GPTQ, AWQ or GGUF file; in 16 bits the weights "
         "alone take 2 GB for each billion, in 4 bits about 0.6: the VRAM bench says what fits.",
@@ -99,7 +104,7 @@ def allocator_fragmentation(facts: Facts) -> Result:
 
     def make(error: ErrorFact) -> Finding:
         amount = float(error.values.get("reserved") or 0) * (1 if error.values.get("unit") == "GiB" else 1 / 1024)
-        fragmented = amount >= 1.0
+        fragmented = amount >= 1.0 and _would_do(error, amount)
         already = "expandable_segments" in facts.environment.get("PYTORCH_CUDA_ALLOC_CONF", "")
         advice = ("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",) if fragmented and not already else ()
         if facts.platform.system == "Windows" or facts.platform.wsl:
@@ -107,7 +112,8 @@ def allocator_fragmentation(facts: Facts) -> Result:
         return Finding(
             "allocator-fragmentation" if fragmented else "out-of-memory",
             "error",
-            f"{_whose(error)} ran out of memory" + (" with much of it reserved but unused" if fragmented else ""),
+            f"{_whose(error)} ran out of memory"
+            + (" with much of it reserved but unused" if fragmented else _at_once(error)),
             "torch prints the hint about expandable_segments every time; it helps only when much is reserved and "
             "unallocated." + ("" if fragmented else " Here little is: the job is too big for the card as it is."),
             {**evidence(reserved_unallocated_gib=round(amount, 2) if amount else None), **seen(error)},
@@ -118,6 +124,24 @@ def allocator_fragmentation(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("oom",), make)
+
+
+def _would_do(error: ErrorFact, reserved_gib: float) -> bool:
+    """Whether what is reserved and unused would have sufficed for what was asked, had it lain in one piece."""
+    wanted, free = error.values.get("wanted_mib"), error.values.get("free_mib")
+    return not wanted or reserved_gib * 1024 + float(free or 0) >= float(wanted)
+
+
+_BIG_PART = 0.2
+"""The part of a card from which on one request is told of: it is then what has to become smaller."""
+
+
+def _at_once(error: ErrorFact) -> str:
+    """How much was asked for at once, where that alone is a good part of the card."""
+    wanted, total = float(error.values.get("wanted_mib") or 0), float(error.values.get("total_mib") or 0)
+    if not total or wanted < _BIG_PART * total:
+        return ""
+    return f": {wanted / 1024:.1f} GiB were asked for at once, on a card of {total / 1024:.1f}"
 
 
 def memory_grows(facts: Facts) -> Result:

@@ -123,13 +123,18 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "It was never installed, or into another Python than the one that runs the program.",
         {**evidence(needed_by=error.values.get("importer")), **seen(error)},
         (
-            fixes.companion(facts, name) if name in _COMPANIONS else fixes.install(facts, name),
+            *_install_one(facts, name),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
         ),
         f"https://pypi.org/project/{name}/",
         affects=("chat",),
         observed=True,
     )
+
+
+def _install_one(facts: Facts, name: str) -> tuple[str, ...]:
+    beside_torch = name in (*_COMPANIONS, "flash-attn")
+    return _install_asked(facts, [(name, "")]) if beside_torch else (fixes.install(facts, name),)
 
 
 def _installed_in_vain(facts: Facts, name: str) -> bool:
@@ -227,7 +232,7 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
                 if refused
                 else ()
             ),
-            _install_asked(facts, [(f"{item}{extras.get(item, '')}", spec) for item, spec in absent]),
+            *_install_asked(facts, [(f"{item}{extras.get(item, '')}", spec) for item, spec in absent]),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
             "Restart the notebook kernel or the program.",
         ),
@@ -237,14 +242,15 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     )
 
 
-def _install_asked(facts: Facts, absent: Sequence[tuple[str, str]]) -> str:
-    """The command for packages that are asked for; those that are tied to a torch leave the one that is here."""
-    name = absent[0][0] if len(absent) == 1 else ""
-    if name in _COMPANIONS:
-        return fixes.companion(facts, name)
+def _install_asked(facts: Facts, absent: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """The commands for packages that are asked for; those that are tied to a torch leave the one that is here."""
+    tied = tuple(fixes.companion(facts, name) for name, _ in absent if name in _COMPANIONS)
+    others = [(name, spec) for name, spec in absent if name not in _COMPANIONS]
+    name = others[0][0] if len(others) == 1 else ""
     if name == "triton":
         release = torch_release(facts.torch.version)
-        return fixes.install(facts, f"triton=={release.triton}" if release and release.triton else name)
+        return (*tied, fixes.install(facts, f"triton=={release.triton}" if release and release.triton else name))
     if name == "flash-attn":
-        return fixes.install(facts, name, options="--no-build-isolation")
-    return fixes.install(facts, *(f"{item}{spec}" for item, spec in absent), upgrade=True)
+        return (*tied, fixes.install(facts, name, options="--no-build-isolation"))
+    wanted = [f"{item}{spec}" for item, spec in others]
+    return (*tied, fixes.install(facts, *wanted, upgrade=True)) if wanted else tied
