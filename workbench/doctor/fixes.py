@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Optional
 
-from workbench.doctor import system_packages, upgrades
+from workbench.doctor import shells, system_packages, upgrades
 from workbench.doctor.derive import found_cuda
 from workbench.doctor.facts import Facts
 from workbench.doctor.tables import (
@@ -172,6 +172,8 @@ def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     steps = tuple(system_packages.adapted(facts, _named_command(facts, step)) for step in steps)
     if on_windows(facts):  # the project itself publishes wheels for Linux alone
         steps = tuple(step.replace(_FLASH_WHEELS, _FLASH_WHEELS_FOR_WINDOWS) for step in steps)
+        # A container there, and what a report tells of WSL, is Linux.
+        steps = steps if facts.platform.wsl or facts.platform.container else shells.for_powershell(steps)
     with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)
     if with_pip and facts.origin != "live" and _BARE_IMAGE.match(facts.platform.image or ""):
         return (*steps, "In a Dockerfile: RUN before each pip command; what a running container is given goes with it.")
@@ -182,7 +184,8 @@ def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
             f"or build on it: a Dockerfile with FROM {facts.platform.image}, and RUN before each pip command here; "
             "what is installed into a running container goes with it",
         )
-    if facts.origin == "live" or not with_pip:
+    with_uv = facts.python.kind == "uv" and any(re.search(r"\buv pip (?:un)?install\b", step) for step in steps)
+    if facts.origin == "live" or not (with_pip or with_uv):
         return steps
     if facts.python.kind == "conda":
         return _before_pip(steps, _activate_conda(facts))
@@ -190,7 +193,7 @@ def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _before_pip(steps: tuple[str, ...], *words: str) -> tuple[str, ...]:
-    installs = re.compile(r"\bpython -[mc] |\bconda (?:remove|install) ")
+    installs = re.compile(r"\bpython -[mc] |\bconda (?:remove|install) |\buv pip ")
     first = next((number for number, step in enumerate(steps) if installs.search(step)), 0)
     return (*steps[:first], *words, *steps[first:])
 
@@ -218,7 +221,7 @@ def _in_own_python(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     if not _SAFE_PATH.fullmatch(prefix):
         return steps
     backslashes = "\\" in prefix or on_windows(facts)
-    if facts.python.kind == "venv":
+    if facts.python.kind in ("venv", "uv"):
         script = f"{prefix}\\Scripts\\activate" if backslashes else f"{prefix}/bin/activate"
         call = (f'& "{script}"' if " " in script else script) if backslashes else f"source {_quoted(script)}"
         return _before_pip(

@@ -10,7 +10,11 @@ _TOOLS = (
     ("sudo pacman -S", re.compile(r"\b(?:arch(?: ?linux)?|manjaro|endeavour\w*|cachyos|garuda)\b", re.I)),
     (
         "sudo dnf install",
-        re.compile(r"\b(?:fedora|red hat|rhel|rocky|alma\w*|centos|oracle|amazon linux|nobara|bazzite)\b", re.I),
+        re.compile(
+            r"\b(?:fedora|red hat|rhel|rocky|alma\w*|centos|oracle|amazon linux|nobara|bazzite)\b"
+            r"|\.(?:el[789]|fc[34]\d|amzn2)",
+            re.I,
+        ),
     ),
     ("sudo zypper install", re.compile(r"\b(?:open)?suse\b|\bsles\b", re.I)),
 )

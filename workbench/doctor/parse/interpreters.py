@@ -17,6 +17,7 @@ _SITE = re.compile(
     r"[/\\]lib(?:64)?[/\\](?:python3\.\d{1,2}[/\\])?(?:site|dist)-packages[/\\]",
     re.IGNORECASE,
 )
+_PYTHON_OF_UV = re.compile(r"[/\\]uv[/\\]python[/\\]cpython-3")
 _OF_WINDOWS = re.compile(r"\\Lib\\site-packages\\", re.IGNORECASE)
 _VENV = re.compile(r"\.?(?:[\w-]*v(?:irtual)?env[\w.-]*|env)", re.IGNORECASE)
 # Programs that bring a Python along: ComfyUI's portable edition, launchers, one-click installers.
@@ -36,7 +37,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         seen.update((kind, prefix) for prefix in prefixes if (kind := _kind(prefix)))
     if seen:
         kind, prefix = seen.most_common(1)[0][0]
-        draft.put(draft.python, kind=kind, prefix=prefix)
+        # An environment that uv made has no pip in it.
+        of_uv = kind == "venv" and any(map(_PYTHON_OF_UV.search, lines))
+        draft.put(draft.python, kind="uv" if of_uv else kind, prefix=prefix)
         draft.put(draft.platform, system="Windows" if any(map(_OF_WINDOWS.search, lines)) else None)
 
 

@@ -120,6 +120,15 @@ _DISTRIBUTIONS = (
     re.compile(r"\blinux-cachyos\b"),
     re.compile(r"(?<=\bis )Arch\b|(?<=\bon )Arch\b|\bArch\b(?= (?:packages?|repo|user|based)\b)"),
 )
+# What the kernels of these are called, and the commands that only they have.
+_KERNELS = (
+    ("Amazon Linux", re.compile(r"\d\.amzn2(?:023)?(?=\.x86_64|\.aarch64|\b)")),
+    ("Red Hat", re.compile(r"\d\.el[789](?:_\d{1,2})?(?=\.x86_64|\.aarch64)")),
+    ("Fedora", re.compile(r"\d\.fc[34]\d(?=\.x86_64|\.aarch64)")),
+    ("Arch Linux", re.compile(r"\d-arch\d{1,2}-\d|^\W{0,4}sudo pacman -S|\byay -S")),
+    ("openSUSE", re.compile(r"^\W{0,4}sudo zypper (?:in|install|addrepo|ar)\b")),
+    ("Red Hat or Fedora", re.compile(r"^\W{0,4}sudo (?:dnf|yum) (?:-y )?(?:install|module|config-manager|update)\b")),
+)
 _NOT_THIS = re.compile(r"\b(?:not|unlike|than|or|docker|image|container|also on)\b[^.]{0,30}$", re.I)
 # Only torch's own releases have these numbers and such a tag.
 _TAGGED = re.compile(r"(?<![\w.=+-])[12]\.\d{1,2}\.\d\+(?:cu\d{2,3}|cpu)\b(?![\w.-])")
@@ -202,7 +211,8 @@ _WINDOWS = re.compile(
     r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<!works )(?<!fine )(?<!worked )(?<!runs )\bon windows\b"
     r"|\bwindows (?:pc|laptop|machine|user|server)\b"
     r"|\b(?:downloaded|installed|installing|have) (?:microsoft )?visual ?studio\b(?! code)|\bComfyUI_windows_portable\b"
-    r"|(?<![a-z])windows ?(?:[上下里中跑用]|系统|环境|平台|で|の|版|에서)|[在用] ?windows|(?<![\w/])[A-Z]:\\\\?\w"
+    r"|(?<![a-z])windows ?(?:[上下里中跑用]|系统|环境|平台|电脑|机器|主机|笔记本|で|の|版|에서|パソコン)"
+    r"|[在用] ?windows|(?<![\w/])[A-Z]:\\\\?\w"
     r"|is not recogni[sz]ed as (?:an internal or external|(?:the|a) name of a cmdlet)"
     r"|without arguments to install from the Microsoft",
     re.I,
@@ -328,6 +338,11 @@ def _distribution(lines: Sequence[str], draft: Draft) -> None:
         if found and not _NOT_THIS.search(line[: found.start()]) and "[ ]" not in line:
             draft.put(draft.platform, os=found[0], system="Linux")
             return
+    if any("apt-get " in line or "apt install" in line for line in lines):
+        return  # commands for several distributions are a guide's
+    named = (name for name, pattern in _KERNELS if any(map(pattern.search, lines)))
+    name = next(named, None)
+    draft.put(draft.platform, os=name, system="Linux" if name else None)
 
 
 def _started(lines: Sequence[str], draft: Draft) -> None:

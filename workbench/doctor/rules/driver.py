@@ -135,22 +135,13 @@ def kernel_module_not_loaded(facts: Facts) -> Result:
 
 def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     """How the module comes to be built for this kernel, and to be let in."""
-    build = system_packages.install(
-        facts,
-        apt="linux-headers-$(uname -r)",
-        dnf="kernel-devel-$(uname -r) akmod-nvidia",
-        pacman="$(uname -r | grep -q cachyos && echo linux-cachyos-headers || echo linux-headers) nvidia-dkms",
-    )
     signed = (
         "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der   # Fedora: /etc/pki/akmods/certs/public_key.der; "
         "reboot, and choose 'Enroll MOK' in the blue menu; mokutil --sb-state shows whether Secure Boot is on",
         "or switch Secure Boot off in the firmware's settings",
     )
     built = (
-        build
-        + " && sudo dkms autoinstall && sudo modprobe nvidia   # the headers of the very kernel that runs (uname -r)"
-        if "dnf" not in build
-        else build + " && sudo akmods --force && sudo modprobe nvidia",
+        _build_module(facts),
         "sudo reboot   # when a new kernel was installed, the module must be built for it first",
     )
     if facts.platform.secure_boot or (error is not None and "Key was rejected" in error.text):
@@ -161,6 +152,27 @@ def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
         "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der, then reboot.",
         built[1],
     )
+
+
+def _build_module(facts: Facts) -> str:
+    """The command that builds the module for the kernel that runs, and loads it."""
+    system = " ".join(filter(None, (facts.platform.os, facts.platform.kernel))).lower()
+    headers = system_packages.install(
+        facts,
+        apt="linux-headers-$(uname -r)",
+        dnf="kernel-devel-$(uname -r) akmod-nvidia" if "fedora" in system else "kernel-devel-$(uname -r) dkms",
+        pacman="$(uname -r | grep -q cachyos && echo linux-cachyos-headers || echo linux-headers) nvidia-dkms",
+    )
+    if "amazon" in system or ".amzn2023" in system:
+        repository = "https://developer.download.nvidia.com/compute/cuda/repos/amzn2023/$(uname -m)/cuda-amzn2023.repo"
+        return (
+            f"sudo rm -f /etc/yum.repos.d/cuda-rhel*.repo; sudo dnf config-manager --add-repo {repository} && sudo dnf "
+            "install -y kernel-devel-$(uname -r) kernel-modules-extra-$(uname -r) && sudo dnf -y module install "
+            "nvidia-driver:open-dkms && sudo modprobe nvidia   # Amazon Linux has a repository of its own at NVIDIA; "
+            "nvidia-driver:latest-dkms for cards before Turing"
+        )
+    how = "akmods --force" if "akmod" in headers else "dkms autoinstall"
+    return f"{headers} && sudo {how} && sudo modprobe nvidia   # the headers of the very kernel that runs (uname -r)"
 
 
 def nouveau_loaded(facts: Facts) -> Result:

@@ -11,7 +11,7 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.symptoms import message_of_symptom
-from workbench.doctor.rules import main_memory, media, pip_sides, wheel_files
+from workbench.doctor.rules import main_memory, media, offered, pip_sides, wheel_files
 from workbench.doctor.rules.building import ready_wheel
 from workbench.doctor.rules.common import Result, seen
 from workbench.doctor.tables import faults, message_of, table
@@ -59,7 +59,7 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
     return Finding(
         row["id"],
         row.get("severity", "error"),
-        _filled(row["title"], error),
+        _filled(_title(facts, row), error),
         row["why"],
         seen(error),
         (*_first_steps(facts, row), *(_step(facts, _filled(step, error)) for step in _steps(facts, row, error))),
@@ -69,11 +69,17 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
     )
 
 
+def _title(facts: Facts, row: dict[str, Any]) -> str:
+    on_mac = facts.platform.system == "Darwin"
+    return str(row["mac_title"] if on_mac and "mac_title" in row else row["title"])
+
+
 # What comes before a row's own steps, by what else is told.
 _FIRST: dict[str, Callable[[Facts], tuple[str, ...]]] = {
     "host-memory-exhausted": main_memory.steps,
     "torchcodec-does-not-load": media.torchcodec_steps,
     "requirements-contradict": pip_sides.steps,
+    "tls-interception": offered.trusting,
     "no-wheel-for-this-platform": wheel_files.steps_on_arm,
 }
 

@@ -42,7 +42,8 @@ def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     package = pip_name(module)
     below = path.split(".", 2)[-1] if package == "protobuf" else path.split(".", 1)[-1]
     python = change_of(PYTHON, path, facts.python.version)
-    if python is not None:
+    # A package may have a name that Python's own library has too: typing_extensions.Self.
+    if python is not None and module.split(".")[0] == python.name.split(".")[0]:
         return changed(facts, error, PYTHON, python, path)
     change = change_of(package, below, installed_version(facts, package))
     first = module.split(".")[0]
