@@ -39,7 +39,7 @@ def hidden_by_fork(facts: Facts) -> Result:
             (
                 f"{fixes.uninstall(facts, _FORK, 'bitsandbytes')} && "
                 + fixes.install(facts, "bitsandbytes", upgrade=True),
-                "bitsandbytes-windows out of the requirements of the program and of its plug-ins, or they bring it back",
+                "bitsandbytes-windows out of the requirements of the program and its plug-ins, or they bring it back",
             ),
             "https://github.com/bitsandbytes-foundation/bitsandbytes/issues/1918",
             affects=QUANTIZED,
