@@ -67,7 +67,8 @@ _NAMED = tuple(
 )
 _EXCEPTION = re.compile(r"^[\s│|]{0,20}(?P<error>[A-Za-z_][\w.]{0,60}(?:Error|Exception): \S.{0,300})")
 _LAST = re.compile(r"^[\s│|]{0,20}(?P<error>(?:(?:fatal )?error|FAILED|CMake Error)(?:\[\w{1,8}\])?:? .{3,300})")
-_PYTHON_TAG = re.compile(r"[-_.](?:cpython-|cp)3(\d{1,2})(?![\d.])")
+# A wheel for the stable ABI (cp38-abi3) is one for every later Python too.
+_PYTHON_TAG = re.compile(r"[-_.](?:cpython-|cp)3(\d{1,2})(?![\d.]|-abi3)")
 # torch only warns where its empty build environment has no numpy.
 _MISSING = re.compile(r"(?<!initialize NumPy: )No module named '?(?P<module>\w{1,60})(?![\w.])")
 _NO_REASON = re.compile(

@@ -44,6 +44,12 @@ _EMPHASIS = re.compile(r"^([ \t]{0,6}[-*][ \t]{1,3})__([A-Za-z][^_\n]{0,40})__",
 _MANGLED = re.compile(r"(?<=symbol: )[*\\_]{0,3}(Z[NTVKI][\w*\\]{3,300})")
 # People put other quotes round the name than Python does.
 _MODULE = re.compile(r"(?<=No module named )[\"`]([\w.]{1,80})[\"`]")
+# In headings and in sentences an error is cut down to what was missing: "ImportError: libcudart.so.12".
+_BARE_LIBRARY = re.compile(
+    r"(?<=Error: )(lib[\w+-]{2,60}\.so(?:\.\d{1,3}){0,3})(?![\w:]|[.-]\w|\S{0,4}: )"
+    r"(?: (?:was |is )?(?:not found|missing)\b)?"
+)
+_BARE_MODULE = re.compile(r"(?:(?<=ImportError: )|(?<=FoundError: ))['`]?([a-z]\w{1,40})['`]?[ \t]{0,4}$", re.MULTILINE)
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
 
 
@@ -63,6 +69,9 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
         text = _MANGLED.sub(lambda found: "_" + found[1].replace("\\", "").replace("*", "_"), text)
     if "No module named" in text:
         text = _MODULE.sub(r"'\1'", text)
+    if "Error: " in text:
+        text = _BARE_LIBRARY.sub(r"\1: cannot open shared object file: No such file or directory", text)
+        text = _BARE_MODULE.sub(r"No module named '\1'", text)
     if "<" in text:
         text = _TAGS.sub("", text)
     lines: list[str] = []

@@ -34,10 +34,22 @@ _CONDA_ROW = re.compile(
 )
 _INSTALLED = re.compile(r"([A-Za-z0-9][\w.]{0,60}(?:-[A-Za-z_][\w.]{0,40}){0,6})-(\d[\w.+!]{0,40})")
 _CONFLICT = re.compile(
-    r"([A-Za-z0-9][\w.-]{1,60}) (\d[\w.+]{0,40}) requires ([A-Za-z0-9][\w.\[\]-]{1,60} ?(?:[<>=!~][^;\n]{1,100}?)?)"
-    r"(?:; [^\n]{1,100}?)?, "
-    r"(?:but you(?:'ll)? have ([\w.-]{2,60}) (\d[\w.+]{0,40}) which is incompatible|which is not installed)"
+    r"(?P<package>[A-Za-z0-9][\w.-]{1,60}) (?P<version>\d[\w.+]{0,40}) requires "
+    r"(?P<asked>[A-Za-z0-9][\w.\[\]-]{1,60} ?(?:[<>=!~][^;\n]{1,100}?)?)(?:; [^\n]{1,100}?)?, "
+    r"(?:but you(?:'ll)? have (?P<name>[\w.-]{2,60}) (?P<have>\d[\w.+]{0,40}) which is incompatible"
+    r"|which is not installed)"
 )
+# The same as people shorten it: without pip's verdict at the end, or alone in its line without what is there.
+_BOUND = r"[<>=!~]{1,3} ?\d[\w.+*!]{0,20}"
+_ASKS = (
+    r"(?P<package>[A-Za-z0-9][\w.-]{1,60}) (?P<version>\d[\w.+]{0,40}) requires "
+    rf"(?P<asked>[A-Za-z0-9][\w.\[\]-]{{1,60}} ?{_BOUND}(?:, ?{_BOUND}){{0,3}})"
+)
+_CONFLICT_TOLD = re.compile(
+    rf"{_ASKS},? (?:but|and|found|while|yet) (?:you(?:'ll)? have |have |got |found )?"
+    r"(?P<name>[A-Za-z][\w.-]{1,60}) (?:version )?(?P<have>\d[\w.+]{0,40}(?<!\.))"
+)
+_CONFLICT_ALONE = re.compile(rf"(?:ERROR: )?{_ASKS}\.?(?P<name>)(?P<have>)")
 _DIST_INFO = re.compile(r"[\s*•-]{0,6}([A-Za-z0-9][\w.]{0,60})-(\d[\w.+!]{0,40})\.dist-info[/\\]?\s{0,4}")
 
 
@@ -52,9 +64,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             mode = mode if mode and index + 1 < len(lines) and lines[index + 1].strip() else ""
             continue
         mode = _mode(text, mode, draft)
-        if "requires" in text and ("incompatible" in text or "not installed" in text):
-            _conflict(text, draft)
-        elif text.endswith(".dist-info"):
+        if " requires " in text and _conflict(text[:600], draft):
+            continue
+        if text.endswith(".dist-info"):
             installed = _DIST_INFO.fullmatch(line)
             if installed:
                 draft.package(installed[1], installed[2], "named")
@@ -161,10 +173,15 @@ def _conda_build(build: str, draft: Draft, version: str) -> None:
         draft.put(draft.torch, build="cpu")
 
 
-def _conflict(text: str, draft: Draft) -> None:
-    match = _CONFLICT.search(text)
-    if match and len(draft.conflicts) < 50:
-        draft.conflicts.append(Conflict(normalize(match[1]), match[2], match[3].strip(), match[5]))
-        if match[5]:
-            draft.package(match[4], match[5], "pip")
-        draft.package(match[1], match[2], "pip")
+def _conflict(text: str, draft: Draft) -> bool:
+    """Take a requirement that is not met; whether the line is about one."""
+    match = _CONFLICT.search(text) or _CONFLICT_TOLD.search(text) or _CONFLICT_ALONE.fullmatch(text)
+    if match is None:
+        return "incompatible" in text or "not installed" in text
+    if len(draft.conflicts) < 50:
+        asker, have = normalize(match["package"]), match["have"] or None
+        draft.conflicts.append(Conflict(asker, match["version"], match["asked"].strip(), have))
+        if have:
+            draft.package(match["name"], have, "pip")
+        draft.package(asker, match["version"], "pip")
+    return True

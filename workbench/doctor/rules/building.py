@@ -12,8 +12,8 @@ from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.toolchain import toolkit_steps
-from workbench.doctor.tables import WHEELS, build_of, companion_of, table, variant_of
-from workbench.doctor.versions import at_least, minor_name, older, release_of
+from workbench.doctor.tables import WHEELS, build_of, companion, companion_of, table, variant_of
+from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of
 
 _PIP = "https://pip.pypa.io/en/stable/reference/build-system/"
 _BUILD_TOOLS = frozenset(
@@ -52,9 +52,8 @@ def build_isolation(facts: Facts) -> Result:
 
 def _without_isolation(facts: Facts, typed: dict[str, str], package: str) -> tuple[str, ...]:
     """What the build needs, put into the environment first; then the command as it was typed, without isolation."""
-    first = fixes.install(
-        facts, *(() if facts.torch.installed else ("torch",)), "setuptools", "wheel", "ninja", "packaging"
-    )
+    torch = () if facts.torch.installed else _torch_before(facts)
+    first = fixes.install(facts, *torch, "setuptools", "wheel", "ninja", "packaging")
     tool = typed.get("tool", "pip")
     target = typed.get("target") or package
     ready = _for_windows(facts, build_of(package))
@@ -73,6 +72,17 @@ def _without_isolation(facts: Facts, typed: dict[str, str], package: str) -> tup
     if tool == "poetry":
         return (f"poetry run {first}   # poetry itself cannot build without isolation", f"poetry run {again}")
     return (first, again)
+
+
+def _torch_before(facts: Facts) -> tuple[str, ...]:
+    """torch, of the release that what is being installed belongs to where its version tells."""
+    known = (companion(name, facts.package(name)) for name in ("vllm", "xformers"))
+    exact = next((row[0] for row in known if row and not row[0].startswith(">")), None)
+    if exact is None:
+        return ("torch",)
+    tag = local_tag(facts.package("vllm"))
+    index = (f"--extra-index-url={WHEELS}/{tag}",) if tag and tag.startswith("cu") else ()
+    return (f"torch=={exact}{f'+{tag}' if index else ''}", *index)
 
 
 def _in_wsl(package: str, target: str) -> tuple[str, ...]:

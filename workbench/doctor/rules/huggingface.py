@@ -11,6 +11,7 @@ from workbench.doctor import fixes, upgrades
 from workbench.doctor.changes import askers_of, change_of, name_asked_for
 from workbench.doctor.facts import Conflict, ErrorFact, Facts, ProbeStep
 from workbench.doctor.findings import Finding
+from workbench.doctor.parse.draft import REMARKS
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, model_left_out, seen
 from workbench.doctor.rules.guess import decided_name
 from workbench.doctor.rules.unknown.packages import callers_of, may_install
@@ -716,6 +717,8 @@ def requirement_conflicts(facts: Facts) -> Result:
     if facts.conflicts is None:
         return None
     notable = [item for item in facts.conflicts if item.package in _NOTABLE or name_asked_for(item) in _NOTABLE]
+    if not notable and _tells_of_nothing_else(facts):
+        notable = list(facts.conflicts)
     if not notable:
         return PASSED
     shown = {
@@ -738,6 +741,12 @@ def requirement_conflicts(facts: Facts) -> Result:
             affects=MODELS,
         )
     ]
+
+
+def _tells_of_nothing_else(facts: Facts) -> bool:
+    """Whether a paste is a sentence or two of pip's, and no list of packages that has many such lines."""
+    told = {error.id for error in facts.errors} - REMARKS - {"installed-in-vain"}
+    return facts.origin == "report" and set(facts.formats) <= {"messages"} and not told
 
 
 def _as_asked(facts: Facts, conflict: Conflict) -> str:

@@ -154,6 +154,7 @@ def toolkit_steps(facts: Facts) -> tuple[str, ...]:
     cuda = facts.torch.cuda
     if fixes.on_windows(facts):
         return (
+            *_on_windows_path(facts),
             f"Install the CUDA toolkit {cuda or 'of torch.version.cuda'} from "
             "https://developer.nvidia.com/cuda-toolkit-archive, then open a new window",
         )
@@ -169,6 +170,18 @@ def toolkit_steps(facts: Facts) -> tuple[str, ...]:
         "export CUDA_HOME=/usr/local/cuda PATH=/usr/local/cuda/bin:$PATH   # where ls /usr/local shows cuda",
         f"else: conda install -y -c nvidia cuda-toolkit={torch_cuda} && export CUDA_HOME=$CONDA_PREFIX",
         "or the toolkit of the version that torch.version.cuda names: https://developer.nvidia.com/cuda-downloads",
+    )
+
+
+def _on_windows_path(facts: Facts) -> tuple[str, ...]:
+    """A toolkit that is said to be installed, put before the others for this window."""
+    if not (facts.toolkit.installed or facts.error("installed-in-vain")):
+        return ()
+    version = (facts.toolkit.installed or ("<version>",))[0]
+    folder = rf"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v{version}"
+    return (
+        f'$env:CUDA_HOME = "{folder}"; $env:Path = "{folder}\\bin;$env:Path"   # PowerShell; that folder is there? '
+        "Windows open since before the installation do not know it; for good: the system's environment variables",
     )
 
 
