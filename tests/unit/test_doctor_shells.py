@@ -1,0 +1,104 @@
+"""That a fix for Windows is typed in Windows' own words, whatever row of the tables it comes from."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.facts import ErrorFact, Facts, PlatformFacts
+from workbench.doctor.fixes import in_environment
+from workbench.doctor.parse.report import parse_report
+from workbench.doctor.rules import plain
+from workbench.doctor.shells import for_powershell
+from workbench.doctor.tables import faults, table
+
+WINDOWS = Facts(origin="report", platform=PlatformFacts(system="Windows"))
+
+
+@pytest.mark.parametrize(
+    ("step", "put"),
+    [
+        ("export USE_TF=0   # before Python starts", '$env:USE_TF = "0"   # before Python starts'),
+        ("or: export A_B=1 CC=x,y, and run again", 'or: $env:A_B = "1"; $env:CC = "x,y", and run again'),
+        ("echo 1   # then: export HF_HUB_OFFLINE=1", 'echo 1   # then: $env:HF_HUB_OFFLINE = "1"'),
+        ("export PATH=<its folder>:$PATH", '$env:Path = "<its folder>;$env:Path"'),
+        ("unset HF_TOKEN HF_HOME", "Remove-Item Env:HF_TOKEN, Env:HF_HOME"),
+        ("CUDA_VISIBLE_DEVICES=0 python train.py", '$env:CUDA_VISIBLE_DEVICES = "0"; python train.py'),
+        ("rm -rf ~/.triton/cache && python x.py", "Remove-Item -Recurse -Force $HOME/.triton/cache; python x.py"),
+        ("rm -rf ~/.cache/torch_extensions", r"Remove-Item -Recurse -Force $env:LOCALAPPDATA\torch_extensions"),
+        ("python -m pip list | grep -iE '^torch|vllm'", "python -m pip list | Select-String '^torch|vllm'"),
+        ("x 2>&1 | grep -n -m5 -iE 'error'", "x 2>&1 | Select-String 'error' | Select-Object -First 5"),
+        ("which -a python pip   # two?", "where.exe python pip   # two?"),
+        ("python3 -m venv .venv && source .venv/bin/activate", r"python -m venv .venv; .venv\Scripts\activate"),
+        ("sudo nvidia-smi -pl 200   # less", "nvidia-smi -pl 200   # in a terminal as administrator; less"),
+        ("ls -lL <folder>   # how large?", "dir <folder>   # how large?"),
+    ],
+)
+def test_what_powershell_has_is_said_in_its_words(step: str, put: str) -> None:
+    assert for_powershell((step,)) == (put,)
+
+
+def test_what_is_of_linux_alone_comes_last_and_says_so() -> None:
+    steps = ("sudo ldconfig", "unset LD_LIBRARY_PATH   # why", "nvidia-smi")
+    assert for_powershell(steps) == (
+        "nvidia-smi",
+        "On Linux: sudo ldconfig",
+        "On Linux: unset LD_LIBRARY_PATH   # why",
+    )
+    assert for_powershell(steps[:2]) == steps[:2]  # a fault of Linux, whatever the report says of Windows
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "or a ready-made wheel, which compiles nothing; source that one",
+        "In a container: export HF_TOKEN=<token>",
+        "On Linux: sudo ldconfig && export A_B=1",
+        "Add iommu=pt in /etc/default/grub; sudo reboot",
+    ],
+)
+def test_sentences_and_other_places_stay(step: str) -> None:
+    assert for_powershell((step, "nvidia-smi")) == (step, "nvidia-smi")
+
+
+def test_what_goes_into_wsl_keeps_its_order() -> None:
+    steps = ("wsl --update", "in it: sudo apt install python3-venv && source env/bin/activate")
+    assert for_powershell(steps) == steps
+    inside = Facts(origin="report", platform=PlatformFacts(system="Windows", container="docker"))
+    assert in_environment(inside, ("export USE_TF=0",)) == ("export USE_TF=0",)
+
+
+_FOR_UNIX_SHELLS = re.compile(
+    r"\b(?:export [A-Z_\d]+=[\w.-]+$|unset [A-Z]|which -a)|^[A-Z_\d]{4,}=\S+ python|\| grep -i "
+)
+
+
+def test_no_row_for_windows_begins_in_the_words_of_another_shell() -> None:
+    rows = [*faults(), *table("symptoms")["symptom"]]
+    wrong = []
+    for row in rows:
+        error = ErrorFact(row["id"], "x")
+        steps = tuple(plain._step(WINDOWS, plain._filled(step, error)) for step in plain._steps(WINDOWS, row, error))
+        put = in_environment(WINDOWS, steps)
+        commands = [step.partition("   # ")[0] for step in put]
+        here = [
+            step for step in commands if not re.search(r"\b(?:Linux|WSL|container|image|machine|node|host)\b", step)
+        ]
+        if put != steps:
+            wrong += [(row["id"], step) for step in here if _FOR_UNIX_SHELLS.search(step) and "/" not in step]
+            assert not put[0].startswith("On Linux: "), row["id"]
+    assert len(rows) > 800
+    assert wrong == []
+
+
+def test_a_report_of_windows_gets_windows_commands() -> None:
+    text = (
+        "OS: Microsoft Windows 11 Pro\nPython version: 3.10.11\n"
+        "ModuleNotFoundError: No module named 'transformers'\nRequirement already satisfied: transformers in c:\\py\n"
+        "transformers 4.40.0\n"
+    )
+    steps = diagnose(parse_report(text)).findings[0].fix
+    assert any("where.exe python" in step for step in steps)
+    assert not any("which -a" in step for step in steps)
