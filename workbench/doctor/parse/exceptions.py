@@ -79,7 +79,8 @@ def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
     if last is None:
         return _mentioned(lines, told)
     root = _root_of_chain(lines, last)
-    if {last + 1, root + 1} & told:
+    # What only passes an exception on may be known, and what it follows from still says more.
+    if root + 1 in told or (root == last and last + 1 in told):
         return None
     if not _opens(lines, root):
         return _fact(lines, root)

@@ -31,15 +31,16 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     if cut is not None:
         return [] if any(finding.severity == "error" for finding in findings) else symptoms(facts) or [_cut(cut)]
     weak = weak_messages(facts)
-    if weak:
+    error = facts.error("unknown-error")
+    if weak and error is None:
         return weak
-    error = facts.error("unknown-error") or facts.error("extension-symbol")
+    error = error or facts.error("extension-symbol")
     guessed = library_error(facts, error) if error else None
     # A message that a rule knows, and that no rule found to fit here, still says something in its own words.
     error = error or _failure(facts)
     guessed = guessed or (guessed_error(facts, error) if error else None)
-    if guessed:
-        return guessed
+    if guessed or weak:
+        return guessed or weak
     declares = declared(facts, error) if facts.origin == "report" and error else None
     if declares is not None:
         return [declares]
