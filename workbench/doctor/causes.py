@@ -303,7 +303,12 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "hub-not-reachable": ("offline-cache-incomplete", "tls-interception", "proxy-in-the-way"),
     "tls-interception": ("offline-cache-incomplete",),
     "proxy-in-the-way": ("offline-cache-incomplete",),
-    "no-matching-distribution": ("tls-interception", "proxy-in-the-way", "package-index-not-reached", "python-built-without-library"),
+    "no-matching-distribution": (
+        "tls-interception",
+        "proxy-in-the-way",
+        "package-index-not-reached",
+        "python-built-without-library",
+    ),
     "hf-no-such-repository": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
     "ollama-finds-no-gpu": ("ollama-installer-saw-no-gpu",),
     "tensors-on-different-devices": ("mps-lacks-operation",),
@@ -321,7 +326,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "cuda-compat-on-unsupported-gpu": ("host-driver-does-not-start",),
     # An old driver explains why CUDA is not there; which of two copies is imported does not.
     "duplicate-torch-installs": ("driver-too-old-for-wheel-cuda",),
-    "rocm-gfx-unsupported": ("integrated-gpu-taken",),
+    "rocm-gfx-unsupported": ("integrated-gpu-taken", "amd-override-of-another-gpu"),
     "amd-gpu-memory-fault": ("amd-override-of-another-gpu",),
     "crash-in-compiled-code": ("amd-override-of-another-gpu",),
     "torch-missing": ("build-isolation-hides-torch",),
@@ -405,6 +410,6 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "bnb-legacy-loader": ("bnb-unsupported-on-macos",),
     "gpu-device-not-allowed": ("gpu-unknown-to-kfd",),
     "kfd-without-memory": ("gpu-unknown-to-kfd", "gpu-device-not-allowed"),
-    "rocm-no-device": ("gpu-unknown-to-kfd",),
+    "rocm-no-device": ("gpu-unknown-to-kfd", "rocm-devices-hidden-twice", "gpu-asked-while-building-image"),
     "bf16-unsupported-gpu": ("torch-wheel-lacks-gpu-arch",),
 }

@@ -56,6 +56,13 @@ def python_command(facts: Facts) -> str:
     return "python"
 
 
+def run_python(facts: Facts) -> str:
+    """The interpreter of the project at hand, as one calls it in the project's folder."""
+    if facts.origin == "live" or facts.python.kind not in ("uv", "poetry"):
+        return python_command(facts)
+    return f"{facts.python.kind} run python"
+
+
 def unset(facts: Facts, name: str, note: str = "") -> str:
     """The command that takes a variable out of this shell."""
     command = f"Remove-Item Env:{name}" if on_windows(facts) else f"unset {name}"
@@ -75,7 +82,8 @@ def where_set(facts: Facts) -> str:
 
 def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = False) -> str:
     """The command that installs `packages` into this environment, with the tool that installed them before."""
-    packages = upgrades.fitted(facts, packages) if upgrade else packages
+    if upgrade:
+        packages = _with_its_companions(facts, upgrades.fitted(facts, packages), options)
     packages = _with_this_torch(packages, options)
     words = " ".join(quote(facts, package) for package in packages)
     if not options and _all_from_conda(facts, packages):
@@ -84,6 +92,15 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
         return f"conda install -y -c conda-forge {names}"
     flags = f"{' -U' if upgrade else ''}{' ' + options if options else ''}"
     return f"{_pip(facts, 'install')}{flags} {words}"
+
+
+def _with_its_companions(facts: Facts, packages: tuple[str, ...], options: str) -> tuple[str, ...]:
+    """`packages` of an upgrade, with those that are bound to one torch where torch is among them: all move together."""
+    names = [requirement.name for requirement in map(parse_requirement, packages) if requirement]
+    if "torch" not in names or "--no-deps" in options:
+        return packages
+    bound = ("torchvision", "torchaudio", *(() if "/rocm" in options else ("xformers",)))
+    return (*packages, *(name for name in bound if facts.package(name) and name not in names))
 
 
 def _with_this_torch(packages: tuple[str, ...], options: str) -> tuple[str, ...]:
@@ -96,7 +113,8 @@ def _with_this_torch(packages: tuple[str, ...], options: str) -> tuple[str, ...]
     minor = minor_name(torch)
     if torch is None or minor is None or "dev" in torch or at_least(torch, "2.12"):
         return packages
-    named = tuple(f"torchaudio=={minor}.*" if package == "torchaudio" else package for package in packages)
+    audio = f"0.{minor[2:]}" if minor.startswith("1.") else minor  # it has torch's own number since 2.0
+    named = tuple(f"torchaudio=={audio}.*" if package == "torchaudio" else package for package in packages)
     forced = "--force-reinstall" in options and "--no-deps" not in options and "torchvision" in packages
     return (*named, "numpy<2") if forced and older(torch, "2.3") else named
 
@@ -170,6 +188,7 @@ _FLASH_WHEELS_FOR_WINDOWS = "https://github.com/kingbri1/flash-attention/release
 def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a pasted report, with a word on conda, or on the image, before the first that uses pip there."""
     steps = tuple(system_packages.adapted(facts, _named_command(facts, step)) for step in steps)
+    steps = tuple(_from_its_index(facts, step) for step in steps)
     if on_windows(facts):  # the project itself publishes wheels for Linux alone
         steps = tuple(step.replace(_FLASH_WHEELS, _FLASH_WHEELS_FOR_WINDOWS) for step in steps)
         # A container there, and what a report tells of WSL, is Linux.
@@ -523,12 +542,60 @@ def _cpu_torch(facts: Facts, keep_release: bool) -> str:
 
 def fresh_torch(facts: Facts, *others: str, upgrade: bool = False) -> str:
     """The command that installs torch anew; on Windows the package index has CPU builds only."""
-    wheel = choose_wheel(facts, keep_release=False)
-    gpu = facts.has_nvidia()
-    wanted = wheel is not None and (gpu or (gpu is None and on_windows(facts)))
-    options = f"--index-url {wheel.index}" if wheel and wanted else ""
-    options = f"--index-url {WHEELS}/cpu" if gpu is False and not facts.has_amd() else options
-    return install(facts, "torch", *others, options=options, upgrade=upgrade)
+    return install(facts, "torch", *others, options=_index_of_torch(facts), upgrade=upgrade)
+
+
+def _index_of_torch(facts: Facts, version: Optional[str] = None) -> str:
+    """The option for the index whose torch runs here; ``""`` where that of all packages will do, or none is known.
+
+    Args:
+        facts: derived facts.
+        version: the release that is asked for, where it is not the newest.
+    """
+    gpu, amd = facts.has_nvidia(), facts.has_amd()
+    if amd and not gpu:
+        return f"--index-url {rocm_index(facts, newest=True)}" if facts.platform.system == "Linux" else ""
+    if gpu is False:
+        return f"--index-url {WHEELS}/cpu"
+    if not gpu and not on_windows(facts):
+        return ""
+    if version is None:
+        wheel = choose_wheel(facts, keep_release=False)
+        return f"--index-url {wheel.index}" if wheel else ""
+    release = torch_release(version)
+    newest_first = sorted(
+        release.variants if release else (), key=lambda name: release_of(cuda_of(name)) or (), reverse=True
+    )
+    fitting = (name for name in newest_first if release and _variant_fits(facts, release, name, _driver_of(facts)))
+    tag = next(fitting, None)
+    return f"--index-url {WHEELS}/{tag}" if tag else ""
+
+
+_INSTALLS_TORCH = re.compile(
+    r"(?:\bpython(?:\.exe)? -m|\buv) pip install (?P<options>(?:-\S+ )*)"
+    r"(?P<words>(?:['\"]?torch(?:vision|audio)?(?![\w.-])[\w.,<>=!~*]*['\"]?(?: (?=\S)|$))+)(?=$|[;&#]| )"
+)
+
+
+def _from_its_index(facts: Facts, step: str) -> str:
+    """A step that installs torch from the index of all packages, with the index that has the build for this machine.
+
+    On Windows the former has CPU builds alone, and elsewhere none for a GPU or driver that newer builds left behind.
+    """
+    command, mark, note = step.partition("   # ")
+    found = _INSTALLS_TORCH.search(command)
+    pinned = re.search(r"\btorch(?!vision|audio)(?:==(?P<version>[\d.]+))?", found["words"]) if found else None
+    rest = command[found.end() :] if found else ""
+    if found is None or pinned is None or not re.match(r"$|;|&&", rest.strip()) or "--pre" in found["options"]:
+        return step
+    own = local_tag(facts.torch.version) or ""
+    forced = "--force-reinstall" in found["options"] and re.fullmatch(r"cu\d{2,3}", own)
+    option = f"--index-url {WHEELS}/{own}" if forced else _index_of_torch(facts, pinned["version"])
+    if not option:
+        return step
+    words = found["words"].rstrip()
+    before = command[: found.start("words")] + words
+    return f"{before} {option}{command[found.start('words') + len(words) :]}{mark}{note}"
 
 
 def _remove_torch(facts: Facts) -> list[str]:

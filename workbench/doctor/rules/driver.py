@@ -111,10 +111,7 @@ def kernel_module_not_loaded(facts: Facts) -> Result:
         Finding(
             "kernel-module-not-loaded",
             "error",
-            "The NVIDIA kernel module is not loaded"
-            + (", which Secure Boot asks a signature of" if machine.secure_boot else "")
-            if installed
-            else "No NVIDIA driver is installed for the NVIDIA GPU",
+            _not_loaded(facts) if installed else "No NVIDIA driver is installed for the NVIDIA GPU",
             "The GPU is on the bus but the driver's kernel module does not run: it was not built for this kernel, "
             "Secure Boot refuses it, or the driver is not installed.",
             {
@@ -133,6 +130,18 @@ def kernel_module_not_loaded(facts: Facts) -> Result:
     ]
 
 
+def _not_loaded(facts: Facts) -> str:
+    other = facts.error("nvidia-module-not-of-this-kernel")
+    if facts.platform.secure_boot:
+        return "The NVIDIA kernel module is not loaded, which Secure Boot asks a signature of"
+    if other is None:
+        return "The NVIDIA kernel module is not loaded"
+    if "unknown symbol" in other.text.lower():
+        return "The NVIDIA kernel module does not fit this kernel: functions that it calls are missing there"
+    kernel = f" ({other.values['kernel']})" if other.values.get("kernel") else ""
+    return f"The NVIDIA kernel module was not built for the kernel that runs{kernel}"
+
+
 def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     """How the module comes to be built for this kernel, and to be let in."""
     signed = (
@@ -147,10 +156,22 @@ def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     if facts.platform.secure_boot or (error is not None and "Key was rejected" in error.text):
         return (*signed, *built)
     return (
+        *_modules_left_out(facts),
         built[0],
         "If modprobe says 'Key was rejected', Secure Boot refuses the module: enrol its key with "
         "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der, then reboot.",
         built[1],
+    )
+
+
+def _modules_left_out(facts: Facts) -> tuple[str, ...]:
+    """A cloud's kernel comes without the modules for graphics, whose functions the driver calls."""
+    other = facts.error("nvidia-module-not-of-this-kernel")
+    if other is None or "unknown symbol" not in other.text.lower():
+        return ()
+    return (
+        "sudo apt install linux-modules-extra-$(uname -r) && sudo modprobe nvidia nvidia_uvm   # what a kernel for the "
+        "cloud leaves out; on Ubuntu 16.04 and older: linux-image-extra-virtual",
     )
 
 

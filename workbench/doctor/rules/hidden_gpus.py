@@ -315,6 +315,9 @@ def no_cuda_gpus(facts: Facts) -> Result:
         return PASSED
     if error is None and (facts.torch.build in ("cpu", "mps") or facts.platform.system == "Darwin"):
         return PASSED
+    hip = facts.error("hip-no-gpus")
+    if error is None and hip is not None and "no hip gpus" in hip.text.lower():
+        return PASSED  # only a build for ROCm says so
     answered = error is not None and error.id == "no-cuda-gpus"
     windows = fixes.on_windows(facts) and not answered and facts.torch.build is None
     by_conda = not answered and _by_conda(facts)

@@ -24,6 +24,9 @@ def cudnn_missing(facts: Facts) -> Result:
     library = error.values.get("library") or error.values.get("missing") or error.values.get("dll") or "cuDNN"
     if library.startswith("libcuda."):
         return PASSED
+    part = error.values.get("part")
+    if part:
+        return [_part_not_loaded(facts, error, part)]
     major = error.values.get("major", "")
     return [
         Finding(
@@ -39,6 +42,29 @@ def cudnn_missing(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _part_not_loaded(facts: Facts, error: ErrorFact, part: str) -> Finding:
+    """A part of cuDNN that cuDNN itself opens while a program runs, with no word on why it does not load."""
+    told = 'nvidia.cudnn.__path__[0] + "/lib"'
+    return Finding(
+        "cudnn-library-missing",
+        "error",
+        f"cuDNN does not load its own part {part}: it is on no path of the loader, or of another release",
+        "cuDNN opens its parts by name when they are first needed, and takes the first of that name: from "
+        "LD_LIBRARY_PATH, from the system, else beside its own file.",
+        {**evidence(library=part, torch__version=facts.torch.version), **seen(error)},
+        (
+            f"export LD_LIBRARY_PATH=$({fixes.run_python(facts)} -c 'import nvidia.cudnn; print({told})')"
+            ":$LD_LIBRARY_PATH   # the parts of torch's own release come first; in the shell that starts the program",
+            "ldconfig -p | grep libcudnn   # one of the system's that is older or newer goes: sudo apt remove "
+            "libcudnn8 libcudnn9-cuda-12; conda remove cudnn",
+            "in WSL: export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH",
+        ),
+        "https://docs.nvidia.com/deeplearning/cudnn/latest/api/overview.html",
+        affects=("chat",),
+        observed=True,
+    )
 
 
 def _cudnn_fix(facts: Facts, major: str, folder: Optional[str]) -> tuple[str, ...]:

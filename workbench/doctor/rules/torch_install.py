@@ -8,6 +8,7 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.rules import torch_libraries, web_uis
 from workbench.doctor.rules.common import (
     ISSUES,
     PASSED,
@@ -91,14 +92,16 @@ def torch_import_broken(facts: Facts) -> Result:
         return None
     if error is None and (step is None or step.status in ("passed", "skipped")):
         return PASSED
-    how = how_it_ended(step.status, step.signal, step.detail) if step else _what_fails(error)
-    fix = _import_fix(facts, error)
+    known = torch_libraries.lacking(facts, error)
+    how = how_it_ended(step.status, step.signal, step.detail) if step else known.what if known else _what_fails(error)
     return [
         Finding(
             "torch-import-broken",
             "error",
             f"import torch fails: {how}",
-            "The files of torch are there, but it does not come up; everything that needs torch fails with it.",
+            known.why
+            if known
+            else "The files of torch are there, but it does not come up; everything that needs torch fails with it.",
             {
                 **evidence(
                     torch__version=facts.torch.version,
@@ -108,8 +111,8 @@ def torch_import_broken(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            fix,
-            "https://pytorch.org/get-started/locally/",
+            known.steps if known else _import_fix(facts, error),
+            known.source if known else "https://pytorch.org/get-started/locally/",
             affects=EVERYTHING,
             observed=True,
         )
@@ -212,7 +215,9 @@ def no_wheel_for_python(facts: Facts) -> Result:
             "Python that "
             "is too new or too old, a 32-bit one, or a platform without wheels.",
             {**evidence(python=python, bits=facts.python.bits, offered=error.values.get("offered")), **seen(error)},
-            _asked_release(facts, asked[1], error)
+            web_uis.other_python(facts)
+            if asked and web_uis.installs_torch_itself(facts)
+            else _asked_release(facts, asked[1], error)
             if asked and not fits
             else (
                 f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: "
