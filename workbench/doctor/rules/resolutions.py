@@ -1,0 +1,382 @@
+"""Rules about what uv, Poetry, conda, mamba, pixi and pip find no solution for: which demand is the odd one. Needs the tables."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Callable, Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.parse.resolutions import asks, tags
+from workbench.doctor.rules import pip_sides
+from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
+from workbench.doctor.rules.offered import python_for
+from workbench.doctor.versions import minor_name, normalize, release_of
+
+_UV = "https://docs.astral.sh/uv/concepts/resolution/"
+_CONDA = "https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-virtual.html"
+_OWN = ("your project", "your workspace", "you")
+_Told = tuple[str, str, tuple[str, ...]]
+"""Title, why, steps."""
+
+
+def no_solution(facts: Facts) -> Result:
+    """The demand that nothing meets, by the solver's own explanation."""
+    error = facts.error("resolution")
+    told = _EXPLAINED[error.values["kind"]](facts, error.values) if error and error.values.get("kind") else None
+    told = told or (_two_sides(error) if error else None) or _of_pip(facts)
+    error = error or facts.error("pip-sides")
+    if told is None or error is None:
+        return PASSED
+    title, why, steps = told
+    channel = error.values.get("kind") == "absent" and _is_conda(error.values)
+    return [
+        Finding(
+            "conda-package-not-in-channels" if channel else "requirements-contradict",
+            "error",
+            title,
+            why,
+            {**evidence(python=facts.python.version, platform=error.values.get("platform")), **seen(error)},
+            steps,
+            _CONDA if _is_conda(error.values) else _UV,
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+def _is_conda(values: dict[str, str]) -> bool:
+    return bool(re.search(r"[Mm]amba|conda|needed by|missing channel|providers|NotFoundError", values.get("told", "")))
+
+
+def _named(values: dict[str, str]) -> str:
+    return f"{values.get('name', 'a package')} {values.get('version', '')}".strip()
+
+
+def _python(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
+    """A package that has no release, or no build, for the Python that is asked for."""
+    if _is_conda(values):
+        return _python_of_conda(values)
+    wants, have = values["wants"], values.get("have") or facts.python.version
+    if "name" not in values and not have:
+        return None
+    python = python_for(wants, have)
+    poetry = "ersion solving failed" in values["told"] or "SolverProblem" in values["told"]
+    here = f"this is {have}" if have else "the project's range takes others too"
+    steps = (
+        (
+            'in pyproject.toml: python = ">=3.10,<3.13"   # a range that lies within ' + wants,
+            f"poetry env use {python}",
+            "poetry lock",
+        )
+        if poetry
+        else (
+            f"uv venv --clear --seed --python {python} .venv   # in a project: uv python pin {python}, and requires-python to match",
+            "then the same command again",
+        )
+    )
+    return (
+        f"{_named(values)} wants Python {wants}, and {here}",
+        "Every release names the Pythons that it takes, and the solver leaves out what does not take the one that is asked for.",
+        steps,
+    )
+
+
+def _python_of_conda(values: dict[str, str]) -> Optional[_Told]:
+    told, name = values["told"], values.get("name", "")
+    asked = re.search(r"\bpython (3\.\d{1,2})[\d.*]*[ ,]{0,3}(?:is requested|which can be installed)", told)
+    wanted = values.get("python") or (asked and asked[1])
+    found = {int(minor) for minor in re.findall(r"python >=3\.(\d{1,2})", told)}
+    if not name or not found or (wanted is None and " would require" in told):
+        return None
+    built = [f"3.{minor}" for minor in sorted(found) if f"3.{minor}" != wanted]
+    if not built:
+        return None
+    return (
+        f"{name} has no build for {'Python ' + wanted if wanted else 'the Python that is asked for'} in these channels: "
+        f"those that are named are for {', '.join(built[-4:])}",
+        "A conda package with compiled parts is built for each Python apart, and new ones come months later or never.",
+        (
+            f"conda create -y -n {name} -c conda-forge python={built[-1]} {name}   # with the channels of your own command; "
+            "the rest beside it",
+            f"conda search -c conda-forge {name}   # its builds: py312 in the name is Python 3.12",
+        ),
+    )
+
+
+_SYSTEMS = {
+    "__win": "Windows",
+    "__osx": "macOS",
+    "__linux": "Linux",
+    "__unix": "Linux and macOS",
+}
+
+
+def _virtual(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
+    """A build that wants another system, C library or processor than this one."""
+    virtual, name, version = values["virtual"], values["name"], values["version"]
+    if virtual in _SYSTEMS:
+        other = f"conda install -y -c conda-forge --override-channels {name}={minor_name(version) or version}"
+        wsl = ("wsl --install   # it runs there",) if virtual in ("__linux", "__unix") else ()
+        return (
+            f"{name} {version} of this channel is built for {_SYSTEMS[virtual]} alone, and this machine runs another system",
+            "conda's virtual packages (__win, __osx, __linux) stand for the system; the channel has this release for another one.",
+            (*wsl, f"{other}   # the same from conda-forge, without the channel that has it for another system"),
+        )
+    if virtual == "__glibc":
+        return (
+            f"{name} {version} wants a newer glibc than this system has",
+            "__glibc stands for the system's C library, which only a newer system brings.",
+            (
+                f"conda install -y -c conda-forge '{name}<{version}'   # a release from before",
+                "or a container or machine with a newer system: ldd --version shows the glibc",
+            ),
+        )
+    if virtual == "__archspec":
+        return (
+            f"{name} {version} is a build for another processor than this machine has",
+            "__archspec stands for the processor; an environment.yml that was exported elsewhere pins it.",
+            (
+                f"Delete the lines with {name} and _x86_64-microarch-level from the environment.yml, and run the command again.",
+            ),
+        )
+    return None
+
+
+def _index(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
+    name, index = values["name"], values.get("index", "the first one")
+    return (
+        f"uv looks for {name} on one index only ({index}), and the version that is wanted lies on another",
+        "uv takes each package from the first index that has it at all, so that nobody can slip in another one of the same name.",
+        (
+            "the same command with --index-strategy unsafe-best-match   # looks on all of them, as pip does",
+            f'or for good, in pyproject.toml: [tool.uv.sources] {name} = {{ index = "<its name>" }}, and explicit = true at the '
+            "index that only some packages come from",
+        ),
+    )
+
+
+def _absent(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
+    """A name that no index or channel has."""
+    if _is_conda(values):
+        return _absent_in_conda(values)
+    name, asker = values["name"], values.get("asker", "you")
+    who = "the requirements" if asker in _OWN else asker
+    meant = _meant(values)
+    steps = (
+        *((f"In the requirements of {who}: {meant} in place of {name}   # misspelt",) if meant else ()),
+        f"a project of this workspace: [tool.uv.sources] {name} = {{ workspace = true }} in pyproject.toml, its name among "
+        "its own [project] and its folder among members",
+        f"a private one: --index https://<its index>; one on GitHub: uv add git+https://github.com/<owner>/{name}",
+    )
+    return (
+        f"No index has a package called {name}, which {who} {'ask' if who == 'the requirements' else 'asks'} for"
+        + (f": {meant} is meant" if meant else ""),
+        "The name is misspelt, or the package is not published: a member of a workspace, a private one, or one of a repository.",
+        steps,
+    )
+
+
+def _meant(values: dict[str, str]) -> str:
+    """The name as the rest of the message spells the first part of it; ``""`` where nothing is alike."""
+    head, dash, rest = values["name"].partition("-")
+    words = {word.partition("-")[0] for _, word, _ in asks(values["told"])}
+    words |= {asker.partition(" ")[0].partition("-")[0] for asker, _, _ in asks(values["told"])}
+    near = difflib.get_close_matches(head, sorted(words - {head}), 1, 0.85)
+    return f"{near[0]}{dash}{rest}" if near and len(head) > 4 else ""
+
+
+def _absent_in_conda(values: dict[str, str]) -> Optional[_Told]:
+    told = values["told"]
+    names = list(
+        dict.fromkeys(
+            re.findall(
+                r"([A-Za-z][\w.-]{1,60}) =?[^ ]{0,40} ?\*?,? ?(?:does not exist|, which does not exist) \(perhaps", told
+            )
+        )
+    )
+    names = names or [values["name"]]
+    shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
+    if values.get("platform") == "osx-arm64":
+        return (
+            f"These channels have no {shown} for Macs with Apple's processor (osx-arm64)",
+            "Bioconda, and older releases in general, are built for Intel's Macs; they run under Rosetta.",
+            (
+                "CONDA_SUBDIR=osx-64 conda env create -f <the same file>   # or conda create …: the environment takes the builds for Intel",
+                "conda activate <it> && conda config --env --set subdir osx-64   # so that later installs do the same",
+                "or releases that have builds for it: conda search --subdir osx-arm64 <package>",
+            ),
+        )
+    listed = re.search(r"NotFound(?:Error)?: .{0,120}?- (.{1,600}?)(?: Current channels|$)", told)
+    if listed:
+        names = re.findall(rf"(?:^|- )(?:\S{{1,80}}::)?([A-Za-z][\w.-]{{0,60}})", listed[1])[:20] or names
+        shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
+    if re.search(r"torch|cuda|nvidia", shown) or "ResolvePackageNotFound" in told:
+        return None  # what an environment.yml of another system asks for, and torch, have a row of their own
+    if values.get("needed_by"):
+        return _fell_back(values)
+    return (
+        f"The channels that were asked do not have {shown}"
+        + (f" for {values['platform']}" if values.get("platform") else ""),
+        "A channel that the package comes from is not among them, the version was taken back, or the name is another one there.",
+        (
+            f"conda install -y -c conda-forge -c bioconda {' '.join(names[:3])}   # conda-forge first; without the version, where "
+            "that one is gone",
+            f"conda search -c conda-forge {names[0]}   # what there is",
+            f"or by pip, inside the environment: python -m pip install {names[0]}",
+        ),
+    )
+
+
+def _fell_back(values: dict[str, str]) -> _Told:
+    """A release that the solver tried for want of a better one asks for what the channels have no more, or not at all."""
+    asker = f"{values['needed_by']} {values['version']}"
+    return (
+        f"{asker} asks for {values['name']}, which is in none of the channels: one is missing, or the solver fell back on an old "
+        "release because newer ones do not fit what is there",
+        "Bioconda's packages need conda-forge beside it, and before it; mixed with defaults, or with a Python that new releases "
+        "do not have, only ancient builds remain.",
+        (
+            "conda create -y -n fresh --override-channels -c conda-forge -c bioconda python=3.12 <the packages that were asked for>   # "
+            "a new environment, with the channels that have all of it",
+            "for good: conda config --add channels bioconda; conda config --add channels conda-forge; conda config --set "
+            "channel_priority strict",
+        ),
+    )
+
+
+def steps_by_tags(facts: Facts) -> tuple[str, ...]:
+    """What to do about a release that has wheels, but for other Pythons or systems, as uv's hint lists them."""
+    error = facts.error("resolution")
+    found = tags(error.values.get("told", "")) if error else None
+    if found is None:
+        return ()
+    name, version, of_python, offered = found
+    if of_python:
+        python = next((f"3.{minor}" for minor in reversed(re.findall(r"cp3(\d{1,2})", offered))), "")
+        return (
+            (
+                f"uv venv --clear --seed --python {python} .venv   # the newest that {name} {version} has wheels for; in a project: "
+                f"uv python pin {python}",
+            )
+            if python
+            else ()
+        )
+    machine = "x86_64" if "x86_64" in offered and "aarch64" not in offered else ""
+    marker = f'platform_machine == "{machine}"' if machine else 'sys_platform == "linux"'
+    return (
+        f"In the requirements: {name}=={version}; {marker}   # it has wheels for {offered} alone; so it is left out here",
+        f"or a newer release, which may have wheels for this system: uv pip install --only-binary {name} -U {name}",
+    )
+
+
+def _unpublished(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
+    """A version that the index does not have."""
+    name, asker = values["name"], values.get("asker", "")
+    spec, offered = values.get("asked") or values.get("spec", ""), values.get("offered", "")
+    who = "the requirements" if asker in _OWN or not asker else asker
+    own = who == "the requirements"
+    verb = "ask" if own else "asks"
+    if re.search(r"triton|nvidia", name) and re.search(r"torch .*\+", asker):
+        tag = asker.partition("+")[2]
+        return (
+            f"{asker} asks for {name}{spec}, which only PyTorch's own index has, and uv looks for it on PyPI",
+            "Where an index is named for torch alone (explicit), what torch needs from there has to be named too.",
+            (
+                f'in pyproject.toml: "{name}" among the dependencies, and [tool.uv.sources] {name} = [{{ index = "<the name that '
+                'torch has there>" }]; then uv lock',
+                f"or outside a project: uv pip install torch --index-url https://download.pytorch.org/whl/{tag}",
+            ),
+        )
+    if not spec and not offered:
+        return None
+    newest = re.sub(r"^[<=]=?", "", offered)
+    instead = f"{name}>={newest}" if re.match(r"<=?\d|==\d", offered) else f"{name} without a version"
+    return (
+        f"{'The requirements' if own else who} {verb} for {name}{spec}, and no such release is on the index"
+        + (f": {name}{offered} is all there is" if offered else ""),
+        "The version was never published, was taken back, or stands on another index.",
+        (
+            f"{'In the requirements' if own else f'Where {who} is your own, in its pyproject.toml'}: {instead} in place of {name}{spec}",
+            *(
+                ()
+                if own
+                else (
+                    f"else another release of it, which asks for less: uv pip install '{who.partition('[')[0].partition(' ')[0]}' without a version",
+                )
+            ),
+            f"or the same command without the extra or group that brings {name} in; uv run --no-project leaves the project's own requirements out",
+        ),
+    )
+
+
+_EXPLAINED: dict[str, Callable[[Facts, dict[str, str]], Optional[_Told]]] = {
+    "python": _python,
+    "virtual": _virtual,
+    "index": _index,
+    "absent": _absent,
+    "unpublished": _unpublished,
+}
+
+
+def _two_sides(error: ErrorFact) -> Optional[_Told]:
+    """Two that ask for what cannot be met together."""
+    sides = [
+        pip_sides.Side("" if asker in _OWN else asker, normalize(name), _plain(spec))
+        for asker, name, spec in asks(error.values.get("told", ""))
+    ]
+    clash = pip_sides.clash([side for side in sides if side.spec])
+    if clash is None:
+        return None
+    low, high = clash
+    return (
+        _title_of(low, high),
+        "Both stand in the metadata of those releases, and no version lies in both ranges.",
+        _apart(low, high),
+    )
+
+
+def _title_of(low: pip_sides.Side, high: pip_sides.Side) -> str:
+    first, second = (side.asker or "the requirements" for side in (low, high))
+    return f"{first} wants {low.name}{low.spec}, {second} {high.name}{high.spec}: no release is both"
+
+
+def _apart(low: pip_sides.Side, high: pip_sides.Side) -> tuple[str, ...]:
+    """The requirement of one's own gives way; of two packages the one that holds the old version back."""
+    own, other = (low, high) if not low.asker else (high, low)
+    if not own.asker:
+        return (
+            f"In the requirements: {own.name}{other.spec} in place of {own.name}{own.spec}   # what {other.asker or 'the other line'} takes",
+            f"or, to keep it, another release of {other.asker.partition(' ')[0]}",
+        )
+    old, new = high.asker.partition(" ")[0], low.asker.partition(" ")[0]
+    return (
+        f"In the requirements: {old} without a version, or a newer one   # {high.asker} is what holds {high.name} back",
+        f"or an older {new}, from before it asked for {low.name}{low.spec}",
+    )
+
+
+def _plain(spec: str) -> str:
+    """Poetry's caret and tilde as the range that they stand for."""
+
+    def bounds(match: re.Match[str]) -> str:
+        numbers = release_of(match[2], 3) or (0, 0, 0)
+        top = numbers[0] + 1 if match[1] == "^" and numbers[0] else f"{numbers[0]}.{numbers[1] + 1}"
+        return f">={match[2]},<{top}"
+
+    if re.fullmatch(r"\d[\w.]*", spec):  # Poetry writes a pin as the bare number
+        return f"=={spec}"
+    return re.sub(r"([~^])(?!=)(\d[\d.]*)", bounds, spec.replace(" ", ""))
+
+
+def _of_pip(facts: Facts) -> Optional[_Told]:
+    title = pip_sides.title(facts)
+    steps = pip_sides.steps(facts)
+    if not title or not steps:
+        return None
+    return title, "pip's own list under 'The conflict is caused by' tells who asks for what.", steps
+
+
+RULES: tuple[Rule, ...] = (no_solution,)
