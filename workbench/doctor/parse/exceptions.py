@@ -332,6 +332,10 @@ def _callers(lines: Sequence[str], number: int, text: str) -> tuple[str, ...]:
     return ()
 
 
+# Where a package looks up its own parts when they are asked for: whoever asks stands above.
+_LAZY_FRAME = re.compile(r"[/\\](?:import_utils|lazy_loader|_lazy\w*)\.py\b.{0,40}\b__getattr__\b")
+
+
 def _frames_above(lines: Sequence[str], number: int) -> tuple[str, ...]:
     callers: list[str] = []
     for place in range(number - 1, max(-1, number - _FRAMES_ABOVE), -1):
@@ -343,6 +347,8 @@ def _frames_above(lines: Sequence[str], number: int) -> tuple[str, ...]:
             continue
         package = _PACKAGE.search(line)
         name = package[1] if package else ""
+        if name and not callers and _LAZY_FRAME.search(line):
+            continue
         if not callers or name not in callers:
             callers.append(name)
     return tuple(callers)

@@ -49,4 +49,17 @@ def cuda_asked_on_ascend(facts: Facts) -> Result:
     ]
 
 
+def vllm_steps(facts: Facts) -> tuple[str, ...]:
+    """vLLM beside the vllm-ascend of its own release, which brings the torch and torch_npu that both were made for.
+
+    Not in one command: each pins another torch, by their metadata.
+    """
+    release = "0.23.0"  # the newest of vllm-ascend, November 2026
+    return (
+        f"{fixes.install(facts, f'vllm=={release}')} && {fixes.install(facts, f'vllm-ascend=={release}')}   # in a "
+        "fresh environment, one after the other: the second brings the torch and torch_npu that both of one release run on",
+        f"or the image in which all of them are: quay.io/ascend/vllm-ascend:v{release}",
+    )
+
+
 RULES: tuple[Rule, ...] = (cuda_asked_on_ascend,)

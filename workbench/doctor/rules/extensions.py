@@ -9,7 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules import jetson
+from workbench.doctor.rules import ascend, companions, jetson
 from workbench.doctor.rules.common import (
     ISSUES,
     PASSED,
@@ -38,7 +38,8 @@ MODELS = ("chat", "architecture", "vram")
 
 def torchvision_mismatch(facts: Facts) -> Result:
     """torchvision (or torchaudio) belongs to another torch."""
-    error = facts.error("torchvision-nms", "torchvision-symbol", "torchaudio-symbol")
+    library = companions.wants_other_cuda(facts)
+    error = facts.error("torchvision-nms", "torchvision-symbol", "torchaudio-symbol") or library
     torch, vision = facts.torch.version, facts.package("torchvision")
     pair = companion("torchvision", vision)
     wrong = bool(pair and torch and minor_name(torch) != minor_name(pair[0]))
@@ -49,18 +50,19 @@ def torchvision_mismatch(facts: Facts) -> Result:
         return None
     if error is None and not (wrong or tags or audio):
         return PASSED
-    name = (
-        "torchaudio" if not (wrong or tags) and (error.id == "torchaudio-symbol" if error else audio) else "torchvision"
-    )
+    told = error.values.get("importer") or error.id.split("-")[0] if error else "torchaudio" if audio else ""
+    name = "torchvision" if wrong or tags else told or "torchvision"
+    major = cuda_of_library(library.values.get("library")) if library and library is error else None
     fails = error is not None or (step is not None and step.status != "passed")
     return [
         Finding(
             "torchvision-torch-mismatch",
             "error" if fails or wrong or tags else "warning",
-            f"{name} {facts.package(name) or ''} does not belong to torch {torch or ''}".replace("  ", " ").strip(),
-            "Its compiled part was made for another torch, so its operators do not register; inside transformers "
-            "this shows as "
-            "'Failed to import … processing_auto'.",
+            f"{' '.join(filter(None, (name, facts.package(name))))} does not belong to "
+            + (f"torch {torch}" if torch else "the torch here")
+            + (f": it was built for CUDA {major}" if major else ""),
+            "Its compiled part was made for another torch, so that it does not load, or its operators do not register; "
+            "inside transformers this shows as 'Failed to import … processing_auto'.",
             {
                 **evidence(
                     torchvision=vision,
@@ -70,7 +72,7 @@ def torchvision_mismatch(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            _reinstall_pair(facts),
+            _reinstall_pair(facts, name),
             ISSUES + "pytorch/vision/issues/8985",
             affects=MODELS,
             observed=fails,
@@ -91,11 +93,11 @@ def _torchaudio_differs(facts: Facts) -> bool:
     return minor_name(audio) != minor_name(torch)
 
 
-def _reinstall_pair(facts: Facts) -> tuple[str, ...]:
+def _reinstall_pair(facts: Facts, name: str) -> tuple[str, ...]:
     """The pair for the torch that is here, after the one that was here before something replaced torch alone."""
     if is_jetson(facts):
         return jetson.torchvision_steps(facts)
-    back, here = _torch_of_companions(facts), _pair_of_this_torch(facts)
+    back, here = _torch_of_companions(facts), _pair_of_this_torch(facts, name)
     return (back, f"or, for the torch that is here now: {here[0]}", *here[1:]) if back else here
 
 
@@ -111,8 +113,12 @@ def _torch_of_companions(facts: Facts) -> str:
     return fixes.install(facts, *wanted, options=f"--index-url {WHEELS}/{tag}") + "   # the one before"
 
 
-def _pair_of_this_torch(facts: Facts) -> tuple[str, ...]:
+def _pair_of_this_torch(facts: Facts, name: str) -> tuple[str, ...]:
     release = torch_release(facts.torch.version)
+    if release is None and facts.torch.version is None:
+        # A newer torch may want a newer driver, and other packages here were made for this one.
+        both = fixes.fresh_torch(facts, *dict.fromkeys(("torchvision", name)), upgrade=True)
+        return (companions.for_this_torch(facts, name), f"or a newer torch with its own: {both}")
     if release is None:
         sound = ["torchaudio"] if facts.error("torchaudio-symbol") else []
         return (fixes.fresh_torch(facts, "torchvision", *sound, upgrade=True),)
@@ -139,11 +145,12 @@ def flash_attn_mismatch(facts: Facts) -> Result:
     if error is None and not failed and not differs:
         return PASSED
     release = minor_name(torch)
+    third = error is not None and "flash_attn_3" in error.text
     return [
         Finding(
             "flash-attn-built-for-other-torch",
             "error",
-            "flash-attn was compiled for another torch",
+            f"flash-attn{' 3' if third else ''} was compiled for another torch",
             "Its extension looks for C++ symbols that this torch does not have: another torch minor, another C++ "
             "ABI (wheels "
             "changed theirs with torch 2.7), or another CUDA major.",
@@ -156,7 +163,9 @@ def flash_attn_mismatch(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            (
+            _flash_attn_3(facts)
+            if third
+            else (
                 fixes.uninstall(facts, "flash-attn"),
                 *_flash_attn_wheel(facts, release),
                 "or do without: attn_implementation='sdpa'",
@@ -166,6 +175,19 @@ def flash_attn_mismatch(facts: Facts) -> Result:
             observed=error is not None or failed,
         )
     ]
+
+
+def _flash_attn_3(facts: Facts) -> tuple[str, ...]:
+    """It is a package of its own, for Hopper, compiled from the folder hopper of the same repository."""
+    return (
+        fixes.uninstall(facts, "flash_attn_3")
+        + "   # for Hopper cards alone; programs take flash-attn 2 or torch's own "
+        "attention where it is missing",
+        "or compile it against the torch that is here, with its nvcc: git clone "
+        "https://github.com/Dao-AILab/flash-attention && cd flash-attention/hopper && "
+        "python -m pip install --no-build-isolation --no-cache-dir .",
+        "or upgrade torch to the release that it was compiled for: its symbols aoti_torch_… came with torch 2.9",
+    )
 
 
 def _flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
@@ -378,7 +400,7 @@ def _numpy_fix(facts: Facts, other: bool, package: str) -> tuple[str, ...]:
 
 def extension_for_other_cuda(facts: Facts) -> Result:
     """An extension wants the CUDA runtime of another major than torch brings."""
-    error = facts.error("cudart-missing", "vllm-symbol")
+    error = facts.error("cudart-missing", "vllm-symbol") if companions.wants_other_cuda(facts) is None else None
     told = [facts.error(name) for name in ("torch-library-missing", "cudnn-library-missing", "onnxruntime-provider")]
     if error is not None and any(other is not None and _same(other, error) for other in told):
         error = facts.error("vllm-symbol")
@@ -471,6 +493,8 @@ def _rebuilt(facts: Facts, who: str, cuda: Optional[int]) -> tuple[str, ...]:
 def _vllm_anew(facts: Facts) -> tuple[str, ...]:
     """The vLLM that is installed with the torch that it was compiled for; where torch must stay, another vLLM."""
     version = facts.package("vllm")
+    if facts.error("ascend-told") is not None and not facts.has_nvidia():
+        return ascend.vllm_steps(facts)
     pair = companion("vllm", version)
     fresh = "In a fresh environment: uv pip install vllm --torch-backend=auto"
     if pair is None:
@@ -534,8 +558,14 @@ def xformers_mismatch(facts: Facts) -> Result:
             "Its CUDA extensions do not load. Installing it through pip may silently replace torch by the one it pins.",
             {**evidence(xformers=version, torch__version=torch, needs=wanted), **seen(error)},
             (
-                fixes.uninstall(facts, "xformers") + "   # SDPA in torch does the same work",
-                *_xformers_for_torch(facts),
+                *(
+                    _xformers_for_torch(facts)
+                    if _wants_xformers(facts)
+                    else (
+                        fixes.uninstall(facts, "xformers") + "   # SDPA in torch does the same work",
+                        *(f"or take the one for this torch: {step}" for step in _xformers_for_torch(facts)),
+                    )
+                ),
                 *(
                     ()
                     if torch
@@ -586,7 +616,12 @@ def _xformers_for_torch(facts: Facts) -> tuple[str, ...]:
         return ()
     # Its builds by CUDA version stand on torch's index from 0.0.22 on, older ones on the package index alone.
     options = "--no-deps" + (f" --index-url {WHEELS}/{variant}" if at_least(version, "0.0.22") else "")
-    return ("or take the one for this torch: " + fixes.install(facts, f"xformers=={version}", options=options),)
+    return (fixes.install(facts, f"xformers=={version}", options=options),)
+
+
+def _wants_xformers(facts: Facts) -> bool:
+    """Whether the program runs on xformers alone: vLLM before 0.5 does, and many later ones import it."""
+    return bool(_xformers_for_torch(facts)) and (facts.error("of-vllm") is not None or "vllm" in facts.packages)
 
 
 # Told by rules of their own: torch itself, torchvision and torchaudio.

@@ -12,7 +12,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports
-from workbench.doctor.tables import names_read
+from workbench.doctor.tables import names_read, names_text
 from workbench.doctor.versions import at_least, older
 
 _NAME = re.compile(
@@ -71,8 +71,30 @@ def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         return _without_tensorflow(facts, error, own)
     if found["path"] and own.startswith("_") and (package in callers[:1] or own == f"_{first}"):
         return _compiled_part_missing(facts, error, package, path)
+    if found["attribute"] and change is None and not asked_by_package and _is_module(package, below):
+        return _not_imported_yet(error, package, f"{found['owner']}.{own}")
     return _misspelled(error, package, found["name"] or found["attribute"] or "") or changed(
         facts, error, package, change, below
+    )
+
+
+def _is_module(package: str, path: str) -> bool:
+    """Whether a package has a module at `path`, by the names in it that have come or gone."""
+    return bool(re.search(rf"(?<![\w.]){re.escape(path)}\.\w", names_text(package)))
+
+
+def _not_imported_yet(error: ErrorFact, package: str, path: str) -> Finding:
+    return Finding(
+        "part-not-imported",
+        "error",
+        f"{path} is a module that nothing has imported: {package} offers its parts only once they are",
+        "A program that never imports it lives on what another part of the package happened to import, which changes "
+        "from release to release.",
+        seen(error),
+        (f"import {path}   # at the top of the program", f"or: from {path} import <what is used of it>"),
+        "https://docs.python.org/3/reference/import.html#submodules",
+        affects=("chat",),
+        observed=True,
     )
 
 
