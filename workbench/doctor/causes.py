@@ -196,7 +196,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "wsl-gpu-in-tcc-mode",
         "wsl-gpu-blocked",
     ),
-    "driver-too-old-for-wheel-cuda": ("wsl-windows-too-old", "wsl-driver-too-old", "cuda-unknown-error"),
+    "driver-too-old-for-wheel-cuda": ("profiler-of-another-release", "wsl-windows-too-old", "wsl-driver-too-old", "cuda-unknown-error"),
     "driver-lists-no-gpu": ("gpu-fallen-off-the-bus", *_NOT_BROUGHT_UP),
     "wsl-gpu-blocked": ("wsl-windows-too-old", "wsl-driver-too-old", "wsl-gpu-in-tcc-mode"),
     "compute-mode-exclusive": ("gpu-fallen-off-the-bus", "vgpu-without-licence"),
@@ -322,6 +322,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "transformers-import-error": ("package-incomplete",),
     "nccl-fails": ("nccl-takes-docker-bridges",),
     "system-library-missing": ("torch-import-broken",),
+    "extension-built-for-other-cuda": ("program-lacks-cuda-library",),
     "xpu-not-available": ("xpu-has-no-float64",),
     "cuda-compat-on-unsupported-gpu": ("host-driver-does-not-start",),
     # An old driver explains why CUDA is not there; which of two copies is imported does not.

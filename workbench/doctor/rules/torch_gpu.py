@@ -10,6 +10,7 @@ from workbench.doctor.derive import found_cuda
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules import jetson as jetson_builds
+from workbench.doctor.rules import own_kernels, web_uis
 from workbench.doctor.rules.common import (
     ALL_GPU_BENCHES,
     ISSUES,
@@ -68,7 +69,8 @@ def torch_cpu_only(facts: Facts) -> Result:
         has_gpu = True  # of all small machines with this processor, only those with a GPU are complained about
     if error is None and not has_gpu:
         return None if has_gpu is None else PASSED
-    if error is not None and (facts.platform.system == "Darwin" or has_gpu is False):
+    alone = has_gpu is None and facts.error("no-gpu-in-machine") is not None
+    if error is not None and (facts.platform.system == "Darwin" or has_gpu is False or alone):
         return [_wants_what_is_not_there(facts, error)]
     return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
 
@@ -105,6 +107,7 @@ def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
         "No build of torch brings CUDA to it; the program has to be told to use another device.",
         {**evidence(torch__version=facts.torch.version, system=facts.platform.system), **seen(error)},
         (
+            *(web_uis.ON_THE_CPU if facts.platform.program == "sd-webui" or facts.error("sd-webui-told") else ()),
             *((_FULL_PRECISION,) if "recision" in error.text else ()),
             f"Choose the device in the program: device='{'mps' if mac else 'cpu'}' in place of 'cuda' or .cuda()",
             "torch.load(..., map_location='cpu') for weights that were saved on a GPU",
@@ -243,17 +246,21 @@ def driver_too_old(facts: Facts) -> Result:
         ]
     elif facts.platform.container and facts.platform.image and fix:
         fix.append(f"or a tag of {facts.platform.image} for an older CUDA: nvidia-smi on the host shows what it runs")
+    elif wheel is not None and _of_blackwell(facts):
+        fix = ["Update the NVIDIA driver to 580 or newer, then reboot: the first that knew this GPU was 570"]
     elif wheel is not None:
         fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
     elif not fix:
         fix = [fixes.reinstall_torch(facts)[0], *fixes.reinstall_torch(facts)[1:]]
     wants = f"CUDA {cuda}" if cuda else "a newer CUDA"
+    there = found_cuda(facts) or facts.driver.cuda
+    offers = f"; the driver offers {there}" if there else ""
     note = " The tables end before this torch; the rule is NVIDIA's: a driver runs no newer CUDA major than its own."
     return [
         Finding(
             "driver-too-old-for-wheel-cuda",
             "error",
-            f"The NVIDIA driver is too old for this torch ({wants})",
+            f"The NVIDIA driver is too old for this torch ({wants}{offers})",
             f"torch brings {wants}"
             + (f", which needs driver {minimum} or newer" if minimum else "")
             + ("." if major and major < 13 else _SINCE_CUDA_13)
@@ -274,6 +281,11 @@ def driver_too_old(facts: Facts) -> Result:
             observed=error is not None or facts.torch.cuda_available is False,
         )
     ]
+
+
+def _of_blackwell(facts: Facts) -> bool:
+    """Whether the GPU came after all drivers of older CUDAs: no other torch helps there."""
+    return any(at_least(capability, "10.0") for _, capability in capabilities(facts))
 
 
 def _driver_major(facts: Facts) -> Optional[int]:
@@ -423,10 +435,12 @@ def no_kernel_image(facts: Facts) -> Result:
     covered = uncovered(facts) == []
     old = next((gpu for gpu, capability in capabilities(facts) if older(capability, "7.5")), None)
     who = re.search(r"\[(TensorRT-LLM|TRT|vLLM|onnxruntime)[\]:]|(bitsandbytes)\S{0,40}[\\/]ops\.\w{2,3}", error.text)
+    own = own_kernels.package_named(error.text)
     ggml = facts.error("ggml-devices") is not None and not who
-    library = (who[1] or who[2]) if who else "llama.cpp" if ggml else "An extension" if covered else "Some library"
+    unnamed = "An extension" if covered else "Some library"
+    library = (who[1] or who[2]) if who else own or ("llama.cpp" if ggml else unnamed)
     old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
-    bare = not covered and facts.torch.version is None and not who and not ggml
+    bare = not covered and facts.torch.version is None and not (who or ggml or own)
     capability = next((item for _, item in capabilities(facts)), None)
     dropped = bare and older(capability, "7.5") and _raised_by_torch(error)
     too_new = bare and at_least(capability, "9.0") and not facts.torch.installed
@@ -458,6 +472,8 @@ def no_kernel_image(facts: Facts) -> Result:
             if ggml
             else fixes.reinstall_torch(facts, keep_release=False)
             if old_torch
+            else own_kernels.compiled_anew(facts, own, capability)
+            if own
             else _other_build(facts, error),
             ISSUES + "vllm-project/vllm/issues/1284",
             affects=ALL_GPU_BENCHES,
