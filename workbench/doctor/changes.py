@@ -31,6 +31,7 @@ PYTHON = "python"
 _IMPORTED_AS = {
     "PIL": "pillow",
     "awq": "autoawq",
+    "cpuinfo": "py-cpuinfo",
     "cv2": "opencv-python",
     "llama_cpp": "llama-cpp-python",
     "sklearn": "scikit-learn",

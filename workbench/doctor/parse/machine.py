@@ -15,8 +15,11 @@ _MAX_LINE = 600
 _CONTAINERS = (
     (  # what docker compose writes, and before each line of its containers
         "docker",
-        ("✔ container", "attaching to", "-1 | ", "-1  | "),
-        re.compile(r"✔ Container \S|^Attaching to [\w-]+-\d|^[A-Za-z][\w-]{1,40}-\d{1,2} {1,6}\| \S"),
+        ("✔ container", "attaching to", "-1 | ", "-1  | ", " | traceback (most", ' |   file "'),
+        re.compile(
+            r"✔ Container \S|^Attaching to [\w-]+-\d|^[A-Za-z][\w-]{1,40}-\d{1,2} {1,6}\| \S"
+            r'|^[A-Za-z][\w.-]{1,40} {1,20}\| (?:Traceback \(most|  File ")'
+        ),
     ),
     ("lxc", ("lxc", "lxd", "incus"), re.compile(r"\b(?:lxc|lxd|incus)\b(?! *[/_])", re.I)),
     (
@@ -89,7 +92,7 @@ _COLAB_COMPARED = re.compile(
     r"|colab\b[^.\n]{0,30}\b(?:works?|worked|is fine)|https?://\S*colab|\[ \]",
     re.I,
 )
-_SLURM = re.compile(r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm\b|\blogin node\b", re.I)
+_SLURM = re.compile(r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm\b|\b(?:login|compute|cluster) node\b", re.I)
 _ARM = re.compile(r"\baarch64\b|\bG[BH][23]00\b|\bGB10\b|\bDGX Spark\b|\bGrace[- ]Hopper\b|\bJetson\b", re.I | re.A)
 _OTHER_PROCESSOR = re.compile(r"x86_64|amd64|\bmac(?:OS|Book| ?mini| ?studio)?\b|darwin|apple m\d", re.I)
 # "the CPU version of torch", "CPU-only wheel"; not what is only compared, asked for or feared.
@@ -119,7 +122,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         draft.put(draft.platform, service="kaggle")
     elif said(_COLAB, "colab", "/content/") and not draft.driver.get("version") and _on_colab(short):
         draft.put(draft.platform, service="colab")
-    if said(_SLURM, "sbatch", "srun", "salloc", "slurm", "login node"):
+    if said(_SLURM, "sbatch", "srun", "salloc", "slurm", "login node", "compute node", "cluster node"):
         draft.put(draft.platform, service="slurm")
     if said(
         _ARM, "aarch64", "h200", "h300", "b200", "b300", "gb10", "dgx spark", "grace", "jetson"

@@ -20,6 +20,7 @@ from workbench.doctor.parse import (
     ollama,
     packages,
     prose,
+    resolutions,
     shell,
     sources,
     unsloth,
@@ -63,6 +64,7 @@ def parse_report(text: str) -> Facts:
     draft.errors += find_messages(lines)
     builds.read(lines, draft)
     offers.read(lines, draft)
+    resolutions.read(lines, draft)
     sources.read(lines, draft)
     prose.read(in_english(lines, not draft.complaints), draft)
     machine.read(lines, draft)
@@ -242,7 +244,8 @@ def _unknown_errors(lines: list[str], told: set[int]) -> list[ErrorFact]:
 
 # A complaint that is no Python exception; only where nothing else is known.
 _COMPLAINT = re.compile(
-    r"\s{0,20}(?:error|ERROR|fatal|FATAL|Error|docker: [^:]{0,60}|(?:docker: )?Error response[^:]{0,30}): ?\S"
+    r"\s{0,20}(?:error|ERROR|fatal|FATAL|Error|docker: [^:]{0,60}|(?:docker: )?Error response[^:]{0,30}): ?"
+    r"(?!pip's dependency resolver does not)\S"
     r"|\s{0,20}[\w./+-]{2,40}(?:\[\d{1,9}\])?: (?:[\w ]{0,40} )?(?:error|fatal|Error): \S"
     r"|\s{0,20}[A-Z]\w{2,40}(?:NotFound|Channel|Denied|Failed|Refused|Unavailable): \S"
     r"|(?:exec|standard_init_linux\.go:\d{1,4}:) .{2,200}: (?:no such file or directory|exec format error)"

@@ -6,6 +6,7 @@ import re
 from typing import Any, Callable, Optional
 
 from workbench.doctor import fixes
+from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.build_tools import other_python
@@ -201,7 +202,7 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
         steps.append(fixes.install(facts, module.replace("_", "-")))
         steps.append("Then the same command with --no-build-isolation.")
     elif module:
-        steps.append(f"{fixes.install(facts, module)}   # then the same command with --no-build-isolation")
+        steps.append(f"{fixes.install(facts, pip_name(module))}   # then the same command with --no-build-isolation")
     if steps:
         return tuple(steps)
     if row and row["needs"] == "cuda":

@@ -45,7 +45,7 @@ def disk_full(facts: Facts) -> Result:
                 ),
                 **seen(error),
             },
-            _room_for_pip(facts) if error is not None and error.values.get("pip") else _room_for_models(facts),
+            _room(facts, error),
             ISSUES + "huggingface/huggingface_hub/issues/2742",
             affects=("chat",),
             observed=True,
@@ -53,13 +53,33 @@ def disk_full(facts: Facts) -> Result:
     ]
 
 
+def _room(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    """Room where it ran out, as far as the frames above the error tell what was being written."""
+    told = error.values if error is not None else {}
+    if told.get("pip"):
+        return _room_for_pip(facts)
+    return _room_for_checkpoints(facts) if told.get("saves") else _room_for_models(facts)
+
+
+def _room_for_checkpoints(facts: Facts) -> tuple[str, ...]:
+    """A training run keeps all its checkpoints unless told otherwise, each with an optimizer twice the model's size."""
+    sizes = "dir /s <output_dir>" if fixes.on_windows(facts) else "du -sh <output_dir>/*; df -h"
+    return (
+        f"Delete the older folders checkpoint-<step> in the output folder   # {sizes}: what they take, and which disk "
+        "has room",
+        "save_total_limit=1 in TrainingArguments (save_only_model=True leaves the optimizer out), then "
+        "resume_from_checkpoint=True; or output_dir on a disk with room",
+    )
+
+
 def _room_for_models(facts: Facts) -> tuple[str, ...]:
     if fixes.on_windows(facts):
         return (fixes.export(facts, "HF_HOME", r"D:\hf", "any disk with room; pip uses TEMP"), "hf cache prune")
     return (
-        "df -h; df -i   # which disk, and whether it is its number of files",
-        "export HF_HOME=/a/big/disk/hf   # datasets' map() too; MODELSCOPE_CACHE for ModelScope, TMPDIR: pip",
-        "hf cache prune",
+        "export HF_HOME=/a/big/disk/hf   # df -h: which has room; datasets' map() too; MODELSCOPE_CACHE: ModelScope, "
+        "TMPDIR: pip",
+        "hf cache prune   # or: hf cache rm, for models that are no longer needed",
+        "df -i   # room, and still full? then the number of files is",
     )
 
 

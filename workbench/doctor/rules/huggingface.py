@@ -59,6 +59,8 @@ def too_new_for_torch(facts: Facts) -> Result:
     needed = (error.values.get("needed") if error else None) or gained or (row["torch"] if row else None)
     found = (error.values.get("found") if error else None) or torch
     older_release = upgrades.transformers_beyond(found)
+    if older_release and older(version, older_release):  # the message asks for more than the table knows of
+        older_release = f"{str(version).partition('.')[0]}.0"
     beyond = newer_than_table("transformers", version)
     # Where nothing tells of transformers, another package may be the one that asks.
     other = version is None and error is not None and error.id == "torch-attribute"
@@ -721,21 +723,22 @@ def requirement_conflicts(facts: Facts) -> Result:
         notable = list(facts.conflicts)
     if not notable:
         return PASSED
+    notable.sort(key=lambda item: item.found is None)  # a release that does not fit tells more than one that is absent
     shown = {
         f"{item.package} {item.version or ''}".strip(): f"needs {item.requires}, found {item.found or 'nothing'}"
         for item in notable[:12]
     }
-    names = sorted({item.package for item in notable})
     return [
         Finding(
             "requirement-conflicts",
             "warning",
-            f"Requirements of {', '.join(names[:4])} are not met",
+            _title_of(notable),
             "pip allowed it, or something was installed past it; it may work until the missing part is used.",
             shown,
             (
                 *dict.fromkeys(_as_asked(facts, item) for item in notable[:4]),
                 *_newer_askers(facts, notable),
+                *_older_askers(notable),
             ),
             "https://pip.pypa.io/en/stable/cli/pip_check/",
             affects=MODELS,
@@ -743,10 +746,18 @@ def requirement_conflicts(facts: Facts) -> Result:
     ]
 
 
+def _title_of(conflicts: Sequence[Conflict]) -> str:
+    first, asker = conflicts[0], f"{conflicts[0].package} {conflicts[0].version or ''}".strip()
+    met = f"and {first.found} is here" if first.found else "which is not there, or not in such a release"
+    more = sorted({item.package for item in conflicts} - {first.package})
+    beside = f"; more is not met: {', '.join(more[:3])}" if more else ""
+    return f"{asker} asks for {first.requires}, {met}{beside}"
+
+
 def _tells_of_nothing_else(facts: Facts) -> bool:
     """Whether a paste is a sentence or two of pip's, and no list of packages that has many such lines."""
     told = {error.id for error in facts.errors} - REMARKS - {"installed-in-vain"}
-    return facts.origin == "report" and set(facts.formats) <= {"messages"} and not told
+    return facts.origin == "report" and set(facts.formats) <= {"messages", "pip install"} and not told
 
 
 def _as_asked(facts: Facts, conflict: Conflict) -> str:
@@ -765,6 +776,19 @@ def _newer_askers(facts: Facts, conflicts: Sequence[Conflict]) -> tuple[str, ...
     askers = sorted({item.package for item in capped if may_install(facts, item.package)})
     kept = ", ".join(sorted({f"{name_asked_for(item)} {item.found}" for item in capped}))
     return (f"or, to keep {kept}: {fixes.install(facts, *askers, upgrade=True)}",) if askers else ()
+
+
+def _older_askers(conflicts: Sequence[Conflict]) -> tuple[str, ...]:
+    """The other way out where packages are older than what is asked for: older releases of those that ask."""
+    floors = [item for item in conflicts[:4] if item.found and re.search(r">=|>|~=", item.requires)]
+    asked = sorted({f"{name_asked_for(item)} {item.found}" for item in floors})
+    known = {"opencv-python": "4.12", "opencv-python-headless": "4.12", "opencv-contrib-python": "4.12"}
+    limits = [
+        f"'{item.package}<{known[item.package]}'" if item.package in known else f"'{item.package}<{item.version}'"
+        for item in floors
+        if item.version
+    ]
+    return (f"or, to keep {', '.join(asked)}: older releases, such as {' '.join(limits)}",) if limits else ()
 
 
 def peft_version(facts: Facts) -> Result:
