@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from workbench.doctor.diagnose import diagnose
-from workbench.doctor.facts import Facts, Install, PlatformFacts, TorchFacts
+from workbench.doctor.facts import Facts, GpuFacts, Install, PlatformFacts, TorchFacts
 from workbench.doctor.findings import Finding
-from workbench.doctor.fixes import install
+from workbench.doctor.fixes import in_environment, install
 from workbench.doctor.parse.report import parse_report
 
 DATA = Path(__file__).parent.parent / "data" / "doctor"
@@ -212,11 +212,18 @@ def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_tak
         ("transformers 4.45.0", "peft", "peft"),
         # What pip would replace torch for, or what would bring a transformers that this torch does not run.
         ("torch 1.13.1", "accelerate", "'accelerate<1.3'"),
-        ("torch 2.1.2", "trl>=0.12", "'trl>=0.12,<0.23'"),
-        ("torch 2.1.2", "trl>=1.0", "'trl>=1.0'"),
+        ("torch 2.1.2", "trl>=0.12", "'trl>=0.12,<0.23' 'transformers<4.56'"),
+        ("torch 2.4.1 transformers 4.44.0", "trl>=0.12", "'trl>=0.12' 'transformers<5.15'"),
+        ("torch 2.4.1 transformers 4.57.0", "trl>=0.12", "'trl>=0.12'"),
+        # Where what is asked for needs a newer torch, torch goes along, with all that is bound to it.
+        ("torch 2.1.2", "trl>=1.0", "'trl>=1.0' torch"),
+        ("torch 2.1.2 torchvision 0.16.2", "transformers>=5", "'transformers>=5' torch torchvision"),
+        ("torch 2.1.2 torchvision 0.16.2 xformers 0.0.23", "torch", "torch torchvision xformers"),
         # What stays is not broken by what goes up, or goes along.
         ("transformers 4.48.0", "huggingface-hub", "'huggingface-hub<1.0'"),
         ("transformers 4.48.0", "huggingface-hub>=1.3", "'huggingface-hub>=1.3'"),
+        ("transformers 4.52.4 huggingface-hub 0.32.4", "datasets", "'datasets<5.1'"),
+        ("transformers 4.52.4", "vllm>=0.10.2", "'vllm>=0.10.2'"),  # it brings a transformers of its own
         ("autoawq 0.2.5", "transformers>=4.50", "'transformers>=4.50' 'autoawq>=0.2.7'"),
         ("autoawq 0.2.8", "transformers>=4.50", "'transformers>=4.50'"),
         ("diffusers 0.24.0", "huggingface-hub>=0.20,<0.26", "'huggingface-hub>=0.20,<0.26'"),
@@ -240,5 +247,87 @@ def test_what_belongs_to_an_exact_torch_is_named_where_pip_would_not_see_to_it()
     assert install(facts, "torch==2.1.1", "torchvision", "torchaudio", options=forced) == (
         "python -m pip install --force-reinstall torch==2.1.1 torchvision 'torchaudio==2.1.*' 'numpy<2'"
     )
+    assert install(facts, "torch==1.13.1", "torchaudio").endswith("torch==1.13.1 'torchaudio==0.13.*'")
     assert install(facts, "torch==2.8.0", "torchaudio") == "python -m pip install torch==2.8.0 'torchaudio==2.8.*'"
     assert install(facts, "torch", "torchaudio") == "python -m pip install torch torchaudio"
+
+
+@pytest.mark.parametrize(
+    ("step", "index"),
+    [
+        ("python -m pip install torch", "cu126"),
+        ("or: python -m pip install -U torch torchvision   # the newest", "cu126"),
+        ("python -m pip install --force-reinstall torch", "cu124"),  # the build that is here, anew
+        ("python -m pip install torch==1.13.1", "cu117"),
+        ("uv pip install 'torch>=2.0' torchvision", "cu126"),
+        ("python -m pip install torch setuptools wheel", ""),
+        ("python -m pip install torch --index-url https://example.org", ""),
+        ("python -m pip install torch-directml", ""),
+        ("python -m pip install torch, then the rest", ""),
+        ("python -m pip install torchvision", ""),
+    ],
+)
+def test_on_windows_torch_comes_from_an_index_with_cuda_builds(step: str, index: str) -> None:
+    facts = Facts(origin="report", platform=PlatformFacts(system="Windows"), torch=TorchFacts(version="2.6.0+cu124"))
+    (put,) = in_environment(facts, (step,))
+    assert re.findall(r"whl/(\w+)", put) == ([index] if index else [])
+    assert put.replace(f" --index-url https://download.pytorch.org/whl/{index}", "") == step
+    assert in_environment(Facts(origin="report"), (step,)) == (step,)
+
+
+def test_an_amd_gpu_gets_no_cuda_build() -> None:
+    facts = Facts(origin="report", platform=PlatformFacts(system="Linux"), gpus=(GpuFacts(name="x", vendor="amd"),))
+    assert "whl/rocm" in in_environment(facts, ("python -m pip install -U torch",))[0]
+
+
+def test_a_server_and_its_transformers_are_upgraded_in_one_command() -> None:
+    text = (
+        "ValueError: The checkpoint you are trying to load has model type `qwen3_moe` but Transformers does not "
+        "recognize this architecture.\n(EngineCore_0 pid=1) File /x/site-packages/vllm/config.py, line 1, in __init__\n"
+        "vllm serve x\n"
+    )
+    commands = [step for step in first(text).fix if " install " in step]
+    assert "vllm" in commands[0]
+    assert "transformers" in commands[0]
+    assert not any("transformers" in step and "vllm" not in step for step in commands)
+
+
+def test_what_has_no_wheels_for_this_system_is_not_offered_to_pip() -> None:
+    finding = first("OS: Windows 11\nPython 3.10.11\nModuleNotFoundError: No module named 'vllm'\n")
+    assert finding.id == "module-missing"
+    assert finding.fix[0].startswith("wsl --install")
+
+
+def test_to_keep_one_the_other_goes_below_the_release_that_is_here() -> None:
+    finding = of_file("accelerate-import-error--named-in-a-sentence")
+    kept = next(step for step in finding.fix if "to keep" in step)
+    assert '"diffusers<0.33"' in kept  # 0.33.1 is here, and does not work
+
+
+@pytest.mark.parametrize(
+    ("platform", "put"),
+    [
+        (PlatformFacts(system="Linux", os="Ubuntu 24.04"), "sudo apt install -y build-essential libcurl4-openssl-dev"),
+        (PlatformFacts(system="Linux", os="Fedora 42"), "sudo dnf install gcc gcc-c++ make libcurl-devel"),
+        (PlatformFacts(system="Linux", os="Alpine Linux v3.20"), "sudo apk add build-base curl-dev"),
+        (PlatformFacts(system="Darwin"), "brew install curl"),
+        (
+            PlatformFacts(system="Linux", container="docker"),
+            "apt-get update && apt-get install -y build-essential libcurl4-openssl-dev",
+        ),
+    ],
+)
+def test_packages_of_the_system_come_by_its_own_tool(platform: PlatformFacts, put: str) -> None:
+    step = "sudo apt install -y build-essential libcurl4-openssl-dev && cmake -B build"
+    assert in_environment(Facts(origin="report", platform=platform), (step,)) == (f"{put} && cmake -B build",)
+
+
+def test_what_is_done_outside_a_container_says_so() -> None:
+    inside = Facts(origin="report", platform=PlatformFacts(system="Linux", container="docker"))
+    steps = ("sudo reboot", "sudo apt install -y nvidia-container-toolkit   # new", "sudo modprobe x   # on the node")
+    assert in_environment(inside, steps) == (
+        "sudo reboot   # on the host",
+        "sudo apt install -y nvidia-container-toolkit   # on the host; new",
+        "sudo modprobe x   # on the node",
+    )
+    assert in_environment(Facts(origin="report"), steps) == steps

@@ -188,7 +188,7 @@ _FLASH_WHEELS_FOR_WINDOWS = "https://github.com/kingbri1/flash-attention/release
 def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a pasted report, with a word on conda, or on the image, before the first that uses pip there."""
     steps = tuple(system_packages.adapted(facts, _named_command(facts, step)) for step in steps)
-    steps = tuple(_from_its_index(facts, step) for step in steps)
+    steps = tuple(_on_its_host(facts, _from_its_index(facts, step)) for step in steps)
     if on_windows(facts):  # the project itself publishes wheels for Linux alone
         steps = tuple(step.replace(_FLASH_WHEELS, _FLASH_WHEELS_FOR_WINDOWS) for step in steps)
         # A container there, and what a report tells of WSL, is Linux.
@@ -209,6 +209,23 @@ def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     if facts.python.kind == "conda":
         return _before_pip(steps, _activate_conda(facts))
     return _in_own_python(facts, steps)
+
+
+_OF_THE_HOST = re.compile(
+    r"(?:or[:,][^#]{0,60}: |or: )?sudo (?:reboot|modprobe|rmmod|nvidia-modprobe|systemctl|ubuntu-drivers|nvidia-ctk"
+    r"|mokutil|update-grub"
+    r"|apt (?:update && sudo apt )?install (?:-y |--only-upgrade )?(?:nvidia-(?:driver|container|utils)|linux-))"
+)
+
+
+def _on_its_host(facts: Facts, step: str) -> str:
+    """A step that can be typed only outside the container which the report comes from, with a word on that."""
+    if not facts.platform.container or facts.platform.wsl or not _OF_THE_HOST.match(step):
+        return step
+    if re.search(r"\b(?:host|node|outer|outside|machine|where this docker)\b", step):
+        return step
+    command, _, note = step.partition("   # ")
+    return f"{command}   # on the host" + (f"; {note}" if note else "")
 
 
 def _before_pip(steps: tuple[str, ...], *words: str) -> tuple[str, ...]:

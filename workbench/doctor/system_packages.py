@@ -17,64 +17,98 @@ _TOOLS = (
         ),
     ),
     ("sudo zypper install", re.compile(r"\b(?:open)?suse\b|\bsles\b", re.I)),
+    ("sudo apk add", re.compile(r"\balpine\b", re.I)),
 )
 DISTRIBUTIONS = tuple(pattern for _, pattern in _TOOLS)
 
 
 def install(facts: Facts, apt: str, dnf: str = "", pacman: str = "", zypper: str = "") -> str:
     """The command that installs packages of the system; that of Debian and Ubuntu where nothing says which it is."""
-    named = " ".join(filter(None, (facts.platform.os, facts.platform.kernel)))
-    tool = next((tool for tool, pattern in _TOOLS if pattern.search(named)), "sudo apt install")
+    tool = _tool(facts)
+    if tool == "sudo apk add" and all(name in _NAMES for name in apt.split()):
+        return f"{tool} {_named(apt.split(), _COLUMNS[tool])}"
     names = {"sudo pacman -S": pacman, "sudo dnf install": dnf, "sudo zypper install": zypper or dnf}.get(tool, apt)
     return f"{tool} {names or apt}"
 
 
-# Debian's names with those of Fedora, Arch, openSUSE and Homebrew; an empty one is part of every system there.
+def _tool(facts: Facts) -> str:
+    named = " ".join(filter(None, (facts.platform.os, facts.platform.kernel)))
+    return next((tool for tool, pattern in _TOOLS if pattern.search(named)), "sudo apt install")
+
+
+# Debian's names with those of Fedora, Arch, openSUSE, Homebrew and Alpine; an empty one is part of every system there.
 _NAMES = {
-    "build-essential": ("gcc gcc-c++ make", "base-devel", "gcc gcc-c++ make", ""),
-    "cmake": ("cmake", "cmake", "cmake", "cmake"),
-    "git": ("git", "git", "git", "git"),
-    "ffmpeg": ("ffmpeg-free", "ffmpeg", "ffmpeg", "ffmpeg"),
-    "pkg-config": ("pkgconf-pkg-config", "pkgconf", "pkg-config", "pkg-config"),
-    "ninja-build": ("ninja-build", "ninja", "ninja", "ninja"),
-    "libgl1": ("mesa-libGL", "libglvnd", "Mesa-libGL1", ""),
-    "libglib2.0-0": ("glib2", "glib2", "glib2", "glib"),
-    "libgomp1": ("libgomp", "gcc-libs", "libgomp1", "libomp"),
-    "libsndfile1": ("libsndfile", "libsndfile", "libsndfile1", "libsndfile"),
-    "libaio-dev": ("libaio-devel", "libaio", "libaio-devel", ""),
-    "libnuma1": ("numactl-libs", "numactl", "libnuma1", ""),
-    "libopenmpi3": ("openmpi", "openmpi", "openmpi4", "open-mpi"),
-    "libsm6": ("libSM", "libsm", "libSM6", ""),
-    "libxext6": ("libXext", "libxext", "libXext6", ""),
-    "libibverbs1": ("libibverbs", "rdma-core", "libibverbs1", ""),
-    "unzip": ("unzip", "unzip", "unzip", ""),
-    "curl": ("curl", "curl", "curl", ""),
+    "build-essential": ("gcc gcc-c++ make", "base-devel", "gcc gcc-c++ make", "", "build-base"),
+    "cmake": ("cmake", "cmake", "cmake", "cmake", "cmake"),
+    "git": ("git", "git", "git", "git", "git"),
+    "git-lfs": ("git-lfs", "git-lfs", "git-lfs", "git-lfs", "git-lfs"),
+    "ffmpeg": ("ffmpeg-free", "ffmpeg", "ffmpeg", "ffmpeg", "ffmpeg"),
+    "pkg-config": ("pkgconf-pkg-config", "pkgconf", "pkg-config", "pkg-config", "pkgconf"),
+    "ninja-build": ("ninja-build", "ninja", "ninja", "ninja", "ninja"),
+    "libgl1": ("mesa-libGL", "libglvnd", "Mesa-libGL1", "", "mesa-gl"),
+    "libglib2.0-0": ("glib2", "glib2", "glib2", "glib", "glib"),
+    "libgomp1": ("libgomp", "gcc-libs", "libgomp1", "libomp", "libgomp"),
+    "libsndfile1": ("libsndfile", "libsndfile", "libsndfile1", "libsndfile", "libsndfile"),
+    "libaio-dev": ("libaio-devel", "libaio", "libaio-devel", "", "libaio-dev"),
+    "libnuma1": ("numactl-libs", "numactl", "libnuma1", "", "numactl"),
+    "libopenmpi3": ("openmpi", "openmpi", "openmpi4", "open-mpi", "openmpi"),
+    "libopenmpi-dev": ("openmpi-devel", "openmpi", "openmpi4-devel", "open-mpi", "openmpi-dev"),
+    "openmpi-bin": ("openmpi", "openmpi", "openmpi4", "open-mpi", "openmpi"),
+    "libopenblas0": ("openblas", "openblas", "libopenblas0", "openblas", "openblas"),
+    "libopenblas-dev": ("openblas-devel", "openblas", "openblas-devel", "openblas", "openblas-dev"),
+    "libcurl4-openssl-dev": ("libcurl-devel", "curl", "libcurl-devel", "curl", "curl-dev"),
+    "libsm6": ("libSM", "libsm", "libSM6", "", "libsm"),
+    "libxext6": ("libXext", "libxext", "libXext6", "", "libxext"),
+    "libxrender1": ("libXrender", "libxrender", "libXrender1", "", "libxrender"),
+    "libx11-6": ("libX11", "libx11", "libX11-6", "", "libx11"),
+    "libibverbs1": ("libibverbs", "rdma-core", "libibverbs1", "", "rdma-core"),
+    "libportaudio2": ("portaudio", "portaudio", "libportaudio2", "portaudio", "portaudio"),
+    "portaudio19-dev": ("portaudio-devel", "portaudio", "portaudio-devel", "portaudio", "portaudio-dev"),
+    "sox": ("sox", "sox", "sox", "sox", "sox"),
+    "libsox-dev": ("sox-devel", "sox", "sox-devel", "sox", "sox-dev"),
+    "espeak-ng": ("espeak-ng", "espeak-ng", "espeak-ng", "espeak-ng", "espeak-ng"),
+    "tesseract-ocr": ("tesseract", "tesseract", "tesseract-ocr", "tesseract", "tesseract-ocr"),
+    "poppler-utils": ("poppler-utils", "poppler", "poppler-tools", "poppler", "poppler-utils"),
+    "python3-tk": ("python3-tkinter", "tk", "python3-tk", "python-tk", "python3-tkinter"),
+    "tk": ("tk", "tk", "tk", "tcl-tk", "tk"),
+    "unzip": ("unzip", "unzip", "unzip", "", "unzip"),
+    "curl": ("curl", "curl", "curl", "", "curl"),
 }
+_COLUMNS = {"sudo dnf install": 0, "sudo pacman -S": 1, "sudo zypper install": 2, "sudo apk add": 4}
+_BREW = 3
 _APT = re.compile(
     r"sudo apt (?:update && sudo apt )?install (?:-y )?(?P<names>[\w.+-]+(?: [\w.+-]+)*)(?= {2,3}#|$| &&|;)"
 )
+# What is the host's own, whatever runs in a container on it.
+_OF_HOST = re.compile(r"nvidia|docker|containerd|^linux-|dkms|amdgpu|libnvidia|mokutil")
 
 
 def adapted(facts: Facts, step: str) -> str:
     """A step that calls Debian's apt, for the distribution, the Mac or the container that the facts name."""
     found = _APT.search(step)
-    names = found["names"].split() if found else []
-    if found is None or not all(name in _NAMES or re.fullmatch(r"python3(?:\.\d{1,2})?-dev", name) for name in names):
+    if found is None:
         return step
-    if facts.platform.system == "Darwin":
-        brew = [word for name in names if (word := _named(name, 3))]
-        return step.replace(found[0], f"brew install {' '.join(brew)}" if brew else "xcode-select --install")
-    command = install(facts, *(" ".join(_named(name, column) for name in names) for column in (-1, 0, 1, 2)))
+    names, tool = found["names"].split(), _tool(facts)
+    known = all(name in _NAMES or re.fullmatch(r"python3(?:\.\d{1,2})?-dev", name) for name in names)
     root = facts.platform.container in ("docker", "podman", "kubernetes") or facts.platform.service == "colab"
-    if command.startswith("sudo apt") and root:
+    if facts.platform.system == "Darwin":
+        brew = _named(names, _BREW)
+        return step.replace(found[0], f"brew install {brew}" if brew else "xcode-select --install") if known else step
+    if tool == "sudo apt install" and root and not any(map(_OF_HOST.search, names)):
         # Inside a container one is root, and there is neither sudo nor a list of packages.
-        command = f"apt-get update && apt-get install -y {' '.join(names)}"
-    return step.replace(found[0], command)
+        return step.replace(found[0], f"apt-get update && apt-get install -y {' '.join(names)}")
+    if tool not in _COLUMNS or not known:
+        return step
+    return step.replace(found[0], f"{tool} {_named(names, _COLUMNS[tool])}".strip())
 
 
-def _named(name: str, column: int) -> str:
-    if column < 0:
-        return name
-    if name in _NAMES:
-        return _NAMES[name][column]
-    return (name.replace("-dev", "-devel"), "python", name.replace("-dev", "-devel"), "")[column]
+def _named(names: list[str], column: int) -> str:
+    """The packages of another system that do what these of Debian do, each once."""
+    words = " ".join(_NAMES[name][column] if name in _NAMES else _of_python(name, column) for name in names)
+    return " ".join(dict.fromkeys(words.split()))
+
+
+def _of_python(name: str, column: int) -> str:
+    """Python's headers, ``python3.11-dev``, by another system's name."""
+    devel = name.replace("-dev", "-devel")
+    return (devel, "python", devel, "", "python3-dev")[column]

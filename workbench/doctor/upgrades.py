@@ -30,7 +30,8 @@ def fitted(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
     wanted = {item.name: item for item in map(parse_requirement, packages) if item is not None}
     bounded = tuple(_bounded(facts, package, wanted) for package in packages)
     ends = {item.name: _end(item) for item in map(parse_requirement, bounded) if item is not None}
-    return (*bounded, *_companions(facts, ends))
+    beside = (*bounded, *_companions(facts, ends))
+    return (*beside, *_of_this_torch(facts, beside))
 
 
 def transformers_beyond(torch: Optional[str]) -> Optional[str]:
@@ -45,8 +46,7 @@ def _bounded(facts: Facts, package: str, wanted: dict[str, Requirement]) -> str:
     requirement = parse_requirement(package)
     if requirement is None or re.search("<|==|~=|@|/", package):
         return package
-    torch = None if "torch" in wanted else installed_version(facts, "torch")
-    bounds = [_first_beyond(requirement.name, torch), *_caps(facts, requirement.name, wanted)]
+    bounds = [_first_beyond(facts, requirement.name, wanted), *_caps(facts, requirement.name, wanted)]
     floor = requirement.specifier.removeprefix(">=")
     fitting = [bound for bound in bounds if bound and not (floor and at_least(floor, bound))]
     if not fitting:
@@ -55,25 +55,78 @@ def _bounded(facts: Facts, package: str, wanted: dict[str, Requirement]) -> str:
     return f"{package}{',' if requirement.specifier else ''}<{lowest}"
 
 
-def _first_beyond(name: str, torch: Optional[str]) -> Optional[str]:
-    """The first release of a package that does not run beside this torch, or asks for a transformers that does not."""
-    if torch is None:
-        return None
+_BRING_TORCH = frozenset(("torch", "vllm", "sglang"))
+"""What puts a torch of its own in the place of the one that is here."""
+
+
+def _of_this_torch(facts: Facts, packages: tuple[str, ...]) -> list[str]:
+    """What keeps transformers and torch together, where an upgrade names only one of them, or brings the other.
+
+    A transformers that is newer than this torch takes torch along; one that comes as a requirement stays below.
+    """
+    wanted = {item.name: item for item in map(parse_requirement, packages) if item is not None}
+    last = None if _BRING_TORCH & set(wanted) else transformers_beyond(installed_version(facts, "torch"))
+    if last is None:
+        return []
+    if "transformers" in wanted:
+        floor = _floor(wanted["transformers"])
+        return ["torch"] if floor and at_least(floor, last) else []
+    here = installed_version(facts, "transformers")
+    asked = (item for name, line in wanted.items() for item in _requirements(name, _end(line)))
+    floors = [floor for item in asked if item.name == "transformers" and (floor := _floor(item))]
+    if not any(not here or older(here, floor) for floor in floors):
+        return []
+    return ["torch"] if any(at_least(floor, last) for floor in floors) else [f"transformers<{minor_name(last)}"]
+
+
+def _requirements(name: str, end: Optional[str]) -> list[Requirement]:
+    """What the newest release of a package below `end` asks of others."""
+    rows = _rows(name)
+    fitting = [line for release, line in rows.items() if not (end and at_least(release, end))]
+    return [item for item in map(parse_requirement, fitting[-1].split()) if item is not None] if fitting else []
+
+
+def _rows(name: str) -> dict[str, str]:
+    told = table("requirements").get(name)
+    return told if isinstance(told, dict) else {}
+
+
+def _floor(requirement: Requirement) -> Optional[str]:
+    floor = re.match(r">=([\d.]+)", requirement.specifier)
+    return floor[1] if floor else None
+
+
+def _first_beyond(facts: Facts, name: str, wanted: dict[str, Requirement]) -> Optional[str]:
+    """The first release of a package that asks for what does not run beside this torch, or what another one forbids."""
+    torch = None if "torch" in wanted else installed_version(facts, "torch")
     last = transformers_beyond(torch)
     if name == "transformers":
         return minor_name(last)
-    told = table("requirements").get(name)
-    rows: dict[str, str] = told if isinstance(told, dict) else {}
-    for release, line in rows.items():
+    for release, line in _rows(name).items():
         for asked in map(parse_requirement, line.split()):
-            floor = re.match(r">=([\d.]+)", asked.specifier) if asked else None
+            floor = _floor(asked) if asked else None
             if asked is None or floor is None:
                 continue
-            if asked.name == "torch" and older(torch, floor[1]):
+            if asked.name == "torch" and older(torch, floor):
                 return release
-            if asked.name == "transformers" and last is not None and at_least(floor[1], last):
+            if asked.name == "transformers" and last is not None and at_least(floor, last):
+                return release
+            gone = {**wanted, **_replaced(facts, line), name: asked}
+            if asked.name not in wanted and any(at_least(floor, cap) for cap in _caps(facts, asked.name, gone)):
                 return release
     return None
+
+
+def _replaced(facts: Facts, line: str) -> dict[str, Requirement]:
+    """The packages that pip replaces for these requirements, whose own bounds go with them."""
+    found = {}
+    for asked in map(parse_requirement, line.split()):
+        floor = _floor(asked) if asked else None
+        if asked is not None and floor and older(installed_version(facts, asked.name), floor):
+            found[asked.name] = asked
+    if "transformers" in found:
+        found.setdefault("tokenizers", found["transformers"])  # each transformers has tokenizers of its own time
+    return found
 
 
 def _caps(facts: Facts, name: str, wanted: dict[str, Requirement]) -> list[str]:

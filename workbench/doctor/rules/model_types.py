@@ -77,9 +77,9 @@ def _upgrade(facts: Facts, error: ErrorFact, since: Optional[str]) -> tuple[str,
     server = server or ("vllm" if facts.error("served-by-vllm") and not error.values.get("program") else "")
     if server:
         return (
-            fixes.install(facts, server, upgrade=True)
+            # In one command: an upgrade of transformers alone would take it beyond what the server allows.
+            fixes.install(facts, server, *names, upgrade=True)
             + f"   # {server} has to know the model too; it brings the transformers that it was made for",
-            fixes.install(facts, *names, upgrade=True),
         )
     return (
         fixes.install(facts, *names, upgrade=True),

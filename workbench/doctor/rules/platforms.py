@@ -48,6 +48,15 @@ def _built_elsewhere(facts: Facts) -> Optional[ErrorFact]:
     return facts.error("source-taken", "build-failed")
 
 
+def instead_of(facts: Facts, package: str) -> tuple[str, ...]:
+    """The steps in place of a package that has no wheels for this system; empty for one that has, or may have."""
+    row = next((row for row in table("platforms")["package"] if package in row["names"]), None)
+    told = row is not None and facts.platform.system is not None and facts.platform.wsl is not True
+    if row is None or not told or facts.platform.system in row["wheels"]:
+        return ()
+    return _instead(facts, row, package)
+
+
 def _instead(facts: Facts, row: dict[str, Any], package: str) -> tuple[str, ...]:
     system = facts.platform.system
     out = f"Take the line {package} out of the requirements, and install the rest; programs mostly do without it"

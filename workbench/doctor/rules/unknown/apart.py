@@ -176,15 +176,21 @@ def _kept_back(facts: Facts, verdict: Verdict) -> str:
     if change is not None and not change.added:
         if new in _OF_TORCH and change.version:
             return _with_its_torch(facts, new, change.version)
-        return fixes.install(facts, f"{new}<{change.version}") if change.version else ""
+        return _below(facts, new, change.version) if change.version else ""
     if not may_install(facts, new):
         return ""
     since = next((item.versions for item in askers_of(change) if item.package == new), "") if change else ""
     if since.startswith(">="):
-        return fixes.install(facts, f"{new}<{since[2:]}")
+        return _below(facts, new, since[2:])
     born = month_of(verdict.old, installed_version(facts, verdict.old))
     release = release_of_that_time(new, born[0] + 1) if born and born[1] else None
     return fixes.install(facts, f"{new}=={release}.*") if release else ""
+
+
+def _below(facts: Facts, package: str, bound: str) -> str:
+    """The command that takes a package below a release, and below the one that is here, which does not work."""
+    here = minor_name(without_stage(installed_version(facts, package)))
+    return fixes.install(facts, f"{package}<{here if here and older(here, bound) else bound}")
 
 
 _OF_TORCH = ("torchaudio", "torchvision")

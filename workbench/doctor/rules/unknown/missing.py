@@ -11,6 +11,7 @@ from workbench.doctor.changes import PYTHON, change_of, installed_version, pip_n
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.platforms import instead_of
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.demands import packages_asked, releases_asked
 from workbench.doctor.rules.unknown.packages import callers_of, known_imports, may_install
@@ -123,7 +124,7 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "It was never installed, or into another Python than the one that runs the program.",
         {**evidence(needed_by=error.values.get("importer")), **seen(error)},
         (
-            *_install_one(facts, name),
+            *(instead_of(facts, name) or _install_one(facts, name)),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
         ),
         f"https://pypi.org/project/{name}/",
