@@ -1,4 +1,4 @@
-"""What pip says that it was offered of a package in vain: versions, the Pythons that others want, the index. Stdlib only."""
+"""What pip was offered of a package in vain: versions, the Pythons that others want, the index. Stdlib only."""
 
 from __future__ import annotations
 

@@ -14,8 +14,10 @@ _MAX_LINES, _MAX_LINE = 60, 600
 _STARTS = re.compile(
     r"No solution found when resolving|[Vv]ersion solving failed|SolverProblemError|LibMambaUnsatisfiableError"
     r"|UnsatisfiableError|Could not solve for environment|Encountered problems while solving|PackagesNotFoundError"
-    r"|ResolvePackageNotFound|Cannot solve the request because|failed to solve (?:the )?(?:conda|environment|requirements)"
-    r"|[Bb]ecause [\w.-]{1,60}(?:\[[\w,-]{1,60}\])? ?\S{0,40} (?:depends on|requires)"
+    r"|ResolvePackageNotFound|Cannot solve the request because|failed to solve (?:the "
+    r")?(?:conda|environment|requirements)"
+    r"|Cannot install .{3,400} because these package versions"
+    r"|requirements are\s+unsatisfiable|we can conclude that"
 )
 _FRAME = re.compile(r"^[\s│|┃×╰─▶├└>]{0,40}")
 _PLATFORM = re.compile(
@@ -30,33 +32,41 @@ _KINDS = (
     (
         "python",
         (
-            rf"the current Python version \((?P<have>[^)]{{1,12}})\) does not satisfy Python ?(?P<wants>[<>=!~][\d.,<>=!*]{{1,30}})"
+            rf"the current Python version \((?P<have>[^)]{{1,12}})\) does not satisfy Python "
+            rf"?(?P<wants>[<>=!~][\d.,<>=!*]{{1,30}})"
             rf"(?: and (?P<name>{_NAME}){_EXTRAS}(?:==(?P<version>[\w.+]{{1,30}}))? depends on Python)?",
-            rf"(?P<name>{_NAME})-(?P<version>\d[\w.]{{0,20}})-\w{{1,40}} requires python (?P<wants>[<>=!~*\d][\w.,<>=!*|]{{0,40}}),? "
+            rf"(?P<name>{_NAME})-(?P<version>\d[\w.]{{0,20}})-\w{{1,40}} requires python "
+            rf"(?P<wants>[<>=!~*\d][\w.,<>=!*|]{{0,40}}),? "
             r"but none of the providers can be installed",
-            rf"(?P<name>{_NAME}) (?P<version>\[[^\]]{{1,60}}\]|\d[\w.]{{0,20}})\*{{0,2}} would require python (?P<wants>[<>=!~*\d][\w.,<>=!*|]{{0,40}})",
-            rf"(?P<name>{_NAME}) (?:\((?P<version>[^)]{{1,40}})\) )?requires Python (?P<wants>[<>=!~^][\d.,<>=!* ]{{1,40}})",
+            rf"(?P<name>{_NAME}) (?P<version>\[[^\]]{{1,60}}\]|\d[\w.]{{0,20}})\*{{0,2}} would require python "
+            rf"(?P<wants>[<>=!~*\d][\w.,<>=!*|]{{0,40}})",
+            rf"(?P<name>{_NAME}) (?:\((?P<version>[^)]{{1,40}})\) )?requires Python (?P<wants>[<>=!~^][\d.,<>=!* "
+            rf"]{{1,40}})",
         ),
     ),
     (
         "virtual",
         (
-            rf"nothing provides (?P<virtual>__\w{{2,20}})[^\n]{{0,60}}? needed by (?P<name>{_NAME}?)-(?P<version>\d[\w.]{{0,20}})",
+            rf"nothing provides (?P<virtual>__\w{{2,20}})[^\n]{{0,60}}? needed by "
+            rf"(?P<name>{_NAME}?)-(?P<version>\d[\w.]{{0,20}})",
         ),
     ),
     (
         "index",
         (
             rf"(?P<name>{_NAME}) was found on (?P<index>https?://[^\s,]{{4,120}}),? but not at the requested version",
-            rf"only (?P<name>{_NAME})(?P<offered>{_SPEC}) is available.{{0,800}}may be available on a subsequent index",
+            rf"only (?P<name>{_NAME})(?P<offered>{_SPEC}) is available.{{0,800}}may be available on a subsequent "
+            rf"index",
         ),
     ),
     (
         "absent",
         (
-            rf"(?P<name>{_NAME}){_EXTRAS} (?:was|were) not found in (?:the package registry|the provided package locations|the cache)",
+            rf"(?P<name>{_NAME}){_EXTRAS} (?:was|were) not found in (?:the package registry|the provided package "
+            rf"locations|the cache)",
             rf"(?P<name>{_NAME}) =?[^ ]{{0,40}} ?\*?,? ?does not exist \(perhaps a typo",
-            rf"nothing provides (?:requested )?(?P<name>(?!__){_NAME}) [^\n]{{0,40}}?needed by (?P<needed_by>{_NAME}?)-(?P<version>\d[\w.]{{0,20}})",
+            rf"nothing provides (?:requested )?(?P<name>(?!__){_NAME}) [^\n]{{0,40}}?needed by "
+            rf"(?P<needed_by>{_NAME}?)-(?P<version>\d[\w.]{{0,20}})",
             rf"(?:ResolvePackageNotFound|PackagesNotFoundError): ?[^-]{{0,120}}- (?:\S{{1,80}}::)?(?P<name>{_NAME})",
             rf"No candidates were found for (?P<name>{_NAME})",
         ),
@@ -71,7 +81,8 @@ _KINDS = (
     ),
 )
 _BOTH = re.compile(
-    rf"(?P<asker>{_NAME}) depends on both (?P<one>{_NAME}) \((?P<spec>[^)]{{1,60}})\) and (?P<two>{_NAME}) \((?P<spec2>[^)]{{1,60}})\)"
+    rf"(?P<asker>your project|{_NAME}) depends on both (?P<one>{_NAME}) \((?P<spec>[^)]{{1,60}})\) and "
+    rf"(?P<two>{_NAME}) \((?P<spec2>[^)]{{1,60}})\)"
 )
 # In a tree of conda's these words stand where a package does.
 _NO_ASKER = frozenset(("it", "would", "which", "that", "and", "also"))
@@ -79,10 +90,12 @@ _CONDA_COMMAND = re.compile(
     r"\b(?:conda|mamba|micromamba)(?:\.exe)? (?:create|install|env)\b.{0,200}\bpython ?={1,2} ?(?P<python>3\.\d{1,2})"
 )
 _TAGS = re.compile(
-    rf"(?P<name>{_NAME})==(?P<version>[\w.+]{{1,30}}) has no wheels with a matching (?P<tag>Python|platform)[\w ]{{0,20}}"
+    rf"(?P<name>{_NAME})==(?P<version>[\w.+]{{1,30}}) has no wheels with a matching (?P<tag>Python|platform)[\w "
+    rf"]{{0,20}}"
 )
 _ASKS = re.compile(
-    rf"(?P<asker>your project|your workspace|you|{_NAME}(?:\[[\w,-]{{1,60}}\])?)(?:{_EXTRAS})(?:==(?P<version>[\w.+]{{1,30}})"
+    rf"(?P<asker>your project|your "
+    rf"workspace|you|{_NAME}(?:\[[\w,-]{{1,60}}\])?)(?:{_EXTRAS})(?:==(?P<version>[\w.+]{{1,30}})"
     rf"| \((?P<version2>[^)]{{1,40}})\))? (?:depends? on|requires?) (?P<name>{_NAME}){_EXTRAS}"
     rf"(?: ?(?P<spec>{_SPEC})| \((?P<spec2>[^)]{{1,60}})\))?"
 )
@@ -93,6 +106,11 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     number = next((number for number, line in enumerate(lines) if _STARTS.search(line[:_MAX_LINE])), None)
     if number is None:
         return
+    # Poetry says what it comes to in its last line.
+    above = [
+        at for at in range(max(0, number - 30), number) if re.match(r"\W{0,12}(?:\[\w+\]\W{0,4})?Because ", lines[at])
+    ]
+    number = above[0] if above else number
     region = [line[:_MAX_LINE] for line in lines[number : number + _MAX_LINES]]
     told = " ".join(" ".join(_FRAME.sub("", line).split()) for line in region)
     values = {"told": told[:6000], **_kind(told), **_asker(told)}
@@ -115,12 +133,21 @@ def _kind(told: str) -> dict[str, str]:
 
 
 def asks(told: str) -> list[tuple[str, str, str]]:
-    """Who asks for which versions of what: asker with its version, name, specifier; in the order in which it is told."""
+    """Who asks for which versions of what: asker with its version, name, specifier, in the order told."""
+    # The last sentence of Poetry's names the project itself.
+    told = re.sub(rf"(?<=So, because ){_NAME}(?= depends on )", "your project", told)
     found = []
+    typed = re.search(r"Cannot install (.{3,400}?) because these package versions", told)
+    for part in re.split(r", | and ", typed[1]) if typed else ():
+        match = re.fullmatch(rf"({_NAME})(?:\[[\w,-]{{1,60}}\])?({_SPEC})", part.strip())
+        found += [("your project", match[1], match[2])] if match else []
+    if typed:
+        # pip that goes back through all releases of a package lists them as pins; nobody asked for those.
+        return [] if all(spec.startswith("==") for _, _, spec in found) else found
     for both in _BOTH.finditer(told):
         found += [(both["asker"], both["one"], both["spec"]), (both["asker"], both["two"], both["spec2"])]
     for match in _ASKS.finditer(told):
-        if match["asker"] in _NO_ASKER:
+        if match["asker"] in _NO_ASKER or match["name"] == "both":
             continue
         spec = (match["spec"] or match["spec2"] or "").replace(" ", "").rstrip(",")
         version = match["version"] or match["version2"] or ""
@@ -129,10 +156,11 @@ def asks(told: str) -> list[tuple[str, str, str]]:
 
 
 def tags(told: str) -> Optional[tuple[str, str, bool, str]]:
-    """A release without a wheel that fits: name, version, whether it is for the Python, and what there are wheels for."""
+    """A release without a wheel that fits: name, version, whether for the Python, and what there are wheels for."""
     found = _TAGS.search(told)
     hint = re.search(
-        r"(?:following (?:platforms?|Python[\w ]{1,30}): |with the following [\w ]{2,30}: )((?:`[\w.+-]{2,60}`(?:, )?){1,20})",
+        r"(?:following (?:platforms?|Python[\w ]{1,30}): |with the following [\w ]{2,30}: "
+        r")((?:`[\w.+-]{2,60}`(?:, )?){1,20})",
         told,
     )
     if found is None or hint is None:

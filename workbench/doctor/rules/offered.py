@@ -1,4 +1,4 @@
-"""Rules about a requirement that nothing which pip was offered meets: the Python, the index, or the name. Needs the tables."""
+"""Rules about a requirement that nothing on offer meets: the Python, the index, or the name. Needs the tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
 from workbench.doctor.tables import table
-from workbench.doctor.versions import at_least, minor_name, older, satisfies
+from workbench.doctor.versions import minor_name, older, satisfies
 
 _TAGS = "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/"
 _PYTHONS = ("3.12", "3.11", "3.13", "3.10", "3.9", "3.8", "3.14", "3.7", "3.6")
@@ -67,7 +67,8 @@ def _unreached(facts: Facts, error: ErrorFact) -> Finding:
             f"curl -I {index}/   # what does a browser or curl say? Mend the network first: DNS, VPN, docker build "
             "--network=host",
             "behind a proxy: python -m pip install --proxy http://<proxy>:<port> <packages>",
-            "a machine without a network: pip download <packages> on another one of the same system and Python, then here: "
+            "a machine without a network: pip download <packages> on another one of the same system and Python, "
+            "then here: "
             "python -m pip install --no-index --find-links <folder> <packages>",
         ),
         "https://pip.pypa.io/en/stable/user_guide/#using-a-proxy-server",
@@ -167,9 +168,11 @@ def _one_index(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "--index-url (-i) takes the place of PyPI: the package's own requirements are looked for there too. "
         + ("TestPyPI has old trial uploads of some of them." if test else ""),
         (
-            f"the same command with --extra-index-url https://pypi.org/simple   # {where} stays, and the rest comes from "
+            f"the same command with --extra-index-url https://pypi.org/simple   # {where} stays, and the rest "
+            f"comes from "
             "PyPI",
-            f"or, first from PyPI alone: {fixes.install(facts, _asked(error), options='--index-url https://pypi.org/simple')}",
+            f"or, first from PyPI alone: "
+            f"{fixes.install(facts, _asked(error), options='--index-url https://pypi.org/simple')}",
         ),
         "https://pip.pypa.io/en/stable/cli/pip_install/#cmdoption-extra-index-url",
     )
@@ -212,7 +215,8 @@ def _version(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         return _found(
             facts,
             error,
-            f"{_asked(error)} is newer than all that pip offers for {here} and system: {package} ends there with {newest}",
+            f"{_asked(error)} is newer than all that pip offers for {here} and system: {package} ends there with "
+            f"{newest}",
             f"{here[0].upper()}{here[1:]} is too old for newer releases; or they have no wheels for this system, or "
             "there is no such version at all.",
             (*other, f"or: {near}")
@@ -248,7 +252,8 @@ def _nowhere(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         facts,
         error,
         f"The index that pip asked has nothing called {name} that fits here",
-        "Either there is no such package (a program of the system, a project that lives on GitHub alone, a private or "
+        "Either there is no such package (a program of the system, a project that lives on GitHub alone, a "
+        "private or "
         "misspelt name), or it has wheels for other Pythons or systems only.",
         (
             *(
@@ -256,7 +261,8 @@ def _nowhere(facts: Facts, error: ErrorFact) -> Optional[Finding]:
                 if fixes.on_windows(facts)
                 else (f"sudo apt install {name}   # where it is a program of the system; Mac: brew",)
             ),
-            f"https://pypi.org/project/{name}/ tells: where that page is missing, install it as its own guide says, mostly "
+            f"https://pypi.org/project/{name}/ tells: where that page is missing, install it as its own guide "
+            f"says, mostly "
             "from its repository: python -m pip install git+https://github.com/<owner>/<repository>",
             "where it is there, its files' names tell for which Pythons: uv venv --seed --python 3.12 .venv",
         ),

@@ -16,61 +16,95 @@ _SIDE = re.compile(
 )
 
 
-class _Side(NamedTuple):
+class Side(NamedTuple):
     asker: str
     name: str
     spec: str
 
 
+def title(facts: Facts) -> str:
+    """Which demand the others do not meet; ``""`` where pip's list does not tell."""
+    sides = _listed(facts)
+    if len(sides) > 1 and len({side.name for side in sides}) == 1 and not any(side.spec for side in sides):
+        return f"No release of {sides[0].name} fits this Python or system, and all that is asked for wants it"
+    pinned = _pinned(sides)
+    against = _against(sides, pinned) if pinned else []
+    same = pinned.name if pinned and against else None
+    apart = clash([side for side in sides if side.asker and side.spec and same in (None, side.name)])
+    if apart:
+        one, other = apart
+        return f"{one.asker} wants {one.name}{one.spec}, and {other.asker} {other.name}{other.spec}: no release is both"
+    if pinned and against:
+        who = against[0].asker or "another line"
+        return f"The pin {pinned.name}{pinned.spec} is not what {who} takes: {pinned.name}{against[0].spec}"
+    return ""
+
+
+def _listed(facts: Facts) -> list[Side]:
+    error = facts.error("pip-sides")
+    return _sides(error.values.get("sides", "")) if error else []
+
+
+def _pinned(sides: list[Side]) -> Optional[Side]:
+    return next((side for side in sides if not side.asker and side.spec.startswith("==")), None)
+
+
+def _against(sides: list[Side], pinned: Side) -> list[Side]:
+    """Who asks for something else than the pin; other lines of the same requirements count too."""
+    same = (side for side in sides if side.name == pinned.name and side.spec and side != pinned)
+    return [side for side in same if satisfies(pinned.spec.lstrip("="), side.spec) is False]
+
+
 def steps(facts: Facts) -> tuple[str, ...]:
     """What to change in the requirements, where pip's own list of who asks for what tells it."""
-    error = facts.error("pip-sides")
-    sides = _sides(error.values.get("sides", "")) if error else []
+    sides = _listed(facts)
     if len(sides) > 1 and len({side.name for side in sides}) == 1 and not any(side.spec for side in sides):
         return (_of_none(sides[0].name),)
-    pinned = next((side for side in sides if not side.asker and side.spec.startswith("==")), None)
+    pinned = _pinned(sides)
     others = [side for side in sides if side.asker and side.spec and (pinned is None or side.name == pinned.name)]
     if pinned is None:
-        clash = _clash(others)
-        return (_of_two(*clash),) if clash else ()
-    against = [side for side in others if satisfies(pinned.spec.lstrip("="), side.spec) is False]
+        apart = clash(others)
+        return (_of_two(*apart),) if apart else ()
+    against = _against(sides, pinned)
     if not against:
         return ()
-    clash = _clash([side for side in others if side.name == pinned.name])
-    if clash:
-        return (_of_two(*clash),)
+    apart = clash([side for side in others if side.name == pinned.name])
+    if apart:
+        return (_of_two(*apart),)
     spec = ",".join(dict.fromkeys(part for side in against for part in side.spec.split(",")))
     return (
-        f"In the requirements: {pinned.name}{spec} in place of {pinned.name}{pinned.spec}   # what {against[0].asker} "
-        "asks for",
-        f"or, to keep {pinned.name}{pinned.spec}: another release of {against[0].asker.split(' ')[0]}",
+        f"In the requirements: {pinned.name}{spec} in place of {pinned.name}{pinned.spec}   # what "
+        f"{against[0].asker or 'another line of them'} asks for",
+        f"or, to keep {pinned.name}{pinned.spec}: "
+        + (f"another release of {against[0].asker.split(' ')[0]}" if against[0].asker else "take that other line out"),
     )
 
 
 def _of_none(name: str) -> str:
     return (
-        f"uv venv --seed --python 3.11 .venv   # all of them ask for {name}, and no release of it fits this Python or "
+        f"uv venv --seed --python 3.11 .venv   # all of them ask for {name}, and no release of it fits this "
+        f"Python or "
         "system: "
         "most often the Python is too old or too new"
     )
 
 
-def _sides(text: str) -> list[_Side]:
-    found: list[_Side] = []
+def _sides(text: str) -> list[Side]:
+    found: list[Side] = []
     for match in _SIDE.finditer(text):
-        side = _Side(
+        side = Side(
             match["asker"] or "",
             normalize(match["name"]),
             match["spec"].replace(" and ", ",").replace(" ", "").strip(",").removesuffix("**"),
         )
         # From here on pip tells of the next release that it has tried.
-        if not side.asker and side in found:
+        if not side.asker and side in found and any(other.asker for other in found):
             break
         found.append(side)
     return found
 
 
-def _clash(sides: list[_Side]) -> Optional[tuple[_Side, _Side]]:
+def clash(sides: list[Side]) -> Optional[tuple[Side, Side]]:
     """Two packages that ask for what cannot be met together: one for more than the other allows."""
     for low in sides:
         for high in sides:
@@ -78,13 +112,15 @@ def _clash(sides: list[_Side]) -> Optional[tuple[_Side, _Side]]:
             ceilings = re.findall(r"(?<!>)(?:<|==)([\d.]*\d)", high.spec)
             strict = "<=" not in high.spec
             if strict and any(
-                older(top, floor) or ("==" not in high.spec and top == floor) for floor in floors for top in ceilings
+                older(top, floor) or ("==" not in high.spec and not older(floor, top))
+                for floor in floors
+                for top in ceilings
             ):
                 return low, high
     return None
 
 
-def _of_two(one: _Side, other: _Side) -> str:
+def _of_two(one: Side, other: Side) -> str:
     return (
         f"{one.asker} asks for {one.name}{one.spec}, {other.asker} for {other.name}{other.spec}: another release of "
         "one of them, or no version at it, so that pip may choose"

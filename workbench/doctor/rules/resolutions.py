@@ -1,4 +1,4 @@
-"""Rules about what uv, Poetry, conda, mamba, pixi and pip find no solution for: which demand is the odd one. Needs the tables."""
+"""Rules about what a solver (uv, Poetry, conda, pixi, pip) finds no solution for: the odd demand. Needs the tables."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import difflib
 import re
 from typing import Callable, Optional
 
-from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.resolutions import asks, tags
 from workbench.doctor.rules import pip_sides
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
 from workbench.doctor.rules.offered import python_for
-from workbench.doctor.versions import minor_name, normalize, release_of
+from workbench.doctor.versions import minor_name, normalize, release_of, satisfies
 
 _UV = "https://docs.astral.sh/uv/concepts/resolution/"
 _CONDA = "https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-virtual.html"
@@ -26,7 +25,7 @@ def no_solution(facts: Facts) -> Result:
     """The demand that nothing meets, by the solver's own explanation."""
     error = facts.error("resolution")
     told = _EXPLAINED[error.values["kind"]](facts, error.values) if error and error.values.get("kind") else None
-    told = told or (_two_sides(error) if error else None) or _of_pip(facts)
+    told = told or _of_pip(facts) or (_two_sides(error) if error else None)
     error = error or facts.error("pip-sides")
     if told is None or error is None:
         return PASSED
@@ -48,7 +47,12 @@ def no_solution(facts: Facts) -> Result:
 
 
 def _is_conda(values: dict[str, str]) -> bool:
-    return bool(re.search(r"[Mm]amba|conda|needed by|missing channel|providers|NotFoundError", values.get("told", "")))
+    return bool(
+        re.search(
+            r"[Mm]amba|conda|needed by|missing channel|providers|NotFoundError|environment specs|is not installable",
+            values.get("told", ""),
+        )
+    )
 
 
 def _named(values: dict[str, str]) -> str:
@@ -60,7 +64,7 @@ def _python(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     if _is_conda(values):
         return _python_of_conda(values)
     wants, have = values["wants"], values.get("have") or facts.python.version
-    if "name" not in values and not have:
+    if ("name" not in values and not have) or satisfies(have, wants):
         return None
     python = python_for(wants, have)
     poetry = "ersion solving failed" in values["told"] or "SolverProblem" in values["told"]
@@ -73,13 +77,15 @@ def _python(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
         )
         if poetry
         else (
-            f"uv venv --clear --seed --python {python} .venv   # in a project: uv python pin {python}, and requires-python to match",
+            f"uv venv --clear --seed --python {python} .venv   # in a project: uv python pin {python}, and "
+            f"requires-python to match",
             "then the same command again",
         )
     )
     return (
         f"{_named(values)} wants Python {wants}, and {here}",
-        "Every release names the Pythons that it takes, and the solver leaves out what does not take the one that is asked for.",
+        "Every release names the Pythons that it takes, and the solver leaves out what does not take the one that "
+        "is asked for.",
         steps,
     )
 
@@ -95,11 +101,13 @@ def _python_of_conda(values: dict[str, str]) -> Optional[_Told]:
     if not built:
         return None
     return (
-        f"{name} has no build for {'Python ' + wanted if wanted else 'the Python that is asked for'} in these channels: "
+        f"{name} has no build for {'Python ' + wanted if wanted else 'the Python that is asked for'} in these "
+        f"channels: "
         f"those that are named are for {', '.join(built[-4:])}",
         "A conda package with compiled parts is built for each Python apart, and new ones come months later or never.",
         (
-            f"conda create -y -n {name} -c conda-forge python={built[-1]} {name}   # with the channels of your own command; "
+            f"conda create -y -n {name} -c conda-forge python={built[-1]} {name}   # with the channels of your "
+            f"own command; "
             "the rest beside it",
             f"conda search -c conda-forge {name}   # its builds: py312 in the name is Python 3.12",
         ),
@@ -121,8 +129,10 @@ def _virtual(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
         other = f"conda install -y -c conda-forge --override-channels {name}={minor_name(version) or version}"
         wsl = ("wsl --install   # it runs there",) if virtual in ("__linux", "__unix") else ()
         return (
-            f"{name} {version} of this channel is built for {_SYSTEMS[virtual]} alone, and this machine runs another system",
-            "conda's virtual packages (__win, __osx, __linux) stand for the system; the channel has this release for another one.",
+            f"{name} {version} of this channel is built for {_SYSTEMS[virtual]} alone, and this machine runs "
+            f"another system",
+            "conda's virtual packages (__win, __osx, __linux) stand for the system; the channel has this release "
+            "for another one.",
             (*wsl, f"{other}   # the same from conda-forge, without the channel that has it for another system"),
         )
     if virtual == "__glibc":
@@ -139,7 +149,8 @@ def _virtual(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
             f"{name} {version} is a build for another processor than this machine has",
             "__archspec stands for the processor; an environment.yml that was exported elsewhere pins it.",
             (
-                f"Delete the lines with {name} and _x86_64-microarch-level from the environment.yml, and run the command again.",
+                f"Delete the lines with {name} and _x86_64-microarch-level from the environment.yml, and run the "
+                f"command again.",
             ),
         )
     return None
@@ -149,10 +160,12 @@ def _index(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     name, index = values["name"], values.get("index", "the first one")
     return (
         f"uv looks for {name} on one index only ({index}), and the version that is wanted lies on another",
-        "uv takes each package from the first index that has it at all, so that nobody can slip in another one of the same name.",
+        "uv takes each package from the first index that has it at all, so that nobody can slip in another one of "
+        "the same name.",
         (
             "the same command with --index-strategy unsafe-best-match   # looks on all of them, as pip does",
-            f'or for good, in pyproject.toml: [tool.uv.sources] {name} = {{ index = "<its name>" }}, and explicit = true at the '
+            f'or for good, in pyproject.toml: [tool.uv.sources] {name} = {{ index = "<its name>" }}, and explicit = '
+            "true at the "
             "index that only some packages come from",
         ),
     )
@@ -167,14 +180,16 @@ def _absent(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     meant = _meant(values)
     steps = (
         *((f"In the requirements of {who}: {meant} in place of {name}   # misspelt",) if meant else ()),
-        f"a project of this workspace: [tool.uv.sources] {name} = {{ workspace = true }} in pyproject.toml, its name among "
+        f"a project of this workspace: [tool.uv.sources] {name} = {{ workspace = true }} in pyproject.toml, its "
+        f"name among "
         "its own [project] and its folder among members",
         f"a private one: --index https://<its index>; one on GitHub: uv add git+https://github.com/<owner>/{name}",
     )
     return (
         f"No index has a package called {name}, which {who} {'ask' if who == 'the requirements' else 'asks'} for"
         + (f": {meant} is meant" if meant else ""),
-        "The name is misspelt, or the package is not published: a member of a workspace, a private one, or one of a repository.",
+        "The name is misspelt, or the package is not published: a member of a workspace, a private one, or one of "
+        "a repository.",
         steps,
     )
 
@@ -193,7 +208,9 @@ def _absent_in_conda(values: dict[str, str]) -> Optional[_Told]:
     names = list(
         dict.fromkeys(
             re.findall(
-                r"([A-Za-z][\w.-]{1,60}) =?[^ ]{0,40} ?\*?,? ?(?:does not exist|, which does not exist) \(perhaps", told
+                r"([A-Za-z][\w.-]{1,60}) =?[^ ]{0,40} ?\*?,? ?(?:does not exist|, which does not exist) "
+                r"\(perhaps",
+                told,
             )
         )
     )
@@ -204,14 +221,15 @@ def _absent_in_conda(values: dict[str, str]) -> Optional[_Told]:
             f"These channels have no {shown} for Macs with Apple's processor (osx-arm64)",
             "Bioconda, and older releases in general, are built for Intel's Macs; they run under Rosetta.",
             (
-                "CONDA_SUBDIR=osx-64 conda env create -f <the same file>   # or conda create …: the environment takes the builds for Intel",
+                "CONDA_SUBDIR=osx-64 conda env create -f <the same file>   # or conda create …: the environment "
+                "takes the builds for Intel",
                 "conda activate <it> && conda config --env --set subdir osx-64   # so that later installs do the same",
                 "or releases that have builds for it: conda search --subdir osx-arm64 <package>",
             ),
         )
     listed = re.search(r"NotFound(?:Error)?: .{0,120}?- (.{1,600}?)(?: Current channels|$)", told)
     if listed:
-        names = re.findall(rf"(?:^|- )(?:\S{{1,80}}::)?([A-Za-z][\w.-]{{0,60}})", listed[1])[:20] or names
+        names = re.findall(r"(?:^|- )(?:\S{1,80}::)?([A-Za-z][\w.-]{0,60})", listed[1])[:20] or names
         shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
     if re.search(r"torch|cuda|nvidia", shown) or "ResolvePackageNotFound" in told:
         return None  # what an environment.yml of another system asks for, and torch, have a row of their own
@@ -220,9 +238,11 @@ def _absent_in_conda(values: dict[str, str]) -> Optional[_Told]:
     return (
         f"The channels that were asked do not have {shown}"
         + (f" for {values['platform']}" if values.get("platform") else ""),
-        "A channel that the package comes from is not among them, the version was taken back, or the name is another one there.",
+        "A channel that the package comes from is not among them, the version was taken back, or the name is "
+        "another one there.",
         (
-            f"conda install -y -c conda-forge -c bioconda {' '.join(names[:3])}   # conda-forge first; without the version, where "
+            f"conda install -y -c conda-forge -c bioconda {' '.join(names[:3])}   # conda-forge first; without "
+            f"the version, where "
             "that one is gone",
             f"conda search -c conda-forge {names[0]}   # what there is",
             f"or by pip, inside the environment: python -m pip install {names[0]}",
@@ -231,17 +251,21 @@ def _absent_in_conda(values: dict[str, str]) -> Optional[_Told]:
 
 
 def _fell_back(values: dict[str, str]) -> _Told:
-    """A release that the solver tried for want of a better one asks for what the channels have no more, or not at all."""
+    """A release that the solver tried for want of a better one asks for what the channels do not have."""
     asker = f"{values['needed_by']} {values['version']}"
     return (
-        f"{asker} asks for {values['name']}, which is in none of the channels: one is missing, or the solver fell back on an old "
+        f"{asker} asks for {values['name']}, which is in none of the channels: one is missing, or the solver fell "
+        f"back on an old "
         "release because newer ones do not fit what is there",
-        "Bioconda's packages need conda-forge beside it, and before it; mixed with defaults, or with a Python that new releases "
+        "Bioconda's packages need conda-forge beside it, and before it; mixed with defaults, or with a Python "
+        "that new releases "
         "do not have, only ancient builds remain.",
         (
-            "conda create -y -n fresh --override-channels -c conda-forge -c bioconda python=3.12 <the packages that were asked for>   # "
+            "conda create -y -n fresh --override-channels -c conda-forge -c bioconda python=3.12 <the packages "
+            "that were asked for>   # "
             "a new environment, with the channels that have all of it",
-            "for good: conda config --add channels bioconda; conda config --add channels conda-forge; conda config --set "
+            "for good: conda config --add channels bioconda; conda config --add channels conda-forge; conda "
+            "config --set "
             "channel_priority strict",
         ),
     )
@@ -258,7 +282,8 @@ def steps_by_tags(facts: Facts) -> tuple[str, ...]:
         python = next((f"3.{minor}" for minor in reversed(re.findall(r"cp3(\d{1,2})", offered))), "")
         return (
             (
-                f"uv venv --clear --seed --python {python} .venv   # the newest that {name} {version} has wheels for; in a project: "
+                f"uv venv --clear --seed --python {python} .venv   # the newest that {name} {version} has wheels "
+                f"for; in a project: "
                 f"uv python pin {python}",
             )
             if python
@@ -267,7 +292,8 @@ def steps_by_tags(facts: Facts) -> tuple[str, ...]:
     machine = "x86_64" if "x86_64" in offered and "aarch64" not in offered else ""
     marker = f'platform_machine == "{machine}"' if machine else 'sys_platform == "linux"'
     return (
-        f"In the requirements: {name}=={version}; {marker}   # it has wheels for {offered} alone; so it is left out here",
+        f"In the requirements: {name}=={version}; {marker}   # it has wheels for {offered} alone; so it is left "
+        f"out here",
         f"or a newer release, which may have wheels for this system: uv pip install --only-binary {name} -U {name}",
     )
 
@@ -285,7 +311,8 @@ def _unpublished(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
             f"{asker} asks for {name}{spec}, which only PyTorch's own index has, and uv looks for it on PyPI",
             "Where an index is named for torch alone (explicit), what torch needs from there has to be named too.",
             (
-                f'in pyproject.toml: "{name}" among the dependencies, and [tool.uv.sources] {name} = [{{ index = "<the name that '
+                f'in pyproject.toml: "{name}" among the dependencies, and [tool.uv.sources] {name} = [{{ index = "<the '
+                "name that "
                 'torch has there>" }]; then uv lock',
                 f"or outside a project: uv pip install torch --index-url https://download.pytorch.org/whl/{tag}",
             ),
@@ -299,15 +326,18 @@ def _unpublished(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
         + (f": {name}{offered} is all there is" if offered else ""),
         "The version was never published, was taken back, or stands on another index.",
         (
-            f"{'In the requirements' if own else f'Where {who} is your own, in its pyproject.toml'}: {instead} in place of {name}{spec}",
+            f"{'In the requirements' if own else f'Where {who} is your own, in its pyproject.toml'}: {instead} in "
+            f"place of {name}{spec}",
             *(
                 ()
                 if own
                 else (
-                    f"else another release of it, which asks for less: uv pip install '{who.partition('[')[0].partition(' ')[0]}' without a version",
+                    f"else another release of it, which asks for less: uv pip install "
+                    f"'{who.partition('[')[0].partition(' ')[0]}' without a version",
                 )
             ),
-            f"or the same command without the extra or group that brings {name} in; uv run --no-project leaves the project's own requirements out",
+            f"or the same command without the extra or group that brings {name} in; uv run --no-project leaves "
+            f"the project's own requirements out",
         ),
     )
 
@@ -339,16 +369,25 @@ def _two_sides(error: ErrorFact) -> Optional[_Told]:
 
 
 def _title_of(low: pip_sides.Side, high: pip_sides.Side) -> str:
-    first, second = (side.asker or "the requirements" for side in (low, high))
-    return f"{first} wants {low.name}{low.spec}, {second} {high.name}{high.spec}: no release is both"
+    if not low.asker and not high.asker:
+        return f"Two of the requirements exclude each other: {low.name}{low.spec} and {high.name}{high.spec}"
+    first, second = (f"{side.asker} wants" if side.asker else "the requirements want" for side in (low, high))
+    return f"{first} {low.name}{low.spec}, {second} {high.name}{high.spec}: no release is both"
 
 
 def _apart(low: pip_sides.Side, high: pip_sides.Side) -> tuple[str, ...]:
     """The requirement of one's own gives way; of two packages the one that holds the old version back."""
+    if not low.asker and not high.asker:
+        return (
+            f"In the requirements: take {high.name}{high.spec} out   # {low.name}{low.spec}, the other line, is "
+            f"the newer one",
+            f"or, where the program needs the old one: take {low.name}{low.spec} out",
+        )
     own, other = (low, high) if not low.asker else (high, low)
     if not own.asker:
         return (
-            f"In the requirements: {own.name}{other.spec} in place of {own.name}{own.spec}   # what {other.asker or 'the other line'} takes",
+            f"In the requirements: {own.name}{other.spec} in place of {own.name}{own.spec}   # what "
+            f"{other.asker or 'the other line'} takes",
             f"or, to keep it, another release of {other.asker.partition(' ')[0]}",
         )
     old, new = high.asker.partition(" ")[0], low.asker.partition(" ")[0]
@@ -366,8 +405,9 @@ def _plain(spec: str) -> str:
         top = numbers[0] + 1 if match[1] == "^" and numbers[0] else f"{numbers[0]}.{numbers[1] + 1}"
         return f">={match[2]},<{top}"
 
-    if re.fullmatch(r"\d[\w.]*", spec):  # Poetry writes a pin as the bare number
-        return f"=={spec}"
+    pin = re.fullmatch(r"=?(\d[\w.]*)", spec)  # as Poetry writes it
+    if pin:
+        return f"=={pin[1]}"
     return re.sub(r"([~^])(?!=)(\d[\d.]*)", bounds, spec.replace(" ", ""))
 
 
