@@ -20,6 +20,23 @@ BNB_ENVIRON = (
 )
 
 FIRES = {
+    "what is needed beside what is there": ("packages-known-apart", "I have transformers 4.30 and need peft 0.15"),
+    "pins of one's own": ("xformers-torch-mismatch", "I pinned torch 2.3.0 and xformers 0.0.28"),
+    "a package named alone": ("module-missing", "ImportError: open_clip"),
+    "nvcc, in a sentence": ("cuda-home-unset", "I installed CUDA 12.9 on Windows, but the build says nvcc not found"),
+    "an extension of one's own": (
+        "no-kernel-image",
+        'pip install mamba-ssm worked, but on the H200 it fails with "no kernel image"',
+    ),
+    "no GPU for a web UI": (
+        "torch-cpu-only",
+        "The machine has no GPU. Stable Diffusion WebUI says: Torch not compiled with CUDA enabled",
+    ),
+    "llama.cpp's memory": ("out-of-memory", "llama-server ends with CUDA out of memory"),
+    "a card newer than the driver": (
+        "driver-too-old-for-wheel-cuda",
+        "I have an RTX 5090 with driver 550, and torch says the NVIDIA driver is too old",
+    ),
     "triton, missing in a sentence": (
         "triton-missing-or-wrong",
         'I get an error "no module named triton" and wonder what it is for',
@@ -114,6 +131,13 @@ FIRES = {
     ),
 }
 SILENT = {
+    "torch that an install left alone": ("torch-replaced-by-install", "I installed lm_eval, and torch still has CUDA"),
+    "a packed program that works": ("packed-program-lacks-cuda", "PyInstaller packs my program, and it uses the GPU"),
+    "a wheel of mmcv": ("mmcv-without-wheel", "mim install mmcv took the wheel, which version of mmdet fits"),
+    "a conflict that an upgrade mended": (
+        "requirement-conflicts",
+        "vllm 0.8.5 requires transformers>=4.51.1 and I have that already, how do I start it",
+    ),
     "triton's server, and Windows": (
         "no-matching-distribution",
         "The Triton inference server does not start in docker on Windows: how do I give it the GPU?",

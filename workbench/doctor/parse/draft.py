@@ -35,6 +35,8 @@ REMARKS = frozenset(
         "bnb-library-loaded",
         "ggml-devices",
         "cpu-asked",
+        "no-gpu-in-machine",
+        "sd-webui-told",
         "cuda-10-told",
         "cuda-answered",
         "device-is-cpu",

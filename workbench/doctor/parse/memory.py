@@ -31,10 +31,12 @@ _MAX_LINE = 3000
 def with_memory(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
     """An out-of-memory error of torch with its numbers in MiB: ``total``, ``free``, ``wanted`` and ``mine``.
 
-    And with its ``phase``: ``train``, ``loss`` or ``load``, where the paste tells.
+    And with its ``phase``: ``train``, ``loss`` or ``load``, where the paste tells; ``gguf`` where it is llama.cpp's.
     """
     if error.id != "oom" or not error.line:
         return error
+    if any(_LLAMA_CPP.search(line[:600]) for line in lines[max(0, error.line - _FRAMES_ABOVE) : error.line + 3]):
+        return replace(error, values={**error.values, "phase": "gguf"})
     phase = "loss" if _in_the_loss(lines[max(0, error.line - _FRAMES_ABOVE) : error.line]) else _phase(lines)
     error = replace(error, values={**error.values, "phase": phase}) if phase else error
     for start in _starts(lines, error.line - 1):
@@ -61,6 +63,9 @@ _LOADS = re.compile(
 
 
 _FRAMES_ABOVE = 24
+_LLAMA_CPP = re.compile(
+    r"\bllama[-_](?:server|cli|bench|cpp)\b|\bllama\.cpp\b|\bggml_|koboldcpp|\bn_gpu_layers\b|\.gguf\b", re.I | re.A
+)
 _LOSS = re.compile(r"[\\/]loss_utils\.py\"|\bin (?:fixed_cross_entropy|ForCausalLMLoss|compute_loss_func)\b")
 
 

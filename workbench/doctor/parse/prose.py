@@ -83,7 +83,9 @@ _PIN = re.compile(
     r"(?<![\w.-])(?P<name>[A-Za-z][\w-]{1,40}) ?== ?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?:\+\w{1,12})?)(?<![.])"
 )
 _PROGRAM = re.compile(
-    r"\b(?:(?<!even )if|assert|elif|while|require\w*|pinned|upgrad\w*|downgrad\w*|instead|before|try|tried)\b"
+    r"\b(?:(?<!even )if|assert|elif|while|require\w*"
+    r"|(?<!\bI )(?<!\bwe )(?<!\bhave )(?<!\bI've )(?<!\bare )(?<!\bis )pinned"
+    r"|upgrad\w*|downgrad\w*|instead|before|try|tried)\b"
     r"|\binstall\b",
     re.I,
 )
@@ -106,6 +108,13 @@ _WITH = re.compile(
 _HAVE = re.compile(
     rf"\b(?:have|has|shows?|is) (?P<name>{_NAMES})(?: version)?[ :=]{{1,3}}"
     r"(?P<version>\d{1,2}\.\d[\d.]{0,8}(?<!\.))(?![\w/+-])",
+    re.I,
+)
+# "I have transformers 4.30 and need peft 0.15": what is to stand beside what is there.
+_ALSO = re.compile(
+    r"\b(?:have|has|with|on|using)\b.{3,120}?\b(?:and|but) (?:I |we |it )?(?:also )?"
+    r"(?:need|want|have to use|must use) "
+    rf"(?P<name>{_NAMES})[ =]{{1,3}}v?(?P<version>\d{{1,4}}\.\d[\w.]{{0,20}}(?<![.]))(?![\w/-]|\.\w)",
     re.I,
 )
 _COMPARES = re.compile(
@@ -196,7 +205,13 @@ _WANTS_GPU = re.compile(
     re.I,
 )
 _SENTENCES = re.compile(r"(?<=[.!?;])\s{1,4}")
-_NVIDIA_THERE = re.compile(r"\bnvidia (?:cuda )?(?:toolkit|gpu|card) (?:was |is )?(?:detected|found)\b", re.I)
+_NVIDIA_THERE = re.compile(
+    r"\bnvidia (?:cuda )?(?:toolkit|gpu|card) (?:was |is )?(?:detected|found)\b"
+    r"|(?<!n't )(?<!not )\b(?:I have|we have|I've got|have got|my machine has|my pc has|my) (?:an? |the )?"
+    r"nvidia (?:gpu|card|graphics)\b|(?<![没無无])有 {0,2}(?:一[张块个] ?)?nvidia",
+    re.I,
+)
+_SUPPOSES = re.compile(r"\b(?:if|unless|whether|in case)\b|如果|假如", re.I)
 _CONDITION = re.compile(
     r"\b(?:if|when(?! (?:i|we) )|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I
 )
@@ -239,7 +254,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         _gpu(short, draft)
     if draft.torch.get("version") is None and "torch" not in draft.packages and draft.torch.get("installed") is None:
         _torch(short, draft)
-    if any(_NVIDIA_THERE.search(line) for line in short):
+    if any(_NVIDIA_THERE.search(line) and not _SUPPOSES.search(line) for line in short):
         draft.put(draft.platform, gpu_vendors=("nvidia",))
     _distribution(short, draft)
     _toolkit(short, draft)
@@ -300,6 +315,8 @@ def _pins(lines: Sequence[str], draft: Draft) -> None:
         for match in itertools.islice(itertools.chain(_SAID.finditer(line), _WITH.finditer(line)), 40):
             if not _OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()]):
                 found.setdefault(normalize(match["name"]), set()).add(match["version"])
+    for also in filter(None, map(_ALSO.search, lines)):
+        found.setdefault(normalize(also["name"]), set()).add(also["version"])
     for name, versions in found.items():
         if len(versions) == 1 and name in NAMED and name not in draft.packages:
             draft.package(name, versions.pop(), "named")

@@ -432,7 +432,7 @@ def _driver_steps(facts: Facts) -> tuple[str, ...]:
     if fixes.on_windows(facts):
         return ("nvidia-smi   # if this fails: install the driver from https://www.nvidia.com/drivers, then reboot",)
     if facts.platform.container:
-        return ("nvidia-smi   # on the host: if it fails there, sudo ubuntu-drivers install first", *hand_in_gpu(facts))
+        return (*hand_in_gpu(facts), "nvidia-smi   # on the host: if it fails there, sudo ubuntu-drivers install first")
     return (
         *ask_batch_system(facts),
         "nvidia-smi   # if this fails on the host: sudo ubuntu-drivers install, then reboot",

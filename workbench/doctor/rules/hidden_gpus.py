@@ -128,6 +128,14 @@ def _why_without(facts: Facts) -> str:
     )
 
 
+_ON_WINDOWS = (
+    "Docker Desktop: Settings, General: 'Use the WSL 2 based engine'; only that one has the GPU, and NVIDIA's toolkit "
+    "is part of it",
+    "wsl --update; wsl --shutdown   # in PowerShell; then start Docker Desktop anew, in its newest release",
+    "docker run --rm --gpus all nvidia/cuda:12.6.3-base-ubuntu24.04 nvidia-smi   # must list the GPU",
+    "A docker that was installed inside WSL itself needs the NVIDIA container toolkit there: sudo nvidia-ctk runtime "
+    "configure --runtime=docker && sudo systemctl restart docker",
+)
 _ON_A_MAC = (
     "In compose: take deploy.resources.reservations.devices (and runtime: nvidia, gpus: all) out, or use the project's "
     "file or image for the CPU; docker run without --gpus",
@@ -155,6 +163,8 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
     kind = facts.platform.container
     if facts.platform.system == "Darwin":
         return _ON_A_MAC
+    if fixes.on_windows(facts):
+        return _ON_WINDOWS
     if kind == "kubernetes":
         return (
             "In the pod: resources.limits: {nvidia.com/gpu: 1}, and where NVIDIA's runtime is not the default (k3s, "
@@ -553,7 +563,9 @@ def wsl_libcuda(facts: Facts) -> Result:
     error = None if facts.environment.get("CUDA_VISIBLE_DEVICES") is not None else facts.error("no-cuda-gpus")
     told = no_gpu_told(facts) and facts.torch.build != "cpu"
     signs = linux_driver or facts.driver.libcuda == "" or facts.error("no-lcuda") or error or told
-    if cuda_works(facts) or not (broken or linux_driver or error) or not signs:
+    # Another program may find another libcuda than torch, for which all is well.
+    works = cuda_works(facts) and not (error and "cuInit" in error.text)
+    if works or not (broken or linux_driver or error) or not signs:
         return PASSED
     return [
         Finding(

@@ -154,7 +154,7 @@ def python_too_old(facts: Facts) -> Result:
             "pip would not have installed it; it was forced or copied.",
             evidence(transformers=version, python=python, needs=f"python>={row['python']}"),
             (
-                f"Make an environment with Python {row['python']} or newer: uv venv --seed --python 3.12 .venv",
+                f"Make an environment with Python {row['python']} or newer: {fixes.new_environment()}",
                 "or: " + fixes.install(facts, f"transformers<{_first_refusing(python)}"),
             ),
             str(row["source"]),

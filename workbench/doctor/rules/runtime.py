@@ -90,6 +90,11 @@ _LESS_MEMORY = {
         "batch x tokens x vocabulary numbers, several times over",
         "or use_liger_kernel=True in TrainingArguments (pip install liger-kernel): it never holds them all at once",
     ),
+    "gguf": (
+        "-c 8192, or less (--ctx-size, n_ctx): the KV cache grows with it; -fa on -ctk q8_0 -ctv q8_0 halves it",
+        "then fewer layers on the GPU: -ngl 24 (n_gpu_layers), or a smaller quantization of the model (Q4_K_S, IQ3_M)",
+        "nvidia-smi   # who else holds memory on the card",
+    ),
     "load": (
         "The model in fewer bits or a smaller one: load_in_4bit, or a GPTQ, AWQ or GGUF file; in 16 bits the weights "
         "alone take 2 GB for each billion, in 4 bits about 0.6: the VRAM bench says what fits.",
@@ -214,16 +219,23 @@ def shm_too_small(facts: Facts) -> Result:
                 **evidence(shm=format_bytes(total) if total is not None else None, container=facts.platform.container),
                 **seen(error),
             },
-            (
-                "docker run --ipc=host …   # or --shm-size=16g",
-                "Kubernetes: a volume 'emptyDir: {medium: Memory}', mounted at /dev/shm",
-                "num_workers=0 until then",
-            ),
+            _more_shared_memory(facts),
             ISSUES + "pytorch/pytorch/issues/5040",
             affects=("vram",),
             observed=error is not None,
         )
     ]
+
+
+def _more_shared_memory(facts: Facts) -> tuple[str, ...]:
+    """How this kind of container is given more of it."""
+    docker = "docker run --ipc=host …   # or --shm-size=16g; in compose: shm_size: 16gb"
+    kubernetes = (
+        "In the pod: volumes: [{name: dshm, emptyDir: {medium: Memory}}], and in the container volumeMounts: "
+        "[{name: dshm, mountPath: /dev/shm}]   # counts against the pod's memory limit"
+    )
+    steps = (kubernetes, docker) if facts.platform.container == "kubernetes" else (docker, f"Kubernetes: {kubernetes}")
+    return (*steps, "num_workers=0 until then")
 
 
 def memlock_or_nccl(facts: Facts) -> Result:
@@ -232,13 +244,23 @@ def memlock_or_nccl(facts: Facts) -> Result:
     between = facts.error("several-machines")
     if call and between and "unhandled system error" in call.text and not facts.error("memlock"):
         return [_no_way_to_the_other(facts, call, between)]
+    # The call that failed is not told: outside of containers the network is as likely.
+    told = facts.error("memlock") is not None or bool(facts.platform.container)
+    bare = call is not None and "unhandled system error" in call.text and not told
+    network = (
+        "export NCCL_SOCKET_IFNAME=<interface of ip -br addr>   # on one machine: lo; without InfiniBand, or where it "
+        "fails: export NCCL_IB_DISABLE=1",
+    )
     return from_message(
         facts,
         ("memlock", "nccl"),
         lambda error: Finding(
             "memlock-or-nccl",
             "error",
-            "NCCL cannot get the memory it wants to lock or share",
+            "A call to the system failed in NCCL: most likely it takes a network that does not work here, or finds too "
+            "little shared memory"
+            if bare
+            else "NCCL cannot get the memory it wants to lock or share",
             "RDMA needs locked memory (ulimit -l), and NCCL needs /dev/shm; containers limit both.",
             {
                 **evidence(
@@ -248,6 +270,7 @@ def memlock_or_nccl(facts: Facts) -> Result:
                 **seen(error),
             },
             (
+                *(network if bare else ()),
                 "docker run --ulimit memlock=-1 --ipc=host …",
                 "NCCL_DEBUG=INFO names the call",
                 "in /etc/security/limits.conf it needs a new login",

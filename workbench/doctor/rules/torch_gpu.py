@@ -412,9 +412,8 @@ def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
             fixes.install(facts, "vllm>=0.10.2", upgrade=True)
             + "   # it pins its torch, so that torch alone cannot be "
             "replaced; from 0.10 on that is one for CUDA 12.8",
-            "where that contradicts what the program pins, vLLM in an environment of its own: uv venv --seed "
-            "--python 3.12 "
-            "vllm && uv pip install --python vllm vllm --torch-backend=auto",
+            "where that contradicts what the program pins, vLLM in an environment of its own: "
+            f"{fixes.new_environment(folder='vllm')} && uv pip install --python vllm vllm --torch-backend=auto",
         )
     fix = fixes.reinstall_torch(facts)
     if "No published torch wheel" in fix[-1] and capability and older(capability, "3.7"):

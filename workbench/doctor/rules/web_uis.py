@@ -9,6 +9,12 @@ _PYTHON = "3.10"
 """The Python that the web UI was made for, and the torch that it asks for has wheels for."""
 
 
+ON_THE_CPU = (
+    "COMMANDLINE_ARGS=--use-cpu all --no-half --precision full --skip-torch-cuda-test   # in webui-user.bat or "
+    "webui-user.sh, or among the launch options of the program that starts the web UI; a picture takes minutes then",
+)
+
+
 def installs_torch_itself(facts: Facts) -> bool:
     """Whether the report is of the start of a web UI that installs its torch into its own folder ``venv`` then."""
     return facts.platform.program == "sd-webui" and facts.error("web-ui-starts") is not None
