@@ -163,7 +163,7 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
     kind = facts.platform.container
     if facts.platform.system == "Darwin":
         return _ON_A_MAC
-    if fixes.on_windows(facts):
+    if fixes.on_windows(facts) or (facts.platform.wsl and facts.error("docker-desktop")):
         return _ON_WINDOWS
     if kind == "kubernetes":
         return (

@@ -242,11 +242,14 @@ def memlock_or_nccl(facts: Facts) -> Result:
     """NCCL or RDMA fails for want of locked memory; between machines, for want of a way to the other."""
     call = facts.error("nccl")
     between = facts.error("several-machines")
-    if call and between and "unhandled system error" in call.text and not facts.error("memlock"):
+    # The line with the call may be one before that with its answer.
+    failed = (call, facts.error("nccl-fails"))
+    unexplained = any(error and "unhandled system error" in error.text for error in failed)
+    if call and between and unexplained and not facts.error("memlock"):
         return [_no_way_to_the_other(facts, call, between)]
     # The call that failed is not told: outside of containers the network is as likely.
     told = facts.error("memlock") is not None or bool(facts.platform.container)
-    bare = call is not None and "unhandled system error" in call.text and not told
+    bare = unexplained and not told
     network = (
         "export NCCL_SOCKET_IFNAME=<interface of ip -br addr>   # on one machine: lo; without InfiniBand, or where it "
         "fails: export NCCL_IB_DISABLE=1",
@@ -257,8 +260,8 @@ def memlock_or_nccl(facts: Facts) -> Result:
         lambda error: Finding(
             "memlock-or-nccl",
             "error",
-            "A call to the system failed in NCCL: most likely it takes a network that does not work here, or finds too "
-            "little shared memory"
+            "A call to the system failed in NCCL: most likely it finds too little shared memory, or takes a network "
+            "that does not work here"
             if bare
             else "NCCL cannot get the memory it wants to lock or share",
             "RDMA needs locked memory (ulimit -l), and NCCL needs /dev/shm; containers limit both.",
@@ -270,8 +273,9 @@ def memlock_or_nccl(facts: Facts) -> Result:
                 **seen(error),
             },
             (
+                "docker run --ulimit memlock=-1 --ipc=host …"
+                + ("   # in a container; df -h /dev/shm shows what there is" if bare else ""),
                 *(network if bare else ()),
-                "docker run --ulimit memlock=-1 --ipc=host …",
                 "NCCL_DEBUG=INFO names the call",
                 "in /etc/security/limits.conf it needs a new login",
             ),
