@@ -356,6 +356,11 @@ def _pci(line: str, draft: Draft) -> None:
         name_gpu(draft, 0, name.split("/")[0].strip())
 
 
+_WINDOWS_ENVIRONMENT = re.compile(
+    r"\\(?:envs\\[\w.-]{1,60}|\.?venv[\w.-]{0,40}|env)\\Lib\\site-packages\\", re.IGNORECASE
+)
+
+
 def _user_site(lines: Sequence[str], draft: Draft) -> None:
     """A traceback that runs through the home directory and an environment: the two are mixed."""
     homes, others = 0, 0
@@ -363,6 +368,9 @@ def _user_site(lines: Sequence[str], draft: Draft) -> None:
         if "File " not in line or "packages" not in line:
             continue
         site = _SITE.search(line)
+        if _WINDOWS_ENVIRONMENT.search(line):
+            others = others or index + 1
+            continue
         if site is None and "AppData\\Roaming\\Python" not in line:
             continue
         prefix = line[max(0, site.start() - 200) : site.start()].split('"')[-1] if site else ""

@@ -57,7 +57,7 @@ def vllm_steps(facts: Facts) -> tuple[str, ...]:
     release = "0.23.0"  # the newest of vllm-ascend, November 2026
     return (
         f"{fixes.install(facts, f'vllm=={release}')} && {fixes.install(facts, f'vllm-ascend=={release}')}   # in a "
-        "fresh environment, one after the other: the second brings the torch and torch_npu that both of one release run on",
+        "fresh environment, one after the other: the second brings the torch and torch_npu that both run on",
         f"or the image in which all of them are: quay.io/ascend/vllm-ascend:v{release}",
     )
 

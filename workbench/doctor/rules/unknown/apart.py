@@ -220,9 +220,9 @@ def _other_python(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
     version = change.version if change else ""
     minor = int(version.split(".")[1]) if version else 12
     if verdict.old == PYTHON:
-        return (f"An environment with a newer Python: uv venv --seed --python {version or '3.12'} .venv",)
+        return (f"An environment with a newer Python: {fixes.new_environment(version or '3.12')}",)
     steps = [fixes.install(facts, verdict.old, upgrade=True)] if may_install(facts, verdict.old) else []
-    alternative = f"an environment with an older Python: uv venv --seed --python 3.{minor - 1} .venv"
+    alternative = f"an environment with an older Python: {fixes.new_environment(f'3.{minor - 1}')}"
     return (*steps, f"or: {alternative}" if steps else alternative)
 
 
@@ -308,6 +308,8 @@ def _steps_undecided(facts: Facts, caller: str, package: str, likely: str) -> tu
     check = "python -m pip check   # what the installed packages ask of each other, and do not get"
     if likely == "caller" and caller and caller not in safe:
         return (f"Upgrade {caller}, or the program that it belongs to; or take an older {package}.", check)
+    if not safe and package:
+        return (f"python -m pip install -U {package}   # or the package that brings the module {package}", check)
     return (fixes.install(facts, *safe, upgrade=True), check) if safe else (check,)
 
 
