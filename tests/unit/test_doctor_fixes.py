@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench.doctor import fixes
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.facts import Facts, GpuFacts, Install, PlatformFacts, TorchFacts
 from workbench.doctor.findings import Finding
@@ -331,3 +332,14 @@ def test_what_is_done_outside_a_container_says_so() -> None:
         "sudo modprobe x   # on the node",
     )
     assert in_environment(Facts(origin="report"), steps) == steps
+
+
+def test_a_new_environment_is_offered_in_one_way() -> None:
+    doctor = Path(fixes.__file__).parent
+    by_hand = [path.name for path in (doctor / "rules").rglob("*.py") if "uv venv --" in path.read_text("utf-8")]
+    assert by_hand == []
+    made = re.compile(re.escape(fixes.new_environment("PYTHON")).replace("PYTHON", r"[\w.-]+"))
+    tables = "\n".join(path.read_text("utf-8") for path in (doctor / "tables").rglob("*.toml"))
+    written = re.findall(r"uv venv --[^\"]*", tables)
+    assert len(written) > 10
+    assert [text for text in written if not made.match(text)] == []

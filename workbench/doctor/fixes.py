@@ -159,6 +159,17 @@ def _pip(facts: Facts, verb: str) -> str:
     return f"{python} -m pip {verb}"
 
 
+def new_environment(python: str = "3.12", folder: str = ".venv", anew: bool = False) -> str:
+    """The command that makes an environment with a Python of its own, and with a pip, which uv alone leaves out.
+
+    Args:
+        python: the release that it is to have, or a range in quotes.
+        folder: where it is put.
+        anew: whether it takes the place of one that may be there.
+    """
+    return f"uv venv {'--clear ' if anew else ''}--seed --python {python} {folder}"
+
+
 def preparation(facts: Facts) -> tuple[str, ...]:
     """What must come before any install here: a pip, or an environment of one's own."""
     if facts.origin != "live":

@@ -70,7 +70,7 @@ def other_python(facts: Facts, version: str, typed: dict[str, str]) -> tuple[str
         )
         return (*made, again) if again else made
     activate = r".venv\Scripts\activate" if fixes.on_windows(facts) else "source .venv/bin/activate"
-    steps = (f"uv venv --seed --python {version} .venv   # or python{version} -m venv .venv", activate)
+    steps = (f"{fixes.new_environment(version)}   # or python{version} -m venv .venv", activate)
     # uv's environments have no pip of their own.
     return (*steps, again.replace("python -m pip", "uv pip")) if again else steps
 

@@ -152,7 +152,7 @@ def ready_wheel(facts: Facts) -> tuple[str, ...]:
     # tokenizers has wheels for Python 3.12 from 0.14 on, which transformers 4.34 was the first to take.
     pinned = facts.package("transformers")
     if package == "tokenizers" and at_least(facts.python.version, "3.12") and older(pinned, "4.34"):
-        keeps = f"uv venv --seed --python 3.11 .venv   # to keep transformers {pinned}: Python 3.11 has"
+        keeps = f"{fixes.new_environment('3.11')}   # to keep transformers {pinned}: Python 3.11 has"
         return (f"{keeps} wheels of the tokenizers that it takes; then the same command there", f"or: {command}")
     return (f"{command}   # a release with a ready wheel for this Python, so that nothing is compiled; else:",)
 
@@ -259,7 +259,7 @@ def _with_a_wheel(facts: Facts, package: str) -> list[str]:
             return earlier
         return [*newest, *(f"or: {step}" if not number else step for number, step in enumerate(earlier))]
     old_pip = "python -m pip install -U pip setuptools wheel   # an old pip does not know newer wheels"
-    other = "uv venv --seed --python 3.12 .venv"
+    other = fixes.new_environment()
     if numbers and numbers < (3, 8):
         return [f"{other}   # nothing is made for Python {minor_name(facts.python.version)} any more", *newest]
     old = re.match(r"transformers==([\d.]+)$", typed.get("target", ""))

@@ -69,7 +69,7 @@ def _of_its_own(facts: Facts, error: ErrorFact, header: str, package: str) -> Fi
         {**evidence(package=package, python=facts.python.version, header=header), **seen(error)},
         (
             f"{newest_wheel(facts, package)}   # a release with a wheel",
-            "or an environment with a 64-bit Python that has wheels of it: uv venv --seed --python 3.12 .venv",
+            f"or an environment with a 64-bit Python that has wheels of it: {fixes.new_environment()}",
         ),
         f"https://pypi.org/project/{package}/#files",
         affects=("chat",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
+from workbench.doctor import fixes
 from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
@@ -29,7 +30,7 @@ def other_python_wanted(facts: Facts) -> Result:
             "A release names the Pythons that it was made for, and installers keep to that.",
             {**evidence(python=have, wanted=wanted), **seen(error)},
             (
-                f"uv venv --seed --python {offered} .venv && source .venv/bin/activate   "
+                f"{fixes.new_environment(offered)} && source .venv/bin/activate   "
                 f"# or: conda create -n py{offered} "
                 f"python={offered}; then the same command there",
                 "or a release of it that takes this Python, where there is one",

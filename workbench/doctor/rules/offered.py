@@ -264,7 +264,7 @@ def _nowhere(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             f"https://pypi.org/project/{name}/ tells: where that page is missing, install it as its own guide "
             f"says, mostly "
             "from its repository: python -m pip install git+https://github.com/<owner>/<repository>",
-            "where it is there, its files' names tell for which Pythons: uv venv --seed --python 3.12 .venv",
+            f"where it is there, its files' names tell for which Pythons: {fixes.new_environment()}",
         ),
     )
 

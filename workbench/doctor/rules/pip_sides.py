@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Optional
 
+from workbench.doctor import fixes
 from workbench.doctor.facts import Facts
 from workbench.doctor.versions import normalize, older, satisfies
 
@@ -82,10 +83,8 @@ def steps(facts: Facts) -> tuple[str, ...]:
 
 def _of_none(name: str) -> str:
     return (
-        f"uv venv --seed --python 3.11 .venv   # all of them ask for {name}, and no release of it fits this "
-        f"Python or "
-        "system: "
-        "most often the Python is too old or too new"
+        f"{fixes.new_environment('3.11')}   # all of them ask for {name}, and no release of it fits this Python or "
+        "system: most often the Python is too old or too new"
     )
 
 

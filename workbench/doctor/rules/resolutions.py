@@ -6,6 +6,7 @@ import difflib
 import re
 from typing import Callable, Optional
 
+from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.resolutions import asks, tags
@@ -77,8 +78,8 @@ def _python(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
         )
         if poetry
         else (
-            f"uv venv --clear --seed --python {python} .venv   # in a project: uv python pin {python}, and "
-            f"requires-python to match",
+            f"{fixes.new_environment(python, anew=True)}   # in a project: uv python pin {python}, and requires-python "
+            "to match",
             "then the same command again",
         )
     )
@@ -282,9 +283,8 @@ def steps_by_tags(facts: Facts) -> tuple[str, ...]:
         python = next((f"3.{minor}" for minor in reversed(re.findall(r"cp3(\d{1,2})", offered))), "")
         return (
             (
-                f"uv venv --clear --seed --python {python} .venv   # the newest that {name} {version} has wheels "
-                f"for; in a project: "
-                f"uv python pin {python}",
+                f"{fixes.new_environment(python, anew=True)}   # the newest that {name} {version} has wheels for; in a "
+                f"project: uv python pin {python}",
             )
             if python
             else ()

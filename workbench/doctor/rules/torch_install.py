@@ -220,8 +220,7 @@ def no_wheel_for_python(facts: Facts) -> Result:
             else _asked_release(facts, asked[1], error)
             if asked and not fits
             else (
-                f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: "
-                "uv venv --seed --python 3.12 .venv",
+                f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: {fixes.new_environment()}",
                 _activate(facts),
                 "uv pip install torch",
             )
@@ -256,9 +255,8 @@ def _asked_release(facts: Facts, asked: str, error: ErrorFact) -> tuple[str, ...
     index = f" --index-url {WHEELS}/{tag}" if re.fullmatch(r"cu\d{2,3}|cpu", tag) else ""
     offered = [word.strip() for word in error.values.get("offered", "").split(",") if release_of(word.strip())]
     return (
-        f"An environment with Python {python} (64-bit), for which torch{asked} was made: uv venv --seed "
-        f"--python {python} "
-        ".venv",
+        f"An environment with Python {python} (64-bit), for which torch{asked} was made: "
+        + fixes.new_environment(python),
         _activate(facts),
         f"uv pip install torch{asked.partition('+')[0]}{index}"
         + ("" if index else "   # then the rest of the program's requirements"),
@@ -288,7 +286,7 @@ def _older_python(asked: Optional[re.Match[str]]) -> tuple[str, ...]:
     if asked is None:
         return ()
     python = _python_of(asked[1])
-    return (f"To keep torch{asked[1]}: an environment with Python {python}: uv venv --seed --python {python} .venv",)
+    return (f"To keep torch{asked[1]}: an environment with Python {python}: {fixes.new_environment(python)}",)
 
 
 def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
@@ -414,7 +412,7 @@ def no_match(facts: Facts) -> Result:
         steps = [f"Take one of the versions offered: python -m pip index versions {package}"]
     too_new = _asked_before_all(spec, offered)
     if too_new:
-        steps = [f"uv venv --seed --python {too_new} .venv && source .venv/bin/activate   # a Python of that time; or:"]
+        steps = [f"{fixes.new_environment(too_new)} && source .venv/bin/activate   # a Python of that time; or:"]
     return [
         Finding(
             "no-matching-distribution",
@@ -429,8 +427,7 @@ def no_match(facts: Facts) -> Result:
                 *steps,
                 f"or a release that is offered: {fixes.install(facts, package)}"
                 if too_new
-                else "or make an environment with a Python that the package supports: "
-                "uv venv --seed --python 3.12 .venv",
+                else f"or make an environment with a Python that the package supports: {fixes.new_environment()}",
             ),
             "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/",
             affects=("chat",),

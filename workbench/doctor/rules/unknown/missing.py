@@ -93,7 +93,7 @@ def distribution(facts: Facts, error: ErrorFact) -> Optional[Finding]:
 
 def _what_is_asked_for(facts: Facts, name: str, wanted: str) -> str:
     if name == PYTHON:
-        return "An environment with such a Python: uv venv --seed --python '" + wanted + "' .venv"
+        return "An environment with such a Python: " + fixes.new_environment(f"'{wanted}'")
     if name == "torch":
         return f"{fixes.fresh_torch(facts, upgrade=True)}   # a torch {wanted}"
     if not may_install(facts, name):
