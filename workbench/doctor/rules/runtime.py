@@ -294,8 +294,8 @@ def _no_way_to_the_other(facts: Facts, call: ErrorFact, between: ErrorFact) -> F
         "looks right, which may be docker's, a VPN's or one that the other machine has not.",
         {**seen(call), "machines": between.text[:200]},
         (
-            "ip -br addr   # the interface that both machines share: eth0, bond0, ib0",
-            fixes.export(facts, "NCCL_SOCKET_IFNAME", "<that interface>", "on every machine; GLOO_SOCKET_IFNAME too"),
+            "export NCCL_SOCKET_IFNAME=$(ip route get <address of another machine> | grep -oP 'dev \\K\\S+')   "
+            "# on every machine: the interface that leads there; GLOO_SOCKET_IFNAME too",
             fixes.export(
                 facts, "NCCL_DEBUG", "INFO", "'NET/Socket : Using' names what was taken, 'NCCL WARN' what failed"
             ),
