@@ -107,6 +107,12 @@ _IMPORT_ROOTS = (
 
 # What a build fails for.
 _BUILD_ROOTS = (
+    "package-made-no-more",
+    "package-metadata-invalid",
+    "package-of-python-2",
+    "build-tool-builds-itself",
+    "apex-without-nvcc",
+    "package-index-not-reached",
     "no-torch-wheel-for-python",
     "vllm-build-finds-no-device",
     "sources-incomplete",
@@ -196,7 +202,12 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "wsl-gpu-in-tcc-mode",
         "wsl-gpu-blocked",
     ),
-    "driver-too-old-for-wheel-cuda": ("profiler-of-another-release", "wsl-windows-too-old", "wsl-driver-too-old", "cuda-unknown-error"),
+    "driver-too-old-for-wheel-cuda": (
+        "profiler-of-another-release",
+        "wsl-windows-too-old",
+        "wsl-driver-too-old",
+        "cuda-unknown-error",
+    ),
     "driver-lists-no-gpu": ("gpu-fallen-off-the-bus", *_NOT_BROUGHT_UP),
     "wsl-gpu-blocked": ("wsl-windows-too-old", "wsl-driver-too-old", "wsl-gpu-in-tcc-mode"),
     "compute-mode-exclusive": ("gpu-fallen-off-the-bus", "vgpu-without-licence"),

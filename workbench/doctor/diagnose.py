@@ -45,6 +45,7 @@ from workbench.doctor.rules import (
     offered,
     ollama,
     other_runtimes,
+    own_files,
     pairs,
     plain,
     platforms,
@@ -53,6 +54,7 @@ from workbench.doctor.rules import (
     resolutions,
     runtime,
     silent_imports,
+    successors,
     toolchain,
     torch_gpu,
     torch_install,
@@ -65,6 +67,7 @@ from workbench.doctor.rules import (
 from workbench.doctor.rules.last import unexplained
 
 RULES = (
+    *own_files.RULES,
     *driver.RULES,
     *gpu_start.RULES,
     *uvm.RULES,
@@ -76,6 +79,7 @@ RULES = (
     *held_memory.RULES,
     *platforms.RULES,
     *wheel_files.RULES,
+    *successors.RULES,
     *offered.RULES,
     *resolutions.RULES,
     *torch_install.RULES,

@@ -68,6 +68,12 @@ _NAMED = tuple(
 _EXCEPTION = re.compile(r"^[\s│|]{0,20}(?P<error>[A-Za-z_][\w.]{0,60}(?:Error|Exception): \S.{0,300})")
 _LAST = re.compile(r"^[\s│|]{0,20}(?P<error>(?:(?:fatal )?error|FAILED|CMake Error)(?:\[\w{1,8}\])?:? .{3,300})")
 # A wheel for the stable ABI (cp38-abi3) is one for every later Python too.
+# What a linker does not find; the last word of a build is then only that the command failed.
+_LINKED = re.compile(
+    r"(?P<error>(?:LINK : )?fatal error LNK11(?:81|04): .{3,120}|ld(?:\.exe)?: "
+    r"(?:cannot find -l|library not found for -l|library ').{2,80})"
+)
+_COMMAND = re.compile(r"error: (?:command|subprocess)\b")
 _PYTHON_TAG = re.compile(r"[-_.](?:cpython-|cp)3(\d{1,2})(?![\d.]|-abi3)")
 # torch only warns where its empty build environment has no numpy.
 _MISSING = re.compile(r"(?<!initialize NumPy: )No module named '?(?P<module>\w{1,60})(?![\w.])")
@@ -134,6 +140,8 @@ def _reason(lines: Sequence[str], marked: Sequence[int]) -> dict[str, str]:
         match["error"] for match in map(_EXCEPTION.match, output) if match and not _NO_REASON.search(match["error"])
     ]
     said = said or [m["error"] for m in map(_LAST.match, output) if m and not _NO_REASON.search(m["error"])]
+    if all(map(_COMMAND.match, said[-1:])):
+        said = [match["error"] for match in map(_LINKED.search, output) if match] or said
     reason = mask_text(" ".join(said[-1].split()))[:200] if said else ""
     # Only the step before the build proper asks for requirements; what compiles CUDA code imports torch there.
     early = any("getting requirements to build" in line.lower() for line in output)
