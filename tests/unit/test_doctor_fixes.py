@@ -13,6 +13,7 @@ from workbench.doctor.facts import Facts, GpuFacts, Install, PlatformFacts, Torc
 from workbench.doctor.findings import Finding
 from workbench.doctor.fixes import in_environment, install
 from workbench.doctor.parse.report import parse_report
+from workbench.doctor.tables import gpu_capability
 
 DATA = Path(__file__).parent.parent / "data" / "doctor"
 TOO_OLD = "RuntimeError: The NVIDIA driver on your system is too old (found version {}). Please update it\n"
@@ -343,3 +344,29 @@ def test_a_new_environment_is_offered_in_one_way() -> None:
     written = re.findall(r"uv venv --[^\"]*", tables)
     assert len(written) > 10
     assert [text for text in written if not made.match(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("system", "asked", "named"),
+    [
+        ("Windows", "triton", "triton-windows"),
+        ("Darwin", "onnxruntime-gpu", "onnxruntime"),
+        ("Linux", "tensorflow-gpu", "tensorflow[and-cuda]"),
+        ("Linux", "triton", "triton"),
+        (None, "triton", "triton"),
+    ],
+)
+def test_what_does_its_work_here_is_installed_in_place_of_what_has_no_wheels(system, asked, named) -> None:
+    facts = Facts(origin="report", platform=PlatformFacts(system=system))
+    assert install(facts, asked).split()[-1].strip("'\"") == named
+
+
+def test_numpy_stays_one_that_an_old_torch_was_built_with() -> None:
+    assert install(Facts(torch=TorchFacts(version="2.1.0"), origin="report"), "numpy", "pyyaml").endswith(
+        "'numpy<2' pyyaml"
+    )
+
+
+def test_an_nvidia_gpu_is_no_radeon_of_the_same_number() -> None:
+    assert gpu_capability("GeForce GTX 760M") is None
+    assert gpu_capability("AMD Radeon 760M") == "gfx1103"

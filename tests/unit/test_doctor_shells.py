@@ -102,3 +102,14 @@ def test_a_report_of_windows_gets_windows_commands() -> None:
     steps = diagnose(parse_report(text)).findings[0].fix
     assert any("where.exe python" in step for step in steps)
     assert not any("which -a" in step for step in steps)
+
+
+def test_a_mac_is_asked_with_its_own_programs() -> None:
+    mac = Facts(origin="report", platform=PlatformFacts(system="Darwin"))
+    steps = ("sudo systemctl restart x", "sudo dmesg | grep -iE 'out of memory|oom' | tail -3; free -h   # was it so?")
+    assert in_environment(mac, steps) == (
+        "log show --last 1h --predicate 'eventMessage CONTAINS \"memorystatus\"' | tail -3; sysctl -n hw.memsize; "
+        "memory_pressure | tail -1   # was it so?",
+        "On Linux: sudo systemctl restart x",
+    )
+    assert in_environment(mac, steps[:1]) == steps[:1]

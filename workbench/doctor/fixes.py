@@ -84,7 +84,7 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
     """The command that installs `packages` into this environment, with the tool that installed them before."""
     if upgrade:
         packages = _with_its_companions(facts, upgrades.fitted(facts, packages), options)
-    packages = _with_this_torch(packages, options)
+    packages = _with_this_torch(_with_wheels_here(facts, packages), options)
     words = " ".join(quote(facts, package) for package in packages)
     if not options and _all_from_conda(facts, packages):
         # There torch is called pytorch.
@@ -92,6 +92,20 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
         return f"conda install -y -c conda-forge {names}"
     flags = f"{' -U' if upgrade else ''}{' ' + options if options else ''}"
     return f"{_pip(facts, 'install')}{flags} {words}"
+
+
+def _with_wheels_here(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
+    """`packages` with what does their work here in place of those that have no wheels for this system, by the tables.
+
+    The NumPy of today does not suit a torch before 2.3 either.
+    """
+    system = facts.platform.system if facts.platform.wsl is not True else "Linux"
+    kind = {"Linux": "linux", "Windows": "windows", "Darwin": "mac"}.get(system or "", "")
+    rows = [row for row in table("platforms")["package"] if kind in row and system not in row["wheels"]]
+    instead = {name: row[kind] for row in rows for name in row["names"]}
+    if older(facts.torch.version, "2.3"):
+        instead["numpy"] = "numpy<2"
+    return tuple(instead.get(package, package) for package in packages)
 
 
 def _with_its_companions(facts: Facts, packages: tuple[str, ...], options: str) -> tuple[str, ...]:
@@ -204,6 +218,8 @@ def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
         steps = tuple(step.replace(_FLASH_WHEELS, _FLASH_WHEELS_FOR_WINDOWS) for step in steps)
         # A container there, and what a report tells of WSL, is Linux.
         steps = steps if facts.platform.wsl or facts.platform.container else shells.for_powershell(steps)
+    if facts.platform.system == "Darwin" and not facts.platform.container:
+        steps = shells.for_mac(steps)
     with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)
     if with_pip and facts.origin != "live" and _BARE_IMAGE.match(facts.platform.image or ""):
         return (*steps, "In a Dockerfile: RUN before each pip command; what a running container is given goes with it.")

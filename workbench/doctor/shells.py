@@ -1,4 +1,4 @@
-"""Steps that were written for a shell of Unix, as PowerShell takes them. Stdlib only."""
+"""Steps that were written for Linux, as PowerShell and a Mac take them. Stdlib only."""
 
 from __future__ import annotations
 
@@ -104,8 +104,38 @@ def for_powershell(steps: tuple[str, ...]) -> tuple[str, ...]:
     """
     if any(_INTO_WSL.match(step) for step in steps):
         return steps
-    put = tuple(_put(step) for step in steps)
-    foreign = {number for number, step in enumerate(put) if _is_foreign(step)}
+    return _foreign_last(steps, tuple(_put(step) for step in steps), _OF_UNIX)
+
+
+_WORDS_OF_MAC = (
+    (
+        re.compile(r"\b(?:sudo )?dmesg\b[^;#]*?(?:oom|out of memory|killed)[^;#]*?(?=;|$)"),
+        "log show --last 1h --predicate 'eventMessage CONTAINS \"memorystatus\"' | tail -3",
+    ),
+    (re.compile(r"\bfree -h\b"), "sysctl -n hw.memsize; memory_pressure | tail -1"),
+    (re.compile(r"~/\.bashrc(?! or ~/\.zshrc)"), "~/.zshrc"),
+)
+_OF_LINUX = re.compile(
+    r"\b(?:apt|dnf|pacman|zypper) |\b(?:ldconfig|dmesg|modprobe|rmmod|lspci|systemctl|journalctl|rocminfo|numactl"
+    r"|mokutil|dkms|update-grub|ubuntu-drivers|nvidia-ctk)\b|/etc/(?:systemd|docker|modprobe|default)"
+    r"|/(?:proc|sys)/|\bfree -h"
+)
+
+
+def for_mac(steps: tuple[str, ...]) -> tuple[str, ...]:
+    """`steps` of a fix for a Mac: with its own programs, and last, as Linux's, what has none there."""
+    put = []
+    for step in steps:
+        command, mark, note = step.partition("   # ")
+        for pattern, words in _WORDS_OF_MAC:
+            command = command if _PLACE.search(command) else pattern.sub(words, command)
+        put.append(command + mark + note)
+    return _foreign_last(steps, tuple(put), _OF_LINUX)
+
+
+def _foreign_last(steps: tuple[str, ...], put: tuple[str, ...], of_others: re.Pattern[str]) -> tuple[str, ...]:
+    """`put`, what `steps` have become, with those that are still of another system behind the rest, and marked so."""
+    foreign = {number for number, step in enumerate(put) if _is_foreign(step, of_others)}
     if len(foreign) == len(put):
         return steps
     here = (step for number, step in enumerate(put) if number not in foreign)
@@ -129,6 +159,6 @@ def _put(step: str) -> str:
     return put + mark + note
 
 
-def _is_foreign(step: str) -> bool:
+def _is_foreign(step: str, of_others: re.Pattern[str]) -> bool:
     command = step.partition("   # ")[0]
-    return bool(_OF_UNIX.search(command)) and not _PLACE.search(command) and not _SENTENCE.match(command)
+    return bool(of_others.search(command)) and not _PLACE.search(command) and not _SENTENCE.match(command)

@@ -222,6 +222,8 @@ def gpu_capability(name: str) -> Optional[str]:
     for row in table("gpus")["nvidia"]:
         if re.search(row["match"], text, re.IGNORECASE):
             return str(row["compute_capability"])
+    if re.search(r"\b(?:nvidia|geforce|gtx|rtx|tesla|quadro)\b", text, re.IGNORECASE):
+        return None  # a Radeon 760M is no GTX 760M
     for row in table("gpus")["amd"]:
         if re.search(row["match"], text, re.IGNORECASE):
             return str(row["gfx"])

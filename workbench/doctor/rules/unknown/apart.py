@@ -24,6 +24,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.platforms import instead_of
 from workbench.doctor.rules.unknown.packages import MATURE, PIP_CHECK, RESTART, again, callers_of, may_install
 from workbench.doctor.tables import WHEELS, table, torch_releases
 from workbench.doctor.versions import at_least, local_tag, minor_name, older, without_stage
@@ -131,6 +132,8 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
             f"{fixes.install(facts, f'{new}<{change.version}')}   # with the torch of its time, in an environment of a "
             "Python of its time; or let the program import the name from where it is now"
         )
+    elif new and not steps and instead_of(facts, new):
+        steps.append(f"Upgrade the program, or run it on Linux: an older {new} has no wheels for this system.")
     elif new and new != "torch" and not steps and may_install(facts, new):
         steps.append(fixes.install(facts, new, upgrade=True))
     if change is not None and not change.added and not old:
@@ -176,8 +179,8 @@ def _kept_back(facts: Facts, verdict: Verdict) -> str:
     if change is not None and not change.added:
         if new in _OF_TORCH and change.version:
             return _with_its_torch(facts, new, change.version)
-        return _below(facts, new, change.version) if change.version else ""
-    if not may_install(facts, new):
+        return _below(facts, new, change.version) if change.version and not instead_of(facts, new) else ""
+    if not may_install(facts, new) or instead_of(facts, new):
         return ""
     since = next((item.versions for item in askers_of(change) if item.package == new), "") if change else ""
     if since.startswith(">="):
