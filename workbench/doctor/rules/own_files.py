@@ -1,0 +1,44 @@
+"""Rules about files of one's own that have the name of a module."""
+
+from __future__ import annotations
+
+import re
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
+
+
+def in_the_way(facts: Facts) -> Result:
+    """A file or folder that Python finds before the module of that name."""
+    error = facts.error("own-file-in-the-way")
+    if error is None:
+        return PASSED
+    module, path = error.values["module"], error.values["path"]
+    folder = re.sub(r"[/\\]__init__\.py$", "", path)
+    owner = f"Python's own module {module}" if error.values["kind"] == "python" else f"the package {module}"
+    new = f"{module}_own" + ("" if folder != path else ".py")
+    above = re.sub(r"[^/\\]+$", "", folder)
+    move = f"Rename-Item '{folder}' '{new}'" if fixes.on_windows(facts) else f"mv {folder} {above}{new}"
+    return [
+        Finding(
+            "package-shadowed",
+            "error",
+            f"{folder} is imported in place of {owner}, and hides it",
+            "Python looks first in the folder of the program that is started. Whoever imports that module, other "
+            "packages included, gets the file there.",
+            {**evidence(file=path), **seen(error)},
+            (
+                f"{move}   # any name that no module has; the imports of it in the program, too; and the __pycache__ "
+                "beside it",
+                "or, where the program itself needs nothing beside it: python -P <program>   # Python 3.11 and newer",
+            ),
+            "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
+            affects=("chat", "tokens", "vram"),
+            observed=True,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (in_the_way,)
