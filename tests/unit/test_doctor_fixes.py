@@ -13,7 +13,8 @@ from workbench.doctor.facts import Facts, GpuFacts, Install, PlatformFacts, Torc
 from workbench.doctor.findings import Finding
 from workbench.doctor.fixes import in_environment, install
 from workbench.doctor.parse.report import parse_report
-from workbench.doctor.tables import gpu_capability
+from workbench.doctor.tables import faults, gpu_capability, table, torch_release, torch_releases
+from workbench.doctor.versions import minor_name, older, parse_version, satisfies
 
 DATA = Path(__file__).parent.parent / "data" / "doctor"
 TOO_OLD = "RuntimeError: The NVIDIA driver on your system is too old (found version {}). Please update it\n"
@@ -370,3 +371,42 @@ def test_numpy_stays_one_that_an_old_torch_was_built_with() -> None:
 def test_an_nvidia_gpu_is_no_radeon_of_the_same_number() -> None:
     assert gpu_capability("GeForce GTX 760M") is None
     assert gpu_capability("AMD Radeon 760M") == "gfx1103"
+
+
+def steps_of_tables() -> list[tuple[str, str]]:
+    """Every step that a row of the tables may offer, with the row's id."""
+    kinds = ("fix", "windows", "wsl", "mac", "rented", "named")
+    rows = [*faults(), *table("symptoms")["symptom"]]
+    return [(row["id"], step) for row in rows for kind in kinds for step in row.get(kind, ())]
+
+
+def test_every_torch_that_the_tables_name_is_on_the_index_that_they_name() -> None:
+    checked = 0
+    for row, step in steps_of_tables():
+        tags = re.findall(r"download\.pytorch\.org/whl/(cu\d{2,3})\b", step)
+        for version, local in re.findall(r"\btorch==(\d+\.\d+\.\d+)(?:\+(cu\d{2,3}))?", step):
+            release = torch_release(version)
+            if release is None:
+                assert version in table("torch")["old"], (row, step)
+                continue
+            assert parse_version(version) <= parse_version(release.latest), (row, step)
+            assert not (tags or local) or {*tags, *filter(None, [local])} & set(release.variants), (row, step)
+            for name, other in re.findall(r"\b(torchvision|torchaudio)==(\d+\.\d+)", step):
+                mine = minor_name(release.torchvision if name == "torchvision" else version)
+                others = [*re.findall(r"\btorch==(\d+\.\d+)", step)]
+                assert other == mine or len(set(others)) > 1, (row, step)
+            checked += 1
+        known = {name for release in torch_releases() for name in release.variants}
+        assert set(tags) <= known | {"cu113", "cu110"}, (row, step)
+    assert checked > 4
+
+
+def test_the_tables_name_only_versions_that_can_be_read_and_ranges_that_hold_something() -> None:
+    for row, step in steps_of_tables():
+        for specifier in re.findall(r"(?<![\w.-])[a-z][\w-]+((?:[<>=!~]=|<|>)\d[\w.*,<>=!~]*)", step):
+            clauses = [clause for clause in specifier.rstrip(".,").split(",") if re.match(r"[<>=!~]", clause)]
+            floor = next((clause[2:] for clause in clauses if clause.startswith(">=")), None)
+            end = next((clause[1:] for clause in clauses if re.match(r"<\d", clause)), None)
+            assert not (floor and end) or older(floor, end), (row, step)
+            bound = re.sub(r"[<>=!~]+", "", clauses[0])
+            assert satisfies(bound.replace(".*", ".0"), clauses[0].replace(".*", ".0")) is not None, (row, step)
