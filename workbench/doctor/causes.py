@@ -108,6 +108,7 @@ _IMPORT_ROOTS = (
 # What a build fails for.
 _BUILD_ROOTS = (
     "package-made-no-more",
+    "library-config-missing",
     "package-metadata-invalid",
     "package-of-python-2",
     "build-tool-builds-itself",
@@ -347,13 +348,14 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "bnb-too-old-for-windows": _LLAMA_CPP,
     "bitsandbytes-unusable": (*_LLAMA_CPP, "server-image-needs-gpu"),
     "torch-shadowed": ("duplicate-torch-installs",),
-    "numpy-mixed": ("numpy2-with-old-torch", "numpy-older-than-file", "numpy-older-than-build"),
+    "numpy-mixed": ("package-shadowed", "numpy-for-other-python", "numpy2-with-old-torch", "numpy-older-than-file", "numpy-older-than-build"),
     "llama-cpp-tools-missing": ("python-command-missing",),
+    "missing-compiler-or-python-headers": ("windows-policy-blocks-file",),
     "build-failed": _BUILD_ROOTS,
     "extension-did-not-compile": _BUILD_ROOTS,
     "triton-helper-did-not-compile": (*_BUILD_ROOTS, "triton-cannot-link-libcuda"),
     "no-wheel-for-this-platform": ("intel-python-on-mac",),
-    "requirements-contradict": ("project-allows-other-pythons", "no-wheel-for-this-platform", "intel-python-on-mac"),
+    "requirements-contradict": ("library-config-missing", "project-allows-other-pythons", "no-wheel-for-this-platform", "intel-python-on-mac"),
     "cmake-missing": ("cuda-home-unset", "msvc-missing", "cuda-compiler-does-not-work"),
     "cuda-compiler-does-not-work": (
         "cuda-home-unset",

@@ -27,14 +27,15 @@ def build_isolation(facts: Facts) -> Result:
 
     def make(error: ErrorFact) -> Finding:
         failed = facts.error("build-failed")
-        package = (failed.values.get("package") if failed else None) or "<package>"
+        told = failed.values if failed else error.values
+        package = told.get("package") or told.get("wanted") or "<package>"
         package = "<package>" if package in ("torch", "pip") else package
         row = build_of(package)
         return Finding(
             "build-isolation-hides-torch",
             "error",
             f"The build of {package} wants torch, and pip hides it"
-            if failed and package != "<package>"
+            if package != "<package>"
             else "A package's build wants torch and pip hides it",
             "pip builds in an empty environment of its own; a package that imports torch in its setup without "
             "declaring it fails there, although torch may well be installed.",
@@ -176,7 +177,7 @@ def wheel_of(facts: Facts) -> tuple[str, ...]:
 
 
 def _title(facts: Facts, named: str, row: Optional[dict[str, Any]]) -> str:
-    if row is None or row["needs"] == "cuda":
+    if named == "a package" or (row and row["needs"] == "cuda"):
         return f"The build of {named} failed"
     python = minor_name(facts.python.version)
     where = f"Python {python}" if python else "this Python"

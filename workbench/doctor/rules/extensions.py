@@ -277,6 +277,9 @@ def nvidia_wheels(facts: Facts) -> Result:
     ]
 
 
+_LIBRARIES = (("nccl", "NCCL"), ("cudnn", "cuDNN"), ("cublas", "cuBLAS"))
+
+
 def _mixed_title(error: Optional[ErrorFact], by_path: bool) -> str:
     values = error.values if error else {}
     if values.get("found"):
@@ -289,6 +292,9 @@ def _mixed_title(error: Optional[ErrorFact], by_path: bool) -> str:
     wanted = re.search(r"nvJitLink\w*?_(\d{2})_(\d)", values.get("symbol", ""))
     if wanted:
         return f"An older libnvJitLink is loaded than the one of CUDA {wanted[1]}.{wanted[2]} that torch wants"
+    library = next((name for prefix, name in _LIBRARIES if values.get("symbol", "").startswith(prefix)), None)
+    if library:
+        return f"Another {library} is loaded than the one that torch wants: it has no {values['symbol']}"
     return "torch's NVIDIA wheels are not of one CUDA version"
 
 
@@ -558,14 +564,7 @@ def xformers_mismatch(facts: Facts) -> Result:
             "Its CUDA extensions do not load. Installing it through pip may silently replace torch by the one it pins.",
             {**evidence(xformers=version, torch__version=torch, needs=wanted), **seen(error)},
             (
-                *(
-                    _xformers_for_torch(facts)
-                    if _wants_xformers(facts)
-                    else (
-                        fixes.uninstall(facts, "xformers") + "   # SDPA in torch does the same work",
-                        *(f"or take the one for this torch: {step}" for step in _xformers_for_torch(facts)),
-                    )
-                ),
+                *_xformers_or_none(facts),
                 *(
                     ()
                     if torch
@@ -619,9 +618,11 @@ def _xformers_for_torch(facts: Facts) -> tuple[str, ...]:
     return (fixes.install(facts, f"xformers=={version}", options=options),)
 
 
-def _wants_xformers(facts: Facts) -> bool:
-    """Whether the program runs on xformers alone: vLLM before 0.5 does, and many later ones import it."""
-    return bool(_xformers_for_torch(facts)) and (facts.error("of-vllm") is not None or "vllm" in facts.packages)
+def _xformers_or_none(facts: Facts) -> tuple[str, ...]:
+    """The one for this torch, where there is one: some programs run on it alone, such as vLLM before 0.5."""
+    exact = _xformers_for_torch(facts)
+    without = fixes.uninstall(facts, "xformers") + "   # SDPA in torch does the same work"
+    return (*exact, f"or without it, where the program can: {without}") if exact else (without,)
 
 
 # Told by rules of their own: torch itself, torchvision and torchaudio.
