@@ -198,7 +198,7 @@ def test_a_driver_update_is_always_offered_beside_an_older_build() -> None:
         ("2.1.2", "transformers>=4.37", "python -m pip install -U 'transformers>=4.37,<4.56'"),
         ("2.1.2", "transformers", "python -m pip install -U 'transformers<4.56'"),
         ("2.1.2", "transformers<4.50", "python -m pip install -U 'transformers<4.50'"),
-        ("2.9.0", "transformers>=4.37", "python -m pip install -U 'transformers>=4.37'"),
+        ("2.9.0", "transformers>=4.37", "python -m pip install -U 'transformers>=4.37,<5'"),
         (None, "transformers", "python -m pip install -U transformers"),
     ],
 )
@@ -210,7 +210,7 @@ def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_tak
     ("here", "asked", "command"),
     [
         # peft 0.14 imports a name of transformers 4.43, which its metadata do not ask for.
-        ("transformers 4.41.2", "peft>=0.14", "'peft>=0.14' 'transformers>=4.43'"),
+        ("transformers 4.41.2", "peft>=0.14", "'peft>=0.14' 'transformers>=4.43,<5'"),
         ("transformers 4.41.2 torch 2.1.2", "peft", "peft 'transformers>=4.43,<4.56'"),
         ("transformers 4.45.0", "peft", "peft"),
         # What pip would replace torch for, or what would bring a transformers that this torch does not run.
@@ -227,8 +227,8 @@ def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_tak
         ("transformers 4.48.0", "huggingface-hub>=1.3", "'huggingface-hub>=1.3'"),
         ("transformers 4.52.4 huggingface-hub 0.32.4", "datasets", "'datasets<5.1'"),
         ("transformers 4.52.4", "vllm>=0.10.2", "'vllm>=0.10.2'"),  # it brings a transformers of its own
-        ("autoawq 0.2.5", "transformers>=4.50", "'transformers>=4.50' 'autoawq>=0.2.7'"),
-        ("autoawq 0.2.8", "transformers>=4.50", "'transformers>=4.50'"),
+        ("autoawq 0.2.5", "transformers>=4.50", "'transformers>=4.50,<5' 'autoawq>=0.2.7'"),
+        ("autoawq 0.2.8", "transformers>=4.50", "'transformers>=4.50,<5'"),
         ("diffusers 0.24.0", "huggingface-hub>=0.20,<0.26", "'huggingface-hub>=0.20,<0.26'"),
         ("torch 2.1.2", "git+https://github.com/huggingface/peft", "git+https://github.com/huggingface/peft"),
     ],
@@ -238,6 +238,50 @@ def test_an_upgrade_breaks_nothing_that_stays(here: str, asked: str, command: st
     packages = dict(zip(words[::2], words[1::2], strict=True))
     facts = Facts(origin="report", torch=TorchFacts(version=packages.get("torch")), packages=packages)
     assert install(facts, asked, upgrade=True) == f"python -m pip install -U {command}"
+
+
+def test_what_brings_a_new_hub_names_the_transformers_that_bears_none() -> None:
+    here = Facts(origin="report", packages={"transformers": "4.57.1"})
+    assert install(here, "diffusers") == "python -m pip install diffusers transformers"
+    assert install(here, "datasets<4") == "python -m pip install 'datasets<4'"
+    assert install(here, "einops") == "python -m pip install einops"
+    assert install(Facts(absent=frozenset({"transformers"})), "diffusers").endswith(" diffusers")
+
+
+LOADING = '  File "/p/lib/python3.11/site-packages/{}/__init__.py", line 3, in <module>\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [
+        # The one that asks is named: it stays, and pip brings what else it asks for.
+        (
+            LOADING.format("transformers") + "ModuleNotFoundError: No module named 'httpx'",
+            "python -m pip install httpx transformers",
+        ),
+        # What stands above transformers may want a newer one; pip finds out.
+        (
+            LOADING.format("sentence_transformers") + LOADING.format("transformers") + "ImportError: "
+            "tokenizers>=0.11.1,!=0.11.3,<0.14 is required for a normal functioning of this module, but found "
+            "tokenizers==0.20.3.",
+            "python -m pip install sentence-transformers transformers",
+        ),
+        (
+            LOADING.format("transformers") + "ImportError: tokenizers>=0.11.1,!=0.11.3,<0.14 is required for a normal "
+            "functioning of this module, but found tokenizers==0.20.3.",
+            "python -m pip install 'tokenizers>=0.11.1,!=0.11.3,<0.14' transformers",
+        ),
+        # Not beyond the major that the name came in, nor beyond what the asker bears.
+        (
+            LOADING.format("peft") + "ModuleNotFoundError: No module named 'transformers.modeling_layers'\n\n"
+            "peft 0.18.0\ntransformers 4.51.1",
+            "python -m pip install 'transformers>=4.52,<5' peft",
+        ),
+    ],
+)
+def test_pip_is_told_who_has_to_go_on_working(lines: str, first: str) -> None:
+    steps = diagnose(parse_report("Traceback (most recent call last):\n" + lines + "\n")).findings[0].fix
+    assert first in [step.split("   # ")[0] for step in steps][:2]
 
 
 def test_an_upgrade_with_torch_is_not_bound_by_the_one_that_goes() -> None:

@@ -84,6 +84,8 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
     """The command that installs `packages` into this environment, with the tool that installed them before."""
     if upgrade:
         packages = _with_its_companions(facts, upgrades.fitted(facts, packages), options)
+    elif not options:
+        packages = upgrades.with_who_stays(facts, packages)
     packages = _with_this_torch(_with_wheels_here(facts, packages), options)
     words = " ".join(quote(facts, package) for package in packages)
     if not options and _all_from_conda(facts, packages):

@@ -34,6 +34,23 @@ def fitted(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
     return (*beside, *_of_this_torch(facts, beside))
 
 
+# What asks for a huggingface-hub of its own time, and not for transformers, which bears none of another major.
+_BRING_A_HUB = frozenset(("accelerate", "datasets", "diffusers", "evaluate", "gradio", "peft", "tokenizers"))
+
+
+def with_who_stays(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
+    """`packages` of an install, and transformers, where one of them would take huggingface-hub beyond what it bears.
+
+    pip meets what the packages of its command ask for, and not what those ask for that are there already. One that is
+    named without a version stays where that can be, and moves with the others where it cannot.
+    """
+    asked = [item for item in map(parse_requirement, packages) if item is not None]
+    free = any(item.name in _BRING_A_HUB and not re.search("<|==|~=", item.specifier) for item in asked)
+    if not free or facts.lacks("transformers") or any(item.name == "transformers" for item in asked):
+        return packages
+    return (*packages, "transformers")
+
+
 def transformers_beyond(torch: Optional[str]) -> Optional[str]:
     """The first transformers release that no longer takes this torch.
 
@@ -42,12 +59,18 @@ def transformers_beyond(torch: Optional[str]) -> Optional[str]:
     return next((row["from"] for row in table("transformers")["release"] if older(torch, row["torch"])), None)
 
 
+# What is asked of a release before this one does not ask for what the new major took away from everybody else.
+_NEW_MAJOR = {"transformers": "5"}
+
+
 def _bounded(facts: Facts, package: str, wanted: dict[str, Requirement]) -> str:
     requirement = parse_requirement(package)
     if requirement is None or re.search("<|==|~=|@|/", package):
         return package
     bounds = [_first_beyond(facts, requirement.name, wanted), *_caps(facts, requirement.name, wanted)]
     floor = requirement.specifier.removeprefix(">=")
+    if requirement.name in _NEW_MAJOR and floor and requirement.specifier.startswith(">="):
+        bounds.append(_NEW_MAJOR[requirement.name])
     fitting = [bound for bound in bounds if bound and not (floor and at_least(floor, bound))]
     if not fitting:
         return package

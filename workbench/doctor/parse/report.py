@@ -191,7 +191,9 @@ def _with_folder(error: ErrorFact, lines: list[str]) -> ErrorFact:
     return replace(error, values={**error.values, "folder": found[1]}) if found else error
 
 
-_IMPORTS = frozenset(("hub-import", "library-import", "tokenizers-import", "torch-attribute", "unknown-architecture"))
+_IMPORTS = frozenset(
+    ("hub-import", "library-import", "pin-conflict", "tokenizers-import", "torch-attribute", "unknown-architecture")
+)
 
 
 def _with_callers(error: ErrorFact, lines: list[str]) -> ErrorFact:

@@ -226,7 +226,7 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
         if import_error and bound and bound.startswith("<") and floor and not older(floor[1], bound[1:]):
             return [_pulled_both_ways(facts, package, specifier, import_error)]
         specifier = f"{specifier.rsplit(',<', 1)[0]},{bound}" if bound and bound.startswith("<") else specifier
-        fix = [fixes.install(facts, f"{package}{specifier}")]
+        fix = _repair(facts, f"{package}{specifier}", error)
         if older(version, "5.0") or version is None:
             fix.append("or: " + fixes.install(facts, "transformers", upgrade=True))
     elif import_error and _bound(package, import_error.values.get("name")):
@@ -251,6 +251,20 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
             observed=error is not None or import_error is not None,
         )
     ]
+
+
+def _repair(facts: Facts, wanted: str, error: Optional[ErrorFact]) -> list[str]:
+    """The commands that bring what transformers asks for; named too, it stays, and so does what else it bears.
+
+    Where another package stands above it in the traceback, that one may ask for a newer transformers: pip finds out.
+    """
+    beside = fixes.install(facts, wanted, *(() if facts.lacks("transformers") else ("transformers",)))
+    above = [name for name in callers_of(error) if name != "transformers"] if error else []
+    users = [name for name in above if name and may_install(facts, name) and not wanted.startswith(name)]
+    if not users:
+        return [beside]
+    note = "   # pip leaves what fits, and moves what does not"
+    return [fixes.install(facts, *users, "transformers") + note, f"or: {beside}"]
 
 
 def _pulled_both_ways(facts: Facts, package: str, specifier: str, error: ErrorFact) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, upgrades
 from workbench.doctor.changes import (
     PYTHON,
     Change,
@@ -123,7 +123,7 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
         floor = f">={change.version}" if change and change.added and change.version and change.package == old else ""
         floor = _known_floor(facts, verdict, floor) or _first_without(change, old)
         floor += f",<{gone_again(change)}" if floor and change and gone_again(change) else ""
-        steps += _in_newer_python(facts, old, floor) or [fixes.install(facts, f"{old}{floor}", upgrade=True)]
+        steps += _in_newer_python(facts, old, floor) or [_raised(facts, old, floor, new)]
     pinned = _kept_back(facts, verdict)
     if pinned:
         steps.append(pinned if not steps else f"or, to keep {old} as it is: {pinned}")
@@ -141,6 +141,13 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
         here = [name for name in askers if facts.package(name)] or askers[:3]
         steps += [f"or upgrade what asks for it: {fixes.install(facts, *here, upgrade=True)}"] if here else []
     return tuple(steps)
+
+
+def _raised(facts: Facts, package: str, floor: str, asker: str) -> str:
+    """The command that lifts a package, beside the one that asks for it: pip goes no further than that bears."""
+    if not floor.startswith(">=") or asker in ("torch", *_OF_TORCH) or not may_install(facts, asker):
+        return fixes.install(facts, f"{package}{floor}", upgrade=True)
+    return fixes.install(facts, *upgrades.fitted(facts, (f"{package}{floor}",)), asker)
 
 
 def _in_newer_python(facts: Facts, package: str, floor: str) -> list[str]:

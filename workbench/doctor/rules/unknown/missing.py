@@ -124,7 +124,7 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "It was never installed, or into another Python than the one that runs the program.",
         {**evidence(needed_by=error.values.get("importer")), **seen(error)},
         (
-            *(instead_of(facts, name) or _install_one(facts, name)),
+            *(instead_of(facts, name) or _install_one(facts, name, next(iter(callers_of(error)), ""))),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
         ),
         f"https://pypi.org/project/{name}/",
@@ -133,9 +133,15 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     )
 
 
-def _install_one(facts: Facts, name: str) -> tuple[str, ...]:
-    beside_torch = name in (*_COMPANIONS, "flash-attn")
-    return _install_asked(facts, [(name, "")]) if beside_torch else (fixes.install(facts, name),)
+def _install_one(facts: Facts, name: str, asker: str) -> tuple[str, ...]:
+    """The commands for a package, beside the one that asks for it.
+
+    An asker that is named too stays as it is, and pip brings what else it asks for in the versions that it bears.
+    """
+    if name in (*_COMPANIONS, "flash-attn"):
+        return _install_asked(facts, [(name, "")])
+    beside = asker and asker not in (name, "torch", *_COMPANIONS) and may_install(facts, asker)
+    return (fixes.install(facts, name, *((asker,) if beside else ())),)
 
 
 def _installed_in_vain(facts: Facts, name: str) -> bool:
@@ -147,7 +153,7 @@ def _installed_in_vain(facts: Facts, name: str) -> bool:
 def _of_no_known_package(facts: Facts, error: ErrorFact, module: str) -> Finding:
     """No name is offered to pip that may be the user's own file, or anybody's package."""
     caller = next(filter(None, callers_of(error)), "")
-    ask = fixes.install(facts, caller, upgrade=True) if caller and may_install(facts, caller) else ""
+    ask = fixes.install(facts, caller) if caller and may_install(facts, caller) else ""
     return Finding(
         "module-missing",
         "warning",
