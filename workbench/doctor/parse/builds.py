@@ -45,7 +45,7 @@ _NAMED = tuple(
     re.compile(pattern)
     for pattern in (
         rf"Failed building wheel for {_NAME}(?:\s|$)",
-        rf"Could not build wheels for {_NAME}[\s,]",
+        rf"Could not build wheels for {_NAME}(?:[\s,]|$)",
         rf"installable wheels for some pyproject\.toml based projects \({_NAME}[),]",
         rf"Failed to (?:download and )?build:? {_NAME}[`'\"]?(?:\s|$|\))",
         rf"Failed to fetch wheel:? {_NAME}(?:\s|$)",
@@ -55,8 +55,10 @@ _NAMED = tuple(
         rf"Building wheels for collected packages: {_NAME}\s*$",
         r"pip-(?:install|req-build|wheel)-\w{6,10}[/\\](?P<package>[A-Za-z][\w.-]{1,60}?)(?:_[0-9a-f]{32})?[/\\]",
         r"/(?P<package>[A-Za-z][\w.-]{1,60}?)-(?P<version>\d[\w.]{1,30})\.tar\.gz",
-        r"(?:Downloading|Using cached) (?P<package>[A-Za-z][\w.-]{1,60}?)-(?P<version>\d[\w.]{1,30})\.(?:tar\.gz|zip)",
-        r"(?:Cloning|Updated|Updating|Collecting) (?:git\+)?https?://\S{1,120}/(?P<package>[A-Za-z][\w.-]{1,60}?)(?:\.git)?"
+        r"(?:Downloading|Using cached) "
+        r"(?P<package>[A-Za-z][\w.-]{1,60}?)-(?P<version>\d[\w.]{1,30})\.(?:tar\.gz|zip)",
+        r"(?:Cloning|Updated|Updating|Collecting) "
+        r"(?:git\+)?https?://\S{1,120}/(?P<package>[A-Za-z][\w.-]{1,60}?)(?:\.git)?"
         r"(?:[@#]\S{0,120})?(?:\s|$)",
         r"(?:Processing|Obtaining) (?:file://)?[^\s:]{0,200}/(?P<package>[A-Za-z][\w-]{1,60})(?:\s|$)",
         rf"Collecting {_NAME}(?:[<>=!~\s(@]|$)",
@@ -142,6 +144,7 @@ def _reason(lines: Sequence[str], marked: Sequence[int]) -> dict[str, str]:
     said = said or [m["error"] for m in map(_LAST.match, output) if m and not _NO_REASON.search(m["error"])]
     if all(map(_COMMAND.match, said[-1:])):
         said = [match["error"] for match in map(_LINKED.search, output) if match] or said
+    said = [] if all(map(_COMMAND.match, said)) else said  # that a command failed is no reason
     reason = mask_text(" ".join(said[-1].split()))[:200] if said else ""
     # Only the step before the build proper asks for requirements; what compiles CUDA code imports torch there.
     early = any("getting requirements to build" in line.lower() for line in output)

@@ -54,12 +54,13 @@ _CONTAINERS = (
     ),
     (
         "docker",
-        ("docker", "container ", "root@", "도커"),
+        ("docker", "container", "root@", "도커", "容器"),
         re.compile(
             r"\bdocker (?:run|exec|logs?|compose|images?|containers?)\b|\bdocker-compose\b"
             r"|\bDocker Desktop\b|\bContainer \S{3,80} {1,20}(?:Creat|Start)(?:ed|ing)\b|\broot@[0-9a-f]{12}:"
             r"|docker ?(?:内|里|中|容器|部署|镜像|コンテナ|上で)|(?:进入|使用|用|在) ?docker|도커"
-            r"|\b(?:in|with|via|using|inside|through|i use|we use|i run|we run) (?:the |a )?docker\b",
+            r"|\b(?:in|with|via|using|inside|through|i use|we use|i run|we run) (?:the |a )?docker\b"
+            r"|\b(?:inside|trong|im|en el|dans le|no|nel) (?:the |my |a )?container\b|在?容器[里中内]",
             re.I,
         ),
     ),

@@ -154,6 +154,9 @@ _ABOUT_ANOTHER = re.compile(
     r"|(?<![\w-])[\w-]{1,60}==\S{1,40} .{0,200}torch==",
     re.I,
 )
+_OF_UV = re.compile(
+    r"\b(?:managed|made|created|built) (?:by|with) uv\b|\buv(?:'s)? (?:venv|environment|project)\b|\buv-managed\b", re.I
+)
 # "on Python 3.13", "python version: 3.10.7": what a sentence runs, not what it asks for or has tried besides.
 _PYTHON = re.compile(
     r"(?<![\w./-])(?:Python|Py)(?:-| {0,4})(?:version )?(?:is |[:=] ?)?v?"
@@ -257,6 +260,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     if any(_NVIDIA_THERE.search(line) and not _SUPPOSES.search(line) for line in short):
         draft.put(draft.platform, gpu_vendors=("nvidia",))
     _distribution(short, draft)
+    draft.put(draft.python, kind="uv" if any(map(_OF_UV.search, short)) else None)
     _toolkit(short, draft)
     _python(short, draft)
     told = any(map(_told_blind, short)) or (
