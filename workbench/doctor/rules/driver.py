@@ -24,6 +24,7 @@ from workbench.doctor.rules.hidden_gpus import WSL_GUIDE, ask_batch_system, hand
 from workbench.doctor.tables import is_datacenter
 from workbench.doctor.versions import parse_version
 
+_OF_TENSORFLOW = re.compile(r"tensorflow|StreamExecutor|cuda_(?:driver|diagnostics)\.cc")
 _NOT_BY_REBOOT = (
     "sudo apt update && sudo apt --fix-broken install && sudo apt install --reinstall nvidia-driver-<branch> "
     "nvidia-dkms-<branch>   # both "
@@ -286,7 +287,7 @@ def fabric_manager_not_running(facts: Facts) -> Result:
 
     def make(error: ErrorFact) -> Finding:
         version = facts.driver.version
-        branch = version.split(".")[0] if version else "<driver branch>"
+        branch = version.split(".")[0] if version else "${v%%.*}"
         return Finding(
             "fabric-manager-not-running",
             "error",
@@ -303,10 +304,11 @@ def fabric_manager_not_running(facts: Facts) -> Result:
                     if facts.platform.container or facts.error("rented-machine")
                     else ()
                 ),
-                system_packages.install(
+                ("" if version else "v=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -1); ")
+                + system_packages.install(
                     facts,
-                    apt=f"nvidia-fabricmanager-{branch}" + (f"={version}-1" if version else ""),
-                    dnf=f"nvidia-fabric-manager-{version or '<the very version of the driver>'}",
+                    apt=f'"nvidia-fabricmanager-{branch}={version or "$v"}*"',
+                    dnf=f"nvidia-fabric-manager-{version or '$v'}",
                 ),
                 "sudo systemctl enable --now nvidia-fabricmanager; systemctl status nvidia-fabricmanager",
                 "nvidia-smi -q | grep -A 2 Fabric   # State must be Completed",
@@ -416,7 +418,10 @@ def no_nvidia_driver(facts: Facts) -> Result:
 def _no_driver_title(facts: Facts) -> str:
     if facts.platform.wsl_version == 1:
         return "WSL 1 has no GPU"
-    return "torch finds no NVIDIA driver" + (" under WSL" if facts.platform.wsl else "")
+    error = facts.error("no-nvidia-driver", "no-nvml", "driver-init-failed")
+    by_tensorflow = facts.torch.version is None and error is not None and _OF_TENSORFLOW.search(error.text)
+    program = "TensorFlow" if by_tensorflow else "torch"
+    return f"{program} finds no NVIDIA driver" + (" under WSL" if facts.platform.wsl else "")
 
 
 def _driver_steps(facts: Facts) -> tuple[str, ...]:
@@ -432,7 +437,15 @@ def _driver_steps(facts: Facts) -> tuple[str, ...]:
     if fixes.on_windows(facts):
         return ("nvidia-smi   # if this fails: install the driver from https://www.nvidia.com/drivers, then reboot",)
     if facts.platform.container:
-        return (*hand_in_gpu(facts), "nvidia-smi   # on the host: if it fails there, sudo ubuntu-drivers install first")
+        return (
+            *(
+                ("docker run --gpus all … tensorflow/tensorflow:latest-gpu …   # an image without -gpu has no CUDA",)
+                if facts.error("image-without-cuda")
+                else ()
+            ),
+            *hand_in_gpu(facts),
+            "nvidia-smi   # on the host: if it fails there, sudo ubuntu-drivers install first",
+        )
     return (
         *ask_batch_system(facts),
         "nvidia-smi   # if this fails on the host: sudo ubuntu-drivers install, then reboot",
