@@ -1,4 +1,4 @@
-"""Which package refuses NumPy 2, by the traceback that NumPy prints with its banner. Stdlib only."""
+"""What NumPy tells around an import that fails: who refuses NumPy 2, and for which Python it is. Stdlib only."""
 
 from __future__ import annotations
 
@@ -33,3 +33,19 @@ def with_numpy_user(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
     shown = below[:end] if end is not None else [line for line in below if _ON_IMPORT.search(line)]
     named = [match[1] for match in (_PACKAGE.search(line) or _IMPORTED.match(line) for line in shown) if match]
     return replace(error, values={**error.values, "package": named[-1]}) if named else error
+
+
+_BANNER = re.compile(r"The Python version is: Python(?P<python>3\.\d{1,2})")
+_RELEASE = re.compile(r"The NumPy version is: \"(?P<numpy>[\w.+]{1,30})\"")
+_FOLDER = re.compile(r"[/\\][Pp]ython(?P<folder>3\.?\d{1,2})[/\\](?:lib[/\\])?(?:site|dist)-packages[/\\]numpy[/\\]")
+_ASKED = re.compile(r"\s{0,8}python-version\s{0,3}=\s{0,3}['\"](?P<asked>3\.\d{1,2})(?:\.\d{1,2})?['\"]")
+_WHERE = re.compile(r"[Ff]ile \"?(?P<where>[^\"\n]{1,200}(?:site|dist)-packages)[/\\]numpy[/\\]")
+_READ = {"numpy-compiled-part-missing": (_BANNER, _RELEASE, _FOLDER, _ASKED), "numpy-mixed": (_WHERE,)}
+
+
+def with_numpy_files(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
+    """An error of NumPy's own files with what its banner and the frames tell of Python, release and folder."""
+    patterns = _READ.get(error.id, ())
+    found = (next(filter(None, (pattern.search(line[:_MAX_LINE]) for line in lines)), None) for pattern in patterns)
+    told = {name: value for match in found if match for name, value in match.groupdict().items()}
+    return replace(error, values={**error.values, **told}) if told else error

@@ -31,7 +31,8 @@ from workbench.doctor.parse.draft import REMARKS, Draft
 from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, import_at_the_end, last_exception
 from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
-from workbench.doctor.parse.numpy_abi import with_numpy_user
+from workbench.doctor.parse.numpy_abi import with_numpy_files, with_numpy_user
+from workbench.doctor.parse.own_files import own_file_in_the_way
 from workbench.doctor.parse.repositories import of_the_last_attempt, with_repository
 from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom, tells_of_two_pythons
 from workbench.doctor.parse.tongues import in_english
@@ -132,6 +133,8 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     if xids:
         draft.put(draft.platform, xids=xids_in("\n".join(xids)))
     draft.errors = [_completed(error, lines) for error in draft.errors]
+    in_the_way = own_file_in_the_way(lines)
+    draft.errors += [in_the_way] if in_the_way else []
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in REMARKS})
@@ -154,7 +157,7 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
 
 def _completed(error: ErrorFact, lines: list[str]) -> ErrorFact:
     """A message with what the lines around it tell besides."""
-    for reader in (_with_folder, _with_callers, with_memory, with_numpy_user):
+    for reader in (_with_folder, _with_callers, with_memory, with_numpy_user, with_numpy_files):
         error = reader(error, lines)
     return error
 

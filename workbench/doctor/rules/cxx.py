@@ -8,6 +8,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, Result, Rule, evidence, from_message, seen
+from workbench.doctor.versions import at_least
 
 # GCC whose libstdc++ first had a version of the symbols: https://gcc.gnu.org/onlinedocs/libstdc++/manual/abi.html
 _GCC = {
@@ -51,10 +52,11 @@ def _steps(facts: Facts, error: ErrorFact, gcc: Optional[str]) -> tuple[str, ...
     if own:
         return (newer, "or the system's, where it is newer: export LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libstdc++.so.6")
     if conda:
-        return (
-            newer,
-            "export LD_LIBRARY_PATH=$CONDA_PREFIX/lib:$LD_LIBRARY_PATH   # so that it comes before the system's",
-        )
+        first = "export LD_LIBRARY_PATH=$CONDA_PREFIX/lib:$LD_LIBRARY_PATH"
+        # Conda's own is there, and newer than the symbol: the loader only has to meet it first.
+        if gcc and at_least("9.2", gcc):
+            return (f"{first}   # conda's own, which is newer, before the system's", f"it stays: {newer}")
+        return (newer, f"{first}   # so that it comes before the system's")
     wanted = f"libstdc++ of GCC {gcc} or newer" if gcc else "a newer libstdc++"
     asker = error.values.get("asker", "")
     return (

@@ -1,0 +1,65 @@
+"""A file of one's own that is imported in place of a module of its name, by a traceback's frames. Needs the tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from workbench.doctor.environment import mask_text
+from workbench.doctor.facts import ErrorFact
+from workbench.doctor.tables import table
+
+_MAX_LINE = 500
+_FILE = re.compile(r"\s{0,20}File \"(?P<path>[^\"\n]{2,300})\", line \d{1,6}, in \S")
+_IMPORT = re.compile(r"\s{2,20}(?:from|import) (?P<module>[A-Za-z_]\w{1,40})\b")
+# What every package of that name has; of other names it may be an old release that lacks them.
+_RAISED = re.compile(
+    r"cannot import name '__(?:version|file|path)__' from (?:partially initialized module )?'(?P<module>\w{2,40})' "
+    r"\((?P<path>[^()\n]{2,300}\.py)\)"
+)
+# Where Python and installers put modules; what lies elsewhere somebody has put there.
+_INSTALLED = re.compile(
+    r"(?:site|dist)-packages|[/\\]lib(?:64)?[/\\]python|[/\\]lib(?:-python)?[/\\]|\.egg[/\\]|<frozen|\.zip[/\\]",
+    re.IGNORECASE,
+)
+
+
+def own_file_in_the_way(lines: Sequence[str]) -> Optional[ErrorFact]:
+    """The file that an import has found in place of the module of that name; None where no traceback shows one."""
+    frames = [(number, match["path"]) for number, line in enumerate(lines) if (match := _FILE.match(line[:_MAX_LINE]))]
+    for (number, _), (below, path) in zip(frames, frames[1:]):
+        shown = lines[number + 1 : below]
+        asked = next((match["module"] for line in shown if (match := _IMPORT.match(line[:_MAX_LINE]))), "")
+        if below - number <= 6 and _takes_the_place(asked, path, "\\.py"):
+            return _fact(lines, below, asked, path)
+    for number, line in enumerate(lines):
+        raised = _RAISED.search(line[:_MAX_LINE]) if "cannot import name" in line else None
+        if raised and _takes_the_place(raised["module"], raised["path"], r"(?:\.py|[/\\]__init__\.py)"):
+            return _fact(lines, number, raised["module"], raised["path"])
+    return None
+
+
+def _takes_the_place(module: str, path: str, ending: str) -> bool:
+    """Whether a file is no part of what was installed; of a package's folder that alone says little.
+
+    A checkout, or a copy of it in a project, is meant to be imported.
+    """
+    if not module or _INSTALLED.search(path) or not _is_known(module):
+        return False
+    ends = re.search(rf"[/\\]{module}{ending}$", path)
+    return ends is not None and (_of_python(module) or module not in path[: ends.start()].replace("-", "_"))
+
+
+def _is_known(module: str) -> bool:
+    return _of_python(module) or module in table("imports")["names"]
+
+
+def _of_python(module: str) -> bool:
+    return module in table("imports")["python"]
+
+
+def _fact(lines: Sequence[str], number: int, module: str, path: str) -> ErrorFact:
+    kind = "python" if _of_python(module) else "package"
+    values = {"module": module, "path": mask_text(path), "kind": kind}
+    return ErrorFact("own-file-in-the-way", mask_text(lines[number].strip()[:300]), number + 1, values)
