@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -113,3 +114,33 @@ def test_a_mac_is_asked_with_its_own_programs() -> None:
         "On Linux: sudo systemctl restart x",
     )
     assert in_environment(mac, steps[:1]) == steps[:1]
+
+
+@pytest.mark.parametrize(
+    ("step", "cell"),
+    [
+        ("python -m pip install -U 'peft>=0.18'   # newer", "%pip install -U 'peft>=0.18'   # newer"),
+        ("or, to keep it: python -m pip uninstall -y x", "or, to keep it: %pip uninstall -y x"),
+        ("pip uninstall -y x && pip install y", "!pip uninstall -y x && pip install y"),
+        ("nvidia-smi   # is it there?", "!nvidia-smi   # is it there?"),
+        (
+            "export A_B=1 C_D='x y'   # before torch",
+            'import os; os.environ.update(A_B="1", C_D="x y")   # before torch',
+        ),
+        ("unset HF_TOKEN", 'import os; os.environ.pop("HF_TOKEN", None)'),
+        ("export LD_LIBRARY_PATH=/x:$LD_LIBRARY_PATH", "export LD_LIBRARY_PATH=/x:$LD_LIBRARY_PATH"),
+        ("Restart the notebook kernel or the program.", "Restart the notebook kernel or the program."),
+        ("model.to('cuda')", "model.to('cuda')"),
+    ],
+)
+def test_a_notebook_is_told_what_a_cell_takes(step: str, cell: str) -> None:
+    colab = Facts(origin="report", platform=PlatformFacts(system="Linux", service="colab"))
+    assert in_environment(colab, (step,)) == (cell,)
+    assert in_environment(replace(colab, platform=PlatformFacts(system="Linux")), (step,)) == (step,)
+
+
+def test_what_keeps_a_variable_stands_in_one_cell() -> None:
+    kaggle = Facts(origin="report", platform=PlatformFacts(system="Linux", service="kaggle"))
+    steps = ("eval $(python -c 'print(\"T=1\")')", "python -m pip install torch==$T")
+    assert in_environment(kaggle, steps)[0].startswith("%%bash")
+    assert in_environment(kaggle, steps)[1:] == steps

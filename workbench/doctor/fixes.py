@@ -213,6 +213,13 @@ _FLASH_WHEELS_FOR_WINDOWS = "https://github.com/kingbri1/flash-attention/release
 
 
 def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
+    """`steps` of a fix as they are typed on the machine, and in the environment, that a report tells of."""
+    steps = _in_its_environment(facts, steps)
+    notebook = facts.origin != "live" and facts.platform.service in ("colab", "kaggle")
+    return shells.for_notebook(steps) if notebook else steps
+
+
+def _in_its_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a pasted report, with a word on conda, or on the image, before the first that uses pip there."""
     steps = tuple(system_packages.adapted(facts, _named_command(facts, step)) for step in steps)
     steps = tuple(_on_its_host(facts, _from_its_index(facts, step)) for step in steps)

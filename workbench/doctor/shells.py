@@ -1,4 +1,4 @@
-"""Steps that were written for Linux, as PowerShell and a Mac take them. Stdlib only."""
+"""Steps that were written for a shell of Linux, as PowerShell, a Mac and a notebook take them. Stdlib only."""
 
 from __future__ import annotations
 
@@ -131,6 +131,39 @@ def for_mac(steps: tuple[str, ...]) -> tuple[str, ...]:
             command = command if _PLACE.search(command) else pattern.sub(words, command)
         put.append(command + mark + note)
     return _foreign_last(steps, tuple(put), _OF_LINUX)
+
+
+_COMMAND = re.compile(
+    r"(?P<before>(?:or: |or, [^:#]{1,80}: )?)(?P<command>(?:apt-get|cat|command|curl|df|du|env|find|free|git|grep|head"
+    r"|hf|huggingface-cli|ldconfig|ls|nvcc|nvidia-smi|pip3?|ps|python3?|rm|sudo|uv|wget|which)\b.*)"
+)
+_PIP = re.compile(r"(?:python3? -m )?(?P<pip>pip3? (?:install|uninstall) [^;&|]*)")
+_EXPORT = re.compile(rf"(?P<before>(?:or: |or, [^:#]{{1,80}}: )?)export (?P<settings>{_SETTING}(?: {_SETTING})*)")
+_QUOTES = "'\""
+_UNSET = re.compile(r"(?P<before>(?:or: )?)unset (?P<names>[A-Z][A-Z_\d]+(?: [A-Z][A-Z_\d]+)*)")
+
+
+def for_notebook(steps: tuple[str, ...]) -> tuple[str, ...]:
+    """`steps` as the cells of a notebook take them: each ``!`` is a shell of its own, which keeps no variable."""
+    if any(step.startswith("eval ") for step in steps):
+        return ("%%bash   # the first line of a cell, and what follows in the same cell", *steps)
+    return tuple(_as_cell(step) for step in steps)
+
+
+def _as_cell(step: str) -> str:
+    command, mark, note = step.partition("   # ")
+    export, unset, typed = _EXPORT.fullmatch(command), _UNSET.fullmatch(command), _COMMAND.fullmatch(command)
+    if export and "PATH=" not in command:
+        settings = re.findall(rf"([A-Z][A-Z_\d]+)=({_VALUE})", export["settings"])
+        words = ", ".join(f'{name}="{value.strip(_QUOTES)}"' for name, value in settings)
+        return f"{export['before']}import os; os.environ.update({words}){mark}{note}"
+    if unset and "PATH" not in command:
+        words = "; ".join(f'os.environ.pop("{name}", None)' for name in unset["names"].split())
+        return f"{unset['before']}import os; {words}{mark}{note}"
+    if typed is None:
+        return step
+    pip = _PIP.fullmatch(typed["command"])
+    return typed["before"] + (f"%{pip['pip']}" if pip else f"!{typed['command']}") + mark + note
 
 
 def _foreign_last(steps: tuple[str, ...], put: tuple[str, ...], of_others: re.Pattern[str]) -> tuple[str, ...]:
