@@ -40,8 +40,16 @@ _KINDS = (
             r"but none of the providers can be installed",
             rf"(?P<name>{_NAME}) (?P<version>\[[^\]]{{1,60}}\]|\d[\w.]{{0,20}})\*{{0,2}} would require python "
             rf"(?P<wants>[<>=!~*\d][\w.,<>=!*|]{{0,40}})",
-            rf"(?P<name>{_NAME}) (?:\((?P<version>[^)]{{1,40}})\) )?requires Python (?P<wants>[<>=!~^][\d.,<>=!* "
-            rf"]{{1,40}})",
+        ),
+    ),
+    (
+        "range",
+        (
+            rf"the requested Python version \((?P<range>[^)]{{2,30}})\) does not satisfy Python ?"
+            rf"(?P<wants>[<>=!~][\d.,<>=!*]{{1,30}}) and "
+            rf"(?P<name>{_NAME}){_EXTRAS}(?:==(?P<version>[\w.+]{{1,30}}))? depends",
+            rf"(?P<name>{_NAME}) (?:\((?P<version>[^)]{{1,40}})\) )?requires Python "
+            rf"(?P<wants>[<>=!~^][\d.,<>=!* ]{{1,40}}?),? [a-z]",
         ),
     ),
     (
@@ -108,7 +116,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         return
     # Poetry says what it comes to in its last line.
     above = [
-        at for at in range(max(0, number - 30), number) if re.match(r"\W{0,12}(?:\[\w+\]\W{0,4})?Because ", lines[at])
+        at
+        for at in range(max(0, number - 30), number)
+        if re.match(r"\W{0,12}(?:\[\w+\]\W{0,4})?(?:Because |The current project's )", lines[at])
     ]
     number = above[0] if above else number
     region = [line[:_MAX_LINE] for line in lines[number : number + _MAX_LINES]]

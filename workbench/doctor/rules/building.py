@@ -92,7 +92,8 @@ def _in_wsl(package: str, target: str) -> tuple[str, ...]:
     return (
         f"wsl --install -d Ubuntu   # {package} is written for Linux: on Windows its build fails even where torch is "
         "found",
-        "in it, with the CUDA toolkit for WSL and without a driver: python3 -m venv env && source env/bin/activate && "
+        "in it, with the CUDA toolkit for WSL and without a driver: python3 -m venv env && source "
+        "env/bin/activate && "
         "pip install torch setuptools wheel ninja packaging",
         f"pip install --no-build-isolation {target}",
     )

@@ -62,7 +62,8 @@ def _of_its_own(facts: Facts, error: ErrorFact, header: str, package: str) -> Fi
     return Finding(
         "build-failed",
         "error",
-        f"pip found no ready wheel of {package} for {f'Python {python}' if python else 'this Python'}, and its source "
+        f"pip found no ready wheel of {package} for {f'Python {python}' if python else 'this Python'}, and its "
+        f"source "
         "does not compile by itself",
         f"{header} belongs to the C++ library of {package}, which the source on the index leaves out. Older releases "
         "have wheels only for the Pythons of their time, and none for a 32-bit one.",
@@ -84,7 +85,13 @@ def _package(facts: Facts) -> Optional[str]:
 
 def _steps(facts: Facts, row: Optional[dict[str, Any]], header: str) -> tuple[str, ...]:
     if row is None:
+        package = _package(facts)
         return (
+            *(
+                (f"{newest_wheel(facts, package)}   # a release with a wheel, so that nothing is compiled; else:",)
+                if package
+                else ()
+            ),
             f"apt-file search {header}   # which package has it (sudo apt install apt-file && sudo apt-file update); "
             f"Fedora: dnf provides '*/{header}'",
             "Install that package, whose name mostly ends in -dev; or a release with a ready wheel of what is built.",

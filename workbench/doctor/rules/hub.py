@@ -58,14 +58,25 @@ def _room(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     told = error.values if error is not None else {}
     if told.get("pip"):
         return _room_for_pip(facts)
+    if error is not None and re.search(r"\bld: |collect2|\bcc1|fatal error: |\bas: ", error.text):
+        return _room_for_build()
     return _room_for_checkpoints(facts) if told.get("saves") else _room_for_models(facts)
+
+
+def _room_for_build() -> tuple[str, ...]:
+    return (
+        "Build in a folder on a disk with room, with TMPDIR there too: export TMPDIR=/a/big/disk/tmp   # df -h: "
+        "which has it",
+        "or make room: du -xh --max-depth=2 ~ | sort -h | tail; docker system prune; python -m pip cache purge",
+    )
 
 
 def _room_for_checkpoints(facts: Facts) -> tuple[str, ...]:
     """A training run keeps all its checkpoints unless told otherwise, each with an optimizer twice the model's size."""
     sizes = "dir /s <output_dir>" if fixes.on_windows(facts) else "du -sh <output_dir>/*; df -h"
     return (
-        f"Delete the older folders checkpoint-<step> in the output folder   # {sizes}: what they take, and which disk "
+        f"Delete the older folders checkpoint-<step> in the output folder   # {sizes}: what they take, and which "
+        f"disk "
         "has room",
         "save_total_limit=1 in TrainingArguments (save_only_model=True leaves the optimizer out), then "
         "resume_from_checkpoint=True; or output_dir on a disk with room",
@@ -87,7 +98,8 @@ def _room_for_pip(facts: Facts) -> tuple[str, ...]:
     """pip unpacks into the temporary directory, which on many systems is a small disk, or main memory."""
     if fixes.on_windows(facts):
         return (
-            "mkdir D:\\tmp; $env:TEMP = 'D:\\tmp'; $env:TMP = 'D:\\tmp'   # any disk with 10 GB of room; then the same "
+            "mkdir D:\\tmp; $env:TEMP = 'D:\\tmp'; $env:TMP = 'D:\\tmp'   # any disk with 10 GB of room; then the "
+            "same "
             "command again, in this window",
             "python -m pip cache purge",
             "or the environment itself on that disk: python -m venv D:\\envs\\models",
@@ -144,7 +156,8 @@ def _for_a_group(path: str) -> tuple[str, ...]:
     top = re.match(r"(/[\w./-]{2,120}?)/(?:hub|data|datasets|models--[\w.-]+)(?:/|$)", path)
     folder = top[1] if top else "<the shared folder>"
     return (
-        f"sudo chgrp -R <group> {folder} && sudo chmod -R g+rwX {folder} && sudo find {folder} -type d -exec chmod g+s "
+        f"sudo chgrp -R <group> {folder} && sudo chmod -R g+rwX {folder} && sudo find {folder} -type d -exec "
+        f"chmod g+s "
         "{} +   # once; all users belong to that group",
         "umask 002   # in each user's shell or service, before Python starts: what it downloads all may then write",
         f"or, whatever the umask: sudo setfacl -R -m g:<group>:rwX -d -m g:<group>:rwX {folder}",
@@ -248,7 +261,8 @@ def _ways_to_the_hub(facts: Facts, mirror: Optional[str]) -> tuple[str, ...]:
     blocked = "where huggingface.co itself is blocked: this mirror, before Python starts"
     if facts.platform.container:
         return (
-            "docker run -v ~/.cache/huggingface:/root/.cache/huggingface -e HF_HUB_OFFLINE=1 …   # with what the host "
+            "docker run -v ~/.cache/huggingface:/root/.cache/huggingface -e HF_HUB_OFFLINE=1 …   # with what the "
+            "host "
             "has fetched: hf download <model>; other users than root have their home elsewhere",
             "docker run -e HTTPS_PROXY=http://<proxy>:<port> …, or -e HF_ENDPOINT=https://hf-mirror.com …   # where "
             "the host itself needs one; what its shell sets a container does not see",
@@ -262,7 +276,8 @@ def _without_network(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...
     model = name if name and re.fullmatch(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", name) else "<model>"
     folder = model.rpartition("/")[2] if model != "<model>" else "<folder>"
     return (
-        f"or fetch it on a machine with network: hf download {model} --local-dir {folder}; copy that folder here, and "
+        f"or fetch it on a machine with network: hf download {model} --local-dir {folder}; copy that folder here, "
+        f"and "
         f"give the program its whole path in place of {model if name else 'the name'}",
     )
 

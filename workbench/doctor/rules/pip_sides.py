@@ -31,9 +31,9 @@ def title(facts: Facts) -> str:
     pinned = _pinned(sides)
     against = _against(sides, pinned) if pinned else []
     same = pinned.name if pinned and against else None
-    apart = clash([side for side in sides if side.asker and side.spec and same in (None, side.name)])
-    if apart:
-        one, other = apart
+    clashing = clash([side for side in sides if side.asker and side.spec and same in (None, side.name)])
+    if clashing:
+        one, other = clashing
         return f"{one.asker} wants {one.name}{one.spec}, and {other.asker} {other.name}{other.spec}: no release is both"
     if pinned and against:
         who = against[0].asker or "another line"
@@ -64,14 +64,14 @@ def steps(facts: Facts) -> tuple[str, ...]:
     pinned = _pinned(sides)
     others = [side for side in sides if side.asker and side.spec and (pinned is None or side.name == pinned.name)]
     if pinned is None:
-        apart = clash(others)
-        return (_of_two(*apart),) if apart else ()
+        clashing = clash(others)
+        return apart(*clashing) if clashing else ()
     against = _against(sides, pinned)
     if not against:
         return ()
-    apart = clash([side for side in others if side.name == pinned.name])
-    if apart:
-        return (_of_two(*apart),)
+    clashing = clash([side for side in others if side.name == pinned.name])
+    if clashing:
+        return apart(*clashing)
     spec = ",".join(dict.fromkeys(part for side in against for part in side.spec.split(",")))
     return (
         f"In the requirements: {pinned.name}{spec} in place of {pinned.name}{pinned.spec}   # what "
@@ -119,8 +119,24 @@ def clash(sides: list[Side]) -> Optional[tuple[Side, Side]]:
     return None
 
 
-def _of_two(one: Side, other: Side) -> str:
+def apart(low: Side, high: Side) -> tuple[str, ...]:
+    """The requirement of one's own gives way; of two packages the one that holds the old version back."""
+    if not low.asker and not high.asker:
+        return (
+            f"In the requirements: take {high.name}{high.spec} out   # {low.name}{low.spec}, the other line, is newer",
+            f"or, where the program needs the old one: take {low.name}{low.spec} out",
+        )
+    own, other = (low, high) if not low.asker else (high, low)
+    if not own.asker:
+        return (
+            f"In the requirements: {own.name}{other.spec} in place of {own.name}{own.spec}   # what "
+            f"{other.asker or 'the other line'} takes",
+            f"or, to keep it, another release of {other.asker.partition(' ')[0]}",
+        )
+    old, new = (side.asker.partition(" ")[0].partition("[")[0] for side in (high, low))
     return (
-        f"{one.asker} asks for {one.name}{one.spec}, {other.asker} for {other.name}{other.spec}: another release of "
-        "one of them, or no version at it, so that pip may choose"
+        f"In the requirements: {old} without a version, so that a newer one may come, or not at all, where the "
+        f"program "
+        f"does without   # {high.asker} is what holds {high.name} back",
+        f"or an older {new}, from before it asked for {low.name}{low.spec}",
     )

@@ -13,7 +13,7 @@ from workbench.doctor.parse.resolutions import asks, tags
 from workbench.doctor.rules import pip_sides
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
 from workbench.doctor.rules.offered import python_for
-from workbench.doctor.versions import minor_name, normalize, release_of, satisfies
+from workbench.doctor.versions import minor_name, normalize, older, release_of, satisfies
 
 _UV = "https://docs.astral.sh/uv/concepts/resolution/"
 _CONDA = "https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-virtual.html"
@@ -34,7 +34,11 @@ def no_solution(facts: Facts) -> Result:
     channel = error.values.get("kind") == "absent" and _is_conda(error.values)
     return [
         Finding(
-            "conda-package-not-in-channels" if channel else "requirements-contradict",
+            "conda-package-not-in-channels"
+            if channel
+            else "project-allows-other-pythons"
+            if error.values.get("kind") == "range"
+            else "requirements-contradict",
             "error",
             title,
             why,
@@ -64,24 +68,15 @@ def _python(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     """A package that has no release, or no build, for the Python that is asked for."""
     if _is_conda(values):
         return _python_of_conda(values)
-    wants, have = values["wants"], values.get("have") or facts.python.version
+    wants, have = values["wants"].replace(" ", "").strip(","), values.get("have") or facts.python.version
     if ("name" not in values and not have) or satisfies(have, wants):
         return None
     python = python_for(wants, have)
-    poetry = "ersion solving failed" in values["told"] or "SolverProblem" in values["told"]
-    here = f"this is {have}" if have else "the project's range takes others too"
+    here = f"this is {have}" if have else "this is another one"
     steps = (
-        (
-            'in pyproject.toml: python = ">=3.10,<3.13"   # a range that lies within ' + wants,
-            f"poetry env use {python}",
-            "poetry lock",
-        )
-        if poetry
-        else (
-            f"{fixes.new_environment(python, anew=True)}   # in a project: uv python pin {python}, and requires-python "
-            "to match",
-            "then the same command again",
-        )
+        f"{fixes.new_environment(python, anew=True)}   # in a project: uv python pin {python}, and "
+        f"requires-python to match",
+        "then the same command again",
     )
     return (
         f"{_named(values)} wants Python {wants}, and {here}",
@@ -89,6 +84,35 @@ def _python(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
         "is asked for.",
         steps,
     )
+
+
+def _range(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
+    """A project that allows more Pythons than one of its packages takes."""
+    wants = values["wants"].replace(" ", "").strip(",")
+    told = re.search(r"(?:requirement|supported Python range|Python version) \((?P<range>[^)]{2,30})\)", values["told"])
+    common = _common(told["range"].replace(" ", ""), wants) if told else wants
+    if told is None or not common:
+        return None
+    return (
+        f"The project allows Python {told['range']}, and {_named(values)} takes only {wants}",
+        "uv and Poetry look for versions that suit every Python that the project names, not only the one that is here.",
+        (
+            f'in pyproject.toml: requires-python = "{common}" (Poetry before 2: python = "{common}")   # then: uv '
+            f"sync; poetry: poetry env use python{python_for(common, None)} && poetry lock && poetry install",
+            f"or another release of {values['name']}, which takes the others too",
+        ),
+    )
+
+
+def _common(one: str, other: str) -> str:
+    """The Pythons that two ranges share, as told by a floor and a ceiling; ``""`` where there are none."""
+    floors = re.findall(r">=?(\d[\d.]*)", f"{one},{other}")
+    tops = re.findall(r"<(\d[\d.]*)", f"{one},{other}")
+    floor = max(floors, key=lambda number: release_of(number) or (0, 0), default="")
+    top = min(tops, key=lambda number: release_of(number) or (99, 0), default="")
+    if not floor or (top and not older(floor, top)):
+        return ""
+    return f">={floor},<{top}" if top else f">={floor}"
 
 
 def _python_of_conda(values: dict[str, str]) -> Optional[_Told]:
@@ -216,6 +240,9 @@ def _absent_in_conda(values: dict[str, str]) -> Optional[_Told]:
         )
     )
     names = names or [values["name"]]
+    odd = _no_package(told, names[0])
+    if odd is not None:
+        return odd
     shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
     if values.get("platform") == "osx-arm64":
         return (
@@ -251,6 +278,32 @@ def _absent_in_conda(values: dict[str, str]) -> Optional[_Told]:
     )
 
 
+def _no_package(told: str, name: str) -> Optional[_Told]:
+    """What conda took for a package's name, and is a file, or a Python's number cut short."""
+    if name.endswith((".yaml", ".yml")):
+        return (
+            f"{name} is the file of an environment, and conda took its name for a package's",
+            "conda install and conda create want packages; a file in YAML is for conda env create.",
+            (f"conda env create -f {name}   # conda env update -f {name}: into the environment that is active",),
+        )
+    if name.endswith(".txt"):
+        return (
+            f"{name} is a list of packages, and conda took its name for a package's",
+            "Such a list is given with --file (conda's own), or to pip (pip's).",
+            (f"conda install --file {name}", f"or, where pip wrote it: python -m pip install -r {name}"),
+        )
+    if re.search(r"- python=3\.1(?![\d.])", told):
+        return (
+            "This conda is too old for Python 3.10 and newer: it reads 3.10 as 3.1",
+            "conda 4.11 was the first to read the number right.",
+            (
+                "conda update -n base -c conda-forge conda   # 4.11 or newer; then the same command again",
+                "or an environment with an older Python: conda create -y -n py39 python=3.9",
+            ),
+        )
+    return None
+
+
 def _fell_back(values: dict[str, str]) -> _Told:
     """A release that the solver tried for want of a better one asks for what the channels do not have."""
     asker = f"{values['needed_by']} {values['version']}"
@@ -283,7 +336,8 @@ def steps_by_tags(facts: Facts) -> tuple[str, ...]:
         python = next((f"3.{minor}" for minor in reversed(re.findall(r"cp3(\d{1,2})", offered))), "")
         return (
             (
-                f"{fixes.new_environment(python, anew=True)}   # the newest that {name} {version} has wheels for; in a "
+                f"{fixes.new_environment(python, anew=True)}   # the newest that {name} {version} has wheels for; "
+                f"in a "
                 f"project: uv python pin {python}",
             )
             if python
@@ -344,6 +398,7 @@ def _unpublished(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
 
 _EXPLAINED: dict[str, Callable[[Facts, dict[str, str]], Optional[_Told]]] = {
     "python": _python,
+    "range": _range,
     "virtual": _virtual,
     "index": _index,
     "absent": _absent,
@@ -364,7 +419,7 @@ def _two_sides(error: ErrorFact) -> Optional[_Told]:
     return (
         _title_of(low, high),
         "Both stand in the metadata of those releases, and no version lies in both ranges.",
-        _apart(low, high),
+        pip_sides.apart(low, high),
     )
 
 
@@ -373,28 +428,6 @@ def _title_of(low: pip_sides.Side, high: pip_sides.Side) -> str:
         return f"Two of the requirements exclude each other: {low.name}{low.spec} and {high.name}{high.spec}"
     first, second = (f"{side.asker} wants" if side.asker else "the requirements want" for side in (low, high))
     return f"{first} {low.name}{low.spec}, {second} {high.name}{high.spec}: no release is both"
-
-
-def _apart(low: pip_sides.Side, high: pip_sides.Side) -> tuple[str, ...]:
-    """The requirement of one's own gives way; of two packages the one that holds the old version back."""
-    if not low.asker and not high.asker:
-        return (
-            f"In the requirements: take {high.name}{high.spec} out   # {low.name}{low.spec}, the other line, is "
-            f"the newer one",
-            f"or, where the program needs the old one: take {low.name}{low.spec} out",
-        )
-    own, other = (low, high) if not low.asker else (high, low)
-    if not own.asker:
-        return (
-            f"In the requirements: {own.name}{other.spec} in place of {own.name}{own.spec}   # what "
-            f"{other.asker or 'the other line'} takes",
-            f"or, to keep it, another release of {other.asker.partition(' ')[0]}",
-        )
-    old, new = high.asker.partition(" ")[0], low.asker.partition(" ")[0]
-    return (
-        f"In the requirements: {old} without a version, or a newer one   # {high.asker} is what holds {high.name} back",
-        f"or an older {new}, from before it asked for {low.name}{low.spec}",
-    )
 
 
 def _plain(spec: str) -> str:
