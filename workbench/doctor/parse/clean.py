@@ -49,7 +49,16 @@ _BARE_LIBRARY = re.compile(
     r"(?<=Error: )(lib[\w+-]{2,60}\.so(?:\.\d{1,3}){0,3})(?![\w:]|[.-]\w|\S{0,4}: )"
     r"(?: (?:was |is )?(?:not found|missing)\b)?"
 )
-_BARE_MODULE = re.compile(r"(?:(?<=ImportError: )|(?<=FoundError: ))['`]?([a-z]\w{1,40})['`]?[ \t]{0,4}$", re.MULTILINE)
+_BARE_MODULE = re.compile(
+    r"(?:(?<=ImportError: )|(?<=FoundError: ))['`]?([a-z]\w{1,40})['`]?"
+    r"(?: {0,2}(?:(?:is )?not found|(?:is )?missing|未找到|找不到|не найден|no encontrado))?[ \t]{0,4}$",
+    re.MULTILINE,
+)
+# The names without the quotes that Python puts round them, or with others.
+_BARE_NAME = re.compile(
+    r"(?<=cannot import name )['\"`]?(\w{1,80})['\"`]? from ['\"`]?(?!(?:partially|the|a|my|this|it|its|module)\b)"
+    r"([A-Za-z_][\w.]{1,80}\w)['\"`]?(?![\w'])"
+)
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
 
 
@@ -72,6 +81,8 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     if "Error: " in text:
         text = _BARE_LIBRARY.sub(r"\1: cannot open shared object file: No such file or directory", text)
         text = _BARE_MODULE.sub(r"No module named '\1'", text)
+    if "cannot import name" in text:
+        text = _BARE_NAME.sub(r"'\1' from '\2'", text)
     if "<" in text:
         text = _TAGS.sub("", text)
     lines: list[str] = []
