@@ -9,10 +9,11 @@ import pytest
 
 from workbench.doctor import fixes
 from workbench.doctor.diagnose import diagnose
-from workbench.doctor.facts import Facts, GpuFacts, Install, PlatformFacts, TorchFacts
+from workbench.doctor.facts import Facts, GpuFacts, Install, PlatformFacts, PythonFacts, TorchFacts
 from workbench.doctor.findings import Finding
 from workbench.doctor.fixes import in_environment, install
 from workbench.doctor.parse.report import parse_report
+from workbench.doctor.rules.unknown import apart
 from workbench.doctor.tables import faults, gpu_capability, table, torch_release, torch_releases
 from workbench.doctor.versions import minor_name, older, parse_version, satisfies
 
@@ -454,3 +455,16 @@ def test_the_tables_name_only_versions_that_can_be_read_and_ranges_that_hold_som
             assert not (floor and end) or older(floor, end), (row, step)
             bound = re.sub(r"[<>=!~]+", "", clauses[0])
             assert satisfies(bound.replace(".*", ".0"), clauses[0].replace(".*", ".0")) is not None, (row, step)
+
+
+def test_an_xformers_without_a_wheel_for_this_python_is_not_offered() -> None:
+    text = "PyTorch version: 2.6.0+cu124\nPython version: {}\n[pip3] torch==2.6.0+cu124\n[pip3] xformers==0.0.28\n"
+    assert "xformers==0.0.29.post3" in "".join(first(text.format("3.12.4")).fix)
+    assert "xformers==" not in "".join(first(text.format("3.13.0")).fix)
+
+
+def test_what_a_python_is_too_old_for_asks_for_another_one() -> None:
+    facts = Facts(origin="report", python=PythonFacts(version="3.8.10"))
+    steps = apart._in_newer_python(facts, "huggingface-hub", ">=1.0")
+    assert "no huggingface-hub >=1.0 takes Python 3.8" in steps[0]
+    assert apart._in_newer_python(facts, "huggingface-hub", ">=0.20") == []

@@ -279,6 +279,13 @@ def companion_of(package: str, torch: Optional[str]) -> Optional[str]:
     return fitting[-1] if fitting else None
 
 
+def newest_python(package: str, version: str) -> Optional[str]:
+    """The newest Python that wheels of a release are for; None where any later one takes them, or without a row."""
+    rows = table("pythons")["newest"].get(package, {})
+    fitting = [python for release, python in rows.items() if at_least(version, release)]
+    return str(fitting[-1]) or None if fitting else None
+
+
 def conda_cudas(torch: Optional[str]) -> list[str]:
     """The CUDA versions with which conda's channel of torch has a release, oldest first; empty without a row."""
     return list(table("torch")["conda"].get(minor_name(torch) or "", []))

@@ -18,7 +18,10 @@ def cuda_asked_on_ascend(facts: Facts) -> Result:
         return PASSED
     there = facts.package("torch-npu")
     torch = minor_name(facts.torch.version)
-    paired = f"torch-npu=={facts.torch.version}" if facts.torch.version else "torch-npu==<the version of torch>"
+    if facts.torch.version:
+        paired = fixes.install(facts, f"torch-npu=={facts.torch.version}", "numpy", "pyyaml", "decorator")
+    else:
+        paired = "python -m pip install torch-npu==<the version of torch> numpy pyyaml decorator"
     return [
         Finding(
             "cuda-asked-on-ascend",
@@ -32,10 +35,7 @@ def cuda_asked_on_ascend(facts: Facts) -> Result:
                 *(
                     ()
                     if there
-                    else (
-                        f"python -m pip install {paired} numpy pyyaml decorator   # the torch_npu of torch's "
-                        f"own release{f' ({torch})' if torch else ''}",
-                    )
+                    else (f"{paired}   # the torch_npu of torch's own release{f' ({torch})' if torch else ''}",)
                 ),
                 "source /usr/local/Ascend/ascend-toolkit/set_env.sh && npu-smi info   # CANN, and the NPUs",
                 'python -c "import torch, torch_npu; print(torch.npu.is_available())"   # must say True',

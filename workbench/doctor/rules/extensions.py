@@ -30,7 +30,7 @@ from workbench.doctor.rules.matching_builds import (
     runtime_of,
 )
 from workbench.doctor.rules.unknown.packages import may_install
-from workbench.doctor.tables import WHEELS, companion, companion_of, torch_release, variant_of
+from workbench.doctor.tables import WHEELS, companion, companion_of, newest_python, torch_release, variant_of
 from workbench.doctor.versions import at_least, local_tag, minor_name, normalize, older, release_of, satisfies
 
 MODELS = ("chat", "architecture", "vram")
@@ -612,6 +612,9 @@ def _xformers_for_torch(facts: Facts) -> tuple[str, ...]:
     version = companion_of("xformers", facts.torch.version)
     variant = variant_of(facts.torch.cuda) if facts.torch.build == "cuda" else None
     if version is None or variant is None or not fixes.is_published(facts.torch.version):
+        return ()
+    last, python = newest_python("xformers", version), minor_name(facts.python.version)
+    if last and python != last and at_least(python, last):
         return ()
     # Its builds by CUDA version stand on torch's index from 0.0.22 on, older ones on the package index alone.
     options = "--no-deps" + (f" --index-url {WHEELS}/{variant}" if at_least(version, "0.0.22") else "")
