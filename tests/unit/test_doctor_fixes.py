@@ -468,3 +468,13 @@ def test_what_a_python_is_too_old_for_asks_for_another_one() -> None:
     steps = apart._in_newer_python(facts, "huggingface-hub", ">=1.0")
     assert "no huggingface-hub >=1.0 takes Python 3.8" in steps[0]
     assert apart._in_newer_python(facts, "huggingface-hub", ">=0.20") == []
+
+
+def test_nightly_builds_that_do_not_fit_come_anew_from_their_own_index() -> None:
+    text = (
+        "PyTorch version: 2.10.0.dev20250929+rocm7.0\n[pip3] torch==2.10.0.dev20250929+rocm7.0\n"
+        "[pip3] torchvision==0.24.0+rocm6.4\nRuntimeError: operator torchvision::nms does not exist\n"
+    )
+    command = "".join(first(text).fix)
+    assert "--pre -U --index-url https://download.pytorch.org/whl/nightly/rocm7.0 torch torchvision" in command
+    assert "dev20250929" not in command

@@ -129,6 +129,10 @@ def _pair_of_this_torch(facts: Facts, name: str) -> tuple[str, ...]:
         f" --index-url https://download.pytorch.org/whl/{tag}" if tag else ""
     )
     audio = ["torchaudio"] if facts.package("torchaudio") else []
+    if ".dev" in version:
+        nightly = f"--pre -U --index-url {WHEELS}/nightly/{tag or 'cpu'}"
+        together = fixes.install(facts, "torch", "torchvision", *audio, options=nightly)
+        return (f"{together}   # nightly builds belong together by their day, and old ones are taken away",)
     return (fixes.install(facts, f"torch=={version}", pin, *audio, options=options),)
 
 
