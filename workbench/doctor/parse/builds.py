@@ -157,6 +157,8 @@ def _typed(lines: Sequence[str], marked: Sequence[int], package: str, draft: Dra
     if uses_uv(lines) or (install is not None and install.tool.startswith("uv")):
         draft.put(draft.python, kind="uv")
     target = install.target_of(package) if install else _file_of(lines[: marked[0] + 1])
+    if target is None and install is not None and 1 < len(install.targets) < 8:
+        target = " ".join(install.targets)  # one of them brought it along
     named = package or name_of(target or "")
     escaped = re.escape(named).replace("\\-", "[-_]")
     taken = (
@@ -171,12 +173,18 @@ def _typed(lines: Sequence[str], marked: Sequence[int], package: str, draft: Dra
         "target": mask_text(target or (f"transformers=={pinned['version']}" if pinned else "")),
         "tool": install.tool if install else "",
         "verb": install.verb if install else "",
+        "pinned": "yes" if named and _first(_held(escaped), lines[: marked[-1] + 1]) else "",
         **({"version": version["asked"] or version["source"]} if version else {}),
     }
 
 
 # A release of transformers asked for in a sentence, which takes an old tokenizers.
 _PINS_TOKENIZERS = re.compile(r"\btransformers? ?==? ?(?P<version>[234]\.\d[\d.]{0,6}\d)\b", re.IGNORECASE)
+
+
+def _held(name: str) -> re.Pattern[str]:
+    """That one release, or none newer than one, is asked for."""
+    return re.compile(rf"\b{name}(?:\[[\w,-]{{1,60}}\])?(?:==|~=|<=?)\d", re.IGNORECASE)
 
 
 def _file_of(lines: Sequence[str]) -> str:

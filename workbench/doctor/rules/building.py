@@ -9,6 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.rules import llama_cpp
 from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import guessed_error
@@ -170,14 +171,24 @@ def wheel_of(facts: Facts) -> tuple[str, ...]:
     failed = facts.error("build-failed")
     if failed is None or failed.values.get("package") != "llama-cpp-python":
         return ()
-    with_gpu = bool(facts.has_nvidia() or facts.toolkit.nvcc)
-    wheels = f"https://abetlen.github.io/llama-cpp-python/whl/{'cu124' if with_gpu else 'cpu'}"
-    command = fixes.install(facts, "llama-cpp-python", options=f"--only-binary :all: --extra-index-url {wheels}")
-    other = "" if with_gpu else ", without a GPU (whl/cu124: for an NVIDIA one)"
-    return (f"{command}   # a ready-made wheel, for Python 3.10 to 3.12{other}; else, to compile it:",)
+    return llama_cpp.ready_wheel(facts)
+
+
+def too_new_for(facts: Facts, package: str, version: str) -> str:
+    """The newest Python that a release has wheels for, where the one that is here is newer, or takes its sources."""
+    last = str(table("wheels")["packages"].get(package, {}).get(minor_name(version) or "", ""))
+    here = release_of(facts.python.version)
+    return last if last and (here is None or here > (release_of(last) or here)) else ""
 
 
 def _title(facts: Facts, named: str, row: Optional[dict[str, Any]]) -> str:
+    last = too_new_for(facts, *named.split(" ")) if named.count(" ") == 1 and named != "a package" else ""
+    if last:
+        python = minor_name(facts.python.version)
+        here = f"this is {python}" if python else "this one is newer"
+        return (
+            f"{named} has wheels for Python up to {last}, and {here}: pip took its sources, and compiling them failed"
+        )
     if named == "a package" or (row and row["needs"] == "cuda"):
         return f"The build of {named} failed"
     python = minor_name(facts.python.version)
@@ -253,13 +264,19 @@ def _with_a_wheel(facts: Facts, package: str) -> list[str]:
     failed = facts.error("build-failed")
     typed = failed.values if failed else {}
     numbers = release_of(facts.python.version)
+    last = too_new_for(facts, package, typed.get("version", ""))
     newest = [f"{newest_wheel(facts, package)}   # a release with a wheel"] if package != "<package>" else []
+    held = typed.get("pinned") or older(typed.get("version", ""), facts.package(package) or "0")
+    if last and held:
+        first, *rest = other_python(facts, last, typed)
+        noted = f"{first}: the newest Python that {package} {typed['version']} has wheels for"
+        return [noted, *rest, *(f"or, where nothing asks for that release: {step}" for step in newest)]
     if numbers and numbers >= (3, 12):
         earlier = list(other_python(facts, "3.11" if numbers < (3, 13) else "3.12", typed))
         earlier[0] += ", for which this release may have wheels" if "   # " in earlier[0] else ""
         if typed.get("target", "").startswith("-r "):  # the file asks for this very release
             return earlier
-        return [*newest, *(f"or: {step}" if not number else step for number, step in enumerate(earlier))]
+        return [*newest, *(f"or: {step}" if newest and not at else step for at, step in enumerate(earlier))]
     old_pip = "python -m pip install -U pip setuptools wheel   # an old pip does not know newer wheels"
     other = fixes.new_environment()
     if numbers and numbers < (3, 8):
