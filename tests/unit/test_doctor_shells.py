@@ -127,6 +127,8 @@ def test_a_mac_is_asked_with_its_own_programs() -> None:
             "export A_B=1 C_D='x y'   # before torch",
             'import os; os.environ.update(A_B="1", C_D="x y")   # before torch',
         ),
+        ("hf auth login   # a token", "from huggingface_hub import notebook_login; notebook_login()   # a token"),
+        ("pip: python -m pip install x", "pip: python -m pip install x"),
         ("unset HF_TOKEN", 'import os; os.environ.pop("HF_TOKEN", None)'),
         ("export LD_LIBRARY_PATH=/x:$LD_LIBRARY_PATH", "export LD_LIBRARY_PATH=/x:$LD_LIBRARY_PATH"),
         ("Restart the notebook kernel or the program.", "Restart the notebook kernel or the program."),

@@ -74,7 +74,7 @@ _WORDS: tuple[tuple[str, Union[str, Callable[[re.Match[str]], str]]], ...] = (
     (r"\bdf -h(?: (?:<[^>]*>|[~.\w/][\w./-]*))*", "Get-PSDrive -PSProvider FileSystem"),
     (r"\| grep (?P<options>(?:-(?:[iEvFn]+|[Am]\d+) )*)(?P<pattern>'[^']*'|\w[\w.-]*)", _searched),
     (r"\| (?P<end>head|tail)\b(?: -(?P<count>\d+))?", _some_lines),
-    (r"(?:^|(?<=; )|(?<=&& ))which (?:-a )?(?=[a-z])", "where.exe "),
+    (r"(?:^|(?<=; )|(?<=: )|(?<=&& ))which (?:-a )?(?=[a-z])", "where.exe "),
     (r"\bcurl (?=-)", "curl.exe "),
     (r"\bls -l[aL]? (?=<)", "dir "),
     (r"\bsource (?P<folder>[~.\w<>][\w./<> -]*?)/bin/activate", _activated),
@@ -87,7 +87,7 @@ _PATTERNS = tuple((re.compile(pattern), words) for pattern, words in _WORDS)
 _NOTED = (_PATTERNS[1], _PATTERNS[3])
 _OF_UNIX = re.compile(
     r"\bsudo |\b(?:apt|dnf|pacman|zypper) |\b(?:ldconfig|dmesg|modprobe|rmmod|lspci|systemctl|journalctl|ulimit|chmod"
-    r"|chown|fuser|readelf|rocminfo|numactl|sha256sum|find (?=/)) |/(?:dev|etc|usr|opt|proc|sys|tmp)\b|\bexport \w+="
+    r"|chown|fuser|readelf|rocminfo|numactl|sha256sum) |\bfind /|/(?:dev|etc|usr|opt|proc|sys|tmp)\b|\bexport \w+="
     r"|\bunset [A-Z]|\bsource [~.\w-]*/|\$\(|\bln -s|\bls -|\bgrep |\brm -rf|\bps aux|\benv \||\| sh\b|\bhead -|\bdf -"
     r"|\bLD_(?:LIBRARY_PATH|PRELOAD)\b|\bGLIBC_|\bbrew "
 )
@@ -135,7 +135,7 @@ def for_mac(steps: tuple[str, ...]) -> tuple[str, ...]:
 
 _COMMAND = re.compile(
     r"(?P<before>(?:or: |or, [^:#]{1,80}: )?)(?P<command>(?:apt-get|cat|command|curl|df|du|env|find|free|git|grep|head"
-    r"|hf|huggingface-cli|ldconfig|ls|nvcc|nvidia-smi|pip3?|ps|python3?|rm|sudo|uv|wget|which)\b.*)"
+    r"|hf|huggingface-cli|ldconfig|ls|nvcc|nvidia-smi|pip3?|ps|python3?|rm|sudo|uv|wget|which)(?: .*|$))"
 )
 _PIP = re.compile(r"(?:python3? -m )?(?P<pip>pip3? (?:install|uninstall) [^;&|]*)")
 _EXPORT = re.compile(rf"(?P<before>(?:or: |or, [^:#]{{1,80}}: )?)export (?P<settings>{_SETTING}(?: {_SETTING})*)")
@@ -162,6 +162,8 @@ def _as_cell(step: str) -> str:
         return f"{unset['before']}import os; {words}{mark}{note}"
     if typed is None:
         return step
+    if re.fullmatch(r"(?:hf auth|huggingface-cli) login", typed["command"]):
+        return f"{typed['before']}from huggingface_hub import notebook_login; notebook_login(){mark}{note}"
     pip = _PIP.fullmatch(typed["command"])
     return typed["before"] + (f"%{pip['pip']}" if pip else f"!{typed['command']}") + mark + note
 
