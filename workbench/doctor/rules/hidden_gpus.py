@@ -155,7 +155,8 @@ def _told_of_a_container(facts: Facts) -> Optional[str]:
     without_nvml = kind == "docker" and nvml is not None and "an't initialize" in nvml.text  # torch's own warning
     known = kind in ("podman", "kubernetes", "apptainer") or without_smi or without_nvml
     seen_to = blind or without_smi or without_nvml or facts.error("no-nvidia-driver")
-    return kind if known and seen_to and facts.origin == "report" else None
+    told_better = facts.error("singularity-no-nv-files") is not None
+    return kind if known and seen_to and facts.origin == "report" and not told_better else None
 
 
 def hand_in_gpu(facts: Facts) -> tuple[str, ...]:

@@ -250,6 +250,7 @@ def memlock_or_nccl(facts: Facts) -> Result:
     # The call that failed is not told: outside of containers the network is as likely.
     told = facts.error("memlock") is not None or bool(facts.platform.container)
     bare = unexplained and not told
+    on_cluster = facts.platform.service == "slurm" or facts.error("cluster-files")
     network = (
         "export NCCL_SOCKET_IFNAME=<interface of ip -br addr>   # on one machine: lo; without InfiniBand, or where it "
         "fails: export NCCL_IB_DISABLE=1",
@@ -273,9 +274,10 @@ def memlock_or_nccl(facts: Facts) -> Result:
                 **seen(error),
             },
             (
+                *(network if bare and on_cluster else ()),
                 "docker run --ulimit memlock=-1 --ipc=host …"
                 + ("   # in a container; df -h /dev/shm shows what there is" if bare else ""),
-                *(network if bare else ()),
+                *(network if bare and not on_cluster else ()),
                 "NCCL_DEBUG=INFO names the call",
                 "in /etc/security/limits.conf it needs a new login",
             ),
