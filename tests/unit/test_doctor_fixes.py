@@ -319,7 +319,7 @@ def test_on_windows_torch_comes_from_an_index_with_cuda_builds(step: str, index:
     facts = Facts(origin="report", platform=PlatformFacts(system="Windows"), torch=TorchFacts(version="2.6.0+cu124"))
     (put,) = in_environment(facts, (step,))
     assert re.findall(r"whl/(\w+)", put) == ([index] if index else [])
-    assert put.replace(f" --index-url https://download.pytorch.org/whl/{index}", "") == step
+    assert put.replace(f" --index-url https://download.pytorch.org/whl/{index}", "").replace('"', "'") == step
     assert in_environment(Facts(origin="report"), (step,)) == (step,)
 
 
@@ -478,3 +478,17 @@ def test_nightly_builds_that_do_not_fit_come_anew_from_their_own_index() -> None
     command = "".join(first(text).fix)
     assert "--pre -U --index-url https://download.pytorch.org/whl/nightly/rocm7.0 torch torchvision" in command
     assert "dev20250929" not in command
+
+
+@pytest.mark.parametrize(
+    ("os", "put"),
+    [
+        ("Ubuntu 24.04", "sudo ubuntu-drivers install && sudo reboot"),
+        ("Fedora Linux 42", "sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda && sudo reboot"),
+        ("Arch Linux", "sudo pacman -S nvidia-open nvidia-utils && sudo reboot"),
+        ("Debian GNU/Linux 12", "sudo apt install nvidia-driver && sudo reboot"),
+    ],
+)
+def test_the_driver_comes_from_the_distribution_that_is_told(os: str, put: str) -> None:
+    facts = Facts(origin="report", platform=PlatformFacts(system="Linux", os=os))
+    assert in_environment(facts, ("sudo ubuntu-drivers install && sudo reboot",)) == (put,)

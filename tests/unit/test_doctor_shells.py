@@ -35,6 +35,7 @@ WINDOWS = Facts(origin="report", platform=PlatformFacts(system="Windows"))
         ("python3 -m venv .venv && source .venv/bin/activate", r"python -m venv .venv; .venv\Scripts\activate"),
         ("sudo nvidia-smi -pl 200   # less", "nvidia-smi -pl 200   # in a terminal as administrator; less"),
         ("ls -lL <folder>   # how large?", "dir <folder>   # how large?"),
+        ("pip install -U 'a<2' 'b[c]>=1'; python x.py", 'pip install -U "a<2" "b[c]>=1"; python x.py'),
     ],
 )
 def test_what_powershell_has_is_said_in_its_words(step: str, put: str) -> None:

@@ -57,6 +57,11 @@ def _activated(found: re.Match[str]) -> str:
     return f"{folder}\\Scripts\\activate"
 
 
+def _in_double_quotes(found: re.Match[str]) -> str:
+    # cmd knows no single quotes, and takes a < behind one for a file to read.
+    return re.sub(r"(?<![\w'])'([\w.\[\],<>=!~*+-]+)'", r'"\1"', found["words"])
+
+
 # What Unix says, and what PowerShell says in its place; each is tried in turn.
 _WORDS: tuple[tuple[str, Union[str, Callable[[re.Match[str]], str]]], ...] = (
     (r"\bexport PATH=(?P<folder>[^\s:;&|$]+|<[^>]*>):\$PATH", r'$env:Path = "\g<folder>;$env:Path"'),
@@ -80,6 +85,7 @@ _WORDS: tuple[tuple[str, Union[str, Callable[[re.Match[str]], str]]], ...] = (
     (r"\bsource (?P<folder>[~.\w<>][\w./<> -]*?)/bin/activate", _activated),
     (r"\bpython3 (?=-m venv)", "python "),
     (r"\bmkdir -p ", "mkdir "),
+    (r"(?<=pip install )(?P<words>[^;&#]*)", _in_double_quotes),
     (r"\bsudo reboot\b", "Restart-Computer"),
     (r"\bsudo (?=nvidia-smi\b|python\b|pip\b|docker\b)", ""),
 )

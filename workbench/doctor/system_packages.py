@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Optional
 
 from workbench.doctor.facts import Facts
 
@@ -83,8 +84,24 @@ _APT = re.compile(
 _OF_HOST = re.compile(r"nvidia|docker|containerd|^linux-|dkms|amdgpu|libnvidia|mokutil")
 
 
+_DRIVER = re.compile(r"sudo ubuntu-drivers install(?: --gpgpu)?")
+# https://rpmfusion.org/Howto/NVIDIA, https://wiki.archlinux.org/title/NVIDIA, https://wiki.debian.org/NvidiaGraphicsDrivers
+_DRIVERS = {
+    "sudo dnf install": "sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda",
+    "sudo pacman -S": "sudo pacman -S nvidia-open nvidia-utils",
+}
+
+
+def _driver(facts: Facts) -> Optional[str]:
+    """The command for NVIDIA's driver where it is another than Ubuntu's."""
+    debian = re.search(r"\bdebian\b", facts.platform.os or "", re.I)
+    return "sudo apt install nvidia-driver" if debian else _DRIVERS.get(_tool(facts))
+
+
 def adapted(facts: Facts, step: str) -> str:
     """A step that calls Debian's apt, for the distribution, the Mac or the container that the facts name."""
+    driver = _driver(facts)
+    step = _DRIVER.sub(driver, step) if driver else step
     found = _APT.search(step)
     if found is None:
         return step
