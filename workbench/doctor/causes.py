@@ -129,6 +129,7 @@ _BUILD_ROOTS = (
     "mingw-in-place-of-msvc",
     "toolkit-too-old-for-package",
     "cuda-home-malformed",
+    "llama-cpp-option-renamed",
     "cuda-home-unset",
     "msvc-missing",
     "missing-compiler-or-python-headers",

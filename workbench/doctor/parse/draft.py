@@ -70,6 +70,13 @@ REMARKS = frozenset(
         "several-machines",
         "server-kernels-asked",
         "web-ui-starts",
+        "ollama-told",
+        "modelfile-of-two-files",
+        "llama-cpp-python-told",
+        "lm-studio-told",
+        "llama-cpp-image-told",
+        "llama-cpp-of-brew",
+        "llama-cpp-built-here",
     )
 )
 

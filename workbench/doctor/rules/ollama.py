@@ -79,7 +79,8 @@ def setting(facts: Facts, name: str, value: str) -> tuple[str, ...]:
 _UPDATE = "curl -fsSL https://ollama.com/install.sh | sh"
 
 
-def _update(facts: Facts) -> str:
+def update(facts: Facts) -> str:
+    """What brings the newest Ollama onto this machine."""
     if fixes.on_windows(facts) or facts.platform.system == "Darwin":
         return "Install the newest Ollama: https://ollama.com/download"
     if facts.platform.container:
@@ -92,11 +93,11 @@ def _not_supported(facts: Facts, error: ErrorFact) -> Finding:
     near = relative_of(gfx)
     vulkan = setting(facts, "OLLAMA_VULKAN", "1")
     if gfx in BUILT:
-        fix: tuple[str, ...] = (f"{_update(facts)}   # newer releases have code for {gfx}", *vulkan)
+        fix: tuple[str, ...] = (f"{update(facts)}   # newer releases have code for {gfx}", *vulkan)
     elif near and not fixes.on_windows(facts):
         fix = (*setting(facts, "HSA_OVERRIDE_GFX_VERSION", near), f"or, with Ollama 0.12.11 or newer: {vulkan[0]}")
     else:
-        fix = (f"{_update(facts)}   # 0.12.11 or newer, which can use Vulkan", *vulkan)
+        fix = (f"{update(facts)}   # 0.12.11 or newer, which can use Vulkan", *vulkan)
     old = next((number for _, number in capabilities(facts) if older(number, "5.0")), None)
     capability = error.values.get("capability") or (None if gfx else old)
     which = f" ({gfx})" if gfx else f" (compute capability {capability})" if capability else ""
@@ -115,9 +116,9 @@ def _not_supported(facts: Facts, error: ErrorFact) -> Finding:
 def _without_runners(facts: Facts, error: ErrorFact) -> Finding:
     amd = facts.has_amd() or "rocm" in error.text or "Radeon" in error.text
     if fixes.on_windows(facts) or facts.platform.system == "Darwin":
-        fix: tuple[str, ...] = (_update(facts),)
+        fix: tuple[str, ...] = (update(facts),)
     elif facts.platform.container:
-        fix = (_update(facts),)
+        fix = (update(facts),)
     elif "Arch" in (facts.platform.os or "") or "Manjaro" in (facts.platform.os or ""):
         fix = (f"sudo pacman -S ollama-{'rocm' if amd else 'cuda'}   # in place of the package ollama", _UPDATE)
     else:
@@ -208,7 +209,7 @@ def _timeout(facts: Facts, error: ErrorFact) -> Finding:
         "It starts a process that loads the GPU's libraries, and waits some seconds for it: a scanner of viruses, a "
         "slow disk, a sleeping card or a driver that hangs makes it late.",
         (
-            _update(facts),
+            update(facts),
             "Restart Ollama, now that the files were read once; let the virus scanner leave out Ollama's folder",
             *setting(facts, "OLLAMA_DEBUG", "1"),
         ),

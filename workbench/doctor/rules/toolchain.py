@@ -9,6 +9,7 @@ from workbench.doctor import fixes, system_packages
 from workbench.doctor.changes import Change, change_of
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.rules import llama_cpp
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.fetched_wheels import without_nvcc
 from workbench.doctor.tables import WHEELS, build_of, torch_release, torch_releases, variant_of
@@ -101,7 +102,8 @@ def cuda_home_unset(facts: Facts) -> Result:
             "A package wants to compile CUDA code, and there is no toolkit",
             "torch's wheels bring the CUDA runtime, not the compiler.",
             {**evidence(nvcc=facts.toolkit.nvcc), **seen(error)},
-            (*without_nvcc(facts), *toolkit_steps(facts), *_without_compiling(facts)),
+            llama_cpp.without_toolkit(facts, error)
+            or (*without_nvcc(facts), *toolkit_steps(facts), *_without_compiling(facts)),
             ISSUES + "facebookresearch/votenet/issues/2",
             observed=True,
         ),
