@@ -591,7 +591,7 @@ def triton_ops(facts: Facts) -> Result:
             f"bitsandbytes {version or ''} is too old for triton {triton or '3'}".replace("  ", " "),
             "It imports triton.ops, which triton 3 (torch 2.4 and newer) no longer has.",
             {**evidence(bitsandbytes=version, triton=triton), **seen(error)},
-            (_upgrade(facts),),
+            (*_leave_checkout(facts), _upgrade(facts)),
             BNB + "issues/1492",
             affects=QUANTIZED,
             observed=error is not None,

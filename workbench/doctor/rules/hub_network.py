@@ -86,10 +86,55 @@ def too_slow(facts: Facts) -> Result:
     ]
 
 
+_HOW = {
+    "unreachable": "no way leads there from this network",
+    "route": "no way leads there from this network",
+    "timed": "a connection does not come about",
+    "timeout": "a connection does not come about",
+    "refused": "the connection is refused",
+    "reset": "the connection is broken off",
+    "closed": "the connection is broken off",
+}
+
+
+def no_answer(facts: Facts) -> Result:
+    """The Hub's address is known, and no connection to it comes about or stays."""
+    error = facts.error("hub-no-answer")
+    if error is None or facts.error("hub-name-not-resolved", "hub-read-timeout"):
+        return PASSED
+    host, told = error.values.get("host") or "huggingface.co", error.values.get("how", "").lower()
+    how = next((words for mark, words in _HOW.items() if mark in told), "")
+    mirror = facts.environment.get("HF_ENDPOINT")
+    if facts.platform.container or facts.platform.service == "slurm" or mirror or "mirror" in host:
+        return PASSED
+    return [
+        _not_reached(
+            facts,
+            error,
+            f"{host} is not reached" + (f": {how}" if how else ""),
+            "A firewall, a country's network, a proxy that programs have to be told of, or a machine without the "
+            "internet.",
+            (
+                fixes.export(
+                    facts,
+                    "HF_ENDPOINT",
+                    "https://hf-mirror.com",
+                    "where huggingface.co is blocked (China): this mirror, before Python starts",
+                ),
+                "or: "
+                + fixes.export(
+                    facts, "HTTPS_PROXY", "http://<proxy>:<port>", "behind a proxy; AutoDL: source /etc/network_turbo"
+                ),
+                "or hf download <model> on a machine with network; that folder here in place of the name",
+            ),
+        )
+    ]
+
+
 def _not_reached(facts: Facts, error: ErrorFact, title: str, why: str, fix: tuple[str, ...]) -> Finding:
     mirror = facts.environment.get("HF_ENDPOINT")
     told = {**evidence(HF_ENDPOINT=mirror), **seen(error)}
     return Finding("hub-not-reachable", "error", title, why, told, fix, _DOCS, affects=_AFFECTS, observed=True)
 
 
-RULES: tuple[Rule, ...] = (not_resolved, too_slow)
+RULES: tuple[Rule, ...] = (not_resolved, too_slow, no_answer)

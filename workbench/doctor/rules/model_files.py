@@ -111,6 +111,9 @@ def files_missing(facts: Facts) -> Result:
 def _files_missing(facts: Facts, error: ErrorFact) -> Finding:
     folder, model = _folder_named(error), _model_named(error)
     what = "tokenizer" if "tokenizer" in error.text else error.values.get("file", "")
+    cached = _CACHED.search(folder or "")
+    if cached:
+        return _cached_without_file(error, f"{cached['owner']}/{cached['name']}", what)
     if folder:
         title = f"The folder {folder} is not there, or lacks files" + (f": {what}" if what else "")
         why = (
@@ -131,6 +134,29 @@ def _files_missing(facts: Facts, error: ErrorFact) -> Finding:
         steps = _of_repository(model)
     return Finding(
         "model-files-missing", "error", title, why, seen(error), steps, _DOCS, affects=_AFFECTS, observed=True
+    )
+
+
+# Where the Hub's library keeps a repository.
+_CACHED = re.compile(r"models--(?P<owner>[\w.-]{1,96}?)--(?P<name>[\w.-]{1,96})[/\\]snapshots[/\\]")
+
+
+def _cached_without_file(error: ErrorFact, model: str, what: str) -> Finding:
+    return Finding(
+        "model-files-missing",
+        "error",
+        f"The copy of {model} in the Hub's cache lacks {what or 'files that are looked for'}",
+        "A program may fetch some kinds of files alone, and a download may have broken off; or the repository itself "
+        "has not the file: copies and conversions often leave the tokenizer or a model's own code out.",
+        seen(error),
+        (
+            f"hf download {model}   # fetches all that the repository has, into the same cache",
+            f"not among them? https://huggingface.co/{model}/tree/main shows what there is: take the file from the "
+            "model that this one was made from, or a copy of somebody else's that has it",
+        ),
+        _DOCS,
+        affects=_AFFECTS,
+        observed=True,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Optional
 
 from workbench.doctor import fixes
@@ -11,7 +13,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
-from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports
+from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports, may_install
 from workbench.doctor.tables import names_read, names_text
 from workbench.doctor.versions import at_least, older
 
@@ -104,10 +106,26 @@ def import_cut(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     package = pip_name(module)
     version = installed_version(facts, package)
     below = module.split(".")[1:]
-    for name in error.values.get("names", "").split(",") if version else ():
+    names = error.values.get("names", "").split(",")
+    for name in names if version else ():
         change = change_of(package, ".".join((*below, name)), version)
         if change is not None:
             return changed(facts, error, package, change, name)
+    return _gone_most_likely(facts, error, package, [(name, ".".join((*below, name))) for name in names])
+
+
+def _gone_most_likely(
+    facts: Facts, error: ErrorFact, package: str, names: Sequence[tuple[str, str]]
+) -> Optional[Finding]:
+    """A cut-off import by another package of a name that newer releases have not: one of its names was not found."""
+    caller = next(filter(None, callers_of(error)), "")
+    if installed_version(facts, package) or not caller or not may_install(facts, caller) or caller == package:
+        return None
+    for name, path in names:
+        change = change_of(package, path, None)
+        if change is not None and not change.added:
+            found = changed(facts, error, package, change, name)
+            return found and replace(found, severity="warning", title=f"Likely: {found.title}")
     return None
 
 
