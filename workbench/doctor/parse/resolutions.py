@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Optional
 
 from workbench.doctor.environment import mask_text
 from workbench.doctor.facts import ErrorFact
@@ -67,15 +66,24 @@ _KINDS = (
             rf"index",
         ),
     ),
+    ("offline", (rf"(?P<name>{_NAME}){_EXTRAS} (?:was|were) not found in the cache",)),
+    (
+        "tags",
+        (
+            rf"(?:all versions of )?(?P<name>{_NAME}){_EXTRAS}(?P<spec>{_SPEC})? (?:has|have) no wheels with a "
+            rf"matching (?P<tag>Python|platform)",
+        ),
+    ),
     (
         "absent",
         (
             rf"(?P<name>{_NAME}){_EXTRAS} (?:was|were) not found in (?:the package registry|the provided package "
-            rf"locations|the cache)",
+            rf"locations)",
             rf"(?P<name>{_NAME}) =?[^ ]{{0,40}} ?\*?,? ?does not exist \(perhaps a typo",
             rf"nothing provides (?:requested )?(?P<name>(?!__){_NAME}) [^\n]{{0,40}}?needed by "
             rf"(?P<needed_by>{_NAME}?)-(?P<version>\d[\w.]{{0,20}})",
             rf"(?:ResolvePackageNotFound|PackagesNotFoundError): ?[^-]{{0,120}}- (?:\S{{1,80}}::)?(?P<name>{_NAME})",
+            rf"there are no versions of (?P<name>{_NAME}){_EXTRAS} and",
             rf"No candidates were found for (?P<name>{_NAME})",
         ),
     ),
@@ -96,10 +104,6 @@ _BOTH = re.compile(
 _NO_ASKER = frozenset(("it", "would", "which", "that", "and", "also"))
 _CONDA_COMMAND = re.compile(
     r"\b(?:conda|mamba|micromamba)(?:\.exe)? (?:create|install|env)\b.{0,200}\bpython ?={1,2} ?(?P<python>3\.\d{1,2})"
-)
-_TAGS = re.compile(
-    rf"(?P<name>{_NAME})==(?P<version>[\w.+]{{1,30}}) has no wheels with a matching (?P<tag>Python|platform)[\w "
-    rf"]{{0,20}}"
 )
 _ASKS = re.compile(
     rf"(?P<asker>your project|your "
@@ -165,17 +169,13 @@ def asks(told: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def tags(told: str) -> Optional[tuple[str, str, bool, str]]:
-    """A release without a wheel that fits: name, version, whether for the Python, and what there are wheels for."""
-    found = _TAGS.search(told)
+def wheels_told(told: str) -> str:
+    """For which Pythons or systems there are wheels, by uv's hint; ``""`` where it gives none."""
     hint = re.search(
-        r"(?:following (?:platforms?|Python[\w ]{1,30}): |with the following [\w ]{2,30}: "
-        r")((?:`[\w.+-]{2,60}`(?:, )?){1,20})",
+        r"following (?:platforms?|[\w ]{2,40}): ((?:`[\w.+-]{2,60}`,? ?){1,20})",
         told,
     )
-    if found is None or hint is None:
-        return None
-    return found["name"], found["version"], found["tag"] == "Python", hint[1].replace("`", "").strip(", ")
+    return hint[1].replace("`", "").strip(", ") if hint else ""
 
 
 def _asker(told: str) -> dict[str, str]:

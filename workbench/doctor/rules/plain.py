@@ -11,7 +11,7 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.symptoms import message_of_symptom
-from workbench.doctor.rules import main_memory, media, offered, pip_sides, resolutions, wheel_files
+from workbench.doctor.rules import main_memory, media, offered, pip_sides, wheel_files
 from workbench.doctor.rules.building import ready_wheel
 from workbench.doctor.rules.common import Result, seen
 from workbench.doctor.tables import faults, message_of, table
@@ -80,7 +80,7 @@ _FIRST: dict[str, Callable[[Facts], tuple[str, ...]]] = {
     "torchcodec-does-not-load": media.torchcodec_steps,
     "requirements-contradict": pip_sides.steps,
     "tls-interception": offered.trusting,
-    "no-wheel-for-this-platform": lambda facts: (*wheel_files.steps_on_arm(facts), *resolutions.steps_by_tags(facts)),
+    "no-wheel-for-this-platform": wheel_files.steps_on_arm,
 }
 
 

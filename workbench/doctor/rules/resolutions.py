@@ -9,10 +9,11 @@ from typing import Callable, Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.parse.resolutions import asks, tags
+from workbench.doctor.parse.resolutions import asks, wheels_told
 from workbench.doctor.rules import pip_sides
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
 from workbench.doctor.rules.offered import python_for
+from workbench.doctor.tables import table
 from workbench.doctor.versions import minor_name, normalize, older, release_of, satisfies
 
 _UV = "https://docs.astral.sh/uv/concepts/resolution/"
@@ -38,6 +39,8 @@ def no_solution(facts: Facts) -> Result:
             if channel
             else "project-allows-other-pythons"
             if error.values.get("kind") == "range"
+            else "no-wheel-for-this-platform"
+            if error.values.get("kind") == "tags"
             else "requirements-contradict",
             "error",
             title,
@@ -203,7 +206,10 @@ def _absent(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     name, asker = values["name"], values.get("asker", "you")
     who = "the requirements" if asker in _OWN else asker
     meant = _meant(values)
+    tool = "tool dependencies" in values["told"]
+    own = f"the project of this folder: uv run <command>, or uvx --from . <command>   # --from {name} wants it on PyPI"
     steps = (
+        *((own,) if tool else ()),
         *((f"In the requirements of {who}: {meant} in place of {name}   # misspelt",) if meant else ()),
         f"a project of this workspace: [tool.uv.sources] {name} = {{ workspace = true }} in pyproject.toml, its "
         f"name among "
@@ -325,20 +331,36 @@ def _fell_back(values: dict[str, str]) -> _Told:
     )
 
 
-def steps_by_tags(facts: Facts) -> tuple[str, ...]:
-    """What to do about a release that has wheels, but for other Pythons or systems, as uv's hint lists them."""
-    error = facts.error("resolution")
-    found = tags(error.values.get("told", "")) if error else None
-    if found is None:
-        return ()
-    name, version, of_python, offered = found
-    if of_python:
-        python = next((f"3.{minor}" for minor in reversed(re.findall(r"cp3(\d{1,2})", offered))), "")
+def _tags(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
+    """A package whose wheels are for other Pythons or systems."""
+    name, offered = values["name"], wheels_told(values["told"])
+    if not offered or name == "torch":
+        return None
+    steps = list(_by_tags(facts, values, offered))
+    row = next((row for row in table("successors")["package"] if normalize(name) in row["names"]), None)
+    if row and row.get("instead"):
+        mac = facts.platform.system == "Darwin" and "gpu" in name
+        other = name.replace("gpu", "cpu") if mac else row["instead"]
+        steps.insert(0, f"{fixes.install(facts, other)}   # in place of {name}: {row['why']}")
+    asker = values.get("asker", "")
+    who = f", which {asker} asks for," if asker and asker not in _OWN else ""
+    return (
+        f"{name}{values.get('spec', '')}{who} has wheels for {offered} alone, and none that fit here",
+        "uv takes no release that has neither a wheel for this Python and system nor a source.",
+        tuple(steps),
+    )
+
+
+def _by_tags(facts: Facts, values: dict[str, str], offered: str) -> tuple[str, ...]:
+    name, spec = values["name"], values.get("spec", "")
+    if values["tag"] == "Python":
+        minors = [int(minor) for minor in re.findall(r"cp3(\d{1,2})", offered)]
+        python = f"3.{max(minors)}" if minors else ""
         return (
             (
-                f"{fixes.new_environment(python, anew=True)}   # the newest that {name} {version} has wheels for; "
-                f"in a "
-                f"project: uv python pin {python}",
+                f"{fixes.new_environment(python, anew=True)}   # the newest that it has wheels for; in a project: "
+                f"uv python "
+                f"pin {python}, and in pyproject.toml requires-python to match; then the same command",
             )
             if python
             else ()
@@ -346,9 +368,21 @@ def steps_by_tags(facts: Facts) -> tuple[str, ...]:
     machine = "x86_64" if "x86_64" in offered and "aarch64" not in offered else ""
     marker = f'platform_machine == "{machine}"' if machine else 'sys_platform == "linux"'
     return (
-        f"In the requirements: {name}=={version}; {marker}   # it has wheels for {offered} alone; so it is left "
-        f"out here",
+        f"In the requirements: {name}{spec}; {marker}   # it has wheels for {offered} alone; so it is left out here",
         f"or a newer release, which may have wheels for this system: uv pip install --only-binary {name} -U {name}",
+    )
+
+
+def _offline(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
+    return (
+        f"uv was told to stay off the network, and {values['name']} is not in its cache",
+        "With --offline or UV_OFFLINE uv takes only what it has fetched before, from the same index.",
+        (
+            "the same command without --offline; unset UV_OFFLINE   # once; then it is in the cache",
+            "a machine without a network: uv pip download is none; pip download <packages> elsewhere, and here uv "
+            "pip install "
+            "--no-index --find-links <folder> <packages>",
+        ),
     )
 
 
@@ -401,6 +435,8 @@ _EXPLAINED: dict[str, Callable[[Facts, dict[str, str]], Optional[_Told]]] = {
     "range": _range,
     "virtual": _virtual,
     "index": _index,
+    "offline": _offline,
+    "tags": _tags,
     "absent": _absent,
     "unpublished": _unpublished,
 }
