@@ -606,6 +606,8 @@ def _index_of_torch(facts: Facts, version: Optional[str] = None) -> str:
         version: the release that is asked for, where it is not the newest.
     """
     gpu, amd = facts.has_nvidia(), facts.has_amd()
+    if facts.platform.system == "Darwin":
+        return ""
     if amd and not gpu:
         return f"--index-url {rocm_index(facts, newest=True)}" if facts.platform.system == "Linux" else ""
     if gpu is False:
