@@ -62,6 +62,12 @@ _BARE_NAME = re.compile(
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
 
 
+# A traceback that a chat or a form has put into one line.
+_FLAT_FRAME = re.compile(r"\s(File \"[^\"\n]{2,300}\", line \d{1,6}, in \S{1,80})(?:\s|$)")
+_FLAT_END = re.compile(r" (?=(?:[A-Za-z_]\w{0,40}\.){0,6}[A-Z]\w{2,60}(?:Error|Exception): )")
+_MAX_FLAT = 40_000
+
+
 def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     """The lines of a paste as the program printed them, as far as that can be told, and each one's number, from 1."""
     text, numbers = _counted(text)
@@ -91,7 +97,9 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     if len(pieces) > MAX_LINES:  # before anything is done for each
         pieces, numbers = _both_ends(pieces), _both_ends(numbers)
     for number, line in zip(numbers, pieces):
-        if len(line) > MAX_LINE:
+        if line.count(' File "') > 1 and len(line) <= _MAX_FLAT:
+            lines += _unflattened(line)
+        elif len(line) > MAX_LINE:
             lines += _split(line)
         else:
             lines.append(html.unescape(line) if "&" in line and ";" in line else line)
@@ -99,6 +107,18 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     if len(lines) > MAX_LINES:
         return _both_ends(lines), _both_ends(origins)
     return lines, origins
+
+
+def _unflattened(line: str) -> list[str]:
+    """The lines of a traceback that stands in one, as Python printed them."""
+    head, *rest = _FLAT_FRAME.split(line)
+    if len(rest) < 4:
+        return [line[:MAX_LINE]]
+    lines = [head]
+    for frame, code in zip(rest[::2], rest[1::2]):
+        shown, *raised = _FLAT_END.split(code, maxsplit=1)
+        lines += [f"  {frame}", *([f"    {shown}"] if shown.strip() else []), *raised]
+    return [part[:MAX_LINE] for part in lines]
 
 
 def _both_ends(items: list[T]) -> list[T]:

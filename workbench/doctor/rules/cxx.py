@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Optional
 
 from workbench.doctor import fixes
@@ -19,6 +20,12 @@ _GCC = {
     **{"CXXABI_1.3.9": "5", "CXXABI_1.3.10": "6", "CXXABI_1.3.11": "7", "CXXABI_1.3.12": "9", "CXXABI_1.3.13": "11"},
     **{"CXXABI_1.3.14": "13", "CXXABI_1.3.15": "14", "CXXABI_1.3.16": "15"},
 }
+
+
+# A library in conda's own lib folder, which a compiled module has led to.
+_OF_CONDA = re.compile(
+    r"required by [^)\n]{0,300}(?:/\.{2}/\.{1,2}/|conda\d?/lib/|/envs/[^/)\n]{1,60}/lib/)lib[\w+-]{1,40}\.so"
+)
 
 
 def libstdcxx_too_old(facts: Facts) -> Result:
@@ -53,8 +60,8 @@ def _steps(facts: Facts, error: ErrorFact, gcc: Optional[str]) -> tuple[str, ...
         return (newer, "or the system's, where it is newer: export LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libstdc++.so.6")
     if conda:
         first = "export LD_LIBRARY_PATH=$CONDA_PREFIX/lib:$LD_LIBRARY_PATH"
-        # Conda's own is there, and newer than the symbol: the loader only has to meet it first.
-        if gcc and at_least("9.2", gcc):
+        # Conda's own is there, and newer than the symbol, or what asks came with it: the loader has to meet it first.
+        if (gcc and at_least("9.2", gcc)) or _OF_CONDA.search(error.text):
             return (f"{first}   # conda's own, which is newer, before the system's", f"it stays: {newer}")
         return (newer, f"{first}   # so that it comes before the system's")
     wanted = f"libstdc++ of GCC {gcc} or newer" if gcc else "a newer libstdc++"
