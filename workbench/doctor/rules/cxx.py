@@ -26,8 +26,6 @@ _GCC = {
 _OF_CONDA = re.compile(
     r"required by [^)\n]{0,300}(?:/\.{2}/\.{1,2}/|conda\d?/lib/|/envs/[^/)\n]{1,60}/lib/)lib[\w+-]{1,40}\.so"
 )
-    r"required by [^)\n]{0,300}(?:/\.{2}/\.{1,2}/|conda\d?/lib/|/envs/[^/)\n]{1,60}/lib/)lib[\w+-]{1,40}\.so"
-)
 
 
 def libstdcxx_too_old(facts: Facts) -> Result:
