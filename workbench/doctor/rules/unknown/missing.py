@@ -23,7 +23,10 @@ _DISTRIBUTION = re.compile(
     r"(?P<spec>(?:(?:[<>=!~]=?|===) ?\d[\w.*]{0,20},? ?){0,8})' "
     r"distribution was not found and is required by (?P<by>[\w.-]{2,40})"
 )
-_BUT_HAS = re.compile(r",? but (?P<have>\d[\w.]{0,20}) is (?:installed|found|here)\b")
+_BUT_HAS = re.compile(
+    r",? but (?P<have>\d[\w.]{0,20}) is (?:installed|found|here)\b"
+    r"|,? (?:but )?(?:found|got|have) (?:version )?(?P<found>\d[\w.]{0,20}(?<!\.))"
+)
 # Python 2 says the whole path, without quotes.
 _MISSING = re.compile(
     r"(?i:no module) (?:named|found|called) (?:'?(?P<module>\w{1,60})'?(?![\w.])|(?P<first>\w{1,60})\.[\w.]+[`\"]?$)"
@@ -40,13 +43,13 @@ def required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     )
     name, wanted = next(asked, ("", ""))
     told = _BUT_HAS.search(error.text)
-    have = installed_version(facts, name) or (told["have"] if told else None)
+    have = installed_version(facts, name) or (told["have"] or told["found"] if told else None)
     if not wanted or satisfies(have, wanted):
         return None
     return Finding(
         "required-version-missing",
         "error",
-        f"The program asks for {name}{wanted}, and has {have or _not_told(wanted)}",
+        f"{_who(error, name)} asks for {name}{wanted}, and has {have or _not_told(wanted)}",
         "It looks for this version when it starts, and refuses to go on without it.",
         {**evidence(**{name.replace("-", "_"): have}, asked_by=error.values.get("importer")), **seen(error)},
         (
@@ -57,6 +60,13 @@ def required(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         affects=("chat",),
         observed=True,
     )
+
+
+def _who(error: ErrorFact, wanted: str) -> str:
+    """The package that raised an error, by the traceback; the program where it is none, or the one that is wanted."""
+    callers = callers_of(error)
+    raised = next(iter(callers), "") or (callers[1] if len(callers) > 1 and error.text.split()[1] == callers[1] else "")
+    return raised if raised and raised != wanted else "The program"
 
 
 def _not_told(wanted: str) -> str:
