@@ -457,7 +457,7 @@ CAUSED = "ERROR: these package versions have conflicting dependencies.\n\nThe co
                 "    flashinfer-python 0.2.7 depends on torch",
                 "    flashinfer-python 0.2.7 depends on torch==2.8.*",
             ),
-            "flashinfer-python 0.2.7 asks for torch==2.8.*, sglang[srt] 0.4.9 for torch==2.7.1",
+            "In the requirements: sglang without a version",
         ),
         (("    something else",), "Loosen one of the requirements that the message names"),
     ],

@@ -12,7 +12,7 @@ from workbench.doctor.facts import ErrorFact
 _MAX_LINE = 600
 _MAX_SIDES = 16
 _MAX_SIDE = 160
-_SIDE = re.compile(r"The user requested|\d depends on ")
+_SIDE = re.compile(r"The user requested|\d(?:\+\w{1,20})? depends on ")
 _ABOUT_THE_HUB = frozenset(
     ("hf-no-such-repository", "hf-gated", "hf-refused", "hf-offline", "model-files-missing", "hf-token-invalid")
 )
