@@ -67,11 +67,20 @@ _LAZY = re.compile(r"Failed to import (\w{2,40})\.")
 _UNSAID = re.compile(r"cannot import name '(\w{2,80})'\s{0,4}$")
 
 
+def _end_of_report(lines: Sequence[str]) -> int:
+    """Where the log begins that ComfyUI hangs on its report of an error: what failed in it was passed over before."""
+    title = next((number for number, line in enumerate(lines) if line.startswith("# ComfyUI Error Report")), None)
+    if title is None:
+        return len(lines)
+    return next((number for number in range(title, len(lines)) if lines[number].startswith("## Logs")), len(lines))
+
+
 def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
     """The exception that ends the paste, unless its line is in `told`; lines are counted from 1.
 
     Of a chain the one that the others follow from, where it is one that tells of packages that do not fit.
     """
+    lines = lines[: _end_of_report(lines)]
     numbers = range(len(lines) - 1, -1, -1)
     last = next(
         (number for number in numbers if _ends(lines[number]) or _closes(lines, number) or _opens(lines, number)), None
