@@ -131,7 +131,17 @@ def kernel_module_not_loaded(facts: Facts) -> Result:
     ]
 
 
+def _finds_no_card(facts: Facts) -> bool:
+    """Whether the module itself was there, and found no card that it drives."""
+    module = facts.error("nvidia-module-missing")
+    return module is not None and "insert" in module.text and "No such device" in module.text
+
+
 def _not_loaded(facts: Facts) -> str:
+    if _finds_no_card(facts):
+        return (
+            "The NVIDIA module finds no GPU that it drives: nouveau still holds the card, or the driver is not for it"
+        )
     other = facts.error("nvidia-module-not-of-this-kernel")
     if facts.platform.secure_boot:
         return "The NVIDIA kernel module is not loaded, which Secure Boot asks a signature of"
@@ -156,7 +166,21 @@ def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     )
     if facts.platform.secure_boot or (error is not None and "Key was rejected" in error.text):
         return (*signed, *built)
+    if _finds_no_card(facts):
+        return (
+            "sudo reboot   # nouveau, which was loaded before the driver was installed, gives the card up",
+            "lspci -nnk | grep -A 3 -i nvidia   # after it: no card, and this machine or instance has none; vfio-pci "
+            "or nouveau in use: that has to leave it",
+            "sudo ubuntu-drivers install   # the branch for this card: old ones need an old branch, RTX 50 and newer "
+            "the one named -open",
+        )
+    renewed = (
+        "sudo apt purge -y '^nvidia-.*' '^libnvidia-.*' && sudo ubuntu-drivers install && sudo reboot   # the driver "
+        "of the old release stayed behind: the new release's own in its place",
+    )
+    by_apt = facts.error("release-upgraded") and _build_module(facts).startswith("sudo apt")
     return (
+        *(renewed if by_apt else ()),
         *_modules_left_out(facts),
         built[0],
         "If modprobe says 'Key was rejected', Secure Boot refuses the module: enrol its key with "

@@ -95,6 +95,12 @@ _LESS_MEMORY = {
         "then fewer layers on the GPU: -ngl 24 (n_gpu_layers), or a smaller quantization of the model (Q4_K_S, IQ3_M)",
         "nvidia-smi   # who else holds memory on the card",
     ),
+    "diffusers": (
+        "pipe.enable_model_cpu_offload()   # in place of pipe.to('cuda'); still too much: "
+        "pipe.enable_sequential_cpu_offload()",
+        "torch_dtype=torch.float16 (bfloat16) in from_pretrained, pipe.vae.enable_tiling(), "
+        "pipe.enable_attention_slicing(); a smaller picture, one at a time, fewer frames",
+    ),
     "load": (
         "The model in fewer bits or a smaller one: load_in_4bit, or a GPTQ, AWQ or GGUF file; in 16 bits the weights "
         "alone take 2 GB for each billion, in 4 bits about 0.6: the VRAM bench says what fits.",
@@ -114,21 +120,35 @@ def allocator_fragmentation(facts: Facts) -> Result:
         advice = ("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",) if fragmented and not already else ()
         if facts.platform.system == "Windows" or facts.platform.wsl:
             advice = ()
+        shared = ": other programs use the card too" if facts.error("gpu-is-shared") else ""
         return Finding(
             "allocator-fragmentation" if fragmented else "out-of-memory",
             "error",
             f"{_whose(error)} ran out of memory"
-            + (" with much of it reserved but unused" if fragmented else _at_once(error)),
+            + (" with much of it reserved but unused" if fragmented else _at_once(error) or shared),
             "torch prints the hint about expandable_segments every time; it helps only when much is reserved and "
             "unallocated." + ("" if fragmented else " Here little is: the job is too big for the card as it is."),
             {**evidence(reserved_unallocated_gib=round(amount, 2) if amount else None), **seen(error)},
-            (*advice, *_LESS_MEMORY[error.values.get("phase", "")]),
+            (*advice, *_less_memory(facts, error)),
             ISSUES + "pytorch/pytorch/issues/35901",
             affects=("vram", "chat"),
             observed=True,
         )
 
     return from_message(facts, ("oom",), make)
+
+
+def _less_memory(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
+    phase = error.values.get("phase", "")
+    others = (
+        "nvidia-smi   # who holds how much: end what is not needed, wait for the others, or take another GPU "
+        "(CUDA_VISIBLE_DEVICES=1)",
+    )
+    pictures = phase in ("", "load") and facts.error("diffusers-pipeline") is not None
+    return (
+        *(others if facts.error("gpu-is-shared") else ()),
+        *(_LESS_MEMORY["diffusers" if pictures else phase]),
+    )
 
 
 def _would_do(error: ErrorFact, reserved_gib: float) -> bool:

@@ -169,14 +169,15 @@ def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
 def mkl_too_new(facts: Facts) -> Result:
     """A symbol that MKL 2024.1 took away from torch builds made before."""
     error = facts.error("torch-library-symbol")
-    if error is None or error.values.get("symbol") != "iJIT_NotifyEvent":
+    symbol = error.values.get("symbol") or "" if error else ""
+    if error is None or not symbol.startswith("iJIT_"):
         return PASSED
     return [
         Finding(
             "mkl-too-new-for-torch",
             "error",
             "This torch was built for an older MKL than the one installed",
-            "MKL 2024.1 no longer has iJIT_NotifyEvent, which conda builds of torch up to 2.2 look for.",
+            f"MKL 2024.1 no longer has {symbol}, which conda builds of torch up to 2.4 look for.",
             {**evidence(torch__version=facts.torch.version, mkl=facts.package("mkl")), **seen(error)},
             ("conda install -y 'mkl<2024.1' 'intel-openmp<2024.1'",),
             ISSUES + "pytorch/pytorch/issues/123097",
