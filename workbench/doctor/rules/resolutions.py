@@ -75,6 +75,8 @@ def _python(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     if ("name" not in values and not have) or satisfies(have, wants):
         return None
     python = python_for(wants, have)
+    if not python:
+        return None
     here = f"this is {have}" if have else "this is another one"
     steps = (
         f"{fixes.new_environment(python, anew=True)}   # in a project: uv python pin {python}, and "
