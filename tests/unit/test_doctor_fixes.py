@@ -278,6 +278,18 @@ LOADING = '  File "/p/lib/python3.11/site-packages/{}/__init__.py", line 3, in <
             "peft 0.18.0\ntransformers 4.51.1",
             "python -m pip install 'transformers>=4.52,<5' peft",
         ),
+        (
+            LOADING.format("diffusers") + "ImportError: cannot import name 'cached_download' from 'huggingface_hub' "
+            "(/p/lib/python3.11/site-packages/huggingface_hub/__init__.py)",
+            "python -m pip install 'diffusers>=0.29' huggingface-hub transformers",
+        ),
+        # The error that was seen comes before what is only too old beside it.
+        (
+            LOADING.format("trl") + "ImportError: cannot import name 'top_k_top_p_filtering' from 'transformers' "
+            "(/p/lib/python3.11/site-packages/transformers/__init__.py)\n\ntrl 0.7.1\naccelerate 0.23.0\n"
+            "transformers 4.51.0",
+            "python -m pip install 'trl>=0.8' transformers",
+        ),
     ],
 )
 def test_pip_is_told_who_has_to_go_on_working(lines: str, first: str) -> None:

@@ -110,6 +110,14 @@ def _with_wheels_here(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...
     return tuple(instead.get(package, package) for package in packages)
 
 
+def lift(facts: Facts, package: str, *beside: str) -> str:
+    """The command that brings a release from a floor on (``peft>=0.14``), with those that have to go on beside it.
+
+    Without ``-U`` pip leaves what is named beside it where it is, and goes no further than that bears.
+    """
+    return install(facts, *upgrades.fitted(facts, (package,)), *beside)
+
+
 def _with_its_companions(facts: Facts, packages: tuple[str, ...], options: str) -> tuple[str, ...]:
     """`packages` of an upgrade, with those that are bound to one torch where torch is among them: all move together."""
     names = [requirement.name for requirement in map(parse_requirement, packages) if requirement]

@@ -14,6 +14,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.parse.draft import REMARKS
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, model_left_out, seen
 from workbench.doctor.rules.guess import decided_name
+from workbench.doctor.rules.unknown.apart import first_without
 from workbench.doctor.rules.unknown.packages import callers_of, may_install
 from workbench.doctor.tables import WHEELS, newer_than_table, table, transformers_release
 from workbench.doctor.versions import at_least, older, parse_requirement, parse_version, satisfies
@@ -457,8 +458,10 @@ def _import_fix(facts: Facts, package: str, importer: str, error: ErrorFact) -> 
             f"or, with what asks for it: {fixes.install(facts, importer, package, upgrade=True)}",
         )
     if bound:
-        upgrade = fixes.install(facts, importer, upgrade=True) if importer in _UPGRADABLE else ""
         removed = bound.startswith("<")
+        floor = first_without(change_of(package, error.values.get("name", "")), importer) if removed else ""
+        upgrade = fixes.install(facts, importer, upgrade=True) if importer in _UPGRADABLE else ""
+        upgrade = fixes.lift(facts, f"{importer}{floor}", package) if upgrade and floor else upgrade
         return tuple(
             filter(
                 None,
@@ -548,6 +551,7 @@ def accelerate(facts: Facts) -> Result:
         return [_restart(facts, error)]
     minimum = row["accelerate"] if row and not (named and found and not too_old) else None
     asked = re.search(r"accelerate ?>= ?(\d[\d.]{0,8}\d)", error.text) if error else None
+    floor = asked[1] if asked else minimum if too_old else None
     return [
         Finding(
             "accelerate-missing",
@@ -561,7 +565,9 @@ def accelerate(facts: Facts) -> Result:
             + (f" It wants {minimum} or newer." if minimum else ""),
             {**evidence(transformers=version, accelerate=found), **seen(error)},
             (
-                fixes.install(facts, f"accelerate>={asked[1]}" if asked else "accelerate", upgrade=True),
+                fixes.lift(facts, f"accelerate>={floor}")
+                if floor
+                else fixes.install(facts, "accelerate", upgrade=True),
                 *(
                     (
                         f'{fixes.python_command(facts)} -c "import sys, accelerate; print(sys.executable, '
@@ -574,7 +580,7 @@ def accelerate(facts: Facts) -> Result:
             ),
             ISSUES + "huggingface/transformers/issues/24539",
             affects=("chat", "vram"),
-            observed=True,
+            observed=error is not None,
         )
     ]
 

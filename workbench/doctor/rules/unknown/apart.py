@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-from workbench.doctor import fixes, upgrades
+from workbench.doctor import fixes
 from workbench.doctor.changes import (
     PYTHON,
     Change,
@@ -121,7 +121,7 @@ def _steps(facts: Facts, verdict: Verdict) -> tuple[str, ...]:
         steps.append(f"Upgrade {old}, in the way it was installed")
     elif old:
         floor = f">={change.version}" if change and change.added and change.version and change.package == old else ""
-        floor = _known_floor(facts, verdict, floor) or _first_without(change, old)
+        floor = _known_floor(facts, verdict, floor) or first_without(change, old)
         floor += f",<{gone_again(change)}" if floor and change and gone_again(change) else ""
         steps += _in_newer_python(facts, old, floor) or [_raised(facts, old, floor, new)]
     pinned = _kept_back(facts, verdict)
@@ -147,7 +147,7 @@ def _raised(facts: Facts, package: str, floor: str, asker: str) -> str:
     """The command that lifts a package, beside the one that asks for it: pip goes no further than that bears."""
     if not floor.startswith(">=") or asker in ("torch", *_OF_TORCH) or not may_install(facts, asker):
         return fixes.install(facts, f"{package}{floor}", upgrade=True)
-    return fixes.install(facts, *upgrades.fitted(facts, (f"{package}{floor}",)), asker)
+    return fixes.lift(facts, f"{package}{floor}", asker)
 
 
 def _in_newer_python(facts: Facts, package: str, floor: str) -> list[str]:
@@ -171,7 +171,7 @@ def _known_floor(facts: Facts, verdict: Verdict, floor: str) -> str:
     return floor
 
 
-def _first_without(change: Optional[Change], asker: str) -> str:
+def first_without(change: Optional[Change], asker: str) -> str:
     """``>=`` the release in which a package gave up a name that another one has lost; ``""`` where it is not known."""
     askers = askers_of(change) if change is not None and not change.added else ()
     bound = next((item.versions for item in askers if item.package == asker), "")
