@@ -12,7 +12,7 @@ from workbench.doctor.facts import ErrorFact, Facts, PlatformFacts
 from workbench.doctor.fixes import in_environment
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.rules import plain
-from workbench.doctor.shells import for_powershell
+from workbench.doctor.shells import for_micromamba, for_powershell
 from workbench.doctor.tables import faults, table
 
 WINDOWS = Facts(origin="report", platform=PlatformFacts(system="Windows"))
@@ -147,3 +147,13 @@ def test_what_keeps_a_variable_stands_in_one_cell() -> None:
     steps = ("eval $(python -c 'print(\"T=1\")')", "python -m pip install torch==$T")
     assert in_environment(kaggle, steps)[0].startswith("%%bash")
     assert in_environment(kaggle, steps)[1:] == steps
+
+
+def test_micromamba_takes_the_place_of_conda_as_a_command_only() -> None:
+    """Words, paths and other commands stay."""
+    steps = ("conda install -y -c conda-forge gxx", "or: conda activate dl   # a conda environment", "python x.py")
+    assert for_micromamba(steps) == (
+        "micromamba install -y -c conda-forge gxx",
+        "or: micromamba activate dl   # a conda environment",
+        "python x.py",
+    )

@@ -223,6 +223,8 @@ _FLASH_WHEELS_FOR_WINDOWS = "https://github.com/kingbri1/flash-attention/release
 def in_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a fix as they are typed on the machine, and in the environment, that a report tells of."""
     steps = _in_its_environment(facts, steps)
+    if re.search(r"[/\\]micromamba[/\\]", f"{facts.python.prefix}/{facts.python.executable}"):
+        steps = shells.for_micromamba(steps)
     notebook = facts.origin != "live" and facts.platform.service in ("colab", "kaggle")
     return shells.for_notebook(steps) if notebook else steps
 

@@ -128,6 +128,13 @@ _OF_LINUX = re.compile(
 )
 
 
+def for_micromamba(steps: tuple[str, ...]) -> tuple[str, ...]:
+    """`steps` of a fix for an environment that micromamba made, beside which there is no conda."""
+    return tuple(
+        re.sub(r"(?<![\w./-])conda (?=(?:install|remove|activate|create|env) )", "micromamba ", step) for step in steps
+    )
+
+
 def for_mac(steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a fix for a Mac: with its own programs, and last, as Linux's, what has none there."""
     put = []
