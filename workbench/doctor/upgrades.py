@@ -68,6 +68,8 @@ def _bounded(facts: Facts, package: str, wanted: dict[str, Requirement]) -> str:
     if requirement is None or re.search("<|==|~=|@|/", package):
         return package
     bounds = [_first_beyond(facts, requirement.name, wanted), *_caps(facts, requirement.name, wanted)]
+    if installed_version(facts, requirement.name) is None:
+        bounds += _what_stays_bears(facts, requirement.name)
     floor = requirement.specifier.removeprefix(">=")
     if requirement.name in _NEW_MAJOR and floor and requirement.specifier.startswith(">="):
         bounds.append(_NEW_MAJOR[requirement.name])
@@ -163,6 +165,17 @@ def _caps(facts: Facts, name: str, wanted: dict[str, Requirement]) -> list[str]:
         if end and satisfies(installed_version(facts, name), asked.specifier) is not False:
             found.append(end)
     return found
+
+
+def _what_stays_bears(facts: Facts, name: str) -> list[str]:
+    """The bounds of the pairs that are known to part, for one that is not there yet: what is there need not move."""
+    rows = (row for row in table("pairs")["pair"] if row["needs"] == name and row["spec"].startswith("<"))
+    here = ((row, installed_version(facts, row["package"])) for row in rows if "before" in row)
+    return [
+        row["spec"][1:]
+        for row, version in here
+        if older(version, row["before"]) and not older(version, row.get("from", "0"))
+    ]
 
 
 def _companions(facts: Facts, ends: dict[str, Optional[str]]) -> list[str]:

@@ -151,7 +151,7 @@ def _install_one(facts: Facts, name: str, asker: str) -> tuple[str, ...]:
     if name in (*_COMPANIONS, "flash-attn"):
         return _install_asked(facts, [(name, "")])
     beside = asker and asker not in (name, "torch", *_COMPANIONS) and may_install(facts, asker)
-    return (fixes.install(facts, name, *((asker,) if beside else ())),)
+    return (fixes.lift(facts, name, *((asker,) if beside else ())),)
 
 
 def _installed_in_vain(facts: Facts, name: str) -> bool:
