@@ -20,6 +20,23 @@ BNB_ENVIRON = (
 )
 
 FIRES = {
+    "a card newer than flash-attn": (
+        "app-needs-newer-compute-capability",
+        '"FlashAttention only supports Ampere GPUs or newer" on my RTX 5060 Ti',
+    ),
+    "OOM, the word": ("gpu-memory-full-told", "ComfyUI OOM with Flux on 12GB"),
+    "a build told behind the number": (
+        "torch-wheel-lacks-gpu-arch",
+        "我的显卡是GTX 1080 Ti，装了torch 2.8.0 cu128，报错 no kernel image is available for execution on the device",
+    ),
+    "an extension, after torch was replaced": (
+        "app-needs-newer-compute-capability",
+        "After upgrading to torch 2.7.0+cu128 for my RTX 5060 Ti: no kernel image is available for execution",
+    ),
+    "nvcc that a setup refuses": (
+        "toolkit-too-old-for-package",
+        "RuntimeError: CUDA 12.8 or higher is required for GPUs with compute capability 12.0",
+    ),
     "what is needed beside what is there": ("packages-known-apart", "I have transformers 4.30 and need peft 0.15"),
     "pins of one's own": ("xformers-torch-mismatch", "I pinned torch 2.3.0 and xformers 0.0.28"),
     "a package named alone": ("module-missing", "ImportError: open_clip"),
@@ -183,6 +200,7 @@ SILENT = {
     "a new driver": ("driver-too-old-told", "显卡驱动是最新的"),
     "a mirror that works": ("hub-hard-to-reach", "Huggingface的镜像很快"),
     "room on the disk": ("disk-full-told", "磁盘还有500G空间，请问模型多大"),
+    "no OOM": ("gpu-memory-full-told", "I lowered the batch size so that no OOM happens in training; is it fine?"),
     "memory for the model": ("gpu-memory-full-told", "显存有24G，请问能跑什么模型"),
     "memory that is enough": ("main-memory-full-told", "内存有64G，请问够吗"),
     "Apple's GPU, right": ("mps-computes-wrongly", "MPS is faster than the CPU here"),

@@ -142,6 +142,10 @@ _NOT_THIS = re.compile(r"\b(?:not|unlike|than|or|docker|image|container|also on)
 # Only torch's own releases have these numbers and such a tag.
 _TAGGED = re.compile(r"(?<![\w.=+-])[12]\.\d{1,2}\.\d\+(?:cu\d{2,3}|cpu)\b(?![\w.-])")
 _CAME = re.compile(r"\b(?:gives|gave|got|installs|installed|brings|brought)\b.{0,20}$")
+# "After upgrading to torch 2.7.0+cu128": what was done.
+_DONE = re.compile(
+    r"\b(?:after|having) (?:I )?(?:upgrad|updat|downgrad|chang|switch|mov)\w{2,3} (?:to )?(?:py)?torch (?:to )?$", re.I
+)
 _BARE_TAG = re.compile(r"(?:^|\s)\+cpu\b")
 # Words before a version that say that another one is meant than what is installed.
 _OF_ANOTHER = re.compile(
@@ -457,9 +461,15 @@ def _professional(name: str) -> str:
     return f"NVIDIA {core if ' ' in core else core.upper()}"
 
 
+def _tag_after(rest: str, version: str) -> str:
+    """ "torch 2.8.0 cu128": the build that follows the number, as the version itself would end."""
+    tag = re.match(r" \(?(cu\d{3})\b(?!\.)", rest)
+    return f"+{tag[1]}" if tag and "+" not in version and version.count(".") == 2 else ""
+
+
 def _torch(lines: Sequence[str], draft: Draft) -> None:
     found = {
-        match["version"]
+        match["version"] + _tag_after(line[match.end() :], match["version"])
         for line in lines
         if "orch" in line.lower() and not _ABOUT_ANOTHER.search(line)
         for match in _TORCH.finditer(line)
@@ -471,6 +481,7 @@ def _torch(lines: Sequence[str], draft: Draft) -> None:
         if "+c" in line
         for match in _TAGGED.finditer(line)
         if _CAME.search(line[: match.start()])
+        or _DONE.search(line[: match.start()])
         or not (_ABOUT_ANOTHER.search(line) or _OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()]))
     }
     if not found and any(_BARE_TAG.search(line) for line in lines):

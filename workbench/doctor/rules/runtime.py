@@ -8,7 +8,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, capabilities, evidence, from_message, seen
-from workbench.doctor.versions import older
+from workbench.doctor.versions import at_least, older
 from workbench.text import format_bytes
 
 SMALL_SHM_BYTES = 256 * 2**20
@@ -54,7 +54,9 @@ def capability_below_minimum(facts: Facts) -> Result:
         lambda error: Finding(
             "app-needs-newer-compute-capability",
             "error",
-            "FlashAttention 2 needs an Ampere GPU (RTX 30, A100) or newer, and this one is older"
+            "This flash-attn is older than this GPU and takes it for one before Ampere"
+            if _newer_than_flash_attention(facts)
+            else "FlashAttention 2 needs an Ampere GPU (RTX 30, A100) or newer, and this one is older"
             if re.search(r"ampere|flash|capability \d \d is", error.text, re.I)
             else "The program needs a newer GPU than this one",
             "vLLM starts at compute capability 7.0, FlashAttention 2 at 8.0; torch itself may run on the card.",
@@ -62,12 +64,26 @@ def capability_below_minimum(facts: Facts) -> Result:
                 **evidence(compute_capability=", ".join(capability for _, capability in capabilities(facts))),
                 **seen(error),
             },
-            _without_flash_attention(facts),
+            (
+                fixes.install(facts, "flash-attn", options="--no-build-isolation", upgrade=True)
+                + "   # 2.8.3 knows Blackwell; then restart what runs: Ray's workers keep the old one",
+                *_without_flash_attention(facts),
+            )
+            if _newer_than_flash_attention(facts)
+            else _without_flash_attention(facts),
             ISSUES + "vllm-project/vllm/issues/1284",
             affects=("chat",),
             observed=True,
         ),
     )
+
+
+def _newer_than_flash_attention(facts: Facts) -> bool:
+    """Whether flash-attn refuses cards that are all newer than it, as 2.5 does with Blackwell."""
+    known = [capability for _, capability in capabilities(facts)]
+    error = facts.error("capability-required")
+    flash = error is not None and "flashattention" in error.text.lower()
+    return flash and bool(known) and all(at_least(item, "10.0") for item in known)
 
 
 def _without_flash_attention(facts: Facts) -> tuple[str, ...]:
