@@ -608,7 +608,11 @@ TRACE = '  File "/v/lib/python3.11/site-packages/optimum/gptq/quantizer.py", lin
 @pytest.mark.parametrize(
     ("text", "name", "step"),
     [
-        (TRACE + "ModuleNotFoundError: No module named 'einops'\n", "module-missing", "python -m pip install einops optimum"),
+        (
+            TRACE + "ModuleNotFoundError: No module named 'einops'\n",
+            "module-missing",
+            "python -m pip install einops optimum",
+        ),
         (
             TRACE + "ModuleNotFoundError: No module named 'cv2'\n",
             "module-missing",
@@ -624,7 +628,11 @@ TRACE = '  File "/v/lib/python3.11/site-packages/optimum/gptq/quantizer.py", lin
             "package-versions-do-not-fit",
             "python -m pip install -U optimum torchao",
         ),
-        (TRACE + "ModuleNotFoundError: No module named 'my_own_file'\n", "module-missing", "python -m pip install optimum"),
+        (
+            TRACE + "ModuleNotFoundError: No module named 'my_own_file'\n",
+            "module-missing",
+            "python -m pip install optimum",
+        ),
         ("ImportError: cannot import name 'helper' from 'utils' (/home/me/utils.py)\n", "unrecognised-error", "Search"),
         ("AttributeError: module 'config' has no attribute 'lr'\n", "unrecognised-error", "Search"),
     ],

@@ -45,6 +45,7 @@ _GPU_DOWN = (
     "wsl-libcuda",
     "libcuda-not-visible",
     "wsl-error-2",
+    "cuda-start-out-of-memory",
     "kaslr-hmm-uvm",
     "mig-without-instances",
     "cuda-visible-devices-wrong",
@@ -326,7 +327,15 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "ollama-finds-no-gpu": ("ollama-installer-saw-no-gpu",),
     "tensors-on-different-devices": ("mps-lacks-operation",),
     "half-precision-on-cpu": ("mps-lacks-operation",),
-    "model-files-missing": ("tls-interception", "proxy-in-the-way", "hub-not-reachable", "hf-offline"),
+    "model-files-missing": (
+        "tls-interception",
+        "proxy-in-the-way",
+        "hub-not-reachable",
+        "hf-offline",
+        "hf-transfer-missing",
+    ),
+    "no-gpu-for-triton": ("gpu-asked-while-building-image",),
+    "conda-not-initialised": ("job-time-is-up",),
 }
 # What a program says of bitsandbytes when it starts is nothing to a model that llama.cpp runs.
 _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")

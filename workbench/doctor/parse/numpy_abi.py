@@ -23,10 +23,13 @@ def with_numpy_user(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
     NumPy's banner comes before the traceback that leads to the import; a module outside all packages is named by the
     import that stands last. "Numpy is not available" is what torch itself says.
     """
-    if error.id != "numpy-abi" or error.values.get("package") or not error.line:
+    if error.id != "numpy-abi" or not error.line:
         return error
     if any(_OWN_WORDS.search(line[:_MAX_LINE]) for line in lines):
         return replace(error, values={**error.values, "package": "torch"})
+    banner = "compiled using NumPy" in error.text  # what stands above it is of something else
+    if error.values.get("package") and not banner:
+        return error
     below = [line[:_MAX_LINE] for line in lines[error.line - 1 : error.line - 1 + _BELOW]]
     end = next((number for number, line in enumerate(below) if _END.match(line)), None)
     # Of a traceback that is cut off only what runs on import is known to lead to the module.

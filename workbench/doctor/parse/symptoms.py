@@ -24,6 +24,7 @@ _FORM = re.compile(
     r"[\s>*-]{0,8}(?:(?:PyTorch|Tensorflow|Flax) version \(|Using (?:GPU|distributed)\b|GPU type:"
     r"|#? ?token ?= ?['\"]hf_\.\.\.)"
     r"|\s{0,8}-{1,8}>\s{0,4}\d{1,6}\s|\s{0,8}\d{1,6}\s{4,60}\S|\s{0,8}File ['\"</~]"
+    r"|\s{0,8}\|[\s=+-].{20,}\|\s{0,4}$|\S{1,40}[>$#] nvidia-smi\s{0,4}$"  # what nvidia-smi draws, and its call
 )
 
 

@@ -662,8 +662,8 @@ def wsl_error_2(facts: Facts) -> Result:
     error = facts.error("error-2-init")
     if error is None:
         return PASSED
-    if facts.platform.wsl is False:
-        return PASSED
+    if not facts.platform.wsl:
+        return [_one_card_refuses(facts, error)]
     return [
         Finding(
             "wsl-error-2",
@@ -681,6 +681,25 @@ def wsl_error_2(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _one_card_refuses(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "cuda-start-out-of-memory",
+        "error",
+        "CUDA cannot start: one of the GPUs that it sees has no memory for it, or is faulty (error 2)",
+        "CUDA touches every visible GPU when it starts; a card that is full, or that hangs, keeps it from all of them.",
+        {**evidence(gpus=gpu_names(facts), kernel=facts.platform.kernel), **seen(error)},
+        (
+            "for i in 0 1 2 3; do CUDA_VISIBLE_DEVICES=$i python -c 'import torch; print(torch.cuda.is_available())'; "
+            "done   # which card is it? Leave it out: export CUDA_VISIBLE_DEVICES=<the others>",
+            "nvidia-smi; sudo dmesg | grep -i xid   # is it full (end what holds it), or faulty (reset it, or reboot)?",
+            "under WSL with several GPUs: more memory= in %UserProfile%\\.wslconfig, then wsl --shutdown",
+        ),
+        "https://docs.nvidia.com/deploy/xid-errors/index.html",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
 
 
 def wsl_symlink_warning(facts: Facts) -> Result:

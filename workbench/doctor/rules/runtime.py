@@ -7,7 +7,17 @@ import re
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, capabilities, evidence, from_message, seen
+from workbench.doctor.rules.common import (
+    ISSUES,
+    PASSED,
+    Result,
+    Rule,
+    capabilities,
+    evidence,
+    from_message,
+    gpu_names,
+    seen,
+)
 from workbench.doctor.versions import at_least, older
 from workbench.text import format_bytes
 
@@ -130,6 +140,8 @@ def allocator_fragmentation(facts: Facts) -> Result:
     """CUDA out of memory, with or without much memory reserved and unused."""
 
     def make(error: ErrorFact) -> Finding:
+        if "CUDA error: out of memory" in error.text and not error.values.get("wanted_mib"):
+            return _card_is_full(facts, error)
         amount = float(error.values.get("reserved") or 0) * (1 if error.values.get("unit") == "GiB" else 1 / 1024)
         fragmented = amount >= 1.0 and _would_do(error, amount)
         already = "expandable_segments" in facts.environment.get("PYTORCH_CUDA_ALLOC_CONF", "")
@@ -152,6 +164,26 @@ def allocator_fragmentation(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("oom",), make)
+
+
+def _card_is_full(facts: Facts, error: ErrorFact) -> Finding:
+    """Not the words of torch's allocator, which names what it asked for, but CUDA's own: its first request failed."""
+    return Finding(
+        "out-of-memory",
+        "error",
+        "CUDA finds no free memory on the GPU: most often other programs hold it already",
+        "These are CUDA's own words, not those of torch's allocator, which tells how much it asked for: even the "
+        "little that CUDA itself needs at its start, or outside the allocator, is not there.",
+        {**evidence(gpus=gpu_names(facts)), **seen(error)},
+        (
+            "nvidia-smi   # who holds how much: end what is not needed (kill <pid>), or take another GPU "
+            "(CUDA_VISIBLE_DEVICES=1)",
+            *_LESS_MEMORY[error.values.get("phase", "")],
+        ),
+        "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html",
+        affects=("vram", "chat"),
+        observed=True,
+    )
 
 
 def _less_memory(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
