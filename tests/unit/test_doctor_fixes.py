@@ -229,7 +229,7 @@ def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_tak
         # What is not there yet comes in a release that those bear which are there.
         ("peft 0.17.1", "transformers", "'transformers<5'"),
         ("numpy 1.26.4", "pyarrow", "pyarrow 'numpy>=2'"),
-        ("accelerate 0.30.1 transformers 4.44.2", "peft", "peft 'accelerate>=0.32'"),
+        ("accelerate 0.30.1 transformers 4.44.2", "peft", "peft 'accelerate>=0.32,<1'"),
         ("transformers 4.52.4 huggingface-hub 0.32.4", "datasets", "'datasets<5.1'"),
         ("transformers 4.52.4", "vllm>=0.10.2", "'vllm>=0.10.2'"),  # it brings a transformers of its own
         ("autoawq 0.2.5", "transformers>=4.50", "'transformers>=4.50,<5' 'autoawq>=0.2.7'"),

@@ -35,7 +35,9 @@ def fitted(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
 
 
 # What asks for a huggingface-hub of its own time, and not for transformers, which bears none of another major.
-_BRING_A_HUB = frozenset(("accelerate", "datasets", "diffusers", "evaluate", "gradio", "peft", "tokenizers"))
+_BRING_A_HUB = frozenset(
+    ("accelerate", "datasets", "diffusers", "evaluate", "gradio", "huggingface-hub", "peft", "tokenizers")
+)
 
 
 def with_who_stays(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
@@ -45,7 +47,7 @@ def with_who_stays(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
     named without a version stays where that can be, and moves with the others where it cannot.
     """
     asked = [item for item in map(parse_requirement, packages) if item is not None]
-    free = any(item.name in _BRING_A_HUB and not re.search("<|==|~=", item.specifier) for item in asked)
+    free = any(item.name in _BRING_A_HUB and not re.match("<|==|~=", item.specifier) for item in asked)
     if not free or facts.lacks("transformers") or any(item.name == "transformers" for item in asked):
         return packages
     return (*packages, "transformers")
@@ -60,7 +62,7 @@ def transformers_beyond(torch: Optional[str]) -> Optional[str]:
 
 
 # What is asked of a release before this one does not ask for what the new major took away from everybody else.
-_NEW_MAJOR = {"transformers": "5"}
+_NEW_MAJOR = {"transformers": "5", "accelerate": "1"}
 
 
 def _bounded(facts: Facts, package: str, wanted: dict[str, Requirement]) -> str:

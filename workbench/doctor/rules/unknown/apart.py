@@ -175,7 +175,11 @@ def first_without(change: Optional[Change], asker: str) -> str:
     """``>=`` the release in which a package gave up a name that another one has lost; ``""`` where it is not known."""
     askers = askers_of(change) if change is not None and not change.added else ()
     bound = next((item.versions for item in askers if item.package == asker), "")
-    return f">={bound[1:]}" if re.fullmatch(r"<\d[\w.]*", bound) else ""
+    if re.fullmatch(r"<\d[\w.]*", bound):
+        return f">={bound[1:]}"
+    gone = f"<{change.version}" if change is not None and not change.added else ""
+    pairs = (row for row in table("pairs")["pair"] if row["package"] == asker and row["spec"] == gone)
+    return next((f">={row['before']}" for row in pairs if change and row["needs"] == change.package), "")
 
 
 def _kept_back(facts: Facts, verdict: Verdict) -> str:
