@@ -508,3 +508,19 @@ def test_nightly_builds_that_do_not_fit_come_anew_from_their_own_index() -> None
 def test_the_driver_comes_from_the_distribution_that_is_told(os: str, put: str) -> None:
     facts = Facts(origin="report", platform=PlatformFacts(system="Linux", os=os))
     assert in_environment(facts, ("sudo ubuntu-drivers install && sudo reboot",)) == (put,)
+
+
+def test_what_belongs_to_torch_goes_along_where_it_is_missed_or_the_program_needs_it() -> None:
+    old = "The NVIDIA driver on your system is too old (found version 12040).\n"
+    missed = judged_steps(old + "ModuleNotFoundError: No module named 'torchvision'\n")
+    assert " torchvision" in missed
+    assert "torchaudio" not in missed
+    web_ui = judged_steps('  File "/home/user/ComfyUI/main.py", line 1, in <module>\n' + old)
+    assert " torchvision" in web_ui
+    assert " torchaudio" in web_ui
+    assert "torchvision" not in judged_steps(old)
+
+
+def judged_steps(report: str) -> str:
+    """The commands of the first finding, in one line."""
+    return " ".join(diagnose(parse_report("GPU 0: NVIDIA GeForce RTX 3090\n" + report)).findings[0].fix)

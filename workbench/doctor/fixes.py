@@ -512,7 +512,7 @@ def project_torch(facts: Facts) -> tuple[str, ...]:
     What pip would put there is taken back by the next ``uv sync`` or ``poetry install``.
     """
     wheel = choose_wheel(facts)
-    names = ["torch", *(name for name in ("torchvision", "torchaudio") if facts.package(name))]
+    names = ["torch", *torch_companions(facts)]
     if wheel is None or facts.origin == "live":
         return ()
     index = f"pytorch-{wheel.variant}"
@@ -573,7 +573,7 @@ def _same_old_release(facts: Facts) -> Optional[str]:
     # Ampere and Ada run from CUDA 11 on, no older card is left out by it, and a driver of it runs each of its builds.
     fits = bool(tags) and at_least(cuda_of(tags[-1]), "11.0")
     newest = tags[-1] if fits and not (driver and driver_runs(driver, 11, on_windows(facts)) is False) else None
-    companions = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+    companions = torch_companions(facts)
     return install(facts, f"torch=={version}+{newest}", *companions, options=f"-f {rows['page']}") if newest else None
 
 
@@ -599,7 +599,7 @@ def _cpu_torch(facts: Facts, keep_release: bool) -> str:
     current = torch_release(facts.torch.version) if keep_release else None
     kept = current is not None and is_published(facts.torch.version) and _release_fits(facts, current)
     names = [f"torch=={str(facts.torch.version).split('+')[0]}" if kept else "torch"]
-    names += [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+    names += torch_companions(facts)
     return install(facts, *names, options=f"--index-url {WHEELS}/cpu")
 
 
@@ -704,14 +704,31 @@ def repair_in_words(facts: Facts) -> tuple[str, ...]:
     )
 
 
+# Programs that do not start without both.
+_WITH_PICTURES = frozenset(("comfyui", "sd-webui", "sd-webui-amd"))
+_COMPANION_MISSING = re.compile(r"No module named '?(torchvision|torchaudio)\b")
+
+
+def torch_companions(facts: Facts) -> tuple[str, ...]:
+    """Those of torchvision and torchaudio that are installed, are missed, or belong to the program that runs here."""
+    missed = {found[1] for error in facts.errors for found in _COMPANION_MISSING.finditer(error.text)}
+    wanted = facts.platform.program in _WITH_PICTURES
+    return tuple(
+        name
+        for name in ("torchvision", "torchaudio")
+        if facts.package(name) or name in missed or (wanted and not facts.lacks(name))
+    )
+
+
 def torch_pins(facts: Facts, wheel: Wheel) -> list[str]:
-    """torch and those companions that are installed, each at the version that belongs to `wheel`."""
+    """torch and those companions that go along, each at the version that belongs to `wheel`."""
     pins = [f"torch=={wheel.version}"]
-    if facts.package("torchvision"):
+    companions = torch_companions(facts)
+    if "torchvision" in companions:
         # A companion of the same patch level resolves by itself, since torchvision pins torch exactly.
         exact = wheel.version == wheel.release.latest
         pins.append(f"torchvision=={wheel.release.torchvision}" if exact else "torchvision")
-    if facts.package("torchaudio"):
+    if "torchaudio" in companions:
         pins.append("torchaudio")
     return pins
 
