@@ -524,3 +524,11 @@ def test_what_belongs_to_torch_goes_along_where_it_is_missed_or_the_program_need
 def judged_steps(report: str) -> str:
     """The commands of the first finding, in one line."""
     return " ".join(diagnose(parse_report("GPU 0: NVIDIA GeForce RTX 3090\n" + report)).findings[0].fix)
+
+
+def test_a_cuda_that_conda_never_had_is_named() -> None:
+    path = Path(__file__).parent.parent / "data/doctor/conda-package-not-in-channels--cuda-of-the-driver.txt"
+    asked = path.read_text()
+    assert "torch was never built for CUDA 11.4" in diagnose(parse_report(asked)).findings[0].title
+    built = diagnose(parse_report(asked.replace("11.4", "11.3"))).findings[0]
+    assert "never built" not in built.title

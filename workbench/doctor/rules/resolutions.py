@@ -204,7 +204,7 @@ def _index(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
 def _absent(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     """A name that no index or channel has."""
     if _is_conda(values):
-        return _absent_in_conda(values)
+        return _absent_in_conda(facts, values)
     name, asker = values["name"], values.get("asker", "you")
     who = "the requirements" if asker in _OWN else asker
     meant = _meant(values)
@@ -236,7 +236,44 @@ def _meant(values: dict[str, str]) -> str:
     return f"{near[0]}{dash}{rest}" if near and len(head) > 4 else ""
 
 
-def _absent_in_conda(values: dict[str, str]) -> Optional[_Told]:
+_CUDA_ASKED = re.compile(r"\b(?P<name>cudatoolkit|pytorch-cuda)={1,2}(?P<version>\d{1,2}\.\d)\b")
+# https://pytorch.org/get-started/previous-versions/: what conda packages of torch were built for, up to the last, 2.5.
+_CUDA_OF_CONDA = frozenset(
+    (
+        "8.0",
+        "9.0",
+        "9.2",
+        "10.0",
+        "10.1",
+        "10.2",
+        "11.0",
+        "11.1",
+        "11.3",
+        "11.5",
+        "11.6",
+        "11.7",
+        "11.8",
+        "12.1",
+        "12.4",
+    )
+)
+
+
+def _no_such_cuda(facts: Facts, name: str, version: str) -> _Told:
+    return (
+        f"There is no {name}={version}: torch was never built for CUDA {version} in conda's packages",
+        "nvidia-smi's heading shows the newest CUDA that the driver runs, and older ones run on it too; what is asked "
+        "for has to be one that torch was built for. The pytorch channel ended with torch 2.5.",
+        (
+            fixes.fresh_torch(facts, "torchvision") + "   # in the environment; the wheels bring their CUDA along",
+            "or conda install -y -c conda-forge pytorch-gpu torchvision",
+            "conda install -y pytorch==1.12.1 torchvision==0.13.1 cudatoolkit=11.3 -c pytorch   # an old torch, where the "
+            "program pins one",
+        ),
+    )
+
+
+def _absent_in_conda(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     told = values["told"]
     names = list(
         dict.fromkeys(
@@ -267,6 +304,9 @@ def _absent_in_conda(values: dict[str, str]) -> Optional[_Told]:
     if listed:
         names = re.findall(r"(?:^|- )(?:\S{1,80}::)?([A-Za-z][\w.-]{0,60})", listed[1])[:20] or names
         shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
+    asked = _CUDA_ASKED.search(listed[1]) if listed else None
+    if asked and asked["version"] not in _CUDA_OF_CONDA:
+        return _no_such_cuda(facts, asked["name"], asked["version"])
     if re.search(r"torch|cuda|nvidia", shown) or "ResolvePackageNotFound" in told:
         return None  # what an environment.yml of another system asks for, and torch, have a row of their own
     if values.get("needed_by"):
