@@ -267,8 +267,8 @@ def _no_such_cuda(facts: Facts, name: str, version: str) -> _Told:
         (
             fixes.fresh_torch(facts, "torchvision") + "   # in the environment; the wheels bring their CUDA along",
             "or conda install -y -c conda-forge pytorch-gpu torchvision",
-            "conda install -y pytorch==1.12.1 torchvision==0.13.1 cudatoolkit=11.3 -c pytorch   # an old torch, where the "
-            "program pins one",
+            "conda install -y pytorch==1.12.1 torchvision==0.13.1 cudatoolkit=11.3 -c pytorch   # an old torch, where "
+            "the program pins one",
         ),
     )
 
