@@ -172,12 +172,13 @@ def _caps(facts: Facts, name: str, wanted: dict[str, Requirement]) -> list[str]:
 def _what_stays_bears(facts: Facts, name: str) -> list[str]:
     """The bounds of the pairs that are known to part, for one that is not there yet: what is there need not move."""
     rows = (row for row in table("pairs")["pair"] if row["needs"] == name and row["spec"].startswith("<"))
-    here = ((row, installed_version(facts, row["package"])) for row in rows if "before" in row)
-    return [
-        row["spec"][1:]
-        for row, version in here
-        if older(version, row["before"]) and not older(version, row.get("from", "0"))
-    ]
+    return [row["spec"][1:] for row in rows if _has_end_and_holds(facts, row)]
+
+
+def _has_end_and_holds(facts: Facts, row: dict[str, str]) -> bool:
+    """Whether a pair ends with some release of its package, and the one that is here comes before that."""
+    version = installed_version(facts, row["package"])
+    return bool("before" in row and older(version, row["before"]) and not older(version, row.get("from", "0")))
 
 
 def _companions(facts: Facts, ends: dict[str, Optional[str]]) -> list[str]:
@@ -190,17 +191,15 @@ def _companions(facts: Facts, ends: dict[str, Optional[str]]) -> list[str]:
     found = {}
     for row in table("pairs")["pair"]:
         package, needs = row["package"], row["needs"]
-        version = installed_version(facts, package)
         lower = row["spec"].startswith(">")
         if lower and package in ends and needs not in ends:
             end = ends[package]
             old = satisfies(installed_version(facts, needs), row["spec"]) is False
             if old and not (end and at_least(row.get("from", "0"), end)):
                 found[needs] = _bounded(facts, f"{needs}{row['spec']}", {})
-        if not lower and needs in ends and package not in ends and "before" in row:
-            inside = older(version, row["before"]) and not older(version, row.get("from", "0"))
+        if not lower and needs in ends and package not in ends and _has_end_and_holds(facts, row):
             end = ends[needs]
-            if inside and not (end and satisfies(end, row["spec"].replace("<", "<="))):
+            if not (end and satisfies(end, row["spec"].replace("<", "<="))):
                 found[package] = _bounded(facts, f"{package}>={row['before']}", {})
     return list(found.values())
 

@@ -32,16 +32,9 @@ def no_solution(facts: Facts) -> Result:
     if told is None or error is None:
         return PASSED
     title, why, steps = told
-    channel = error.values.get("kind") == "absent" and _is_conda(error.values)
     return [
         Finding(
-            "conda-package-not-in-channels"
-            if channel
-            else "project-allows-other-pythons"
-            if error.values.get("kind") == "range"
-            else "no-wheel-for-this-platform"
-            if error.values.get("kind") == "tags"
-            else "requirements-contradict",
+            _id_of(error.values),
             "error",
             title,
             why,
@@ -52,6 +45,13 @@ def no_solution(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _id_of(values: dict[str, str]) -> str:
+    if values.get("kind") == "absent" and _is_conda(values):
+        return "conda-package-not-in-channels"
+    of_kind = {"range": "project-allows-other-pythons", "tags": "no-wheel-for-this-platform"}
+    return of_kind.get(values.get("kind", ""), "requirements-contradict")
 
 
 def _is_conda(values: dict[str, str]) -> bool:
