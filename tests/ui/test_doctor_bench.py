@@ -15,6 +15,7 @@ from tests.ui.conftest import GAUGES, TWO_GPUS, MakeApp, screen_text, wait_until
 from workbench.doctor.selftest import STEPS
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
+from workbench.ui import app as app_module
 from workbench.ui.app import WorkbenchApp
 from workbench.ui.benches.doctor_facts import fact_rows
 from workbench.ui.benches.doctor_self_test import TITLES
@@ -429,6 +430,7 @@ async def test_a_new_reading_paints_only_the_cells_that_changed(
 async def test_a_new_reading_repaints_neither_screen_nor_bench(
     session: ScriptedSession, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(app_module, "SIZE_SETTLED_SECONDS", 3600.0)  # then all is painted anew
     app = make_app(session)
     async with app.run_test(size=(80, 24)) as pilot:
         await examined(pilot)
