@@ -23,6 +23,7 @@ class ScriptedSession:
 
     Attributes:
         requests: every request that arrived, in order.
+        stopped: the requests that were stopped while they ran.
         opened: how often a client connected.
         others: the sessions of other interpreters, by path; one that examines a healthy environment when not given.
         asked_others: the interpreters that were connected to, in order.
@@ -31,6 +32,7 @@ class ScriptedSession:
     def __init__(self, status: protocol.SessionStatus = data.STATUS) -> None:
         self.status = status
         self.requests: list[protocol.Request] = []
+        self.stopped: list[protocol.Request] = []
         self.opened = 0
         self.others: dict[str, ScriptedSession] = {}
         self.asked_others: list[str] = []
@@ -38,7 +40,7 @@ class ScriptedSession:
         self._scripts: dict[type[protocol.Request], Script] = {**data.SCRIPTS, **scripted_chat.scripts()}
         self._gates: dict[tuple[type[protocol.Request], int], asyncio.Event] = {}
         self._ends: list[MemoryTransport] = []
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._running: dict[int, tuple[protocol.Request, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- What a test does ----------------------------------------------------------------------------------
@@ -68,7 +70,7 @@ class ScriptedSession:
 
     def kill(self) -> None:
         """The worker dies."""
-        for task in self._running.values():
+        for _, task in self._running.values():
             task.cancel()
         self._running.clear()
         for end in self._ends:
@@ -120,14 +122,16 @@ class ScriptedSession:
             if isinstance(message, protocol.Cancel):
                 self._cancel(end, frame.id, message)
             else:
-                self._running[frame.id] = self._spawn(self._answer(end, frame.id, message))
+                self._running[frame.id] = message, self._spawn(self._answer(end, frame.id, message))
 
     def _cancel(self, end: MemoryTransport, cancel_id: int, message: protocol.Cancel) -> None:
         wanted = [message.request_id] if message.request_id else list(self._running)
         for request_id in wanted:
-            task = self._running.pop(request_id, None)
-            if task is not None:
+            running = self._running.pop(request_id, None)
+            if running is not None:
+                request, task = running
                 task.cancel()
+                self.stopped.append(request)
                 end.write(protocol.encode(request_id, protocol.Cancelled()))
         end.write(protocol.encode(cancel_id, protocol.CancelNoted(bool(wanted))))
 
