@@ -565,8 +565,7 @@ def jetson(facts: Facts) -> Result:
             "error",
             "The bitsandbytes wheel has no kernels for this GPU",
             "'named symbol not found' means that the library holds no code for the device; the aarch64 wheels cover "
-            "servers, "
-            "not Jetson boards.",
+            "servers, not Jetson boards.",
             {**evidence(bitsandbytes=facts.bitsandbytes.version, machine=facts.platform.machine), **seen(error)},
             _kernels_of_this_gpu(facts),
             BNB,

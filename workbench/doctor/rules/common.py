@@ -14,6 +14,7 @@ Result = Optional[list[Finding]]
 Rule = Callable[[Facts], Result]
 
 ALL_GPU_BENCHES = ("chat", "vram", "architecture")
+MODEL_BENCHES = ("chat", "architecture", "vram")
 ISSUES = "https://github.com/"
 PASSED: list[Finding] = []
 

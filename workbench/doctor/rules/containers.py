@@ -6,7 +6,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ALL_GPU_BENCHES, ISSUES, PASSED, Result, Rule, cuda_works, evidence, seen
-from workbench.doctor.rules.hidden_gpus import hand_in_gpu, lxc_steps, wsl_steps
+from workbench.doctor.rules.hand_in import hand_in_gpu, lxc_steps, told_of_a_container, wsl_steps
 
 
 def engine_finds_no_driver(facts: Facts) -> Result:
@@ -25,8 +25,7 @@ def engine_finds_no_driver(facts: Facts) -> Result:
             if answers
             else "Where the container engine runs, no NVIDIA driver is installed",
             "The NVIDIA Container Toolkit is installed and takes the driver's libraries from the system that the "
-            "engine "
-            "runs in. "
+            "engine runs in. "
             + (
                 "Docker Desktop runs it in a virtual machine, snap and rootless docker in a world of their own."
                 if answers
@@ -47,8 +46,7 @@ def _bring_driver(facts: Facts, answers: bool) -> tuple[str, ...]:
     if facts.platform.wsl:
         return (
             "/usr/lib/wsl/lib/nvidia-smi   # in WSL, where docker runs: must list the GPU; else the driver of Windows "
-            "is "
-            "missing or old: https://www.nvidia.com/drivers, then wsl --update; wsl --shutdown",
+            "is missing or old: https://www.nvidia.com/drivers, then wsl --update; wsl --shutdown",
             "sudo apt install --reinstall nvidia-container-toolkit && sudo nvidia-ctk runtime configure "
             "--runtime=docker "
             "&& sudo service docker restart   # in WSL, from 1.14 on, which knows WSL's folder",
@@ -65,8 +63,7 @@ def _bring_driver(facts: Facts, answers: bool) -> tuple[str, ...]:
             "docker context use default   # the docker of the system; where there is none: curl -fsSL "
             "https://get.docker.com | sudo sh",
             "sudo ldconfig; ldconfig -p | grep libnvidia-ml   # empty: reinstall the driver, its libraries are not "
-            "known "
-            "to the loader",
+            "known to the loader",
         )
     if fixes.on_windows(facts):
         return (
@@ -93,8 +90,7 @@ def device_rules_refused(facts: Facts) -> Result:
             "error",
             "The container engine may not set which devices a container uses: it runs without the rights for it",
             "Inside an unprivileged container (LXC), and rootless, the control group's device list is out of reach. "
-            "The "
-            "toolkit has a setting that leaves it alone.",
+            "The toolkit has a setting that leaves it alone.",
             {**evidence(container=facts.platform.container), **seen(error)},
             (
                 "sudo sed -i 's/^#\\?no-cgroups = .*/no-cgroups = true/' /etc/nvidia-container-runtime/config.toml && "
@@ -157,13 +153,11 @@ def driver_beside_the_path(facts: Facts) -> Result:
             "error",
             "The node's driver is mounted at /usr/local/nvidia, where this image's loader does not look",
             "GKE, and other clusters that do not use NVIDIA's container runtime, mount libcuda there and change "
-            "nothing "
-            "in the image; those made from nvidia/cuda look there, others do not.",
+            "nothing in the image; those made from nvidia/cuda look there, others do not.",
             {**evidence(container=facts.platform.container), **seen(error)},
             (
                 "export LD_LIBRARY_PATH=/usr/local/nvidia/lib64:$LD_LIBRARY_PATH PATH=/usr/local/nvidia/bin:$PATH   # "
-                "in "
-                "the pod: env: LD_LIBRARY_PATH, or ENV in the Dockerfile",
+                "in the pod: env: LD_LIBRARY_PATH, or ENV in the Dockerfile",
                 "echo /usr/local/nvidia/lib64 > /etc/ld.so.conf.d/nvidia.conf && ldconfig   # where a program asks the "
                 "loader's list (Triton's 'libcuda.so cannot found')",
             ),
@@ -177,9 +171,55 @@ def driver_beside_the_path(facts: Facts) -> Result:
 _BLIND = ("no-nvidia-driver", "no-nvml", "libcuda-missing", "no-lcuda", "vllm-no-device", "no-cuda-gpus", "needs-gpu")
 
 
+def container_without_gpu_runtime(facts: Facts) -> Result:
+    """The container was started without access to the GPU."""
+    error = facts.error("container-no-gpu-driver", "image-found-no-driver")
+    machine = facts.platform
+    visible = facts.environment.get("NVIDIA_VISIBLE_DEVICES")
+    inside = bool(machine.container) and machine.devices is not None
+    no_device = inside and not any(
+        node.startswith(("/dev/nvidia", "/dev/kfd", "/dev/dxg")) for node in machine.devices or ()
+    )
+    asked = visible not in (None, "", "void", "none")
+    expects = asked or "nvidia" in (machine.gpu_vendors or ()) or facts.error("no-nvidia-driver") is not None
+    told = told_of_a_container(facts) if error is None else None
+    if error is None and told is None and not (no_device and expects):
+        return None if machine.container is None or machine.devices is None else PASSED
+    if cuda_works(facts):
+        return PASSED
+    return [
+        Finding(
+            "container-without-gpu-runtime",
+            "error",
+            "Likely: the container was started without the GPU"
+            if told
+            else "The container was started without the GPU",
+            _why_without(facts),
+            {
+                **evidence(container=machine.container, devices=machine.devices, NVIDIA_VISIBLE_DEVICES=visible),
+                **seen(error or facts.error("no-nvidia-driver")),
+            },
+            hand_in_gpu(facts),
+            ISSUES + "NVIDIA/nvidia-docker/issues/1642",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
+        )
+    ]
+
+
+def _why_without(facts: Facts) -> str:
+    if facts.platform.system == "Darwin":
+        return "Docker on a Mac runs in a Linux without a GPU: it gets neither NVIDIA's, nor the Mac's own."
+    return (
+        "The GPU reaches a container only where the engine is told to hand it in. The host needs the NVIDIA "
+        "container toolkit beside its driver."
+    )
+
+
 RULES: tuple[Rule, ...] = (
     engine_finds_no_driver,
     device_rules_refused,
     driver_libraries_missing,
     driver_beside_the_path,
+    container_without_gpu_runtime,
 )

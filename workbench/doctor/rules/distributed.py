@@ -20,8 +20,7 @@ def collective_timed_out(facts: Facts) -> Result:
         f"ddp_timeout=7200 in the Trainer, or init_process_group(timeout=timedelta(hours=2))   # longer than the "
         f"limit{limit}",
         "What one rank does alone (validation, saving, tokenizing) has to be done by all, or stand between two "
-        "barriers; "
-        "each rank needs the same number of steps",
+        "barriers; each rank needs the same number of steps",
     )
     apart = (
         fixes.export(facts, "NCCL_P2P_DISABLE", "1", "on cards without NVLink, or with IOMMU on: does it run then?"),

@@ -20,7 +20,7 @@ from workbench.doctor.rules.common import (
     gpu_names,
     seen,
 )
-from workbench.doctor.rules.hidden_gpus import WSL_GUIDE, ask_batch_system, hand_in_gpu, wsl_steps
+from workbench.doctor.rules.hand_in import WSL_GUIDE, ask_batch_system, hand_in_gpu, wsl_steps
 from workbench.doctor.tables import is_datacenter
 from workbench.doctor.versions import parse_version
 
@@ -289,8 +289,7 @@ def _gsp_silent(facts: Facts, error: Optional[ErrorFact], xids: list[int]) -> Fi
         "error",
         "The GPU's own processor (GSP) no longer answers the driver",
         "Newer drivers let firmware on the card do part of their work, and this firmware hangs: in single releases of "
-        "the "
-        "driver, after suspend, or on a failing board. Programs and nvidia-smi then hang too.",
+        "the driver, after suspend, or on a failing board. Programs and nvidia-smi then hang too.",
         {**evidence(xids=", ".join(map(str, xids)), driver=facts.driver.version), **seen(error)},
         (
             "sudo reboot   # the card answers again only after a reset",

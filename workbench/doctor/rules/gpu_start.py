@@ -19,7 +19,7 @@ from workbench.doctor.rules.common import (
     gpu_names,
     seen,
 )
-from workbench.doctor.rules.hidden_gpus import ask_batch_system
+from workbench.doctor.rules.hand_in import ask_batch_system
 from workbench.doctor.versions import at_least
 
 _GUIDE = "https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/"
@@ -106,8 +106,7 @@ def card_left_by_driver(facts: Facts) -> Result:
                 f"sudo apt purge 'nvidia-driver-*' && sudo apt install nvidia-driver-{branch} && sudo reboot   # Arch: "
                 f"nvidia-{branch}xx-dkms from the AUR",
                 "Then a torch for the CUDA that nvidia-smi shows: 470 runs CUDA 11 (torch up to 2.x+cu118), 390 runs "
-                "none "
-                "that torch still has",
+                "none that torch still has",
             ),
             "https://www.nvidia.com/en-us/drivers/unix/legacy-gpu/",
             affects=ALL_GPU_BENCHES,
@@ -151,8 +150,7 @@ def no_room_on_the_bus(facts: Facts) -> Result:
             "error",
             "The firmware gave the GPU no address range on the PCI bus",
             "Cards with much memory, and several of them, need more addresses than a firmware hands out below 4 GiB; "
-            "in "
-            "a virtual machine its own firmware decides.",
+            "in a virtual machine its own firmware decides.",
             seen(error),
             (
                 "Firmware: switch on 'Above 4G decoding' (and 'Resizable BAR'), switch off CSM; update the firmware",
@@ -189,11 +187,9 @@ def driver_lists_no_gpu(facts: Facts) -> Result:
                     else ()
                 ),
                 "sudo dmesg | grep -iE 'nvrm|nvidia' | tail -30   # 'requires use of the open kernel modules', "
-                "'legacy', "
-                "'GSP', 'fallen off the bus'",
+                "'legacy', 'GSP', 'fallen off the bus'",
                 "Switch the machine off, take its power cable out for a minute, and start it again; then reseat the "
-                "card "
-                "and its power cables",
+                "card and its power cables",
                 "Firmware: switch on 'Above 4G decoding' and 'Resizable BAR'; a virtual machine needs UEFI (OVMF)",
                 "Install the driver that names this card; Blackwell takes the open kernel modules only "
                 "(nvidia-driver-…-open), Maxwell and older the proprietary ones.",

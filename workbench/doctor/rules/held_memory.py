@@ -133,8 +133,7 @@ def memory_refused_though_free(facts: Facts) -> Result:
             },
             (
                 "Raise the page file: System, Advanced, Performance, Advanced, Virtual memory: system managed, on a "
-                "disk "
-                "with room; then restart.",
+                "disk with room; then restart.",
                 "nvidia-smi   # while it loads: does another process fill the card for a moment?",
             )
             if windows

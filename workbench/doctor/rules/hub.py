@@ -99,8 +99,7 @@ def _room_for_pip(facts: Facts) -> tuple[str, ...]:
     if fixes.on_windows(facts):
         return (
             "mkdir D:\\tmp; $env:TEMP = 'D:\\tmp'; $env:TMP = 'D:\\tmp'   # any disk with 10 GB of room; then the "
-            "same "
-            "command again, in this window",
+            "same command again, in this window",
             "python -m pip cache purge",
             "or the environment itself on that disk: python -m venv D:\\envs\\models",
         )
@@ -261,8 +260,7 @@ def _ways_to_the_hub(facts: Facts, mirror: Optional[str]) -> tuple[str, ...]:
     blocked = "where huggingface.co itself is blocked: this mirror, before Python starts"
     if facts.platform.container:
         return (
-            "docker run -v ~/.cache/huggingface:/root/.cache/huggingface -e HF_HUB_OFFLINE=1 …   # with what the "
-            "host "
+            "docker run -v ~/.cache/huggingface:/root/.cache/huggingface -e HF_HUB_OFFLINE=1 …   # with what the host "
             "has fetched: hf download <model>; other users than root have their home elsewhere",
             "docker run -e HTTPS_PROXY=http://<proxy>:<port> …, or -e HF_ENDPOINT=https://hf-mirror.com …   # where "
             "the host itself needs one; what its shell sets a container does not see",

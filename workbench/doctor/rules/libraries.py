@@ -9,12 +9,11 @@ from workbench.doctor import fixes
 from workbench.doctor.changes import installed_version, pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.common import MODEL_BENCHES, evidence, seen
 from workbench.doctor.rules.matching_builds import matching_build
 from workbench.doctor.rules.unknown.packages import again, may_install
 from workbench.doctor.tables import table
 
-_MODELS = ("chat", "architecture", "vram")
 _LOADER = "https://man7.org/linux/man-pages/man8/ld.so.8.html"
 _LIBRARY = r"(?P<library>[\w.+-]{2,60}\.so[.\d]{0,12})"
 _ABSENT = re.compile(
@@ -86,7 +85,7 @@ def _finding(
         {**_versions(facts, _asker(error)), **seen(error)},
         steps,
         source,
-        affects=_MODELS,
+        affects=MODEL_BENCHES,
         observed=True,
     )
 

@@ -8,12 +8,11 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.common import MODEL_BENCHES, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.unknown.packages import callers_of
 from workbench.doctor.tables import names_read, newer_than_table
 from workbench.doctor.versions import at_least, release_of, without_stage
 
-MODELS = ("chat", "architecture", "vram")
 _FROM_SOURCE = "git+https://github.com/huggingface/transformers"
 
 
@@ -54,7 +53,7 @@ def _finding(facts: Facts, error: ErrorFact) -> Finding:
         {**evidence(model_type=model_type, transformers=have, came_with=since), **seen(error)},
         _restart(facts, since) if stale else (*_upgrade(facts, error, since), *_where_pinned(facts, error)),
         "https://huggingface.co/docs/transformers/installation",
-        affects=MODELS,
+        affects=MODEL_BENCHES,
         observed=True,
     )
 

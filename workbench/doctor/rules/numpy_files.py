@@ -8,10 +8,9 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
+from workbench.doctor.rules.common import MODEL_BENCHES, PASSED, Result, Rule, evidence, seen
 
 _DOCS = "https://numpy.org/doc/stable/user/troubleshooting-importerror.html"
-_AFFECTS = ("chat", "architecture", "vram")
 
 
 def for_other_python(facts: Facts) -> Result:
@@ -40,7 +39,7 @@ def for_other_python(facts: Facts) -> Result:
             {**evidence(python=python or None, folder_of=folder or None, numpy=version or None), **seen(error)},
             _steps(facts, error, folder if foreign else ""),
             _DOCS,
-            affects=_AFFECTS,
+            affects=MODEL_BENCHES,
             observed=True,
         )
     ]
@@ -86,7 +85,7 @@ def mixed(facts: Facts) -> Result:
             seen(error),
             _one_numpy(facts, error.values.get("where")),
             _DOCS,
-            affects=_AFFECTS,
+            affects=MODEL_BENCHES,
             observed=True,
         )
     ]

@@ -54,8 +54,7 @@ def of_python_2(facts: Facts) -> Result:
             "error",
             f"{named} is written for Python 2: its setup does not run on any Python 3",
             "pip takes an old release of the time before 2020 where no newer one fits, or where the package has "
-            "another "
-            "name today.",
+            "another name today.",
             {**evidence(package=package, python=facts.python.version), **seen(error)},
             (
                 f"https://pypi.org/project/{package}/ tells: is there a newer release, or a successor under "

@@ -27,8 +27,7 @@ def vgpu_without_licence(facts: Facts) -> Result:
             {**evidence(gpus=gpu_names(facts), vgpu=guest.text[:120] if guest else None), **seen(error)},
             (
                 "nvidia-smi -q | grep -i -A 2 licen   # in the virtual machine, not the container: 'Licensed' is what "
-                "it "
-                "must say",
+                "it must say",
                 "sudo systemctl restart nvidia-gridd; sudo journalctl -u nvidia-gridd | tail   # names what is "
                 "missing: the "
                 "token in /etc/nvidia/ClientConfigToken, FeatureType in /etc/nvidia/gridd.conf, the way to the server",

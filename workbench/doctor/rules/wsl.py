@@ -17,7 +17,7 @@ from workbench.doctor.rules.common import (
     no_gpu_told,
     seen,
 )
-from workbench.doctor.rules.hidden_gpus import WSL_GUIDE
+from workbench.doctor.rules.hand_in import WSL_GUIDE
 from workbench.doctor.versions import older
 
 _FIRST_BUILD = 19044
@@ -154,18 +154,15 @@ def gpu_blocked(facts: Facts) -> Result:
             "The NVIDIA tools here do not reach the GPU: under WSL, a Linux driver was installed inside, or WSL is "
             "too old",
             "WSL takes libcuda, libnvidia-ml and nvidia-smi from the driver of Windows, in /usr/lib/wsl/lib. Packages "
-            "of "
-            "a Linux driver (nvidia-utils, libnvidia-compute, or the cuda package that pulls them in) put others "
-            "before "
-            "them, which ask a kernel module that is not there.",
+            "of a Linux driver (nvidia-utils, libnvidia-compute, or the cuda package that pulls them in) put others "
+            "before them, which ask a kernel module that is not there.",
             seen(error),
             (
                 "sudo apt purge 'nvidia-utils-*' 'nvidia-driver-*' 'libnvidia-*' && sudo apt autoremove   # inside "
                 "WSL no "
                 "driver is installed; cuda-toolkit may stay",
                 "wsl --update; wsl --shutdown   # in PowerShell, with the newest NVIDIA driver in Windows; then open "
-                "the "
-                "distribution again (wsl -l -v must show version 2)",
+                "the distribution again (wsl -l -v must show version 2)",
                 "/usr/lib/wsl/lib/nvidia-smi   # must list the GPU",
                 "In a container without WSL: run the container with the NVIDIA runtime, and with the right cgroup "
                 "(--gpus all)",

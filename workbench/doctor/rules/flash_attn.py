@@ -1,0 +1,116 @@
+"""Rules about flash-attn: built for one torch, CUDA, Python and C++ ABI."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, cuda_major, evidence, seen
+from workbench.doctor.versions import minor_name, release_of
+
+
+def flash_attn_mismatch(facts: Facts) -> Result:
+    """flash-attn was built for another torch."""
+    error = facts.error("flash-attn-symbol")
+    step = facts.probe("flash-attn")
+    version, torch = facts.package("flash-attn"), facts.torch.version
+    built = re.search(r"torch(\d{1,2}\.\d{1,2})", version or "")
+    differs = bool(built and torch and built[1] != minor_name(torch))
+    failed = step is not None and step.status in ("failed", "crashed", "timeout")
+    if error is None and step is None and built is None:
+        return None
+    if error is None and not failed and not differs:
+        return PASSED
+    release = minor_name(torch)
+    third = error is not None and "flash_attn_3" in error.text
+    return [
+        Finding(
+            "flash-attn-built-for-other-torch",
+            "error",
+            f"flash-attn{' 3' if third else ''} was compiled for another torch",
+            "Its extension looks for C++ symbols that this torch does not have: another torch minor, another C++ "
+            "ABI (wheels "
+            "changed theirs with torch 2.7), or another CUDA major.",
+            {
+                **evidence(
+                    flash_attn=version,
+                    torch__version=torch,
+                    cxx11_abi=facts.torch.cxx11_abi,
+                    detail=step.detail[:200] if step else None,
+                ),
+                **seen(error),
+            },
+            _flash_attn_3(facts)
+            if third
+            else (
+                fixes.uninstall(facts, "flash-attn"),
+                *flash_attn_wheel(facts, release),
+                "or do without: attn_implementation='sdpa'",
+            ),
+            ISSUES + "Dao-AILab/flash-attention/issues/853",
+            affects=MODEL_BENCHES,
+            observed=error is not None or failed,
+        )
+    ]
+
+
+def _flash_attn_3(facts: Facts) -> tuple[str, ...]:
+    """It is a package of its own, for Hopper, compiled from the folder hopper of the same repository."""
+    return (
+        fixes.uninstall(facts, "flash_attn_3")
+        + "   # for Hopper cards alone; programs take flash-attn 2 or torch's own "
+        "attention where it is missing",
+        "or compile it against the torch that is here, with its nvcc: git clone "
+        "https://github.com/Dao-AILab/flash-attention && cd flash-attention/hopper && "
+        "python -m pip install --no-build-isolation --no-cache-dir .",
+        "or upgrade torch to the release that it was compiled for: its symbols aoti_torch_… came with torch 2.9",
+    )
+
+
+def flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
+    if fixes.on_windows(facts):
+        return ("The project makes no wheels for Windows: take one made for exactly this torch, CUDA and Python.",)
+    if facts.torch.version and not fixes.is_published(facts.torch.version):
+        return _flash_attn_compiled(facts)  # no wheel is made for a vendor's own build
+    wanted = ", ".join(
+        filter(
+            None,
+            (
+                f"torch{torch}" if torch else "your torch",
+                _flash_attn_cuda(facts) or "your CUDA major",
+                _python_tag(facts) or "your Python",
+                "" if facts.torch.cxx11_abi is None else f"cxx11abi{str(facts.torch.cxx11_abi).upper()}",
+            ),
+        )
+    )
+    return (
+        f"Install the wheel for {wanted} from https://github.com/Dao-AILab/flash-attention/releases",
+        *_flash_attn_compiled(facts),
+    )
+
+
+def _flash_attn_compiled(facts: Facts) -> tuple[str, ...]:
+    """Without the variable its setup fetches a ready-made wheel, the one that does not fit."""
+    return (
+        fixes.export(
+            facts, "FLASH_ATTENTION_FORCE_BUILD", "TRUE", "or compile it, with nvcc: else pip fetches a wheel"
+        ),
+        fixes.install(facts, "flash-attn", options="--no-build-isolation --no-cache-dir"),
+    )
+
+
+def _flash_attn_cuda(facts: Facts) -> Optional[str]:
+    """The CUDA in the name of a release's wheel: cu118 as a whole, from 12 on the major alone."""
+    major = cuda_major(facts)
+    return None if major is None else "cu118" if major == 11 else f"cu{major}"
+
+
+def _python_tag(facts: Facts) -> Optional[str]:
+    numbers = release_of(facts.python.version)
+    return f"cp{numbers[0]}{numbers[1]}" if numbers else None
+
+
+RULES: tuple[Rule, ...] = (flash_attn_mismatch,)

@@ -1,0 +1,104 @@
+"""Rules about modes of the GPU itself: MIG, and exclusive use."""
+
+from __future__ import annotations
+
+from workbench.doctor.facts import Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import (
+    ALL_GPU_BENCHES,
+    ISSUES,
+    PASSED,
+    Result,
+    Rule,
+    cuda_works,
+    evidence,
+    gpu_names,
+    seen,
+)
+
+
+def compute_mode_exclusive(facts: Facts) -> Result:
+    """Exclusive compute mode lets one process in."""
+    error = facts.error("devices-busy")
+    modes = [gpu.compute_mode for gpu in facts.nvidia_gpus() if gpu.compute_mode]
+    limited = next((mode for mode in modes if mode.lower().replace("_", " ")[:2] in ("e.", "ex", "pr")), None)
+    if error is None and (limited is None or cuda_works(facts) is not False):
+        return None if not modes else PASSED
+    return [
+        Finding(
+            "compute-mode-exclusive",
+            "error",
+            "The GPU accepts one process only, or none" if limited else "The GPU is busy or unavailable",
+            "In exclusive compute mode a second process is refused with 'all CUDA-capable devices are busy or "
+            "unavailable'. A vGPU guest without a licence and a half-installed driver say the same.",
+            {**evidence(compute_mode=limited), **seen(error)},
+            (
+                *(
+                    (
+                        "nvidia-smi; echo $CUDA_VISIBLE_DEVICES   # in the job: it must be the GPU that Slurm gave, "
+                        "not one "
+                        "set by hand; in a container pass it on",
+                        "#SBATCH --exclusive, or ask the administrators: without ConstrainDevices=yes in cgroup.conf "
+                        "jobs meet on one GPU",
+                    )
+                    if facts.platform.service == "slurm" and facts.origin == "report"
+                    else ()
+                ),
+                "sudo nvidia-smi -c 0   # default mode: several processes",
+                "nvidia-smi   # which process holds it",
+            ),
+            ISSUES + "NVIDIA/DIGITS/issues/2005",
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None,
+        )
+    ]
+
+
+def mig(facts: Facts) -> Result:
+    """MIG: a process sees one instance only."""
+    error = facts.error("mig-parse")
+    if error and "num_gpus" in error.text and not facts.error("mig-told"):
+        error = None
+    value = facts.environment.get("CUDA_VISIBLE_DEVICES", "")
+    several = value.count("MIG-") > 1
+    enabled = [gpu for gpu in facts.nvidia_gpus() if gpu.mig]
+    if error is None and not several:
+        if enabled and not facts.error("mig-no-devices"):
+            return [_mig_note(facts)]
+        return None if not any(gpu.mig is not None for gpu in facts.gpus or ()) else PASSED
+    return [
+        Finding(
+            "mig-uuid-in-cuda-visible-devices",
+            "error",
+            "A MIG instance is named in a way that this program does not understand",
+            "One process sees one MIG instance; several UUIDs, or code that expects plain numbers, fail.",
+            {**evidence(CUDA_VISIBLE_DEVICES=value), **seen(error)},
+            (
+                "export CUDA_VISIBLE_DEVICES=MIG-<UUID>   # one of those that nvidia-smi -L lists, in each process",
+                "or in docker: --gpus '\"device=0:0\"'; or sudo nvidia-smi -mig 0 to switch MIG off",
+            ),
+            ISSUES + "pytorch/pytorch/issues/130181",
+            affects=ALL_GPU_BENCHES,
+            observed=error is not None,
+        )
+    ]
+
+
+def _mig_note(facts: Facts) -> Finding:
+    return Finding(
+        "mig-mode",
+        "info",
+        "MIG is on: a process sees one instance with a part of the memory",
+        "Memory and speed are those of the instance, not of the whole card.",
+        evidence(gpus=gpu_names(facts)),
+        (),
+        "https://docs.nvidia.com/datacenter/tesla/mig-user-guide/",
+        affects=("vram",),
+        observed=True,
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    mig,
+    compute_mode_exclusive,
+)

@@ -1,0 +1,78 @@
+"""Rules about packages that were compiled against another major release of NumPy."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.changes import pip_name
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, evidence, seen
+from workbench.doctor.rules.unknown.packages import may_install
+from workbench.doctor.versions import at_least, older
+
+
+def numpy_abi(facts: Facts) -> Result:
+    """NumPy 2 under a torch built for NumPy 1."""
+    error = facts.error("numpy-abi", "numpy-dtype-size")
+    torch, numpy = facts.torch.version, facts.package("numpy")
+    bound = "2.4.1" if facts.platform.system == "Windows" else "2.3"
+    clash = bool(older(torch, bound) and at_least(numpy, "2.0"))
+    step = facts.probe("numpy")
+    if error is None and (torch is None or numpy is None):
+        return None
+    if step is not None and step.status == "passed" and error is None:
+        return PASSED
+    if error is None and not clash:
+        return PASSED
+    package = _compiled_for_numpy_1(error)
+    # torch itself never says the second of these.
+    known = bool(torch and numpy) or bool(package) or _built_for_numpy_1(error) == ""
+    other = error is not None and not clash and (error.id == "numpy-dtype-size" or known)
+    told_less = bool(numpy and older(numpy, "2.0"))
+    return [
+        Finding(
+            "numpy2-with-old-torch",
+            "error",
+            f"{package or 'A compiled package here'} was built for NumPy 1, but "
+            + (f"another NumPy than {numpy} is loaded" if told_less else f"NumPy {numpy or '2'} is installed")
+            if other
+            else f"torch {torch or ''} was built for NumPy 1, but NumPy {numpy or '2'} is installed".replace("  ", " "),
+            "NumPy 2 changed its binary interface; torch takes it from 2.3 on (Windows: 2.4.1)."
+            if not other
+            else "NumPy 2 changed its binary interface; what was compiled for NumPy 1 has to become newer.",
+            {**evidence(torch__version=torch, numpy=numpy, package=package), **seen(error)},
+            _numpy_fix(facts, other, package),
+            ISSUES + "pytorch/pytorch/issues/107302",
+            affects=MODEL_BENCHES,
+            observed=error is not None or (step is not None and step.status != "passed"),
+        )
+    ]
+
+
+_LEAD_TO_TORCH = ("transformers", "torchvision", "torchaudio", "ultralytics")
+
+
+def _built_for_numpy_1(error: Optional[ErrorFact]) -> str:
+    """The package whose compiled part refuses NumPy 2, by the frames around its message; ``""`` where none tells."""
+    return error.values.get("package", "") if error else ""
+
+
+def _compiled_for_numpy_1(error: Optional[ErrorFact]) -> str:
+    """That package, under its name on the index; ``""`` where it is torch."""
+    named = _built_for_numpy_1(error)
+    return pip_name(named) if named not in ("", "torch", *_LEAD_TO_TORCH) else ""
+
+
+def _numpy_fix(facts: Facts, other: bool, package: str) -> tuple[str, ...]:
+    older_numpy, upgrade = fixes.install(facts, "numpy<2"), "or upgrade the package that the message names"
+    if package and may_install(facts, package):
+        upgrade = f"or: {fixes.install(facts, package, upgrade=True)}"
+    if not other:
+        upgrade = "or: " + fixes.fresh_torch(facts, upgrade=True)
+    # NumPy 1.26, the last before 2, has wheels up to Python 3.12.
+    return (upgrade[4:].strip(),) if at_least(facts.python.version, "3.13") else (older_numpy, upgrade)
+
+
+RULES: tuple[Rule, ...] = (numpy_abi,)

@@ -1,0 +1,118 @@
+"""Rules about torchvision and torchaudio, each built for one release of torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules import companions, jetson
+from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, evidence, is_jetson, seen
+from workbench.doctor.rules.matching_builds import cuda_of_library
+from workbench.doctor.tables import WHEELS, companion, torch_release
+from workbench.doctor.versions import local_tag, minor_name, older
+
+
+def torchvision_mismatch(facts: Facts) -> Result:
+    """torchvision (or torchaudio) belongs to another torch."""
+    library = companions.wants_other_cuda(facts)
+    error = facts.error("torchvision-nms", "torchvision-symbol", "torchaudio-symbol") or library
+    torch, vision = facts.torch.version, facts.package("torchvision")
+    pair = companion("torchvision", vision)
+    wrong = bool(pair and torch and minor_name(torch) != minor_name(pair[0]))
+    tags = _tags_differ(vision, torch)
+    audio = _torchaudio_differs(facts)
+    step = facts.probe("torchvision")
+    if error is None and (pair is None or torch is None) and not audio:
+        return None
+    if error is None and not (wrong or tags or audio):
+        return PASSED
+    told = error.values.get("importer") or error.id.split("-")[0] if error else "torchaudio" if audio else ""
+    name = "torchvision" if wrong or tags else told or "torchvision"
+    major = cuda_of_library(library.values.get("library")) if library and library is error else None
+    fails = error is not None or (step is not None and step.status != "passed")
+    return [
+        Finding(
+            "torchvision-torch-mismatch",
+            "error" if fails or wrong or tags else "warning",
+            f"{' '.join(filter(None, (name, facts.package(name))))} does not belong to "
+            + (f"torch {torch}" if torch else "the torch here")
+            + (f": it was built for CUDA {major}" if major else ""),
+            "Its compiled part was made for another torch, so that it does not load, or its operators do not register; "
+            "inside transformers this shows as 'Failed to import … processing_auto'.",
+            {
+                **evidence(
+                    torchvision=vision,
+                    torchaudio=facts.package("torchaudio"),
+                    torch__version=torch,
+                    belongs_to=pair[0] if pair else None,
+                ),
+                **seen(error),
+            },
+            _reinstall_pair(facts, name),
+            ISSUES + "pytorch/vision/issues/8985",
+            affects=MODEL_BENCHES,
+            observed=fails,
+        )
+    ]
+
+
+def _tags_differ(vision: Optional[str], torch: Optional[str]) -> bool:
+    a, b = local_tag(vision), local_tag(torch)
+    return bool(a and b and re.match(r"cu|cpu|rocm", a) and re.match(r"cu|cpu|rocm", b) and a != b)
+
+
+def _torchaudio_differs(facts: Facts) -> bool:
+    audio, torch = facts.package("torchaudio"), facts.torch.version
+    # Same number as torch and pinned up to 2.10; 2.11 is the last and takes any torch from there on.
+    if not audio or not torch or not older(audio, "2.11") or older(audio, "2.0"):
+        return False
+    return minor_name(audio) != minor_name(torch)
+
+
+def _reinstall_pair(facts: Facts, name: str) -> tuple[str, ...]:
+    """The pair for the torch that is here, after the one that was here before something replaced torch alone."""
+    if is_jetson(facts):
+        return jetson.torchvision_steps(facts)
+    back, here = _torch_of_companions(facts), _pair_of_this_torch(facts, name)
+    return (back, f"or, for the torch that is here now: {here[0]}", *here[1:]) if back else here
+
+
+def _torch_of_companions(facts: Facts) -> str:
+    """The command that brings a torch back whose companions are still there, each with the tag of its CUDA."""
+    vision = facts.package("torchvision") or ""
+    pair, tag = companion("torchvision", vision), local_tag(vision) or ""
+    if not pair or not tag.startswith("cu") or not facts.torch.version or local_tag(facts.torch.version):
+        return ""
+    audio = ["torchaudio"] if facts.package("torchaudio") else []
+    exact = pair[0] if pair[0].count(".") > 1 else f"{pair[0]}.*"
+    wanted = (f"torch=={exact}", f"torchvision=={vision.split('+')[0]}", *audio)
+    return fixes.install(facts, *wanted, options=f"--index-url {WHEELS}/{tag}") + "   # the one before"
+
+
+def _pair_of_this_torch(facts: Facts, name: str) -> tuple[str, ...]:
+    release = torch_release(facts.torch.version)
+    if release is None and facts.torch.version is None:
+        # A newer torch may want a newer driver, and other packages here were made for this one.
+        both = fixes.fresh_torch(facts, *dict.fromkeys(("torchvision", name)), upgrade=True)
+        return (companions.for_this_torch(facts, name), f"or a newer torch with its own: {both}")
+    if release is None:
+        sound = ["torchaudio"] if facts.error("torchaudio-symbol") else []
+        return (fixes.fresh_torch(facts, "torchvision", *sound, upgrade=True),)
+    version = str(facts.torch.version).split("+")[0]
+    pin = f"torchvision=={release.torchvision}" if version == release.latest else "torchvision"
+    tag = local_tag(facts.torch.version)
+    options = "--force-reinstall --no-cache-dir" + (
+        f" --index-url https://download.pytorch.org/whl/{tag}" if tag else ""
+    )
+    audio = ["torchaudio"] if facts.package("torchaudio") else []
+    if ".dev" in version:
+        nightly = f"--pre -U --index-url {WHEELS}/nightly/{tag or 'cpu'}"
+        together = fixes.install(facts, "torch", "torchvision", *audio, options=nightly)
+        return (f"{together}   # nightly builds belong together by their day, and old ones are taken away",)
+    return (fixes.install(facts, f"torch=={version}", pin, *audio, options=options),)
+
+
+RULES: tuple[Rule, ...] = (torchvision_mismatch,)
