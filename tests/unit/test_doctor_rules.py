@@ -31,7 +31,7 @@ from workbench.doctor.facts import (
     facts_from_dict,
 )
 from workbench.doctor.findings import Finding
-from workbench.doctor.fixes import choose_wheel, install, is_published, reinstall_torch, uninstall
+from workbench.doctor.fixes import install, reinstall_torch, uninstall
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.report import to_json, to_markdown, to_text
 from workbench.doctor.tables import (
@@ -44,6 +44,7 @@ from workbench.doctor.tables import (
     table,
     transformers_release,
 )
+from workbench.doctor.torch_builds import choose_wheel, is_published
 from workbench.doctor.versions import marker_holds, parse_requirement, parse_version, satisfies
 from workbench.errors import WorkbenchError
 

@@ -69,6 +69,11 @@ class PlatformFacts:
     c_compiler: Optional[str] = None
     """Path of a C compiler; ``""`` when none is on PATH."""
 
+    @property
+    def is_windows(self) -> bool:
+        """Whether commands are typed on Windows."""
+        return self.system == "Windows"
+
 
 @dataclass(frozen=True)
 class PythonFacts:

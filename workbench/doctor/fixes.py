@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Optional
 
 from workbench.doctor import shells, system_packages, upgrades
-from workbench.doctor.derive import found_cuda
 from workbench.doctor.facts import Facts
 from workbench.doctor.tables import (
     WHEELS,
-    TorchRelease,
     cuda_of,
     driver_runs,
     minimum_driver,
     table,
-    torch_kernels,
     torch_release,
     torch_releases,
-    transformers_release,
     variant_of,
 )
-from workbench.doctor.versions import (
-    at_least,
-    local_tag,
-    minor_name,
-    older,
-    parse_requirement,
-    parse_version,
-    release_of,
+from workbench.doctor.torch_builds import (
+    WIDELY_RUN,
+    Wheel,
+    asks_driver,
+    choose_for_driver,
+    choose_for_least_driver,
+    choose_wheel,
+    driver_of,
+    is_published,
+    release_fits,
+    variant_fits,
 )
+from workbench.doctor.versions import at_least, local_tag, minor_name, older, parse_requirement, release_of
 
 
 def on_windows(facts: Facts) -> bool:
     """Whether the commands are typed on Windows."""
-    return facts.platform.system == "Windows"
+    return facts.platform.is_windows
 
 
 def quote(facts: Facts, text: str) -> str:
@@ -217,6 +216,8 @@ _BARE_IMAGE = re.compile(
 
 
 _FLASH_WHEELS = "https://github.com/Dao-AILab/flash-attention/releases"
+
+
 _FLASH_WHEELS_FOR_WINDOWS = "https://github.com/kingbri1/flash-attention/releases"
 
 
@@ -336,135 +337,10 @@ def _named_command(facts: Facts, step: str) -> str:
     return step
 
 
-@dataclass(frozen=True)
-class Wheel:
-    """A torch build to install."""
-
-    release: TorchRelease
-    version: str
-    variant: str
-
-    @property
-    def index(self) -> str:
-        """URL of the package index that has it."""
-        return f"{WHEELS}/{self.variant}"
-
-
-def choose_wheel(facts: Facts, keep_release: bool = True, assume_driver: Optional[str] = None) -> Optional[Wheel]:
-    """The torch build that this Python, driver, libc and these GPUs can run.
-
-    The installed release is kept if one of its builds fits; else it is the newest that has one. What is unknown
-    restricts nothing.
-
-    Args:
-        facts: derived facts.
-        keep_release: whether to prefer the release that is installed.
-        assume_driver: a driver version to suppose in place of the one found.
-    """
-    driver = assume_driver or _driver_of(facts)
-    if driver:
-        return _choose(facts, keep_release, driver)
-    # Without a known driver the CUDA major that runs today is a preference, not a limit; with none known to run, a
-    # build that both the drivers of the last years and the newest take.
-    likely = _driver_that_runs_torch(facts) or minimum_driver(_WIDELY_RUN, on_windows(facts))[0]
-    return _choose(facts, keep_release, likely) or _choose(facts, keep_release, None)
-
-
-def _choose(facts: Facts, keep_release: bool, driver: Optional[str]) -> Optional[Wheel]:
-    current = torch_release(facts.torch.version) if keep_release else None
-    published = is_published(facts.torch.version)
-    newest_first = list(reversed(torch_releases()))
-    for release in ([current] if current else []) + newest_first:
-        if not _release_fits(facts, release):
-            continue
-        for variant in sorted(release.variants, key=lambda name: release_of(cuda_of(name)) or (0, 0), reverse=True):
-            if _variant_fits(facts, release, variant, driver):
-                keeps = current is not None and release.name == current.name and published
-                version = str(facts.torch.version).split("+")[0] if keeps else release.latest
-                return Wheel(release, version, variant)
-    return None
-
-
-def is_published(torch_version: Optional[str]) -> bool:
-    """Whether a torch version is one that stands on the stable index: no nightly, no build from source."""
-    version = parse_version(torch_version)
-    tag = local_tag(torch_version) or ""
-    plain = re.fullmatch(r"(?:cu\d{2,3}|cpu|xpu|rocm[\d.]+)?(?:[._-]with[._-]pypi[._-]cudnn)?", tag)
-    # The only stages besides a release are pre-releases and conda-forge's .post301: neither is on the index.
-    return version is not None and version.key[1] == 0 and plain is not None
-
-
-def python_fits(python: Optional[str], release: TorchRelease) -> Optional[bool]:
-    """Whether `release` has wheels for a Python version; None when the version is unknown."""
-    numbers, first, last = release_of(python), release_of(release.python_min), release_of(release.python_max)
-    return None if numbers is None or first is None or last is None else first <= numbers <= last
-
-
-def _release_fits(facts: Facts, release: TorchRelease) -> bool:
-    # A torch of the first line tells that Python is one of its time, where nothing else does.
-    python = facts.python.version or ("3.9" if older(facts.torch.version, "2.0") else None)
-    if python_fits(python, release) is False:
-        return False
-    if facts.platform.libc == "glibc" and older(facts.platform.libc_version, release.glibc):
-        return False
-    needed = transformers_release(facts.package("transformers"))
-    return not (needed and older(release.latest, needed["torch"]))
-
-
-def _variant_fits(facts: Facts, release: TorchRelease, variant: str, driver: Optional[str]) -> bool:
-    cuda = release_of(cuda_of(variant))
-    if cuda is None:
-        return False
-    windows = on_windows(facts)
-    if driver and driver_runs(driver, cuda[0], windows) is False:
-        return False
-    kernels = torch_kernels(release.latest, variant, facts.platform.machine)
-    capabilities = [gpu.compute_capability for gpu in facts.nvidia_gpus() if gpu.compute_capability]
-    if kernels is None:
-        return not capabilities
-    return all(kernels.cover(capability) is not False for capability in capabilities)
-
-
-def _driver_that_runs_torch(facts: Facts) -> Optional[str]:
-    """The oldest driver of the CUDA family that the installed torch needs, unless CUDA is known not to work."""
-    numbers = release_of(facts.torch.cuda)
-    if facts.torch.build != "cuda" or numbers is None or facts.torch.cuda_available is False:
-        return None
-    return minimum_driver(numbers[0], on_windows(facts))[0]
-
-
-def _driver_of(facts: Facts) -> Optional[str]:
-    # What torch itself found counts before what nvidia-smi prints: a container may hold another libcuda.
-    if facts.driver.version and found_cuda(facts) is None:
-        return facts.driver.version
-    # A CUDA version offered by libcuda says as much: the oldest driver of that family is the least it can be.
-    numbers = release_of(found_cuda(facts) or facts.driver.cuda)
-    if numbers:
-        return minimum_driver(numbers[0], on_windows(facts))[0] if numbers >= (10, 2) else _NO_WHEELS_DRIVER
-    built = release_of(facts.torch.cuda)
-    if built and facts.error("driver-too-old", "driver-insufficient"):
-        return minimum_driver(built[0] - 1, on_windows(facts))[0]
-    return None
-
-
-_WIDELY_RUN = 12
-"""CUDA major whose builds run on every driver since 2022."""
-_NO_WHEELS_DRIVER = "400.0"
-"""A driver before those of CUDA 10.2, the oldest that builds in the tables were made for."""
-
-
-def asks_driver(facts: Facts) -> bool:
-    """Whether the choice of a build hangs on a driver that nothing tells of."""
-    # No driver that knows a Blackwell GPU is older than CUDA 12.8.
-    newest = any(at_least(gpu.compute_capability, "10.0") for gpu in facts.nvidia_gpus())
-    known = newest or _driver_of(facts) or _driver_that_runs_torch(facts) or facts.torch.cuda_available
-    return not known and facts.has_nvidia() is not False and not facts.has_amd() and facts.platform.system != "Darwin"
-
-
 def _for_older_driver(facts: Facts, keep_release: bool, wheel: Wheel) -> tuple[str, ...]:
     """The build for a driver one CUDA major older than `wheel` needs."""
-    major = (release_of(cuda_of(wheel.variant)) or (_WIDELY_RUN,))[0]
-    older_wheel = _choose(facts, keep_release, minimum_driver(major - 1, on_windows(facts))[0])
+    major = (release_of(cuda_of(wheel.variant)) or (WIDELY_RUN,))[0]
+    older_wheel = choose_for_driver(facts, keep_release, minimum_driver(major - 1, on_windows(facts))[0])
     newer = minimum_driver(major, on_windows(facts))[0]
     update = f"where it shows an older CUDA: update the NVIDIA driver to {newer} or newer first"
     if older_wheel is None or older_wheel.variant == wheel.variant:
@@ -488,7 +364,7 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
         newer = choose_wheel(facts, keep_release, assume_driver="999.0")
         if newer is None:
             return (*steps, "No published torch wheel fits this Python, system and GPU together: see the evidence.")
-        wheel = _for_least_driver(facts, keep_release) or newer
+        wheel = choose_for_least_driver(facts, keep_release) or newer
         major = (release_of(cuda_of(wheel.variant)) or (13,))[0]
         minimum = minimum_driver(major, on_windows(facts))[0]
         offers = f" (it offers CUDA {facts.driver.cuda})" if facts.driver.cuda else ""
@@ -568,7 +444,7 @@ def _same_old_release(facts: Facts) -> Optional[str]:
     too_new = last is not None and at_least(facts.python.version, last) and minor_name(facts.python.version) != last
     if last is None or at_least(version, "1.13") or newest_gpu or too_new or not is_published(version):
         return None
-    rows, driver = table("torch")["old"], _driver_of(facts)
+    rows, driver = table("torch")["old"], driver_of(facts)
     tags: list[str] = next((tags for name, tags in rows.items() if minor_name(name) == minor_name(version)), [])
     # Ampere and Ada run from CUDA 11 on, no older card is left out by it, and a driver of it runs each of its builds.
     fits = bool(tags) and at_least(cuda_of(tags[-1]), "11.0")
@@ -577,27 +453,18 @@ def _same_old_release(facts: Facts) -> Optional[str]:
     return install(facts, f"torch=={version}+{newest}", *companions, options=f"-f {rows['page']}") if newest else None
 
 
-def _for_least_driver(facts: Facts, keep_release: bool) -> Optional[Wheel]:
-    """The build that asks for the oldest driver beyond the present one."""
-    for major in (11, 12, 13):
-        wheel = _choose(facts, keep_release, minimum_driver(major, on_windows(facts))[0])
-        if wheel is not None:
-            return wheel
-    return None
-
-
 def _on_host(facts: Facts) -> str:
     return " (on the host: a container uses its driver)" if facts.platform.container else ""
 
 
 def _cuda_of_wheel(wheel: Wheel) -> str:
-    return f"{(release_of(cuda_of(wheel.variant)) or (_WIDELY_RUN,))[0]}.0"
+    return f"{(release_of(cuda_of(wheel.variant)) or (WIDELY_RUN,))[0]}.0"
 
 
 def _cpu_torch(facts: Facts, keep_release: bool) -> str:
     """The CPU build, for a machine without a GPU; the package index would bring gigabytes of CUDA along."""
     current = torch_release(facts.torch.version) if keep_release else None
-    kept = current is not None and is_published(facts.torch.version) and _release_fits(facts, current)
+    kept = current is not None and is_published(facts.torch.version) and release_fits(facts, current)
     names = [f"torch=={str(facts.torch.version).split('+')[0]}" if kept else "torch"]
     names += torch_companions(facts)
     return install(facts, *names, options=f"--index-url {WHEELS}/cpu")
@@ -631,7 +498,7 @@ def _index_of_torch(facts: Facts, version: Optional[str] = None) -> str:
     newest_first = sorted(
         release.variants if release else (), key=lambda name: release_of(cuda_of(name)) or (), reverse=True
     )
-    fitting = (name for name in newest_first if release and _variant_fits(facts, release, name, _driver_of(facts)))
+    fitting = (name for name in newest_first if release and variant_fits(facts, release, name, driver_of(facts)))
     tag = next(fitting, None)
     return f"--index-url {WHEELS}/{tag}" if tag else ""
 
@@ -706,6 +573,8 @@ def repair_in_words(facts: Facts) -> tuple[str, ...]:
 
 # Programs that do not start without both.
 _WITH_PICTURES = frozenset(("comfyui", "sd-webui", "sd-webui-amd"))
+
+
 _COMPANION_MISSING = re.compile(r"No module named '?(torchvision|torchaudio)\b")
 
 

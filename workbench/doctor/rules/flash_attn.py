@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, torch_builds
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, cuda_major, evidence, seen
@@ -73,7 +73,7 @@ def _flash_attn_3(facts: Facts) -> tuple[str, ...]:
 def flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
     if fixes.on_windows(facts):
         return ("The project makes no wheels for Windows: take one made for exactly this torch, CUDA and Python.",)
-    if facts.torch.version and not fixes.is_published(facts.torch.version):
+    if facts.torch.version and not torch_builds.is_published(facts.torch.version):
         return _flash_attn_compiled(facts)  # no wheel is made for a vendor's own build
     wanted = ", ".join(
         filter(

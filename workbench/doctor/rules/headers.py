@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-from workbench.doctor import fixes, system_packages
+from workbench.doctor import fixes, system_packages, torch_builds
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.building import newest_wheel
@@ -158,7 +158,7 @@ def _of_cuda(facts: Facts, error: ErrorFact, header: str) -> Result:
 
 
 def _toolkit(facts: Facts) -> tuple[str, ...]:
-    if facts.torch.version and not fixes.is_published(facts.torch.version):
+    if facts.torch.version and not torch_builds.is_published(facts.torch.version):
         return ("This torch is a nightly or a build of its own: " + fixes.fresh_torch(facts, upgrade=True),)
     return (
         "or the headers of torch's CUDA: conda install -y -c nvidia cuda-toolkit, and export CUDA_HOME=$CONDA_PREFIX",

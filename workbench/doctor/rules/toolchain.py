@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Optional
 
-from workbench.doctor import fixes, system_packages
+from workbench.doctor import fixes, system_packages, torch_builds
 from workbench.doctor.changes import Change, change_of
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
@@ -72,7 +72,7 @@ def _torch_for(facts: Facts, nvcc: Optional[str]) -> Optional[str]:
     nearest = known[known.index(here) :] + known[: known.index(here)][::-1] if here else known[::-1]
     for release in nearest:
         builds = [name for name in release.variants if name.startswith(f"cu{numbers[0]}")]
-        if not builds or fixes.python_fits(facts.python.version, release) is False:
+        if not builds or torch_builds.python_fits(facts.python.version, release) is False:
             continue
         fitting = [name for name in builds if name <= (variant_of(nvcc) or "")]
         options = f"--force-reinstall --index-url {WHEELS}/{(fitting or builds[:1])[-1]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, torch_builds
 from workbench.doctor.derive import found_cuda
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
@@ -232,7 +232,7 @@ def driver_too_old(facts: Facts) -> Result:
         return PASSED
     windows = facts.platform.system == "Windows"
     minimum = minimum_driver(major, windows)[0] if major else None
-    wheel = fixes.choose_wheel(facts)
+    wheel = torch_builds.choose_wheel(facts)
     if minimum is None and offered is not None and (wheel is not None or facts.platform.image):
         minimum = minimum_driver(offered + 1, windows)[0]
     host = " of the host" if facts.platform.container else ""

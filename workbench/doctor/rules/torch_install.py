@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, torch_builds
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules import torch_libraries, web_uis
@@ -205,7 +205,7 @@ def no_wheel_for_python(facts: Facts) -> Result:
         return [unpublished]
     newest = torch_releases()[-1]
     python = facts.python.version
-    fits = any(fixes.python_fits(python, release) for release in torch_releases())
+    fits = any(torch_builds.python_fits(python, release) for release in torch_releases())
     asked = re.search(r"\btorch(==[\w.+]{1,30})", error.text)
     return [
         Finding(
@@ -296,7 +296,7 @@ def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     release = torch_release(asked[1]) if asked else None
     if asked is None or release is None or asked[2] in release.variants:
         return None
-    wheel = fixes.choose_wheel(facts)
+    wheel = torch_builds.choose_wheel(facts)
     nearest = sorted(release.variants, key=lambda variant: (variant[:-1] == asked[2][:-1], variant), reverse=True)
     variants = [wheel.variant] if wheel and wheel.variant in release.variants else nearest
     return Finding(
@@ -323,7 +323,7 @@ def _not_on_this_index(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     offered = error.values.get("offered", "")
     release = torch_release(asked[1]) if asked else None
     there = asked is not None and asked[1] in [word.strip() for word in offered.split(",")]
-    fits = release is not None and bool(fixes.python_fits(facts.python.version, release))
+    fits = release is not None and bool(torch_builds.python_fits(facts.python.version, release))
     if asked is None or "+" in offered or not (there or (offered and fits)):
         return None
     names = [f"torch=={asked[1]}", *(name for name in ("torchvision", "torchaudio") if facts.package(name))]
@@ -551,7 +551,7 @@ def _glibc_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
 def _takes_2_6(facts: Facts) -> bool:
     release = torch_release("2.6")
     old = facts.platform.libc == "glibc" and older(facts.platform.libc_version, "2.17")
-    return not old and release is not None and fixes.python_fits(facts.python.version, release) is not False
+    return not old and release is not None and torch_builds.python_fits(facts.python.version, release) is not False
 
 
 def duplicate_torch(facts: Facts) -> Result:

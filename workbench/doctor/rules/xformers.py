@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, torch_builds
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, seen
@@ -84,7 +84,7 @@ def _built_for_other_python(facts: Facts, error: Optional[ErrorFact]) -> Optiona
 def _xformers_for_torch(facts: Facts) -> tuple[str, ...]:
     version = companion_of("xformers", facts.torch.version)
     variant = variant_of(facts.torch.cuda) if facts.torch.build == "cuda" else None
-    if version is None or variant is None or not fixes.is_published(facts.torch.version):
+    if version is None or variant is None or not torch_builds.is_published(facts.torch.version):
         return ()
     last, python = newest_python("xformers", version), minor_name(facts.python.version)
     if last and python != last and at_least(python, last):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, torch_builds
 from workbench.doctor.changes import (
     PYTHON,
     Change,
@@ -217,11 +217,11 @@ def _with_its_torch(facts: Facts, package: str, bound: str) -> str:
     """
     numbered = [(item, item.name if package == "torchaudio" else item.torchvision) for item in torch_releases()]
     release = next((item for item, number in reversed(numbered) if older(number, bound)), None)
-    if release is None or fixes.python_fits(facts.python.version, release) is False:
+    if release is None or torch_builds.python_fits(facts.python.version, release) is False:
         return ""
     tags = [local_tag(facts.torch.version), *(local_tag(facts.package(name)) for name in _OF_TORCH)]
     tag = next((tag for tag in tags if tag in release.variants), None)
-    wheel = fixes.choose_wheel(facts, keep_release=False) if fixes.on_windows(facts) else None
+    wheel = torch_builds.choose_wheel(facts, keep_release=False) if fixes.on_windows(facts) else None
     tag = tag or (wheel.variant if wheel and wheel.variant in release.variants else None)
     others = [f"{name}<{bound}" if name == package else name for name in ("torchvision", "torchaudio")]
     wanted = [item for item in others if package in item or facts.package(item)]
