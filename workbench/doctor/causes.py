@@ -448,3 +448,8 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "rocm-no-device": ("gpu-unknown-to-kfd", "rocm-devices-hidden-twice", "gpu-asked-while-building-image"),
     "bf16-unsupported-gpu": ("torch-wheel-lacks-gpu-arch",),
 }
+
+# What torch only warns of as it starts, with the messages that show that it stopped the program too.
+ONLY_WARNED_OF = {"torch-wheel-lacks-gpu-arch": ("no-kernel-image", "invalid-device-function", "gpu-too-old-for-torch")}
+# What ends a program before it comes to the GPU, whatever that can do.
+ENDS_BEFORE_THE_GPU = frozenset(("hf-gated-model", "hf-refused", "model-folder-not-there", "hf-cache-disk-full"))

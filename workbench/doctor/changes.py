@@ -324,7 +324,7 @@ def release_of_that_time(package: str, month: int) -> Optional[str]:
 
 
 def declared_conflicts(facts: Facts) -> tuple[Conflict, ...]:
-    """Releases of which one asks for others than those that are here, by the metadata of its minor release.
+    """Releases of which one asks for others than those that are here, by its metadata.
 
     Only for versions that a paste names: of an environment that is at hand, its own metadata tell.
     """
@@ -341,11 +341,17 @@ def declared_here(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """What the releases that are here ask of others: a package, its release, and one requirement of it."""
     for package, rows in table("requirements").items():
         version = installed_version(facts, package) if isinstance(rows, dict) else None
-        if not version or "dev" in version:  # of one to come nothing is known
-            continue
+        if not version or "dev" in version or older(_requirements_read_to().get(package), version):
+            continue  # of one to come nothing is known
         fitting = [name for name in rows if at_least(version, name)]
         for text in rows[fitting[-1]].split() if fitting else ():
             yield package, version, text
+
+
+@functools.cache
+def _requirements_read_to() -> dict[str, str]:
+    """The newest release of each package whose requirements are known."""
+    return dict(item.split("==") for item in str(table("requirements").get("read_to", "")).split())
 
 
 def judge_declared(conflict: Conflict) -> Verdict:

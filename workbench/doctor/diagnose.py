@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from workbench.doctor.causes import CAUSES, SILENCED_BY
+from workbench.doctor.causes import CAUSES, ENDS_BEFORE_THE_GPU, ONLY_WARNED_OF, SILENCED_BY
 from workbench.doctor.derive import derive
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import SEVERITIES, Finding
@@ -184,7 +184,7 @@ def diagnose(facts: Facts) -> Report:
             found.setdefault(finding.id, replace(finding, fix=in_environment(known, finding.fix)))
     for finding in unexplained(known, found.values()):
         found.setdefault(finding.id, replace(finding, fix=in_environment(known, finding.fix)))
-    findings = _ordered(_linked(list(found.values())))
+    findings = _ordered(_linked(list(found.values())), known)
     return Report(known, tuple(findings), verdict_of(findings), passed, unknown)
 
 
@@ -217,14 +217,28 @@ def _cause(finding: Finding, present: dict[str, Finding]) -> Optional[str]:
     return None
 
 
-def _ordered(findings: list[Finding]) -> list[Finding]:
+def _ordered(findings: list[Finding], facts: Facts) -> list[Finding]:
     """Most serious first; a root cause before what follows from it; what was seen before what was concluded."""
     depth = _depths(findings)
     rank = {finding.id: number for number, finding in enumerate(findings)}
+    waiting = _only_warned_of(findings, facts)
     return sorted(
         findings,
-        key=lambda item: (SEVERITIES.index(item.severity), depth[item.id], not item.observed, rank[item.id]),
+        key=lambda item: (
+            SEVERITIES.index(item.severity),
+            depth[item.id],
+            not item.observed,
+            item.id in waiting,
+            rank[item.id],
+        ),
     )
+
+
+def _only_warned_of(findings: list[Finding], facts: Facts) -> set[str]:
+    """What is still to come where the program ended before it: mended first, the same end would be met again."""
+    if not any(finding.id in ENDS_BEFORE_THE_GPU and finding.observed for finding in findings):
+        return set()
+    return {id for id, stops in ONLY_WARNED_OF.items() if facts.error(*stops) is None}
 
 
 def _depths(findings: list[Finding]) -> dict[str, int]:

@@ -65,6 +65,14 @@ _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IG
 # A traceback that a chat or a form has put into one line.
 _FLAT_FRAME = re.compile(r"\s(File \"[^\"\n]{2,300}\", line \d{1,6}, in \S{1,80})(?:\s|$)")
 _FLAT_END = re.compile(r" (?=(?:[A-Za-z_]\w{0,40}\.){0,6}[A-Z]\w{2,60}(?:Error|Exception): )")
+# The fields of collect_env, and those of `transformers env`, that a form has put into one line.
+_FLAT_FIELD = re.compile(
+    r" (?=(?:(?:Is debug build|Is CUDA available|Is XNNPACK available|(?:CUDA|ROCM) used to build PyTorch|OS|CPU"
+    r"|(?:GCC|Clang|CMake|Libc|Python|Nvidia driver|cuDNN|(?:CUDA|HIP|MIOpen) runtime) version|Python platform"
+    r"|CUDA_MODULE_LOADING set to|GPU models and configuration|GPU \d{1,2}|Versions of relevant libraries):[ \n]"
+    r"|PyTorch version: |\[(?:pip3?|conda)\] ))"
+)
+_FLAT_ITEM = re.compile(r" (?=- (?:`\w{2,30}` version|[A-Z][\w ()-]{2,60}\??): )")
 _MAX_FLAT = 40_000
 
 
@@ -99,6 +107,10 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     for number, line in zip(numbers, pieces):
         if line.count(' File "') > 1 and len(line) <= _MAX_FLAT:
             lines += _unflattened(line)
+        elif "PyTorch version: " in line and " Is debug build: " in line and len(line) <= _MAX_FLAT:
+            lines += [part[:MAX_LINE] for part in _FLAT_FIELD.split(line)]
+        elif " version: " in line and " - Platform: " in line and len(line) <= _MAX_FLAT:
+            lines += [part[:MAX_LINE] for part in _FLAT_ITEM.split(line)]
         elif len(line) > MAX_LINE:
             lines += _split(line)
         else:

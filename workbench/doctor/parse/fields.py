@@ -19,6 +19,8 @@ _GPU = re.compile(
 _NOTHING = frozenset(("", "n/a", "none", "could not collect", "no cuda", "not found", "not installed", "unknown"))
 _BNB_HEADER = re.compile(r"bitsandbytes v(\d{1,2}\.\d{1,3}\.\d{1,3}[\w.]{0,10})")
 _BNB_BINARY = re.compile(r"\s{0,4}bin (\S{3,300})[/\\]libbitsandbytes_\w{2,40}\.(?:so|dll)\b")
+# bitsandbytes writes a ROCm 6.0 as a CUDA 60, and the RDNA 3 of a gfx1100 as a capability of 11.0.
+_OF_ROCM = re.compile(r"CUDA_VERSION=[5-9]\d\b|cuda_version_string='[5-9]\d'")
 _CAPABILITY = re.compile(r"[Cc]ompute [Cc]apability(?: among GPUs detected)?:\s{0,2}\(?(\d{1,2})[.,]\s{0,2}(\d)\)?")
 _PLATFORM_MACHINE = re.compile(r"(x86_64|aarch64|arm64|AMD64|ppc64le)")
 _VERSIONED = (
@@ -130,7 +132,7 @@ def _capability(line: str, draft: Draft) -> None:
     if match and ("ighest" in line or "CUDA_VERSION=" in line):
         gpu = draft.gpu(0)
         draft.put(gpu, compute_capability=f"{match[1]}.{match[2]}")
-        if int(match[1]) < 100:
+        if int(match[1]) < 100 and not _OF_ROCM.search(line):
             draft.put(gpu, vendor="nvidia")
     version = re.search(r"CUDA_VERSION=(\d{2})(\d{1,2})\b", line)
     if version:
