@@ -5,9 +5,10 @@
 names: what came with a minor release or went with one. askers: who imports such a name (needs names).
 requirements: what releases ask of each other. Without a name all three are written.
 
-A release that came out since is read once its row stands in dates.toml (or in the plan here that names releases
-one by one); what is read of it is kept in the cache folder, so that a next run fetches only what is new. The first
-run fetches some 500 wheels, one at a time. Needs the dev extra, and pip with access to an index.
+A release that came out since is read for names and askers once its row stands in dates.toml (or in the plan here that
+names releases one by one), for requirements at once; what is read of it is kept in the cache folder, so that a next run
+fetches only what is new. The first run fetches some 500 wheels, one at a time, and the metadata of 1,500. Needs the dev
+extra, and pip with access to an index that serves parts of files.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from workbench.doctor.tables import table
 from workbench.doctor.versions import Version, at_least, parse_version
@@ -46,6 +47,13 @@ class Releases:
 
     cache: Path
     offline: bool = False
+
+    def every(self, kind: str, package: str, oldest: str) -> list[str]:
+        """All releases of a package from `oldest` on, patches too; offline those of which something is kept."""
+        kept = [path.stem.removeprefix(f"{package}-") for path in (self.cache / kind).glob(f"{package}-[0-9]*.json")]
+        return sorted(
+            (v for v in (kept if self.offline else _wheels(package)[1]) if at_least(v, oldest)), key=by_version
+        )
 
     def read(
         self, kind: str, package: str, versions: Iterable[str], reader: Callable[[str], Optional[list[str]]]
@@ -113,8 +121,34 @@ def _as_wheel(source: tarfile.TarFile, path: Path) -> Path:
     return path
 
 
+@cache
+def _wheels(package: str) -> tuple[Any, dict[str, str]]:
+    """pip's session, and where its index has a wheel of each final release that was not withdrawn."""
+    from pip._internal.commands import create_command
+
+    command = create_command("download")
+    options, _ = command.parse_args(["--quiet", package])
+    with command.main_context():
+        session = command.get_default_session(options)
+        finder = command._build_package_finder(options, session, ignore_requires_python=True)
+        found = finder.find_all_candidates(package)
+    final = (item for item in found if not item.version.is_prerelease and not item.link.is_yanked)
+    return session, {str(item.version): item.link.url_without_fragment for item in final if item.link.is_wheel}
+
+
 def requirement_lines(package: str, version: str) -> Optional[list[str]]:
-    """The ``Requires-Dist`` lines of a release's last patch, or None where there is no wheel."""
+    """The ``Requires-Dist`` lines of exactly this release; only that part of its wheel is fetched."""
+    from pip._internal.network.lazy_wheel import HTTPRangeRequestUnsupported, dist_from_wheel_url
+
+    session, links = _wheels(package)
+    try:
+        metadata = dist_from_wheel_url(package, links[version], session).metadata
+    except HTTPRangeRequestUnsupported:
+        return _requirements_by_report(package, version)
+    return [str(line) for line in metadata.get_all("Requires-Dist", [])]
+
+
+def _requirements_by_report(package: str, version: str) -> Optional[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         command = ["install", "--dry-run", "--ignore-installed", "--report", "-", "--target", folder, *_for(LINUX)]
         report = _pip(command, package, version)

@@ -8,28 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from docs.tables import layout
-from docs.tables.releases import Releases, minor_releases, requirement_lines
+from docs.tables.releases import Releases, requirement_lines
 from workbench import toml
 from workbench.doctor.versions import older, parse_requirement
 
 PLAN = Path(__file__).with_name("requirements_plan.toml")
 PURPOSE = """\
-What releases ask of each other, from their own metadata. A row holds from its minor release on until the next
-one; it was read from the last patch of that minor. Lower bounds that nobody runs into any more, exclusions of
-single releases and exact pins are left out.
+What releases ask of each other, from their own metadata. A row holds from its release on until the next one; every
+release of a package that the plan names by its oldest was read, up to the one that `read_to` tells, of the others those
+that the plan lists. Lower bounds that nobody runs into any more, exclusions of single releases and exact pins are left
+out.
 """
 
 
 def make(releases: Releases) -> Path:
     """Write the table from the releases' metadata; its path."""
     plan = toml.load(PLAN)
-    lines = ['source = "https://pypi.org/"', ""]
+    lines: list[str] = []
+    read_to = []
     for package, versions in plan["askers"].items():
-        named = minor_releases(package, versions) if isinstance(versions, str) else versions
+        named = releases.every("metadata", package, versions) if isinstance(versions, str) else versions
         metadata = releases.read("metadata", package, named, partial(requirement_lines, package))
         rows = [layout.row(version, asked) for version, asked in _spans(package, metadata, plan)]
         lines += [layout.section(package), *rows, ""] if rows else []
-    return layout.write("requirements", PURPOSE, lines)
+        read_to += [f"{package}=={list(metadata)[-1]}"] if rows else []
+    return layout.write(
+        "requirements", PURPOSE, ['source = "https://pypi.org/"', layout.row("read_to", read_to), "", *lines]
+    )
 
 
 def _spans(package: str, metadata: dict[str, list[str]], plan: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:

@@ -215,8 +215,8 @@ def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_tak
         ("transformers 4.41.2 torch 2.1.2", "peft", "peft 'transformers>=4.43,<4.56'"),
         ("transformers 4.45.0", "peft", "peft"),
         # What pip would replace torch for, or what would bring a transformers that this torch does not run.
-        ("torch 1.13.1", "accelerate", "'accelerate<1.3'"),
-        ("torch 2.1.2", "trl>=0.12", "'trl>=0.12,<0.23' 'transformers<4.56'"),
+        ("torch 1.13.1", "accelerate", "'accelerate<1.3.0'"),
+        ("torch 2.1.2", "trl>=0.12", "'trl>=0.12,<0.23.0' 'transformers<4.56'"),
         ("torch 2.4.1 transformers 4.44.0", "trl>=0.12", "'trl>=0.12' 'transformers<5.15'"),
         ("torch 2.4.1 transformers 4.57.0", "trl>=0.12", "'trl>=0.12'"),
         # Where what is asked for needs a newer torch, torch goes along, with all that is bound to it.
@@ -230,7 +230,7 @@ def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_tak
         ("peft 0.17.1", "transformers", "'transformers<5'"),
         ("numpy 1.26.4", "pyarrow", "pyarrow 'numpy>=2'"),
         ("accelerate 0.30.1 transformers 4.44.2", "peft", "peft 'accelerate>=0.32,<1'"),
-        ("transformers 4.52.4 huggingface-hub 0.32.4", "datasets", "'datasets<5.1'"),
+        ("transformers 4.52.4 huggingface-hub 0.32.4", "datasets", "'datasets<5.1.0'"),
         ("transformers 4.52.4", "vllm>=0.10.2", "'vllm>=0.10.2'"),  # it brings a transformers of its own
         ("autoawq 0.2.5", "transformers>=4.50", "'transformers>=4.50,<5' 'autoawq>=0.2.7'"),
         ("autoawq 0.2.8", "transformers>=4.50", "'transformers>=4.50,<5'"),

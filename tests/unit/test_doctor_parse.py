@@ -64,6 +64,36 @@ def test_collect_env_of_a_cpu_build_says_could_not_collect_since_2_13() -> None:
     assert facts.torch.build == "cpu"
 
 
+def test_a_form_that_put_all_fields_into_one_line() -> None:
+    facts = parse_report(
+        "Collecting environment information... PyTorch version: 2.2.1+cu118 Is debug build: False CUDA used to build "
+        "PyTorch: 11.8 ROCM used to build PyTorch: N/A OS: Ubuntu 20.04.5 LTS (x86_64) GCC version: (Ubuntu "
+        "9.4.0-1ubuntu1~20.04.1) 9.4.0 Clang version: Could not collect Libc version: glibc-2.31 Python version: "
+        "3.8.10 (default, Nov 22 2023, 10:22:35) [GCC 9.4.0] (64-bit runtime) Is CUDA available: True CUDA runtime "
+        "version: 11.8.89 GPU models and configuration: GPU 0: NVIDIA A100-SXM4-80GB GPU 1: NVIDIA A100-SXM4-80GB "
+        "Nvidia driver version: 535.104.05 cuDNN version: Could not collect [pip3] numpy==1.24.4 [pip3] torch==2.2.1"
+    )
+    assert (facts.torch.version, facts.torch.cuda_available) == ("2.2.1+cu118", True)
+    assert (facts.python.version, facts.driver.version) == ("3.8.10", "535.104.05")
+    assert [gpu.name for gpu in facts.gpus or ()] == ["NVIDIA A100-SXM4-80GB"] * 2
+    assert facts.package("numpy") == "1.24.4"
+    facts = parse_report(
+        "- `transformers` version: 4.45.2 - Platform: Linux-5.15.0-x86_64-with-glibc2.35 - Python version: 3.10.12 - "
+        "Huggingface_hub version: 0.25.1 - Safetensors version: 0.4.5 - PyTorch version (GPU?): 2.4.1+cu121 (True)"
+    )
+    assert (facts.package("transformers"), facts.package("safetensors")) == ("4.45.2", "0.4.5")
+    assert (facts.torch.version, facts.torch.cuda_available) == ("2.4.1+cu121", True)
+
+
+def test_bitsandbytes_writes_a_rocm_as_a_cuda_with_a_capability() -> None:
+    specs = (
+        "CUDA specs: CUDASpecs(highest_compute_capability=({}), cuda_version_string='{}', cuda_version_tuple=(6, 0))"
+    )
+    for capability, version, vendor in (("11, 0", "60", None), ("8, 6", "121", "nvidia")):
+        (gpu,) = parse_report(specs.format(capability, version)).gpus or ()
+        assert gpu.vendor == vendor
+
+
 def test_nvcc_version_is_not_torchs_cuda() -> None:
     facts = parse_report("PyTorch version: 2.8.0+cu128\nCUDA runtime version: 11.5.119\n")
     assert facts.toolkit.nvcc == "11.5"

@@ -358,6 +358,22 @@ def test_a_name_that_no_release_has_is_likely_misspelled_or_newer() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("here", "apart"),
+    [
+        # By the metadata on PyPI: 0.10.0 asks for transformers>=4.53.2, 0.10.1 for >=4.55.0.
+        ("vllm==0.10.0 transformers==4.55.1", False),
+        ("vllm==0.10.1 transformers==4.54.1", True),
+        ("unsloth==2026.6.8 transformers==5.5.0", False),  # asks for transformers<=5.5.0
+        ("unsloth==2026.1.4 transformers==5.0.0", True),
+        ("unsloth==2999.1.1 transformers==4.30.0", False),  # of one to come nothing is known
+    ],
+)
+def test_a_release_is_told_what_itself_asks_for_not_what_its_neighbour_does(here: str, apart: bool) -> None:
+    findings = diagnose(parse_report("pip list:\n" + here.replace(" ", "\n"))).findings
+    assert ("packages-known-apart" in [finding.id for finding in findings]) is apart
+
+
 def test_the_tables_are_in_order() -> None:
     for name, row in table("changes").items():
         if not isinstance(row, dict):

@@ -72,7 +72,7 @@ _FLAT_FIELD = re.compile(
     r"|CUDA_MODULE_LOADING set to|GPU models and configuration|GPU \d{1,2}|Versions of relevant libraries):[ \n]"
     r"|PyTorch version: |\[(?:pip3?|conda)\] ))"
 )
-_FLAT_ITEM = re.compile(r" (?=- (?:`\w{2,30}` version|[A-Z][\w ()-]{2,60}\??): )")
+_FLAT_ITEM = re.compile(r" (?=- (?:`\w{2,30}` version|[A-Z][\w ()?-]{2,60}): )")
 _MAX_FLAT = 40_000
 
 
