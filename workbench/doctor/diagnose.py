@@ -54,6 +54,7 @@ from workbench.doctor.rules import (
     offered,
     ollama,
     other_runtimes,
+    outside_copies,
     own_files,
     pairs,
     pins,
@@ -82,6 +83,7 @@ from workbench.doctor.rules.last import unexplained
 
 RULES = (
     *own_files.RULES,
+    *outside_copies.RULES,
     *driver.RULES,
     *gpu_start.RULES,
     *uvm.RULES,

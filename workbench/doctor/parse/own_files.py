@@ -18,6 +18,13 @@ _RAISED = re.compile(
     r"cannot import name '__(?:version|file|path)__' from (?:partially initialized module )?'(?P<module>\w{2,40})' "
     r"\((?P<path>[^()\n]{2,300}\.py)\)"
 )
+_FROM = re.compile(
+    r"cannot import name '\w{1,80}' from (?:partially initialized module )?'(?P<module>\w{2,40})' "
+    r"(?:\(most likely due to a circular import\) )?\((?:consider renaming ')?(?P<path>[^()'\n]{2,300}?\.py)[')]"
+)
+_LACKS = re.compile(
+    r"AttributeError: (?:partially initialized )?module '(?P<module>\w{2,40})' has no attribute '(?P<name>\w{1,60})'"
+)
 # Where Python and installers put modules; what lies elsewhere somebody has put there.
 _INSTALLED = re.compile(
     r"(?:site|dist)-packages|[/\\]lib(?:64)?[/\\]python|[/\\]lib(?:-python)?[/\\]|\.egg[/\\]|<frozen|\.zip[/\\]",
@@ -37,6 +44,27 @@ def own_file_in_the_way(lines: Sequence[str]) -> Optional[ErrorFact]:
         raised = _RAISED.search(line[:_MAX_LINE]) if "cannot import name" in line else None
         if raised and _takes_the_place(raised["module"], raised["path"], r"(?:\.py|[/\\]__init__\.py)"):
             return _fact(lines, number, raised["module"], raised["path"])
+    return _beside_the_program(lines, frames)
+
+
+def _beside_the_program(lines: Sequence[str], frames: Sequence[tuple[int, str]]) -> Optional[ErrorFact]:
+    """A file that is only named by the error at the end, or not even there: what Python's own module never lacked."""
+    program = next((path for _, path in frames if not _INSTALLED.search(path)), "")
+    above = re.sub(r"[^/\\]+$", "", program)
+    for number, line in enumerate(lines if program else ()):
+        asker = next((path for at, path in reversed(frames) if at < number), "")
+        found = _FROM.search(line[:_MAX_LINE]) if "cannot import name" in line else None
+        # A program may have a package of its own beside it; what is installed asks for another one.
+        ending = r"(?:\.py|[/\\]__init__\.py)" if _INSTALLED.search(asker) else r"\.py"
+        if (
+            found
+            and _is_known(found["module"])
+            and re.fullmatch(re.escape(above + found["module"]) + ending, found["path"])
+        ):
+            return _fact(lines, number, found["module"], found["path"])
+        lacks = _LACKS.search(line[:_MAX_LINE]) if "has no attribute" in line else None
+        if lacks and lacks["name"] in table("python_names")["names"].get(lacks["module"], "").split():
+            return _fact(lines, number, lacks["module"], f"{above}{lacks['module']}.py", guessed="yes")
     return None
 
 
@@ -59,7 +87,7 @@ def _of_python(module: str) -> bool:
     return module in table("imports")["python"]
 
 
-def _fact(lines: Sequence[str], number: int, module: str, path: str) -> ErrorFact:
+def _fact(lines: Sequence[str], number: int, module: str, path: str, **more: str) -> ErrorFact:
     kind = "python" if _of_python(module) else "package"
-    values = {"module": module, "path": mask_text(path), "kind": kind}
+    values = {"module": module, "path": mask_text(path), "kind": kind, **more}
     return ErrorFact("own-file-in-the-way", mask_text(lines[number].strip()[:300]), number + 1, values)

@@ -32,6 +32,7 @@ from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback,
 from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.parse.numpy_abi import with_numpy_files, with_numpy_user
+from workbench.doctor.parse.outside_copies import copy_outside
 from workbench.doctor.parse.own_files import own_file_in_the_way
 from workbench.doctor.parse.repositories import of_the_last_attempt, with_repository
 from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom, tells_of_two_pythons
@@ -134,7 +135,8 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
         draft.put(draft.platform, xids=xids_in("\n".join(xids)))
     draft.errors = [_completed(error, lines) for error in draft.errors]
     in_the_way = own_file_in_the_way(lines)
-    draft.errors += [in_the_way] if in_the_way else []
+    outside = None if in_the_way else copy_outside(lines)
+    draft.errors += [told for told in (in_the_way, outside) if told]
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in REMARKS})

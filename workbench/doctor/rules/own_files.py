@@ -20,18 +20,22 @@ def in_the_way(facts: Facts) -> Result:
     owner = f"Python's own module {module}" if error.values["kind"] == "python" else f"the package {module}"
     new = f"{module}_own" + ("" if folder != path else ".py")
     above = re.sub(r"[^/\\]+$", "", folder)
-    move = f"Rename-Item '{folder}' '{new}'" if fixes.on_windows(facts) else f"mv {folder} {above}{new}"
+    guessed = bool(error.values.get("guessed"))
+    bare = folder.removesuffix(".py")
+    in_a_folder = (f"Where it is a folder: {_move(facts, bare, f'{above}{module}_own')}",) if guessed else ()
+    shown = f"{bare} (.py, or a folder)" if guessed else folder
     return [
         Finding(
             "package-shadowed",
             "error",
-            f"{folder} is imported in place of {owner}, and hides it",
+            f"{shown} is imported in place of {owner}, and hides it",
             "Python looks first in the folder of the program that is started. Whoever imports that module, other "
             "packages included, gets the file there.",
             {**evidence(file=path), **seen(error)},
             (
-                f"{move}   # any name that no module has; the imports of it in the program, too; and the __pycache__ "
-                "beside it",
+                f"{_move(facts, folder, f'{above}{new}')}   # any name that no module has; the imports of it in the "
+                "program, too; and the __pycache__ beside it",
+                *in_a_folder,
                 "or, where the program itself needs nothing beside it: python -P <program>   # Python 3.11 and newer",
             ),
             "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
@@ -39,6 +43,13 @@ def in_the_way(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _move(facts: Facts, path: str, new: str) -> str:
+    if fixes.on_windows(facts):
+        name = re.sub(r"^.*[/\\]", "", new)
+        return f"Rename-Item '{path}' '{name}'"
+    return f"mv {path} {new}"
 
 
 RULES: tuple[Rule, ...] = (in_the_way,)

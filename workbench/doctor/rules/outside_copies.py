@@ -1,0 +1,48 @@
+"""A rule about packages that are imported from outside the environment. Needs the tables."""
+
+from __future__ import annotations
+
+from workbench.doctor import fixes
+from workbench.doctor.changes import pip_name
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.common import MODEL_BENCHES, Result, Rule, evidence, from_message, seen
+
+
+def copy_outside(facts: Facts) -> Result:
+    """A folder that comes before the environment's own packages has one of them in another release."""
+
+    def make(error: ErrorFact) -> Finding:
+        module, root = error.values["module"], error.values["root"]
+        at_home = "site-packages" in root
+        why = (
+            "What pip install --user puts into the home directory comes before the packages of a conda environment; "
+            "in a venv it does so where PYTHONPATH names it."
+            if at_home
+            else "PYTHONPATH, or a line of the program that adds to sys.path, puts this folder before the "
+            "environment's packages: what pip does in the environment changes nothing."
+        )
+        home = (fixes.export(facts, "PYTHONNOUSERSITE", "1", "leaves out what the home directory has"),)
+        package = pip_name(module)
+        return Finding(
+            "copy-outside-environment",
+            "error",
+            f"{package} is taken from {root}, and not from the environment",
+            why,
+            {**evidence(environment=error.values["environment"], taken_from=root), **seen(error)},
+            (
+                *(home if at_home else ()),
+                fixes.unset(facts, "PYTHONPATH", f"it may name {root}; in {fixes.where_set(facts)}, too"),
+                f"{fixes.install(facts, package)}   # only if the environment itself has none",
+                f'{fixes.python_command(facts)} -c "import {module}; print({module}.__file__)"   # where it comes '
+                "from now",
+            ),
+            "https://docs.python.org/3/using/cmdline.html#envvar-PYTHONPATH",
+            affects=MODEL_BENCHES,
+            observed=True,
+        )
+
+    return from_message(facts, ("copy-outside-environment",), make)
+
+
+RULES: tuple[Rule, ...] = (copy_outside,)
