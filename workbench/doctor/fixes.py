@@ -95,6 +95,21 @@ def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = Fal
     return f"{_pip(facts, 'install')}{flags} {words}"
 
 
+def anew(facts: Facts, package: str) -> str:
+    """The command that puts the files of a package there anew, and of no other, in the release that is here."""
+    version = facts.package(package) or ""
+    named = package
+    if re.fullmatch(r"\d+(?:\.\d+)+(?:\.post\d+)?", version):
+        named = f"{package}=={version}"
+    elif not version and facts.platform.service not in ("colab", "kaggle"):  # a %pip there knows no $( )
+        code = f"import importlib.metadata as m; print(m.version('{package}'))"
+        return f'{_pip(facts, "install")} {_ANEW} {package}==$(python -c "{code}")   # the release that is here'
+    return install(facts, named, options=_ANEW)
+
+
+_ANEW = "--force-reinstall --no-deps --no-cache-dir"
+
+
 def _with_wheels_here(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
     """`packages` with what does their work here in place of those that have no wheels for this system, by the tables.
 

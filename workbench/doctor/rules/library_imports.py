@@ -91,9 +91,8 @@ def _half_upgraded(facts: Facts, package: str, error: ErrorFact) -> Finding:
             **seen(error),
         },
         (
-            fixes.install(facts, package, options="--force-reinstall --no-deps --no-cache-dir")
-            + "   # not needed where it was upgraded while the program ran: then the restart is enough",
-            "Restart the notebook kernel or the program.",
+            fixes.anew(facts, package),
+            "Restart the notebook kernel or the program; where it was upgraded while that ran, this is enough.",
         ),
         ISSUES + "huggingface/transformers/issues/36503",
         affects=MODEL_BENCHES,

@@ -94,10 +94,11 @@ def mixed(facts: Facts) -> Result:
 def _one_numpy(facts: Facts, where: Optional[str]) -> tuple[str, ...]:
     restart = "Restart the notebook's kernel (Colab: Runtime, Restart session) or the program; do not install again"
     remove = fixes.uninstall(facts, "numpy") + "   # again, until none is left"
-    leftover = f"Delete what is left of it: {where or '<site-packages>'}/numpy and numpy-*.dist-info; then: "
-    anew = f"{leftover}{fixes.install(facts, 'numpy<2.3')}"
+    leftover = f"Delete what is left of it: {where or '<site-packages>'}/numpy and numpy-*.dist-info"
+    version = facts.package("numpy")
+    anew = fixes.install(facts, f"numpy=={version}" if version else "numpy<2.3")
     in_notebook = facts.platform.service in ("colab", "kaggle") or where is None
-    return (restart, f"If it stays: {remove}", anew) if in_notebook else (remove, anew, restart)
+    return (restart, f"If it stays: {remove}", leftover, anew) if in_notebook else (remove, leftover, anew, restart)
 
 
 RULES: tuple[Rule, ...] = (for_other_python, mixed)

@@ -112,7 +112,8 @@ def _filled(text: str, error: ErrorFact) -> str:
     for name, value in error.values.items():
         text = text.replace(f"{{{name}}}", pip_name(value) if name == "caller" else value)
     # What the message does not tell: a version is left out, a name is for the reader to fill in.
-    return re.sub(r"\{(package|module|name|kind|caller)\}", r"<\1>", text.replace(" {version}", ""))
+    text = text.replace(" {version}", "").replace("{spec}", "")
+    return re.sub(r"\{(package|module|name|kind|caller)\}", r"<\1>", text)
 
 
 def _step(facts: Facts, step: str) -> str:

@@ -69,4 +69,4 @@ def again(facts: Facts, package: str) -> str:
         return (
             f"Install {package or 'the package that the traceback names'} again, in a build for this Python and torch."
         )
-    return fixes.install(facts, package, options="--force-reinstall --no-deps --no-cache-dir")
+    return fixes.anew(facts, package)
