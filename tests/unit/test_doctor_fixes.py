@@ -228,7 +228,8 @@ def test_an_upgrade_of_transformers_stays_within_what_the_torch_that_is_here_tak
         ("transformers 4.48.0", "huggingface-hub>=1.3", "'huggingface-hub>=1.3'"),
         # What is not there yet comes in a release that those bear which are there.
         ("peft 0.17.1", "transformers", "'transformers<5'"),
-        ("numpy 1.26.4", "pyarrow", "pyarrow 'numpy>=2'"),
+        ("numpy 1.26.4", "pyarrow", "'pyarrow<26.0'"),
+        ("numpy 1.26.4 pyarrow 14.0.1", "pyarrow", "pyarrow 'numpy>=2'"),
         ("accelerate 0.30.1 transformers 4.44.2", "peft", "peft 'accelerate>=0.32,<1'"),
         ("transformers 4.52.4 huggingface-hub 0.32.4", "datasets", "'datasets<5.1.0'"),
         ("transformers 4.52.4", "vllm>=0.10.2", "'vllm>=0.10.2'"),  # it brings a transformers of its own

@@ -43,6 +43,7 @@ _IMPORTED_AS = {
     "llava": "llava",
     "absl": "absl-py",
     "bs4": "beautifulsoup4",
+    "dateutil": "python-dateutil",
     "docx": "python-docx",
     "dotenv": "python-dotenv",
     "faiss": "faiss-cpu",

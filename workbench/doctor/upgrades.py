@@ -62,7 +62,7 @@ def transformers_beyond(torch: Optional[str]) -> Optional[str]:
 
 
 # What is asked of a release before this one does not ask for what the new major took away from everybody else.
-_NEW_MAJOR = {"transformers": "5", "accelerate": "1"}
+_NEW_MAJOR = {"transformers": "5", "accelerate": "1", "huggingface-hub": "1"}
 
 
 def _bounded(facts: Facts, package: str, wanted: dict[str, Requirement]) -> str:
@@ -73,13 +73,20 @@ def _bounded(facts: Facts, package: str, wanted: dict[str, Requirement]) -> str:
     if installed_version(facts, requirement.name) is None:
         bounds += _what_stays_bears(facts, requirement.name)
     floor = requirement.specifier.removeprefix(">=")
-    if requirement.name in _NEW_MAJOR and floor and requirement.specifier.startswith(">="):
-        bounds.append(_NEW_MAJOR[requirement.name])
+    major = _NEW_MAJOR.get(requirement.name)
+    if major and floor and requirement.specifier.startswith(">=") and not _is_asked_for(facts, requirement.name, major):
+        bounds.append(major)
     fitting = [bound for bound in bounds if bound and not (floor and at_least(floor, bound))]
     if not fitting:
         return package
     lowest = min(fitting, key=lambda bound: [int(part) for part in re.findall(r"\d+", bound)])
     return f"{package}{',' if requirement.specifier else ''}<{lowest}"
+
+
+def _is_asked_for(facts: Facts, name: str, release: str) -> bool:
+    """Whether a package that is here asks for this release of another one, or for a newer one."""
+    asked = (item for _, _, text in declared_here(facts) if (item := parse_requirement(text)) and item.name == name)
+    return any((floor := _floor(item)) and at_least(floor, release) for item in asked)
 
 
 _BRING_TORCH = frozenset(("torch", "vllm", "sglang"))
@@ -171,8 +178,27 @@ def _caps(facts: Facts, name: str, wanted: dict[str, Requirement]) -> list[str]:
 
 def _what_stays_bears(facts: Facts, name: str) -> list[str]:
     """The bounds of the pairs that are known to part, for one that is not there yet: what is there need not move."""
-    rows = (row for row in table("pairs")["pair"] if row["needs"] == name and row["spec"].startswith("<"))
-    return [row["spec"][1:] for row in rows if _has_end_and_holds(facts, row)]
+    rows = table("pairs")["pair"]
+    needed = (row for row in rows if row["needs"] == name and row["spec"].startswith("<"))
+    asking = (row for row in rows if row["package"] == name and "from" in row and row["spec"].startswith(">"))
+    return [
+        *(row["spec"][1:] for row in needed if _has_end_and_holds(facts, row)),
+        # What was compiled for one major of NumPy does not run on the next: there it is the newcomer that gives way.
+        *(row["from"] for row in asking if older(installed_version(facts, row["needs"]), _major(row["spec"]))),
+        *(_beyond_accelerate(facts) if name == "transformers" else ()),
+    ]
+
+
+def _major(floor: str) -> str:
+    """The major release of a lower bound, such as ``2`` for ``>=2.1``."""
+    return floor.removeprefix(">=").partition(".")[0]
+
+
+def _beyond_accelerate(facts: Facts) -> list[str]:
+    """The first transformers release that no longer takes the accelerate that is here, which it names as an extra."""
+    here = installed_version(facts, "accelerate")
+    rows = table("transformers")["release"]
+    return [minor_name(row["from"]) or "" for row in rows if older(here, row["accelerate"])][:1]
 
 
 def _has_end_and_holds(facts: Facts, row: dict[str, str]) -> bool:

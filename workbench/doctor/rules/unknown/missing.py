@@ -135,6 +135,7 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         {**evidence(needed_by=error.values.get("importer")), **seen(error)},
         (
             *(instead_of(facts, name) or _install_one(facts, name, next(iter(callers_of(error)), ""))),
+            *_left_from_before(facts, name),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
         ),
         f"https://pypi.org/project/{name}/",
@@ -152,6 +153,14 @@ def _install_one(facts: Facts, name: str, asker: str) -> tuple[str, ...]:
         return _install_asked(facts, [(name, "")])
     beside = asker and asker not in (name, "torch", *_COMPANIONS) and may_install(facts, asker)
     return (fixes.lift(facts, name, *((asker,) if beside else ())),)
+
+
+def _left_from_before(facts: Facts, name: str) -> tuple[str, ...]:
+    """Those that transformers names as extras, which pip does not move: a new one finds them too old."""
+    if name != "transformers" or facts.packages:
+        return ()
+    others = fixes.install(facts, "accelerate", "peft", upgrade=True)
+    return (f"Where accelerate and peft are here from before: {others}",)
 
 
 def _installed_in_vain(facts: Facts, name: str) -> bool:
