@@ -203,7 +203,10 @@ def hidden(subject: Subject) -> str:
         place.script = f"{name}.py"
         return f"the program is called {name}.py"
     package = subject.one_of(BESIDE)
-    old, folder = subject.earlier(package), place.folder / draw.choice(("lib", ".local/lib/python3.11/site-packages"))
+    old, folder = (
+        subject.earlier(package),
+        place.folder / draw.choice(("lib", f".local/lib/{place.site.parent.name}/site-packages")),
+    )
     folder.mkdir(parents=True)
     place.uv("install", "--no-deps", "--target", str(folder), old)
     place.environment["PYTHONPATH"] = str(folder)

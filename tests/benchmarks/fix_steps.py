@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,19 +16,23 @@ _PIP = re.compile(r"(?:python -m )?(?:uv )?pip3? (?P<verb>install|uninstall) (?P
 _CALLED = re.compile(r"\$\(python -c \"(?P<code>[^\"]+)\"\)")
 
 
-def carried_out(place: Place, fix: tuple[str, ...], works: Callable[[], bool]) -> bool:
-    """Whether the steps of a fix, without those that are named as another way, make it work."""
+def carried_out(fix: tuple[str, ...], do: Callable[[str], bool], works: Callable[[], bool]) -> bool:
+    """Whether the steps of a fix, without those that are named as another way, make it work.
+
+    Args:
+        fix: commands, or steps in words.
+        do: does one step, without the remark behind it; False where it is none that can be done here.
+        works: whether what failed does no more.
+    """
     for number, step in enumerate(fix):
         command = step.split("   # ")[0]
-        if number and re.match(r"or\b", command):
-            continue
-        if _done(place, command) and works():
+        if not (number and re.match(r"or\b", command)) and do(command) and works():
             return True
     return False
 
 
-def _done(place: Place, command: str) -> bool:
-    """Do one step; False where it is none that can be done here."""
+def do_in(place: Place, command: str) -> bool:
+    """Do one step in an environment; False where it is none that can be done here."""
     command = _CALLED.sub(lambda call: place.answer(call["code"]), _BEFORE.sub("", command, count=1))
     pip = _PIP.match(command)
     name, *words = command.split()
@@ -37,9 +40,6 @@ def _done(place: Place, command: str) -> bool:
         place.pip(pip["verb"], shlex.split(pip["words"]))
     elif name == "mv" and len(words) == 2:
         _moved(place, *(_inside(place, word) for word in words))
-    elif name == "rm":
-        for word in words:
-            _removed(place, word)
     elif name == "unset":
         for word in words:
             place.environment.pop(word, None)
@@ -54,14 +54,6 @@ def _moved(place: Place, source: Path, target: Path) -> None:
     if source.exists():
         source.rename(target)
         place.script = target.name if source.name == place.script else place.script
-
-
-def _removed(place: Place, word: str) -> None:
-    if word.startswith("-"):
-        return
-    path = _inside(place, word)
-    for found in path.parent.glob(path.name):
-        shutil.rmtree(found) if found.is_dir() else found.unlink()
 
 
 def _inside(place: Place, word: str) -> Path:
