@@ -67,6 +67,7 @@ _KINDS = (
         ),
     ),
     ("offline", (rf"(?P<name>{_NAME}){_EXTRAS} (?:was|were) not found in the cache",)),
+    ("no-build", (rf"(?P<name>{_NAME}){_EXTRAS}(?P<spec>{_SPEC})? has no usable wheels",)),
     (
         "tags",
         (

@@ -6,7 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.changes import pip_name
+from workbench.doctor.changes import month_of, pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.build_tools import other_python
@@ -23,6 +23,25 @@ def python_for(wants: str, have: Optional[str]) -> str:
     """A Python that `wants` takes and that is not the one that is here; ``""`` where none of today's is one."""
     here = minor_name(have)
     return next((python for python in _PYTHONS if python != here and satisfies(python, wants)), "")
+
+
+# When each Python came out; wheels for it follow some months later.
+_BORN = {"3.8": 2019, "3.9": 2020, "3.10": 2021, "3.11": 2022, "3.12": 2023, "3.13": 2024, "3.14": 2025}
+_OCTOBER, _UNTIL_WHEELS = 10, 3
+
+
+def python_of_its_time(facts: Facts, package: str, version: Optional[str]) -> str:
+    """An older Python that a release has wheels for: the newest of its time, else the one before that which is here.
+
+    ``""`` where neither the time nor this Python is known.
+    """
+    month, _ = month_of(package, version) or (None, False) if version else (None, False)
+    have = minor_name(facts.python.version)
+    born = [python for python, year in _BORN.items() if month and year * 12 + _OCTOBER + _UNTIL_WHEELS <= month]
+    if born and older(born[-1], have or "99"):
+        return born[-1]
+    before = [python for python in _BORN if have and older(python, have)]
+    return before[-1] if before else ""
 
 
 def not_offered(facts: Facts) -> Result:
@@ -223,6 +242,8 @@ def _version(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             if behind
             else (near, *(f"or: {step}" if not at else step for at, step in enumerate(other))),
         )
+    if not spec.startswith("==") and have and not satisfies(nearest, spec):
+        return _between(facts, error, nearest)
     return _found(
         facts,
         error,
@@ -232,6 +253,25 @@ def _version(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         (
             fixes.install(facts, _pin(error, nearest)),
             f"python -m pip index versions {package}   # all that are offered here",
+        ),
+    )
+
+
+def _between(facts: Facts, error: ErrorFact, nearest: str) -> Finding:
+    """A range that a package asks for, and older and newer releases alone have files for this Python."""
+    floor = re.search(r">=?\s?(\d[\w.]{0,30})", error.values["spec"])
+    python = python_of_its_time(facts, error.values["package"], floor[1] if floor else None)
+    return _found(
+        facts,
+        error,
+        f"{_asked(error)} has no wheel for Python {minor_name(facts.python.version)}: what pip offers goes on with "
+        f"{nearest}",
+        "The release that asks for it is older than this Python, and so are the wheels that it asks for.",
+        (
+            *(other_python(facts, python, {}) if python else ()),
+            "then the same command again",
+            "or, where --only-binary or --prefer-binary stands in it: without that, and with a compiler",
+            "or a newer release of what asks for it: pip names that behind 'from'",
         ),
     )
 

@@ -12,7 +12,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.parse.resolutions import asks, wheels_told
 from workbench.doctor.rules import pip_sides
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
-from workbench.doctor.rules.offered import python_for
+from workbench.doctor.rules.offered import python_for, python_of_its_time
 from workbench.doctor.tables import table
 from workbench.doctor.versions import minor_name, normalize, older, release_of, satisfies
 
@@ -50,7 +50,11 @@ def no_solution(facts: Facts) -> Result:
 def _id_of(values: dict[str, str]) -> str:
     if values.get("kind") == "absent" and _is_conda(values):
         return "conda-package-not-in-channels"
-    of_kind = {"range": "project-allows-other-pythons", "tags": "no-wheel-for-this-platform"}
+    of_kind = {
+        "range": "project-allows-other-pythons",
+        "tags": "no-wheel-for-this-platform",
+        "no-build": "no-wheel-for-this-platform",
+    }
     return of_kind.get(values.get("kind", ""), "requirements-contradict")
 
 
@@ -393,6 +397,24 @@ def _tags(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     )
 
 
+def _no_build(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
+    """A release that has no wheel for this Python, where building is switched off."""
+    name, spec = values["name"], values.get("spec", "")
+    pin = re.fullmatch(r"==(\d[\w.]*)", spec)
+    older_python = python_of_its_time(facts, name, pin[1] if pin else None)
+    other = f"or a Python of its time, for which it may have wheels: {fixes.new_environment(older_python, anew=True)}"
+    return (
+        f"{name}{spec} has no wheel for this Python and system, and uv was told to build nothing",
+        "With --no-build or --only-binary :all: uv and pip take wheels alone; some releases have none, or none for "
+        "newer Pythons.",
+        (
+            f"the same command without --no-build and --only-binary   # {name} is built here then, which may take a "
+            "compiler",
+            *((other,) if older_python else ()),
+        ),
+    )
+
+
 def _by_tags(facts: Facts, values: dict[str, str], offered: str) -> tuple[str, ...]:
     name, spec = values["name"], values.get("spec", "")
     if values["tag"] == "Python":
@@ -478,6 +500,7 @@ _EXPLAINED: dict[str, Callable[[Facts, dict[str, str]], Optional[_Told]]] = {
     "virtual": _virtual,
     "index": _index,
     "offline": _offline,
+    "no-build": _no_build,
     "tags": _tags,
     "absent": _absent,
     "unpublished": _unpublished,

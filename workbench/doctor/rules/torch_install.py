@@ -22,6 +22,7 @@ from workbench.doctor.rules.common import (
     seen,
 )
 from workbench.doctor.rules.jetson import onnxruntime_steps
+from workbench.doctor.rules.offered import python_of_its_time
 from workbench.doctor.tables import (
     WHEELS,
     table,
@@ -380,11 +381,13 @@ def _nightly_gone(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     )
 
 
-def _asked_before_all(spec: str, offered: str) -> str:
+def _asked_before_all(facts: Facts, package: str, spec: str, offered: str) -> str:
     """A Python for a release older than the first one offered, which tells that this one is too new; else ``""``."""
     asked = re.fullmatch(r"==(\d[\d.]*)(?:\+\w+)?", spec)
     first = re.match(r"\d[\d.]*\d", offered)
-    return "3.9" if asked and first and older(asked[1], first[0]) else ""
+    if not (asked and first and older(asked[1], first[0])):
+        return ""
+    return python_of_its_time(facts, package, asked[1]) or "3.9"
 
 
 def no_match(facts: Facts) -> Result:
@@ -411,7 +414,7 @@ def no_match(facts: Facts) -> Result:
         steps = [*onnxruntime_steps(facts)]
     elif not none:
         steps = [f"Take one of the versions offered: python -m pip index versions {package}"]
-    too_new = _asked_before_all(spec, offered)
+    too_new = _asked_before_all(facts, package, spec, offered)
     if too_new:
         steps = [f"{fixes.new_environment(too_new)} && source .venv/bin/activate   # a Python of that time; or:"]
     return [
