@@ -176,3 +176,60 @@ def test_a_package_without_its_version_comes_in_one_that_is_asked_for() -> None:
         "unusual. Consider reinstalling huggingface-hub.\n"
     )
     assert any("--force-reinstall --no-deps 'huggingface-hub>=0.19.3,<1.0'" in step for step in finding.fix)
+
+
+def test_what_only_seems_not_to_fit_follows_from_the_copy_outside() -> None:
+    report = trace("transformers/utils/hub.py") + (
+        "ImportError: cannot import name 'list_repo_tree' from 'huggingface_hub' (/srv/lib/huggingface_hub/x.py)\n"
+    )
+    findings = diagnose(parse_report(report)).findings
+    assert [finding.caused_by for finding in findings[1:2]] == ["copy-outside-environment"]
+
+
+OFFERED = (
+    "Python 3.13.0\nERROR: Could not find a version that satisfies the requirement {} (from versions: 0.15.1, 0.15.2, "
+    "0.20.2, 0.20.3, 0.21.0, 0.22.2)\nERROR: No matching distribution found for {}\n"
+)
+
+
+def test_a_range_without_wheels_for_a_new_python_gets_an_older_one() -> None:
+    asked = "tokenizers<0.20,>=0.19 (from transformers)"
+    finding = first(OFFERED.format(asked, asked))
+    assert finding.title.startswith("tokenizers<0.20,>=0.19 has no wheel for Python 3.13")
+    assert finding.fix[0].startswith("uv venv --seed --python 3.12 .venv")
+    assert not any("tokenizers==" in step for step in finding.fix)
+
+
+def test_a_version_that_was_never_there_is_no_fault_of_the_python() -> None:
+    finding = first(OFFERED.format("tokenizers==0.19.7", "tokenizers==0.19.7"))
+    assert finding.title.startswith("There is no tokenizers==0.19.7")
+
+
+def test_an_old_release_gets_a_python_of_its_time() -> None:
+    offered = "1.14.1, 1.15.0, 1.18.1"
+    text = (
+        "Python 3.13.0\nERROR: Could not find a version that satisfies the requirement scipy==1.11.2 "
+        f"(from versions: {offered})\n"
+    )
+    assert "--python 3.11 " in first(text + "ERROR: No matching distribution found for scipy==1.11.2\n").fix[0]
+
+
+def test_what_has_no_wheel_is_built_where_that_is_allowed() -> None:
+    finding = first(
+        "Using Python 3.13.0 environment at: venv\nerror: No solution found when resolving dependencies\n"
+        "  cause: Because regex==2024.7.24 has no usable wheels and you require regex==2024.7.24, we can conclude that "
+        "your requirements are unsatisfiable.\n\nhint: Wheels are required for `regex` because building from source is "
+        "disabled for all packages (i.e., with `--no-build`)\n"
+    )
+    assert finding.id == "no-wheel-for-this-platform"
+    assert finding.fix[0].startswith("the same command without --no-build")
+    assert "--python 3.12" in finding.fix[1]
+
+
+def test_a_package_that_lacks_what_it_always_had_is_a_folder_beside_the_program() -> None:
+    lacks = "AttributeError: module 'numpy' has no attribute 'ndarray'\n"
+    steps = first(trace("torch/utils/data/_utils/collate.py") + lacks).fix
+    assert "Where it is a folder: mv /home/user/numpy /home/user/numpy_own" in steps
+    assert any("Where there is neither" in step and "pip install" in step for step in steps)
+    asked_by_the_program = first(trace() + lacks)
+    assert not any("numpy_own" in step for step in asked_by_the_program.fix)

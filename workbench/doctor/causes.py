@@ -159,6 +159,18 @@ _BUILD_ROOTS = (
     "git-distrusts-folder",
 )
 
+# What Python takes in place of a package of the environment, which then seems to be of a release that does not fit.
+_TAKEN_INSTEAD = ("package-shadowed", "copy-outside-environment")
+_SEEM_NOT_TO_FIT = (
+    "package-versions-do-not-fit",
+    "huggingface-hub-pin-conflict",
+    "tokenizers-pin-conflict",
+    *(
+        f"{name}-import-error"
+        for name in ("huggingface-hub", "tokenizers", "transformers", "accelerate", "peft", "trl")
+    ),
+)
+
 # What may follow from what: a finding that stands here is a consequence of the first of its causes that is there too.
 CAUSES: dict[str, tuple[str, ...]] = {
     "torch-import-broken": (
@@ -250,8 +262,9 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "torch-shadowed",
         "hf-home-unwritable",
     ),
+    **dict.fromkeys(_SEEM_NOT_TO_FIT, _TAKEN_INSTEAD),
     "transformers-too-new-for-torch": ("duplicate-torch-installs",),
-    "transformers-pin-conflict": ("transformers-too-old-for-model",),
+    "transformers-pin-conflict": ("transformers-too-old-for-model", *_TAKEN_INSTEAD),
     "extension-built-for-other-cuda": (
         "bnb-missing-runtime-lib",
         "duplicate-torch-installs",

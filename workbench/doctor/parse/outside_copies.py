@@ -19,6 +19,9 @@ _ENVIRONMENT = re.compile(
 )
 
 
+_OF_PYTHON = re.compile(r"[/\\]lib[/\\]python3\.\d{1,2}[/\\](?!site-packages)|^<frozen")
+
+
 def copy_outside(lines: Sequence[str]) -> Optional[ErrorFact]:
     """The package whose file an error was raised in, or names, where it lies outside; None where all lies together."""
     frames = [match["path"] for line in lines if (match := _FRAME.match(line[:_MAX_LINE]))]
@@ -41,7 +44,7 @@ def _blamed(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
         frame, named = _FRAME.match(line[:_MAX_LINE]), _NAMED.search(line[:_MAX_LINE])
         if named:
             yield number, named["path"]
-        elif frame:
+        elif frame and not _OF_PYTHON.search(frame["path"]):
             last = (number, frame["path"])
         elif last and re.match(r"[A-Za-z][\w.]{2,60}(?:Error|Exception)\b", line):
             yield last
@@ -53,7 +56,7 @@ def _copy(path: str, prefix: str) -> Optional[tuple[str, str]]:
 
     A checkout, whose folder is called like the package, is meant to be imported.
     """
-    if path.startswith(prefix) or re.search(r"dist-packages|[/\\]lib[/\\]python3\.\d{1,2}[/\\](?!site-packages)", path):
+    if path.startswith(prefix) or "dist-packages" in path or _OF_PYTHON.search(path):
         return None
     site = _SITE.match(path)
     if "site-packages" in path and not (site and site["prefix"].endswith(".local")):

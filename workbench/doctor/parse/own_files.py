@@ -63,9 +63,16 @@ def _beside_the_program(lines: Sequence[str], frames: Sequence[tuple[int, str]])
         ):
             return _fact(lines, number, found["module"], found["path"])
         lacks = _LACKS.search(line[:_MAX_LINE]) if "has no attribute" in line else None
-        if lacks and lacks["name"] in table("python_names")["names"].get(lacks["module"], "").split():
+        asked_by_program = lacks and not _of_python(lacks["module"]) and not _INSTALLED.search(asker)
+        if lacks and not asked_by_program and lacks["name"] in _steady(lacks["module"]):
             return _fact(lines, number, lacks["module"], f"{above}{lacks['module']}.py", guessed="yes")
     return None
+
+
+def _steady(module: str) -> list[str]:
+    """What a module has had in all its releases."""
+    names = table("steady_names")
+    return str(names["python"].get(module) or names["packages"].get(module, "")).split()
 
 
 def _takes_the_place(module: str, path: str, ending: str) -> bool:

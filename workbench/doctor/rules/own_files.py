@@ -1,10 +1,11 @@
-"""Rules about files of one's own that have the name of a module."""
+"""Rules about files of one's own that have the name of a module. Needs the tables."""
 
 from __future__ import annotations
 
 import re
 
 from workbench.doctor import fixes
+from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
@@ -23,6 +24,8 @@ def in_the_way(facts: Facts) -> Result:
     guessed = bool(error.values.get("guessed"))
     bare = folder.removesuffix(".py")
     in_a_folder = (f"Where it is a folder: {_move(facts, bare, f'{above}{module}_own')}",) if guessed else ()
+    leftover = guessed and error.values["kind"] == "package"
+    again = fixes.install(facts, pip_name(module), options="--force-reinstall --no-deps")
     shown = f"{bare} (.py, or a folder)" if guessed else folder
     return [
         Finding(
@@ -36,6 +39,7 @@ def in_the_way(facts: Facts) -> Result:
                 f"{_move(facts, folder, f'{above}{new}')}   # any name that no module has; the imports of it in the "
                 "program, too; and the __pycache__ beside it",
                 *in_a_folder,
+                *((f"Where there is neither, and an uninstall left a folder behind: {again}",) if leftover else ()),
                 "or, where the program itself needs nothing beside it: python -P <program>   # Python 3.11 and newer",
             ),
             "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",

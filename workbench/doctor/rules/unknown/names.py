@@ -14,7 +14,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports, may_install
-from workbench.doctor.tables import names_read, names_text
+from workbench.doctor.tables import names_read, names_text, table
 from workbench.doctor.versions import at_least, older
 
 _NAME = re.compile(
@@ -217,26 +217,6 @@ def _shadowed(error: ErrorFact, module: str, half: bool) -> Optional[Finding]:
     )
 
 
-# What these packages have had in all their releases.
-_ALWAYS = {
-    "accelerate": "Accelerator",
-    "datasets": "load_dataset Dataset load_from_disk",
-    "deepspeed": "initialize",
-    "evaluate": "load",
-    "gradio": "Blocks Interface",
-    "nltk": "download",
-    "numpy": "array ndarray zeros",
-    "pandas": "DataFrame read_csv",
-    "peft": "LoraConfig get_peft_model PeftModel",
-    "requests": "get post Session",
-    "sentencepiece": "SentencePieceProcessor",
-    "tiktoken": "get_encoding",
-    "tokenizers": "Tokenizer",
-    "transformers": "AutoTokenizer AutoModel AutoConfig pipeline AutoModelForCausalLM",
-    "wandb": "init login",
-    "whisper": "load_model",
-    "yaml": "safe_load load",
-}
 # Packages whose name on the index belongs to somebody else.
 _REALLY_CALLED = {"whisper": "openai-whisper"}
 
@@ -247,7 +227,7 @@ def _not_the_package(facts: Facts, error: ErrorFact, package: str, module: str, 
     read = names_read(package)
     since_then = at_least(installed_version(facts, package), read.get("oldest", ""))
     steady = read.get("always", "") if since_then and "partially initialized" not in error.text else ""
-    always = f"{_ALWAYS.get(module, '')} {steady}"
+    always = f"{table('steady_names')['packages'].get(module, '')} {steady}"
     core = len(at_top) == 1 and at_top[0] in always.split()
     place = re.search(rf"\(((?:[A-Za-z]:|~)?[/\\][^()\n]{{0,200}}[/\\]{module}[/\\]__init__\.py)\)", error.text)
     nowhere = "(unknown location)" in error.text and module in known_imports()
