@@ -7,7 +7,7 @@ import shlex
 from pathlib import PurePath
 from typing import Optional
 
-from workbench.doctor import shells, system_packages, upgrades
+from workbench.doctor import shells, system_packages, torch_builds, upgrades
 from workbench.doctor.facts import Facts
 from workbench.doctor.tables import (
     WHEELS,
@@ -446,15 +446,11 @@ def old_torch(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
     return (f"or the build for the driver's CUDA: {command}{other}",)
 
 
-_LAST_PYTHON = (("1.11", "3.10"), ("1.8", "3.9"), ("1.4", "3.8"))
-"""From which torch on there are wheels for a Python, before the table of releases begins."""
-
-
 def _same_old_release(facts: Facts) -> Optional[str]:
     """The command for the CUDA build of a torch before 1.13, which a program of its time asks for; None where no
     build of it runs on this GPU, driver and Python."""
     version = str(facts.torch.version).split("+")[0]
-    last = next((python for first, python in _LAST_PYTHON if at_least(version, first)), None)
+    last = torch_builds.last_python(version)
     newest_gpu = any(at_least(gpu.compute_capability, "9.0") for gpu in facts.nvidia_gpus())
     too_new = last is not None and at_least(facts.python.version, last) and minor_name(facts.python.version) != last
     if last is None or at_least(version, "1.13") or newest_gpu or too_new or not is_published(version):

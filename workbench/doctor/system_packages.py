@@ -34,6 +34,8 @@ def install(facts: Facts, apt: str, dnf: str = "", pacman: str = "", zypper: str
 
 def _tool(facts: Facts) -> str:
     named = " ".join(filter(None, (facts.platform.os, facts.platform.kernel)))
+    if not facts.platform.os and facts.error("root-at-localhost"):
+        named += " red hat"  # what its installer calls a machine that was given no name, in its shell's own prompt
     return next((tool for tool, pattern in _TOOLS if pattern.search(named)), "sudo apt install")
 
 

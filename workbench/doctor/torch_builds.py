@@ -87,6 +87,15 @@ def python_fits(python: Optional[str], release: TorchRelease) -> Optional[bool]:
     return None if numbers is None or first is None or last is None else first <= numbers <= last
 
 
+_LAST_PYTHON = (("1.11", "3.10"), ("1.8", "3.9"), ("1.4", "3.8"))
+"""From which torch on there are wheels for a Python, before the table of releases begins."""
+
+
+def last_python(version: Optional[str]) -> Optional[str]:
+    """The newest Python that a torch of before 1.13 has wheels for; None before 1.4."""
+    return next((python for first, python in _LAST_PYTHON if at_least(version, first)), None)
+
+
 def release_fits(facts: Facts, release: TorchRelease) -> bool:
     """Whether a release has wheels for this Python and libc, and is new enough for the transformers here."""
     # A torch of the first line tells that Python is one of its time, where nothing else does.

@@ -19,6 +19,7 @@ _GPU = re.compile(
 _NOTHING = frozenset(("", "n/a", "none", "could not collect", "no cuda", "not found", "not installed", "unknown"))
 _BNB_HEADER = re.compile(r"bitsandbytes v(\d{1,2}\.\d{1,3}\.\d{1,3}[\w.]{0,10})")
 _BNB_BINARY = re.compile(r"\s{0,4}bin (\S{3,300})[/\\]libbitsandbytes_\w{2,40}\.(?:so|dll)\b")
+_BNB_CHECKOUT = re.compile(r"((?:/(?!\w*-packages/)[\w.~+-]{1,60}){0,8}/bitsandbytes/bitsandbytes)/[\w/]{2,40}\.py\b")
 # bitsandbytes writes a ROCm 6.0 as a CUDA 60, and the RDNA 3 of a gfx1100 as a capability of 11.0.
 _OF_ROCM = re.compile(r"CUDA_VERSION=[5-9]\d\b|cuda_version_string='[5-9]\d'")
 _CAPABILITY = re.compile(r"[Cc]ompute [Cc]apability(?: among GPUs detected)?:\s{0,2}\(?(\d{1,2})[.,]\s{0,2}(\d)\)?")
@@ -47,9 +48,10 @@ def read(lines: Sequence[str], draft: Draft) -> None:
                 draft.saw("bitsandbytes")
                 draft.put(draft.bitsandbytes, version=header[1], installed=True)
                 draft.package("bitsandbytes", header[1])
-        if "bitsandbytes/bitsandbytes/cextension.py" in line and "-packages" not in line:
+        if "bitsandbytes/bitsandbytes/" in line:
             # A folder of sources, which comes before what pip installs.
-            draft.put(draft.bitsandbytes, location=line.split("/cextension.py")[0].split()[-1].strip("'\""))
+            checkout = _BNB_CHECKOUT.search(line)
+            draft.put(draft.bitsandbytes, location=checkout[1] if checkout else None)
         if "libbitsandbytes" in line:
             chosen = _BNB_BINARY.match(line)
             draft.put(draft.bitsandbytes, location=chosen[1] if chosen else None)

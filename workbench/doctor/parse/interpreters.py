@@ -35,12 +35,36 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         # In JSON each backslash of a path is written twice.
         prefixes = _prefixes(line.replace("\\\\", "\\"))
         seen.update((kind, prefix) for prefix in prefixes if (kind := _kind(prefix)))
-    if seen:
+    if not seen:
+        draft.put(draft.python, **_portable_python(lines))
+    else:
         kind, prefix = seen.most_common(1)[0][0]
         # An environment that uv made has no pip in it.
         of_uv = kind == "venv" and any(map(_PYTHON_OF_UV.search, lines))
         draft.put(draft.python, kind="uv" if of_uv else kind, prefix=prefix)
         draft.put(draft.platform, system="Windows" if any(map(_OF_WINDOWS.search, lines)) else None)
+
+
+# Programs for Windows that bring a Python along, as it is called, and as a prompt in their folder names them.
+_CALLED = re.compile(
+    r"(?<![\w\\])(?P<prefix>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?|\.)\\python_embed\w{0,4})\\python\.exe"
+)
+_PORTABLE_FOLDER = re.compile(
+    r"^\s{0,4}(?P<folder>[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?ComfyUI_windows_portable(?!\w))(?:[\\>]|$)", re.IGNORECASE
+)
+
+
+def _portable_python(lines: Sequence[str]) -> dict[str, str]:
+    """The Python that a program for Windows brought along, where no path of a package names it."""
+    called = [line[:_MAX_LINE] for line in itertools.islice((x for x in lines if "python_embed" in x), _MAX_PATHS)]
+    prefixes = [found["prefix"] for found in map(_CALLED.search, called) if found]
+    if prefixes:  # a whole path before one that holds in the program's folder only
+        return {"kind": "portable", "prefix": max(prefixes, key=lambda prefix: ":" in prefix)}
+    for line in itertools.islice((line for line in lines if "windows_portable" in line.lower()), _MAX_PATHS):
+        found = _PORTABLE_FOLDER.search(line[:_MAX_LINE])
+        if found:
+            return {"kind": "portable", "prefix": found["folder"] + r"\python_embeded"}
+    return {}
 
 
 def _prefixes(line: str) -> set[str]:

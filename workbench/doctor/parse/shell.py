@@ -69,6 +69,7 @@ _REPL = re.compile(
     r"\s{0,2}.{0,80}torch\.cuda\.is_available\(\)"
 )
 _BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac|WSL ?2)\b", re.IGNORECASE)
+_APPLE = re.compile(r"\(Apple M\d(?: Pro| Max| Ultra)?\)|\b(?:[Mm]y|[Oo]n an?) (?:Apple )?M[1-5] (?:Mac|Pro\b|Max\b)")
 _MAC = re.compile(
     r"\bApple M\d\b|\bMacBook\b"
     r"|MacBook-(?:Pro|Air)\b"
@@ -211,7 +212,7 @@ def _named_system(line: str, draft: Draft) -> None:
         system = {"linux": "Linux", "windows": "Windows"}.get(box[2].lower(), "Darwin")
         if box[1] in "xX":
             draft.put(draft.platform, system=system)
-    elif "(not a mach-o file)" in line:
+    elif "(not a mach-o file)" in line or _APPLE.search(line):
         draft.put(draft.platform, system="Darwin")
     elif "[ ]" not in line and len(line) < 300 and "wsl" not in line.lower():
         named = "Darwin" if _MAC.search(line) else "Windows" if _WINDOWS.search(line) else None
@@ -336,13 +337,14 @@ def _path(line: str, draft: Draft) -> None:
             draft.put(draft.python, kind="conda", prefix=environment[0])
     if site:
         draft.put(draft.python, version=site[1])
-        if _MAC_HOME.search(line):
+        if _MAC_HOME.search(line) or "/opt/homebrew/" in line:
             draft.put(draft.platform, system="Darwin")
     elif ("ython" in line or "site-packages" in line) and _WINDOWS_PATH.search(line):
         draft.put(draft.platform, system="Windows")
-        version = re.search(r"[Pp]ython(3)(\d{1,2})\\", line)
+        # The folder that Python's own installer for Windows makes: Python311, or Python311-32.
+        version = re.search(r"[Pp]ython(3)(\d{1,2})(-32)?\\", line)
         if version:
-            draft.put(draft.python, version=f"{version[1]}.{version[2]}")
+            draft.put(draft.python, version=f"{version[1]}.{version[2]}", bits=32 if version[3] else None)
 
 
 def _pci(line: str, draft: Draft) -> None:
@@ -361,10 +363,23 @@ _WINDOWS_ENVIRONMENT = re.compile(
 )
 
 
+# A prompt with an environment's name in it, and the path of a package in the home directory that Python tells there.
+_ACTIVATED = re.compile(r"\s{0,4}\((?!base\))[\w.-]{1,40}\) \S")
+_HOME_PACKAGE = re.compile(
+    r"\s{0,4}['\"]?(?:[A-Za-z]:\\[^\n]{0,100}\\AppData\\Roaming\\Python\\|/\S{0,100}/\.local/lib/python3)[^\n]{0,200}-packages"
+)
+
+
+def _at(lines: Sequence[str], index: int) -> str:
+    return lines[index] if index < len(lines) else ""
+
+
 def _user_site(lines: Sequence[str], draft: Draft) -> None:
     """A traceback that runs through the home directory and an environment: the two are mixed."""
-    homes, others = 0, 0
+    homes, others, imported = 0, 0, ""
     for index, line in enumerate(lines):
+        if "__file__" in line and _ACTIVATED.match(line) and _HOME_PACKAGE.match(_at(lines, index + 1)):
+            homes, others, imported = index + 2, index + 1, "torch" if "torch" in line else ""
         if "File " not in line or "packages" not in line:
             continue
         site = _SITE.search(line)
@@ -380,4 +395,4 @@ def _user_site(lines: Sequence[str], draft: Draft) -> None:
             others = others or index + 1
     if homes and others:
         text = " ".join(lines[homes - 1].split())[:300]
-        draft.errors.append(ErrorFact("user-site-mixed", text, homes))
+        draft.errors.append(ErrorFact("user-site-mixed", text, homes, {"imported": imported}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Optional
+from typing import Any, Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts, ProbeStep
@@ -30,7 +30,29 @@ _MISSING_LIBRARY = ("bnb-binary-not-found", "bnb-version-mismatch", "bnb-library
 
 
 def _upgrade(facts: Facts) -> str:
-    return fixes.install(facts, "bitsandbytes", upgrade=True)
+    """The newest bitsandbytes that leaves the torch that is here alone: pip would replace it without a word.
+
+    On Windows it would even bring the build for the CPU.
+    """
+    newest = fixes.install(facts, "bitsandbytes", upgrade=True)
+    if facts.origin == "live" and facts.torch.version is None:
+        return newest
+    rows = table("bitsandbytes")["release"]
+    # A loader of before 0.43 stands beside a torch of its time, where nothing tells which.
+    old = facts.torch.version is None and facts.error("bnb-legacy-loader") is not None
+    fitting = [row for row in rows if row["windows"] and _takes(row, facts, old)]
+    if not fitting or fitting[-1] is rows[-1]:
+        return newest
+    return fixes.install(facts, f"bitsandbytes<{fitting[-1]['to'].removesuffix('.0')}", upgrade=True)
+
+
+def _takes(row: dict[str, Any], facts: Facts, old: bool) -> bool:
+    """Whether a release asks for no newer torch or Python than is here."""
+    return not (
+        older(facts.python.version, row["python"])
+        or older(facts.torch.version, row["torch"] or "0.0.1")
+        or (old and row["torch"])
+    )
 
 
 def _installed(facts: Facts) -> Optional[bool]:
@@ -171,10 +193,15 @@ def _loaded_and_failed_elsewhere(facts: Facts) -> bool:
     return named or (bool(facts.error("unknown-error")) and loaded is not None and not below)
 
 
+def _is_checkout(facts: Facts) -> bool:
+    location = facts.bitsandbytes.location
+    return bool(location) and facts.origin != "live" and not re.search(r"-packages|\.egg\b", location or "")
+
+
 def _leave_checkout(facts: Facts) -> tuple[str, ...]:
     """What comes before an upgrade where Python takes a folder of sources in place of what pip installs."""
     location = facts.bitsandbytes.location
-    if facts.origin == "live" or not location or re.search(r"(?:site|dist)-packages|\.egg\b", location):
+    if not _is_checkout(facts):
         return ()
     return (
         f"{fixes.uninstall(facts, 'bitsandbytes')}   # what runs is a checkout, compiled without the library wanted",
@@ -186,12 +213,15 @@ def source_not_compiled(facts: Facts) -> Result:
     """A checkout or source build without any native library."""
     error = facts.error("bnb-required-cpu", "bnb-forgot-compile")
     libraries = facts.bitsandbytes.libraries
-    if error is None and libraries is None:
+    wanted = facts.error("bnb-library-not-found") if _is_checkout(facts) else None
+    if error is None and libraries is None and wanted is None:
         return None
     if error is None and libraries:
         return PASSED
     if libraries and "cpu" in libraries:
         return PASSED
+    if error is None and wanted is not None:
+        return [_checkout_without(facts, wanted)]
     return [
         Finding(
             "bnb-source-install-not-compiled",
@@ -211,6 +241,23 @@ def source_not_compiled(facts: Facts) -> Result:
     ]
 
 
+def _checkout_without(facts: Facts, error: ErrorFact) -> Finding:
+    """Python takes a folder of sources, in which another library was compiled than the one wanted."""
+    number = error.values.get("wanted", "")
+    cuda = f"CUDA {number[:-1]}.{number[-1]}" if number else "this CUDA"
+    return Finding(
+        "bnb-source-install-not-compiled",
+        "error",
+        f"The bitsandbytes that runs is a checkout, in which the library for {cuda} was not compiled",
+        "A folder of sources comes before what pip installs; the wheels have the libraries of every CUDA in them.",
+        {**evidence(location=facts.bitsandbytes.location), **seen(error)},
+        (*_leave_checkout(facts), _upgrade(facts)),
+        BNB + "issues/1042",
+        affects=QUANTIZED,
+        observed=True,
+    )
+
+
 def override(facts: Facts) -> Result:
     """BNB_CUDA_VERSION forces a library."""
     error = facts.error("bnb-override", "bnb-override-invalid")
@@ -221,7 +268,8 @@ def override(facts: Facts) -> Result:
     shipped = _shipped(facts, "rocm" if variable == "BNB_ROCM_VERSION" else "cuda")
     empty_is_error = value == "" and at_least(facts.bitsandbytes.version, "0.50.0")
     trouble = facts.error(
-        *_MISSING_LIBRARY, "bnb-missing-dependency", "cudart-missing", "bnb-setup-failed", "bnb-override-invalid"
+        *(*_MISSING_LIBRARY, "bnb-missing-dependency", "cudart-missing", "bnb-setup-failed", "bnb-override-invalid"),
+        "bnb-override-impossible",
     )
     if value == "" and not empty_is_error and trouble is None:
         return PASSED
@@ -280,6 +328,19 @@ def _shipped(facts: Facts, kind: str) -> Optional[list[str]]:
     return listed
 
 
+def _nearest_library(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
+    """Which library can stand in for one of CUDA 11 that no release of that time has, as for 11.6 or 11.3."""
+    numbers, rows = release_of(cuda), table("bitsandbytes")["release"]
+    wanted = _digits(cuda)
+    if numbers is None or numbers[0] != 11 or wanted in rows[-1]["cuda"] or "bitsandbytes<" not in _upgrade(facts):
+        return ()
+    shipped = {name for row in rows if row["windows"] and not row["torch"] for name in row["cuda"]}
+    if wanted in shipped:
+        return ()
+    near = min((name for name in shipped if name.startswith("11")), key=lambda name: abs(int(name) - int(wanted)))
+    return (fixes.export(facts, "BNB_CUDA_VERSION", near, "the nearest one; all of CUDA 11 load one runtime"),)
+
+
 def no_library_for_cuda(facts: Facts) -> Result:
     """No shipped library fits torch's CUDA."""
     error = facts.error(*_MISSING_LIBRARY)
@@ -293,7 +354,7 @@ def no_library_for_cuda(facts: Facts) -> Result:
     newest = table("bitsandbytes")["newest"]
     numbers = release_of(cuda)
     whole_major = bool(shipped and numbers and not any(item.startswith(str(numbers[0])) for item in shipped))
-    fix = [_upgrade(facts)]
+    fix = [_upgrade(facts), *_nearest_library(facts, cuda)]
     if at_least(version, newest):
         fix = list(fixes.reinstall_torch(facts, keep_release=False))
     return [

@@ -138,6 +138,8 @@ def _finds_no_card(facts: Facts) -> bool:
 
 
 def _not_loaded(facts: Facts) -> str:
+    if facts.platform.wsl_version == 1:
+        return "WSL 1 has no GPU, and no NVIDIA module can be loaded in it"
     if _finds_no_card(facts):
         return (
             "The NVIDIA module finds no GPU that it drives: nouveau still holds the card, or the driver is not for it"
@@ -182,10 +184,21 @@ def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     return (
         *(renewed if by_apt else ()),
         *_modules_left_out(facts),
+        *_without_dkms(facts),
         built[0],
         "If modprobe says 'Key was rejected', Secure Boot refuses the module: enrol its key with "
         "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der, then reboot.",
         built[1],
+    )
+
+
+def _without_dkms(facts: Facts) -> tuple[str, ...]:
+    """A driver of NVIDIA's .run file, without dkms, is built for the kernel of its day only."""
+    if facts.error("dkms-missing") is None or not _build_module(facts).startswith("sudo apt"):
+        return ()
+    return (
+        "sudo nvidia-uninstall; sudo apt install linux-headers-$(uname -r) dkms && sudo ubuntu-drivers install && sudo "
+        "reboot   # dkms is not there: the driver of a .run file is built for one kernel; the packages' for each",
     )
 
 
@@ -221,6 +234,15 @@ def _build_module(facts: Facts) -> str:
     return f"{headers} && sudo {how} && sudo modprobe nvidia   # the headers of the very kernel that runs (uname -r)"
 
 
+# https://wiki.nixos.org/wiki/NVIDIA: the module alone, as an extra one, is built and never loaded.
+_NIXOS_DRIVER = (
+    'services.xserver.videoDrivers = [ "nvidia" ];   # in /etc/nixos/configuration.nix, in place of the module in '
+    "boot.extraModulePackages: it loads NVIDIA's driver and blacklists nouveau, without a desktop too",
+    "hardware.nvidia.open = true;   # false for cards before Turing (GTX 16xx, RTX 20xx)",
+    "sudo nixos-rebuild switch && sudo reboot",
+)
+
+
 def nouveau_loaded(facts: Facts) -> Result:
     """The open nouveau driver holds the card."""
     error = facts.error("nouveau", "nouveau-loaded")
@@ -236,7 +258,9 @@ def nouveau_loaded(facts: Facts) -> Result:
             "The nouveau driver holds the GPU, so NVIDIA's cannot",
             "nouveau was loaded first and took the device; CUDA needs NVIDIA's own module.",
             {**evidence(modules=facts.platform.modules), **seen(error)},
-            (
+            _NIXOS_DRIVER
+            if "nixos" in (facts.platform.os or "").lower() or facts.error("nixos-told")
+            else (
                 "printf 'blacklist nouveau\\noptions nouveau modeset=0\\n' | sudo tee "
                 "/etc/modprobe.d/blacklist-nouveau.conf",
                 "sudo update-initramfs -u   # or: sudo dracut --force",
@@ -307,41 +331,42 @@ def _gsp_silent(facts: Facts, error: Optional[ErrorFact], xids: list[int]) -> Fi
 
 def fabric_manager_not_running(facts: Facts) -> Result:
     """NVSwitch systems need the fabric manager before CUDA starts."""
+    return from_message(facts, ("error-802",), lambda error: fabric_not_initialised(facts, error))
 
-    def make(error: ErrorFact) -> Finding:
-        version = facts.driver.version
-        branch = version.split(".")[0] if version else "${v%%.*}"
-        return Finding(
-            "fabric-manager-not-running",
-            "error",
-            "The NVSwitch fabric is not initialised (error 802)",
-            "On HGX systems CUDA starts only after nvidia-fabricmanager, of exactly the driver's version, has set "
-            "up the links.",
-            {**evidence(driver=version, gpus=gpu_names(facts)), **seen(error)},
-            (
-                *(
-                    (
-                        "This is mended on the host, by who runs it: a container or a rented job cannot; take another "
-                        "machine until then.",
-                    )
-                    if facts.platform.container or facts.error("rented-machine")
-                    else ()
-                ),
-                ("" if version else "v=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -1); ")
-                + system_packages.install(
-                    facts,
-                    apt=f'"nvidia-fabricmanager-{branch}={version or "$v"}*"',
-                    dnf=f"nvidia-fabric-manager-{version or '$v'}",
-                ),
-                "sudo systemctl enable --now nvidia-fabricmanager; systemctl status nvidia-fabricmanager",
-                "nvidia-smi -q | grep -A 2 Fabric   # State must be Completed",
+
+def fabric_not_initialised(facts: Facts, error: ErrorFact) -> Finding:
+    """Error 802, whichever program met it."""
+    version = facts.driver.version
+    branch = version.split(".")[0] if version else "${v%%.*}"
+    return Finding(
+        "fabric-manager-not-running",
+        "error",
+        "The NVSwitch fabric is not initialised (error 802)",
+        "On HGX systems CUDA starts only after nvidia-fabricmanager, of exactly the driver's version, has set "
+        "up the links.",
+        {**evidence(driver=version, gpus=gpu_names(facts)), **seen(error)},
+        (
+            *(
+                (
+                    "This is mended on the host, by who runs it: a container or a rented job cannot; take another "
+                    "machine until then.",
+                )
+                if facts.platform.container or facts.error("rented-machine")
+                else ()
             ),
-            ISSUES + "pytorch/pytorch/issues/35710",
-            affects=ALL_GPU_BENCHES,
-            observed=True,
-        )
-
-    return from_message(facts, ("error-802",), make)
+            ("" if version else "v=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -1); ")
+            + system_packages.install(
+                facts,
+                apt=f'"nvidia-fabricmanager-{branch}={version or "$v"}*"',
+                dnf=f"nvidia-fabric-manager-{version or '$v'}",
+            ),
+            "sudo systemctl enable --now nvidia-fabricmanager; systemctl status nvidia-fabricmanager",
+            "nvidia-smi -q | grep -A 2 Fabric   # State must be Completed",
+        ),
+        ISSUES + "pytorch/pytorch/issues/35710",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
 
 
 def driver_userspace_mismatch(facts: Facts) -> Result:

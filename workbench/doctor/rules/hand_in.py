@@ -7,6 +7,7 @@ from typing import Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import Facts
+from workbench.doctor.versions import older
 
 # From https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html: the distributions do
 # not have the package in their own repositories.
@@ -96,6 +97,19 @@ _ON_A_MAC = (
 )
 
 
+FIRST_DRIVER = "471.41"
+"""The first driver of Windows for all that has CUDA in WSL; those before were previews."""
+
+
+def _driver_for_wsl(facts: Facts) -> tuple[str, ...]:
+    if not older(facts.driver.version, FIRST_DRIVER):
+        return ()
+    return (
+        f"Install the newest NVIDIA driver in Windows: https://www.nvidia.com/drivers   # {facts.driver.version} has "
+        f"no CUDA for WSL 2, {FIRST_DRIVER} is the first that has",
+    )
+
+
 def told_of_a_container(facts: Facts) -> Optional[str]:
     """The engine that a paste names beside a torch that finds no GPU; that it is docker says less."""
     kind = facts.platform.container
@@ -118,7 +132,7 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
     if facts.platform.system == "Darwin":
         return _ON_A_MAC
     if fixes.on_windows(facts) or (facts.platform.wsl and facts.error("docker-desktop")):
-        return _ON_WINDOWS
+        return (*_driver_for_wsl(facts), *_ON_WINDOWS)
     if kind == "kubernetes":
         return (
             "In the pod: resources.limits: {nvidia.com/gpu: 1}, and where NVIDIA's runtime is not the default (k3s, "

@@ -114,6 +114,8 @@ def no_cuda_gpus(facts: Facts) -> Result:
             if _plain_cloud_image(facts)
             else "torch sees no GPU; most likely it is a build without CUDA, which conda brings unless told"
             if by_conda
+            else "torch sees no GPU though the driver answers: most likely CUDA_VISIBLE_DEVICES names none of them"
+            if answered and not (facts.platform.container or facts.platform.service or ask_batch_system(facts))
             else "torch sees no GPU"
             if answered or facts.torch.build == "cuda" or facts.driver.error
             else "torch sees no GPU; most likely it is a build without CUDA",
@@ -154,17 +156,26 @@ def _plain_cloud_image(facts: Facts) -> bool:
     return told and bare and facts.driver.version is None and facts.torch.build is None and not _by_conda(facts)
 
 
+def _find_variable(facts: Facts) -> str:
+    look = (
+        "findstr /s /n CUDA_VISIBLE_DEVICES *.py *.bat *.ps1"
+        if fixes.on_windows(facts)
+        else "grep -rn CUDA_VISIBLE_DEVICES --include='*.sh' --include='*.py' . ~/.bashrc"
+    )
+    return f"{look}   # in the program's folder: change the number there to one that nvidia-smi -L lists, as 0"
+
+
 def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
     if not answered and facts.has_amd() and not facts.nvidia_gpus():
         return _for_amd(facts)
     hidden = (
         fixes.unset(facts, "CUDA_VISIBLE_DEVICES")
         if "CUDA_VISIBLE_DEVICES" in facts.environment
-        else "Look for CUDA_VISIBLE_DEVICES where the program is started, and in its code."
+        else _find_variable(facts)
     )
     asked = ask_batch_system(facts)
     if answered:
-        return (*asked, hidden, "nvidia-smi -L")
+        return (*asked, hidden, "nvidia-smi -L   # the numbers there are; 0 is the first")
     inside = (
         (
             *(() if facts.error("gpus-handed-in") else (ASK_DOCKER,)),

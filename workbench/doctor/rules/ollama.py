@@ -9,6 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import PASSED, Result, Rule, capabilities, evidence, gpu_names, is_jetson, seen
+from workbench.doctor.rules.driver import fabric_not_initialised
 from workbench.doctor.rules.torch_vendor import relative_of
 from workbench.doctor.tables import table
 from workbench.doctor.versions import older
@@ -143,6 +144,8 @@ def _without_runners(facts: Facts, error: ErrorFact) -> Finding:
 
 def _driver(facts: Facts, error: ErrorFact) -> Finding:
     code = "35" if error.values.get("symbol") else error.values.get("code", "")
+    if code == "802":
+        return fabric_not_initialised(facts, error)
     state = _STATES.get(code)
     if fixes.on_windows(facts):
         fix: tuple[str, ...] = ("nvidia-smi   # must answer; install the newest NVIDIA driver, and restart Windows",)

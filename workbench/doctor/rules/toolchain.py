@@ -23,6 +23,8 @@ def nvcc_mismatch(facts: Facts) -> Result:
         detected = error.values.get("detected") or error.values.get("installed")
         built = facts.torch.cuda or error.values.get("torch")
         nvcc = detected or facts.toolkit.nvcc
+        if nvcc and facts.error("torch-of-the-build"):
+            return _another_torch_in_the_build(facts, error, nvcc, error.values.get("torch"))
         return Finding(
             "nvcc-torch-cuda-mismatch",
             "error",
@@ -43,7 +45,31 @@ def nvcc_mismatch(facts: Facts) -> Result:
             observed=True,
         )
 
-    return from_message(facts, ("cuda-mismatch-build",), make) or _failed_with_another_nvcc(facts, make)
+    told = [error for error in facts.errors if error.id == "cuda-mismatch-build"]
+    if told:
+        return [make(max(told, key=lambda error: sum(map(bool, error.values.values()))))]
+    return _failed_with_another_nvcc(facts, make)
+
+
+def _another_torch_in_the_build(facts: Facts, error: ErrorFact, nvcc: str, built: Optional[str]) -> Finding:
+    """pip builds in an environment of its own, with a torch that it fetched for the purpose."""
+    torch = _torch_for(facts, nvcc)
+    return Finding(
+        "nvcc-torch-cuda-mismatch",
+        "error",
+        f"nvcc is of CUDA {nvcc}, and the torch that pip fetched for the build alone of CUDA {built or '(another)'}",
+        "pip builds in an environment of its own and installs there what the project's pyproject.toml asks for: its "
+        "torch, not the one that is installed here.",
+        {**evidence(nvcc=nvcc, torch_of_the_build=built), **seen(error)},
+        (
+            *((torch,) if torch else ()),
+            fixes.install(facts, "ninja", "packaging", "setuptools", "wheel"),
+            fixes.install(facts, ".", options="--no-build-isolation -e")
+            + "   # or the package's name in place of -e .",
+        ),
+        "https://pip.pypa.io/en/stable/reference/build-system/#build-isolation",
+        observed=True,
+    )
 
 
 def _failed_with_another_nvcc(facts: Facts, make: Callable[[ErrorFact], Finding]) -> Result:
@@ -93,6 +119,8 @@ def _other_toolkit(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
 
 def cuda_home_unset(facts: Facts) -> Result:
     """Something wants to compile and finds no toolkit."""
+    if facts.platform.system == "Darwin":
+        return from_message(facts, ("cuda-home",), lambda error: _no_cuda_on_a_mac(facts, error))
     return from_message(
         facts,
         ("cuda-home",),
@@ -107,6 +135,24 @@ def cuda_home_unset(facts: Facts) -> Result:
             ISSUES + "facebookresearch/votenet/issues/2",
             observed=True,
         ),
+    )
+
+
+def _no_cuda_on_a_mac(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "cuda-home-unset",
+        "error",
+        "A package wants to compile CUDA code, and a Mac has no CUDA",
+        "CUDA is for NVIDIA GPUs; macOS has neither driver nor toolkit since 10.13. Whatever CUDA_HOME is set to, "
+        "there is nothing to compile with.",
+        {**evidence(system=facts.platform.system, nvcc=facts.toolkit.nvcc), **seen(error)},
+        (
+            "Leave the package out where the project has a way without it: a CPU or MPS option, attention without "
+            "flash-attn, a branch for Apple silicon",
+            "or run it on a machine with an NVIDIA GPU: a rented one, Colab, Kaggle",
+        ),
+        "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/",
+        observed=True,
     )
 
 

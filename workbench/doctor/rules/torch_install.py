@@ -30,7 +30,7 @@ from workbench.doctor.tables import (
     torch_releases,
     variant_of,
 )
-from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of
+from workbench.doctor.versions import at_least, local_tag, minor_name, older
 
 EVERYTHING = ("chat", "vram", "architecture")
 
@@ -255,7 +255,7 @@ def _asked_release(facts: Facts, asked: str, error: ErrorFact) -> tuple[str, ...
     tag = local_tag(asked) or ""
     python = _python_of(asked)
     index = f" --index-url {WHEELS}/{tag}" if re.fullmatch(r"cu\d{2,3}|cpu", tag) else ""
-    offered = [word.strip() for word in error.values.get("offered", "").split(",") if release_of(word.strip())]
+    offered = [word.strip() for word in error.values.get("offered", "").split(",") if at_least(word.strip(), "1.0")]
     return (
         f"An environment with Python {python} (64-bit), for which torch{asked} was made: "
         + fixes.new_environment(python),
@@ -267,10 +267,10 @@ def _asked_release(facts: Facts, asked: str, error: ErrorFact) -> tuple[str, ...
 
 
 def _python_of(asked: str) -> str:
-    """The newest Python that a release has wheels for on every system; before the table 3.10 (1.11 and 1.12) or 3.9."""
+    """The newest Python that a release has wheels for on every system."""
     version = asked.lstrip("=")
     release = torch_release(version)
-    return release.python_all if release else "3.10" if at_least(version, "1.11") else "3.9"
+    return release.python_all if release else torch_builds.last_python(version) or "3.7"
 
 
 def _intel_mac(facts: Facts) -> bool:
@@ -604,15 +604,20 @@ def _one_copy(facts: Facts) -> tuple[str, ...]:
 
 
 def _user_site_mixed(facts: Facts, error: ErrorFact) -> Finding:
+    imported = error.values.get("imported")
     return Finding(
         "duplicate-torch-installs",
-        "error" if facts.error("torch-shadowed") else "warning",
-        "Packages from the home directory mix into this environment",
-        "The traceback runs through both; what pip put into the home directory hides what the environment has.",
+        "error" if imported or facts.error("torch-shadowed") else "warning",
+        f"{imported} is imported from the home directory, in place of the environment's own"
+        if imported
+        else "Packages from the home directory mix into this environment",
+        "What pip put into the home directory (pip install --user, or without an activated environment) hides what the "
+        "environment has.",
         seen(error),
         (
             fixes.export(facts, "PYTHONNOUSERSITE", "1", "then try again"),
-            "python -m pip list --user   # what to remove there",
+            "python -m pip list --user   # what to remove there"
+            + (f": python -m pip uninstall {imported}" if imported else ""),
         ),
         ISSUES + "huggingface/transformers/issues/29022",
         affects=EVERYTHING,

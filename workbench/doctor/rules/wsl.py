@@ -17,15 +17,13 @@ from workbench.doctor.rules.common import (
     no_gpu_told,
     seen,
 )
-from workbench.doctor.rules.hand_in import WSL_GUIDE
+from workbench.doctor.rules.hand_in import FIRST_DRIVER, WSL_GUIDE
 from workbench.doctor.versions import older
 
 _FIRST_BUILD = 19044
 """Windows 10 21H2, the first release with CUDA in WSL "
 "(https://learn.microsoft.com/windows/ai/directml/gpu-cuda-in-wsl)."""
 _SERVER_2022 = 20348
-_FIRST_DRIVER = "471.41"
-"""The first driver for all that has CUDA in WSL; those before were previews."""
 _NO_GPU = (
     "wsl-gpu-blocked",
     "nvml-fails",
@@ -91,7 +89,7 @@ def driver_too_old(facts: Facts) -> Result:
     missed, error = _complaint(facts)
     if facts.driver.version is None or facts.platform.wsl is not True:
         return None
-    if not missed or not older(facts.driver.version, _FIRST_DRIVER):
+    if not missed or not older(facts.driver.version, FIRST_DRIVER):
         return PASSED
     return [
         Finding(

@@ -1,0 +1,204 @@
+"""What a report shows by the way - a path, a prompt, a kernel's log - decides the cause, or which fix holds there."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.findings import Finding
+from workbench.doctor.parse.report import parse_report
+
+NO_TORCH = (
+    "{}>pip install torch==1.5.1+cpu\n"
+    "ERROR: Could not find a version that satisfies the requirement torch==1.5.1+cpu (from versions: 0.1.2)\n"
+    "ERROR: No matching distribution found for torch==1.5.1+cpu\n"
+)
+NOUVEAU = "kernel: nouveau 0000:01:00.0: DRM: VRAM: 2048 MiB\n"
+NOT_LOADED = (
+    "modprobe: FATAL: Module nvidia not found.\nNVIDIA-SMI has failed because it couldn't communicate with the NVIDIA "
+    "driver. Make sure that the latest NVIDIA driver is installed and running.\n"
+)
+OLD_LOADER = (
+    "{}/cuda_setup/main.py:166: UserWarning: Welcome to bitsandbytes.\n"
+    "CUDA SETUP: PyTorch settings found: CUDA_VERSION=117, Highest Compute Capability: 7.0.\n"
+    "CUDA SETUP: Required library version not found: libbitsandbytes_cuda117_nocublaslt.so. Maybe you need to compile "
+    "it from source?\n"
+)
+OVERRIDDEN = "BNB_CUDA_VERSION=114 environment variable detected; loading\nLoading: libbitsandbytes_cuda114{}.so\n"
+SHADOWED = (
+    "module 'torch.library' has no attribute 'register_fake'\n"
+    '({}) PS C:\\Users\\u> python -c "import torch; print(torch.__file__)"\n'
+    "C:\\Users\\u\\AppData\\Roaming\\Python\\Python311\\site-packages\\torch\\__init__.py\n"
+)
+ON_8_BITS = (
+    '  File "{}/lib/python3.11/site-packages/transformers/modeling_utils.py", line 2312, in from_pretrained\n'
+    "ImportError: Using `load_in_8bit=True` requires Accelerate: `pip install accelerate` and the latest version of "
+    "bitsandbytes\n"
+)
+OLLAMA = (
+    'level=DEBUG source=gpu.go:592 msg="Unable to load cudart library /usr/lib/ollama/libcudart.so.12.4.127: cudart '
+    'init failure: {}"\ncudaSetDevice err: {}\n'
+)
+MISMATCH = (
+    '  File "{}/site-packages/torch/utils/cpp_extension.py", line 387, in _check_cuda_version\n'
+    "The detected CUDA version (12.2) mismatches the version that was used to compile\nPyTorch (11.7).\n"
+)
+NO_TOOLKIT = "OSError: CUDA_HOME environment variable is not set. Please set it to your CUDA install root.\n{}"
+HUB = (
+    "ImportError: huggingface-hub>=0.24.0,<1.0 is required for a normal functioning of this module, but found "
+    "huggingface-hub==0.23.4.\n{}"
+)
+NO_DEVICE_DRIVER = (
+    'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].\n'
+    "I run Docker on Windows 10\nDriver Version : {}\n"
+)
+GPU_IS_GONE = "RuntimeError: No CUDA GPUs are available\n"
+PTX = "ptxas /tmp/x-6_gemm.ptx, line 709; error   : Feature '{}' requires .target sm_80 or higher\n"
+
+
+def first(text: str) -> Finding:
+    return diagnose(parse_report(text)).findings[0]
+
+
+def told(finding: Finding) -> str:
+    return "\n".join((finding.title, *finding.fix))
+
+
+CASES = {
+    "the folder of a 32-bit Python": (NO_TORCH.format(r"C:\Python\Python37-32\Scripts"), "python-32-bit", ""),
+    "the folder of a 64-bit one": (
+        NO_TORCH.format(r"C:\Python\Python39\Scripts"),
+        "no-torch-wheel-for-python",
+        "Python 3.8",
+    ),
+    "nouveau in the kernel's log": (NOUVEAU, "nouveau-loaded", "blacklist nouveau"),
+    "nouveau under NixOS": (
+        NOUVEAU + "boot.extraModulePackages = [ config.boot.kernelPackages.nvidia_x11 ];\n",
+        "nouveau-loaded",
+        "services.xserver.videoDrivers",
+    ),
+    "the kernel of WSL 1": (
+        "My system is ubuntu 14.04 on win10\nmodprobe: ERROR: could not open '/lib/modules/3.4.0+/modules.dep.bin'\n"
+        + NOT_LOADED,
+        "kernel-module-not-loaded",
+        "WSL 1 has no GPU",
+    ),
+    "a driver without dkms": (
+        NOT_LOADED + "$ dkms status\nThe program 'dkms' is currently not installed.\n",
+        "kernel-module-not-loaded",
+        "nvidia-uninstall",
+    ),
+    "a machine without a name": (
+        "[root@localhost ~]# nvidia-smi\n" + NOT_LOADED,
+        "kernel-module-not-loaded",
+        "sudo dnf install kernel-devel",
+    ),
+    "a checkout of bitsandbytes": (
+        OLD_LOADER.format("/home/u/bitsandbytes/bitsandbytes"),
+        "bnb-source-install-not-compiled",
+        "Move /home/u/bitsandbytes/bitsandbytes away",
+    ),
+    "bitsandbytes where pip put it": (
+        OLD_LOADER.format("/home/u/.venv/lib/python3.10/site-packages/bitsandbytes"),
+        "bnb-legacy-loader",
+        "'bitsandbytes<0.45'",
+    ),
+    "a name that no library has": (OVERRIDDEN.format("_nocublaslt114"), "bnb-cuda-version-override", "unset BNB"),
+    "torch from the home directory": (SHADOWED.format("work"), "duplicate-torch-installs", "PYTHONNOUSERSITE"),
+    "torch without an environment": (SHADOWED.format("base"), "package-versions-do-not-fit", "torch"),
+    "Homebrew's Python": (ON_8_BITS.format("/opt/homebrew"), "accelerate-message-without-cuda", "Mac"),
+    "Linux's Python": (ON_8_BITS.format("/usr"), "accelerate-missing", "install -U accelerate"),
+    "Ollama and the fabric": (OLLAMA.format(802, 802), "fabric-manager-not-running", "fabricmanager"),
+    "Ollama and another error": (OLLAMA.format(999, 999), "ollama-driver-does-not-start", "nvidia_uvm"),
+    "the torch of the build alone": (
+        MISMATCH.format("/tmp/pip-build-env-4xnh4rb6/overlay/lib/python3.10"),
+        "nvcc-torch-cuda-mismatch",
+        "--no-build-isolation",
+    ),
+    "the torch that is here": (
+        MISMATCH.format("/home/u/.venv/lib/python3.10"),
+        "nvcc-torch-cuda-mismatch",
+        "nvcc is of CUDA 12.2, torch of CUDA 11.7",
+    ),
+    "a toolkit for a Mac": (NO_TOOLKIT.format("How do I install it (Apple M1)?"), "cuda-home-unset", "a Mac has no"),
+    "a toolkit for Linux": (NO_TOOLKIT.format(""), "cuda-home-unset", "toolkit"),
+    "a program's own Python": (
+        HUB.format("D:\\UI>.\\python_embeded\\python.exe -s ComfyUI\\main.py --windows-standalone-build\n"),
+        "huggingface-hub-pin-conflict",
+        r".\python_embeded\python.exe -m pip install",
+    ),
+    "a program's folder in a prompt": (
+        HUB.format("F:\\ComfyUI_windows_portable>pause\n"),
+        "huggingface-hub-pin-conflict",
+        r"F:\ComfyUI_windows_portable\python_embeded\python.exe -m pip install",
+    ),
+    "a driver from before WSL": (NO_DEVICE_DRIVER.format("451.67"), "container-without-gpu-runtime", "451.67 has no"),
+    "devices that a script names": (
+        "$ bash scripts/run_360.sh\n" + GPU_IS_GONE,
+        "no-cuda-gpus-available",
+        "grep -rn CUDA_VISIBLE_DEVICES",
+    ),
+    "instructions of newer GPUs": (PTX.format(".m16n8k16"), "app-needs-newer-compute-capability", "sm_80"),
+}
+NOT_SO = {
+    "a driver that knows WSL": (NO_DEVICE_DRIVER.format("551.86"), "has no CUDA for WSL"),
+    "a name that a library has": (OVERRIDDEN.format(""), "bitsandbytes is too old"),
+    "a container without devices": (
+        GPU_IS_GONE + "docker run -it nvcr.io/nvidia/pytorch:24.01-py3\n",
+        "most likely CUDA_",
+    ),
+    "nouveau blacklisted": ("blacklist nouveau\noptions nouveau modeset=0\n" + NOT_LOADED, "nouveau driver holds"),
+    "another's name": ("[u@localhost ~]$ nvidia-smi\n" + NOT_LOADED, "dnf"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_cause_and_the_fix_that_holds_there(name: str) -> None:
+    text, expected, word = CASES[name]
+    finding = first(text)
+    assert finding.id == expected
+    assert word in told(finding)
+
+
+@pytest.mark.parametrize("name", NOT_SO)
+def test_where_it_is_not_so_nothing_says_it(name: str) -> None:
+    text, word = NOT_SO[name]
+    assert all(word not in told(finding) for finding in diagnose(parse_report(text)).findings)
+
+
+@pytest.mark.parametrize(
+    ("torch", "python", "wanted"),
+    [
+        ("torch 1.13.1+cu117", "3.8", "'bitsandbytes<0.45'"),
+        ("torch 2.0.1+cu118", "3.10", "'bitsandbytes<0.46'"),
+        ("torch 2.3.1+cu121", "3.9", "'bitsandbytes<0.49'"),
+        ("torch 2.6.0+cu124", "3.12", "-U bitsandbytes"),
+    ],
+)
+def test_an_upgrade_of_bitsandbytes_leaves_torch_alone(torch: str, python: str, wanted: str) -> None:
+    site = f"/home/u/.venv/lib/python{python}/site-packages/bitsandbytes"
+    assert wanted in told(first(f"{torch}\n{OLD_LOADER.format(site)}"))
+
+
+def test_the_nearest_library_stands_in_for_a_cuda_that_none_was_built_for() -> None:
+    shown = "bitsandbytes 0.43.3\ntorch 1.13.1+cu116\nRuntimeError: Configured CUDA binary not found at /x/lib{}.so\n"
+    finding = first(shown.format("bitsandbytes_cuda116"))
+    assert finding.id == "bnb-no-lib-for-cuda"
+    assert "export BNB_CUDA_VERSION=117" in told(finding)
+
+
+def test_a_gate_that_ended_the_program_comes_before_what_torch_warned_of() -> None:
+    warned = (
+        "UserWarning: NVIDIA GeForce RTX 5090 with CUDA capability sm_120 is not compatible with the current PyTorch "
+        "installation.\n"
+    )
+    gated = (
+        "huggingface_hub.errors.GatedRepoError: 401 Client Error.\nCannot access gated repo for url "
+        "https://huggingface.co/meta-llama/Llama-3.1-8B/resolve/main/config.json.\n"
+    )
+    stopped = "RuntimeError: CUDA error: no kernel image is available for execution on the device\n"
+    assert [finding.id for finding in diagnose(parse_report(warned + gated)).findings][:2] == [
+        "hf-gated-model",
+        "torch-wheel-lacks-gpu-arch",
+    ]
+    assert first(warned + stopped + gated).id == "torch-wheel-lacks-gpu-arch"
