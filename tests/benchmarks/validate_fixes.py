@@ -74,7 +74,8 @@ def refused(number: int, folder: Path) -> bool | None:
     resolves, printed = asked.resolve()
     if resolves:
         return None
-    wanted = f"Python {asked.python}, {asked.tool}: {' '.join(asked.lines)}"
+    held = f" -c {' '.join(asked.constraints)}" if asked.constraints else ""
+    wanted = f"Python {asked.python}, {asked.tool}: {' '.join(asked.lines)}{held}"
     findings = diagnose(parse_report(printed.replace(str(folder), HOME))).findings
     mended = carried_out(findings[0].fix if findings else (), asked.change, lambda: asked.resolve()[0])
     return _told(number, mended, wanted, findings)
