@@ -214,13 +214,22 @@ def test_an_old_release_gets_a_python_of_its_time() -> None:
     assert "--python 3.11 " in first(text + "ERROR: No matching distribution found for scipy==1.11.2\n").fix[0]
 
 
+NO_WHEELS = (
+    "Using Python {} environment at: venv\nerror: No solution found when resolving dependencies\n"
+    "  cause: Because {} has no usable wheels and you require {}, we can conclude that your requirements are "
+    "unsatisfiable.\n\nhint: Wheels are required for `regex` because building from source is disabled for all packages "
+    "(i.e., with `--no-build`)\n"
+)
+
+
+def test_a_release_that_takes_no_old_python_is_not_built_for_it() -> None:
+    pin = "tokenizers==0.23.1"
+    assert "--python 3.12" in first("Python 3.9.18\n" + NO_WHEELS.format("3.9.18", pin, pin)).fix[0]
+    assert "--no-build" in first("Python 3.10.2\n" + NO_WHEELS.format("3.10.2", pin, pin)).fix[0]
+
+
 def test_what_has_no_wheel_is_built_where_that_is_allowed() -> None:
-    finding = first(
-        "Using Python 3.13.0 environment at: venv\nerror: No solution found when resolving dependencies\n"
-        "  cause: Because regex==2024.7.24 has no usable wheels and you require regex==2024.7.24, we can conclude that "
-        "your requirements are unsatisfiable.\n\nhint: Wheels are required for `regex` because building from source is "
-        "disabled for all packages (i.e., with `--no-build`)\n"
-    )
+    finding = first(NO_WHEELS.format("3.13.0", "regex==2024.7.24", "regex==2024.7.24"))
     assert finding.id == "no-wheel-for-this-platform"
     assert finding.fix[0].startswith("the same command without --no-build")
     assert "--python 3.12" in finding.fix[1]
@@ -233,3 +242,22 @@ def test_a_package_that_lacks_what_it_always_had_is_a_folder_beside_the_program(
     assert any("Where there is neither" in step and "pip install" in step for step in steps)
     asked_by_the_program = first(trace() + lacks)
     assert not any("numpy_own" in step for step in asked_by_the_program.fix)
+
+
+PIP_SIDES = (
+    "ERROR: Cannot install -r requirements.txt (line 1) because these package versions have conflicting dependencies.\n"
+    "\nThe conflict is caused by:\n    transformers 4.38.1 depends on tokenizers<0.19 and >=0.14\n"
+    "    The user requested {}tokenizers==0.13.2\n\nTo fix this you could try to:\n"
+)
+
+
+def test_a_constraint_is_told_from_a_requirement() -> None:
+    held = "In the constraints: tokenizers<0.19,>=0.14 in place of tokenizers==0.13.2"
+    assert first(PIP_SIDES.format("(constraint) ")).fix[0].startswith(held)
+    assert first(PIP_SIDES.format("")).fix[0].startswith(held.replace("constraints", "requirements"))
+    by_uv = (
+        "error: No solution found when resolving dependencies\n  cause: Because transformers==4.38.1 depends on "
+        "tokenizers>=0.14,<0.19 and {}tokenizers==0.13.2, we can conclude that transformers==4.38.1 cannot be used.\n"
+    )
+    assert "In the constraints: tokenizers>=0.14,<0.19 in place of" in first(by_uv.format("")).fix[0]
+    assert "In the requirements: tokenizers>=0.14,<0.19" in first(by_uv.format("you require ")).fix[0]

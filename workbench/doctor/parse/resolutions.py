@@ -170,6 +170,17 @@ def asks(told: str) -> list[tuple[str, str, str]]:
     return found
 
 
+# uv names what a constraint asks for without who asks.
+_CONSTRAINED = re.compile(
+    rf"depends on (?P<name>{_NAME}){_EXTRAS}{_SPEC} and (?P=name)(?P<spec>{_SPEC}), we can conclude"
+)
+
+
+def constraints(told: str) -> list[tuple[str, str]]:
+    """What stands beside a requirement in uv's explanation without anybody who asks for it."""
+    return [(found["name"], found["spec"].replace(" ", "")) for found in _CONSTRAINED.finditer(told)]
+
+
 def wheels_told(told: str) -> str:
     """For which Pythons or systems there are wheels, by uv's hint; ``""`` where it gives none."""
     hint = re.search(

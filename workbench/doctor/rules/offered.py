@@ -12,7 +12,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
 from workbench.doctor.tables import table
-from workbench.doctor.versions import minor_name, older, satisfies
+from workbench.doctor.versions import at_least, minor_name, older, satisfies
 
 _TAGS = "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/"
 _PYTHONS = ("3.12", "3.11", "3.13", "3.10", "3.9", "3.8", "3.14", "3.7", "3.6")
@@ -42,6 +42,12 @@ def python_of_its_time(facts: Facts, package: str, version: Optional[str]) -> st
         return born[-1]
     before = [python for python in _BORN if have and older(python, have)]
     return before[-1] if before else ""
+
+
+def oldest_python(package: str, version: str) -> str:
+    """The oldest Python that a release takes, by the table of those; ``""`` where it does not tell."""
+    rows = table("pythons")["oldest"].get(package, {})
+    return next((python for release, python in reversed(rows.items()) if at_least(version, release)), "")
 
 
 def not_offered(facts: Facts) -> Result:

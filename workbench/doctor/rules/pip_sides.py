@@ -10,7 +10,7 @@ from workbench.doctor.facts import Facts
 from workbench.doctor.versions import normalize, older, satisfies
 
 _SIDE = re.compile(
-    r"(?:The user requested (?:\(constraint\) )?"
+    r"(?:The user requested (?P<constraint>\(constraint\) )?"
     r"|(?P<asker>[A-Za-z][\w.-]{1,40}(?:\[[\w,-]{1,40}\])? \d[\w.+!]{0,20}) depends on )"
     r"(?P<name>[A-Za-z][\w.-]{0,40})(?:\[[\w,-]{1,40}\])?"
     r"(?P<spec>(?:[<>=!~]=?[\d.*\w+]{1,20}(?: and |, ?)?){0,4})(?=[\s*;]|$)"
@@ -19,8 +19,10 @@ _SIDE = re.compile(
 
 class Side(NamedTuple):
     asker: str
+    """A package with its release; ``""`` where a file of one's own asks."""
     name: str
     spec: str
+    file: str = "requirements"
 
 
 def title(facts: Facts) -> str:
@@ -74,7 +76,7 @@ def steps(facts: Facts) -> tuple[str, ...]:
         return apart(*clashing)
     spec = ",".join(dict.fromkeys(part for side in against for part in side.spec.split(",")))
     return (
-        f"In the requirements: {pinned.name}{spec} in place of {pinned.name}{pinned.spec}   # what "
+        f"In the {pinned.file}: {pinned.name}{spec} in place of {pinned.name}{pinned.spec}   # what "
         f"{against[0].asker or 'another line of them'} asks for",
         f"or, to keep {pinned.name}{pinned.spec}: "
         + (f"another release of {against[0].asker.split(' ')[0]}" if against[0].asker else "take that other line out"),
@@ -95,6 +97,7 @@ def _sides(text: str) -> list[Side]:
             match["asker"] or "",
             normalize(match["name"]),
             match["spec"].replace(" and ", ",").replace(" ", "").strip(",").removesuffix("**"),
+            "constraints" if match["constraint"] else "requirements",
         )
         # From here on pip tells of the next release that it has tried.
         if not side.asker and side in found and any(other.asker for other in found):
@@ -129,7 +132,7 @@ def apart(low: Side, high: Side) -> tuple[str, ...]:
     own, other = (low, high) if not low.asker else (high, low)
     if not own.asker:
         return (
-            f"In the requirements: {own.name}{other.spec} in place of {own.name}{own.spec}   # what "
+            f"In the {own.file}: {own.name}{other.spec} in place of {own.name}{own.spec}   # what "
             f"{other.asker or 'the other line'} takes",
             f"or, to keep it, another release of {other.asker.partition(' ')[0]}",
         )

@@ -9,10 +9,10 @@ from typing import Callable, Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.parse.resolutions import asks, wheels_told
+from workbench.doctor.parse.resolutions import asks, constraints, wheels_told
 from workbench.doctor.rules import pip_sides
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
-from workbench.doctor.rules.offered import python_for, python_of_its_time
+from workbench.doctor.rules.offered import oldest_python, python_for, python_of_its_time
 from workbench.doctor.tables import table
 from workbench.doctor.versions import minor_name, normalize, older, release_of, satisfies
 
@@ -401,6 +401,9 @@ def _no_build(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     """A release that has no wheel for this Python, where building is switched off."""
     name, spec = values["name"], values.get("spec", "")
     pin = re.fullmatch(r"==(\d[\w.]*)", spec)
+    oldest = oldest_python(name, pin[1]) if pin else ""
+    if pin and older(facts.python.version, oldest):
+        return _python(facts, {"name": name, "version": pin[1], "wants": f">={oldest}", "told": values["told"]})
     older_python = python_of_its_time(facts, name, pin[1] if pin else None)
     other = f"or a Python of its time, for which it may have wheels: {fixes.new_environment(older_python, anew=True)}"
     return (
@@ -513,6 +516,8 @@ def _two_sides(error: ErrorFact) -> Optional[_Told]:
         pip_sides.Side("" if asker in _OWN else asker, normalize(name), _plain(spec))
         for asker, name, spec in asks(error.values.get("told", ""))
     ]
+    constrained = constraints(error.values.get("told", ""))
+    sides += [pip_sides.Side("", normalize(name), spec, "constraints") for name, spec in constrained]
     clash = pip_sides.clash([side for side in sides if side.spec])
     if clash is None:
         return None
@@ -527,7 +532,7 @@ def _two_sides(error: ErrorFact) -> Optional[_Told]:
 def _title_of(low: pip_sides.Side, high: pip_sides.Side) -> str:
     if not low.asker and not high.asker:
         return f"Two of the requirements exclude each other: {low.name}{low.spec} and {high.name}{high.spec}"
-    first, second = (f"{side.asker} wants" if side.asker else "the requirements want" for side in (low, high))
+    first, second = (f"{side.asker} wants" if side.asker else f"the {side.file} want" for side in (low, high))
     return f"{first} {low.name}{low.spec}, {second} {high.name}{high.spec}: no release is both"
 
 

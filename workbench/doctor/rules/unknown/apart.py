@@ -24,6 +24,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.offered import oldest_python
 from workbench.doctor.rules.platforms import instead_of
 from workbench.doctor.rules.unknown.packages import MATURE, PIP_CHECK, RESTART, again, callers_of, may_install
 from workbench.doctor.tables import WHEELS, table, torch_releases
@@ -153,9 +154,7 @@ def _raised(facts: Facts, package: str, floor: str, asker: str) -> str:
 def _in_newer_python(facts: Facts, package: str, floor: str) -> list[str]:
     """An environment of a newer Python, where this one has no release of a package from `floor` on."""
     wanted = re.match(r">=([\d.]+)", floor)
-    rows = table("pythons")["oldest"].get(package, {}) if wanted else {}
-    oldest = [python for release, python in rows.items() if wanted and at_least(wanted[1], release)][-1:]
-    if not oldest or not older(facts.python.version, oldest[0]):
+    if wanted is None or not older(facts.python.version, oldest_python(package, wanted[1])):
         return []
     first, *others = other_python(facts, "3.11", {"target": f"{package}{floor}"})
     too_old = f"no {package} {floor} takes Python {minor_name(facts.python.version)}"
