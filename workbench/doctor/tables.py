@@ -180,7 +180,7 @@ def variant_of(cuda: Optional[str]) -> Optional[str]:
 
 def cuda_of(variant: str) -> Optional[str]:
     """``12.8`` of ``cu128``."""
-    match = re.fullmatch(r"cu(\d{2})(\d{1,2})", variant)
+    match = re.fullmatch(r"cu(9|\d{2})(\d{1,2})", variant)
     return f"{match[1]}.{match[2]}" if match else None
 
 

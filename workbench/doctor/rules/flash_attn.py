@@ -9,7 +9,8 @@ from workbench.doctor import fixes, torch_builds
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, cuda_major, evidence, seen
-from workbench.doctor.versions import minor_name, release_of
+from workbench.doctor.rules.fetched_wheels import without_nvcc
+from workbench.doctor.versions import at_least, minor_name, older, release_of
 
 
 def flash_attn_mismatch(facts: Facts) -> Result:
@@ -82,14 +83,34 @@ def flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
                 f"torch{torch}" if torch else "your torch",
                 _flash_attn_cuda(facts) or "your CUDA major",
                 _python_tag(facts) or "your Python",
-                "" if facts.torch.cxx11_abi is None else f"cxx11abi{str(facts.torch.cxx11_abi).upper()}",
+                _abi(facts),
             ),
         )
     )
     return (
-        f"Install the wheel for {wanted} from https://github.com/Dao-AILab/flash-attention/releases",
+        *without_nvcc(facts, "flash-attn"),
+        f"{'or by hand: install' if facts.torch.build in (None, 'cuda') else 'Install'} the wheel for {wanted} from "
+        "https://github.com/Dao-AILab/flash-attention/releases",
         *_flash_attn_compiled(facts),
     )
+
+
+def _abi(facts: Facts) -> Optional[str]:
+    """The C++ ABI of the torch that is here, as the wheels' names tell it.
+
+    Every torch has c10::Error, in one ABI: the extension that misses it was compiled for the other. Else the wheels of
+    torch changed theirs with 2.7 (https://github.com/pytorch/pytorch/issues/149044), of 2.6 only some had.
+    """
+    error = facts.error("flash-attn-symbol")
+    missed = re.search(
+        r"_ZN3c105ErrorC[12]E\w*?(?P<new>__cxx11)|_ZN3c105ErrorC[12]E\w*?Ss", error.text if error else ""
+    )
+    known = facts.torch.cxx11_abi
+    if missed:
+        known = not missed["new"]
+    elif known is None and facts.torch.version and torch_builds.is_published(facts.torch.version):
+        known = True if at_least(facts.torch.version, "2.7") else False if older(facts.torch.version, "2.6") else None
+    return None if known is None else f"cxx11abi{str(known).upper()}"
 
 
 def _flash_attn_compiled(facts: Facts) -> tuple[str, ...]:
