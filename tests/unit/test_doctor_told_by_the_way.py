@@ -180,6 +180,29 @@ def test_an_upgrade_of_bitsandbytes_leaves_torch_alone(torch: str, python: str, 
     assert wanted in told(first(f"{torch}\n{OLD_LOADER.format(site)}"))
 
 
+@pytest.mark.parametrize(
+    ("symbol", "torch", "abi"),
+    [
+        ("_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE", "2.5.1", "FALSE"),
+        ("_ZN3c105ErrorC2ENS_14SourceLocationESs", "2.6.0+cu126", "TRUE"),
+        ("_ZN3c104cuda9SetDeviceEa", "2.8.0+cu128", "TRUE"),
+        ("_ZN3c104cuda9SetDeviceEa", "2.4.1+cu121", "FALSE"),
+    ],
+)
+def test_the_wheel_of_flash_attn_is_named_with_its_abi(symbol: str, torch: str, abi: str) -> None:
+    library = "/home/u/.venv/lib/python3.10/site-packages/flash_attn_2_cuda.cpython-310-x86_64-linux-gnu.so"
+    finding = first(f"torch {torch}\nImportError: {library}: undefined symbol: {symbol}\n")
+    assert finding.id == "flash-attn-built-for-other-torch"
+    assert f"cxx11abi{abi}" in told(finding)
+
+
+def test_no_abi_is_named_where_the_release_has_both() -> None:
+    finding = first(
+        "torch 2.6.0+cu124\nImportError: /x/flash_attn_2_cuda.so: undefined symbol: _ZN3c104cuda9SetDeviceEa\n"
+    )
+    assert "cxx11abi" not in told(finding)
+
+
 def test_the_nearest_library_stands_in_for_a_cuda_that_none_was_built_for() -> None:
     shown = "bitsandbytes 0.43.3\ntorch 1.13.1+cu116\nRuntimeError: Configured CUDA binary not found at /x/lib{}.so\n"
     finding = first(shown.format("bitsandbytes_cuda116"))

@@ -102,9 +102,7 @@ def _abi(facts: Facts) -> Optional[str]:
     torch changed theirs with 2.7 (https://github.com/pytorch/pytorch/issues/149044), of 2.6 only some had.
     """
     error = facts.error("flash-attn-symbol")
-    missed = re.search(
-        r"_ZN3c105ErrorC[12]E\w*?(?P<new>__cxx11)|_ZN3c105ErrorC[12]E\w*?Ss", error.text if error else ""
-    )
+    missed = re.search(r"_ZN3c105ErrorC[12]E\w*?(?:(?P<new>__cxx11)|Ss)", error.text if error else "")
     known = facts.torch.cxx11_abi
     if missed:
         known = not missed["new"]
