@@ -138,6 +138,21 @@ CASES = {
         "no-cuda-gpus-available",
         "grep -rn CUDA_VISIBLE_DEVICES",
     ),
+    "a job's own limit": (
+        "slurmstepd: error: Detected 1 oom-kill event(s) in step 6139636.0 cgroup. Some of your processes may have been "
+        "killed by the cgroup out-of-memory handler.\n",
+        "host-memory-exhausted",
+        "more main memory than it had asked",
+    ),
+    "a machine's own end": ("Out of memory: Killed process 71 (python)\n", "host-memory-exhausted", "machine ran out"),
+    "whose checkpoint it is": (
+        'Traceback (most recent call last):\n  File "/home/u/v/lib/python3.10/site-packages/pyannote/audio/core/'
+        'pipeline.py", line 244, in from_pretrained\n  File "/home/u/v/lib/python3.10/site-packages/lightning_fabric/'
+        'utilities/cloud_io.py", line 51, in _load\n  File "/home/u/v/lib/python3.10/site-packages/torch/'
+        'serialization.py", line 1470, in load\n_pickle.UnpicklingError: Weights only load failed.\n',
+        "checkpoint-refused-by-weights-only",
+        "install -U pyannote-audio",
+    ),
     "instructions of newer GPUs": (PTX.format(".m16n8k16"), "app-needs-newer-compute-capability", "sm_80"),
 }
 NOT_SO = {

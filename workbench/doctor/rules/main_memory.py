@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from workbench.doctor import fixes
 from workbench.doctor.facts import Facts
 
@@ -37,6 +39,17 @@ _WORKERS = (
 def _of_a_loader(facts: Facts) -> bool:
     killed = facts.error("killed-worker")
     return killed is not None and "DataLoader worker" in killed.text
+
+
+def title(facts: Facts) -> Optional[str]:
+    """Whose memory ran out, where it is not the machine's."""
+    if facts.error("memory-for-offload-missing", "process-pool-broke"):
+        return None
+    if facts.platform.service == "slurm":
+        return "The job took more main memory than it had asked the batch system for, and was ended"
+    if facts.platform.container == "kubernetes":
+        return "The container took more main memory than its limit allows, and was ended"
+    return None
 
 
 def steps(facts: Facts) -> tuple[str, ...]:

@@ -70,6 +70,8 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
 
 
 def _title(facts: Facts, row: dict[str, Any]) -> str:
+    if row["id"] == "host-memory-exhausted" and (told := main_memory.title(facts)):
+        return told
     on_mac = facts.platform.system == "Darwin"
     return str(row["mac_title"] if on_mac and "mac_title" in row else row["title"])
 
