@@ -139,8 +139,8 @@ CASES = {
         "grep -rn CUDA_VISIBLE_DEVICES",
     ),
     "a job's own limit": (
-        "slurmstepd: error: Detected 1 oom-kill event(s) in step 6139636.0 cgroup. Some of your processes may have been "
-        "killed by the cgroup out-of-memory handler.\n",
+        "slurmstepd: error: Detected 1 oom-kill event(s) in step 6139636.0 cgroup. Some of your processes may have "
+        "been killed by the cgroup out-of-memory handler.\n",
         "host-memory-exhausted",
         "more main memory than it had asked",
     ),
