@@ -93,7 +93,9 @@ _COLAB_COMPARED = re.compile(
     r"|colab\b[^.\n]{0,30}\b(?:works?|worked|is fine)|https?://\S*colab|\[ \]",
     re.I,
 )
-_SLURM = re.compile(r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm(?:stepd)?\b|\b(?:login|compute|cluster) node\b", re.I)
+_SLURM = re.compile(
+    r"^\s{0,4}#SBATCH\b|\b(?:sbatch|srun|salloc)\b|\bslurm(?:stepd)?\b|\b(?:login|compute|cluster) node\b", re.I
+)
 _ARM = re.compile(r"\baarch64\b|\bG[BH][23]00\b|\bGB10\b|\bDGX Spark\b|\bGrace[- ]Hopper\b|\bJetson\b", re.I | re.A)
 _OTHER_PROCESSOR = re.compile(r"x86_64|amd64|\bmac(?:OS|Book| ?mini| ?studio)?\b|darwin|apple m\d", re.I)
 # "the CPU version of torch", "CPU-only wheel"; not what is only compared, asked for or feared.
