@@ -138,6 +138,23 @@ CASES = {
         "no-cuda-gpus-available",
         "grep -rn CUDA_VISIBLE_DEVICES",
     ),
+    "a card older than torch": (
+        "GeForce GTX 670M with CUDA capability sm_21 is not compatible with the current PyTorch installation.\n",
+        "torch-wheel-lacks-gpu-arch",
+        "No torch can use this GPU",
+    ),
+    "AWQ on a Turing": (
+        "ValueError: The quantization method awq is not supported for the current GPU. Minimum capability: 80. Current "
+        "capability: 75.\n",
+        "vllm-too-old-for-awq-on-turing",
+        "install -U vllm",
+    ),
+    "AWQ on a Volta": (
+        "ValueError: The quantization method awq is not supported for the current GPU. Minimum capability: 75. Current "
+        "capability: 70.\n",
+        "quantization-kernel-needs-newer-gpu",
+        "GGUF",
+    ),
     "a job's own limit": (
         "slurmstepd: error: Detected 1 oom-kill event(s) in step 6139636.0 cgroup. Some of your processes may have "
         "been killed by the cgroup out-of-memory handler.\n",

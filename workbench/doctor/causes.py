@@ -354,6 +354,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
 _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 # Remarks that only repeat, in other words, what a root cause already says.
 SILENCED_BY: dict[str, tuple[str, ...]] = {
+    "quantization-kernel-needs-newer-gpu": ("vllm-too-old-for-awq-on-turing",),
     "transformers-import-error": ("package-incomplete",),
     "nccl-fails": ("nccl-takes-docker-bridges",),
     "system-library-missing": ("torch-import-broken",),

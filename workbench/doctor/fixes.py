@@ -575,6 +575,8 @@ def repair_in_words(facts: Facts) -> tuple[str, ...]:
             "Install that very version again with --force-reinstall, from the index that it came from.",
         )
     version = "$(python -c \"import importlib.metadata as m; print(m.version('torch').split('+')[0])\")"
+    if older(facts.python.version, "3.8"):  # which has no importlib.metadata
+        version = f"$({_pip(facts, 'show')} torch | sed -n 's/^Version: \\([^+]*\\).*/\\1/p')"
     return (
         *preparation(facts),
         f"{_pip(facts, 'install')} --force-reinstall torch=={version}   # the very version that is here: the NVIDIA "

@@ -416,6 +416,13 @@ def _arch_fix(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
             f"{fixes.new_environment(folder='vllm')} && uv pip install --python vllm vllm --torch-backend=auto",
         )
     fix = fixes.reinstall_torch(facts)
+    if older(capability, "3.0"):
+        # CUDA 8 was the last for Fermi (2.x); torch's own code asks for 3.0 at the least since its first binaries.
+        return (
+            "No torch can use this GPU, and none can be compiled for it: take the CPU, "
+            + fixes.install(facts, "torch", options="--index-url https://download.pytorch.org/whl/cpu"),
+            "or llama.cpp on the CPU; or another card, from 5.0 on (GTX 900 and newer)",
+        )
     if "No published torch wheel" in fix[-1] and capability and older(capability, "3.7"):
         return (
             "Compile torch from source with CUDA 11, the last for this GPU: export TORCH_CUDA_ARCH_LIST="
