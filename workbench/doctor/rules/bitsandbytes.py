@@ -231,7 +231,7 @@ def source_not_compiled(facts: Facts) -> Result:
             "a wheel.",
             {**evidence(bitsandbytes=facts.bitsandbytes.version, location=facts.bitsandbytes.location), **seen(error)},
             (
-                fixes.uninstall(facts, "bitsandbytes"),
+                *(_leave_checkout(facts) or (fixes.uninstall(facts, "bitsandbytes"),)),
                 fixes.install(facts, "bitsandbytes", options="--no-cache-dir --force-reinstall --no-deps"),
             ),
             BNB + "issues/1042",

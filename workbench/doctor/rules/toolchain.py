@@ -130,8 +130,7 @@ def cuda_home_unset(facts: Facts) -> Result:
             "A package wants to compile CUDA code, and there is no toolkit",
             "torch's wheels bring the CUDA runtime, not the compiler.",
             {**evidence(nvcc=facts.toolkit.nvcc), **seen(error)},
-            llama_cpp.without_toolkit(facts, error)
-            or (*without_nvcc(facts), *toolkit_steps(facts), *_without_compiling(facts)),
+            llama_cpp.without_toolkit(facts, error) or _compiling_or_not(facts),
             ISSUES + "facebookresearch/votenet/issues/2",
             observed=True,
         ),
@@ -184,6 +183,14 @@ def toolkit_too_old(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("toolkit-too-old-for-package",), make)
+
+
+def _compiling_or_not(facts: Facts) -> tuple[str, ...]:
+    without, toolkit = _without_compiling(facts), toolkit_steps(facts)
+    if fixes.on_windows(facts) and without[0].startswith("or a ready-made"):
+        # There a toolkit alone does not do: Visual C++ of the right year, and an hour of compiling.
+        return (without[0].removeprefix("or ").replace("a ready", "Install a ready", 1), *toolkit)
+    return (*without_nvcc(facts), *toolkit, *without)
 
 
 def _without_compiling(facts: Facts) -> tuple[str, ...]:
