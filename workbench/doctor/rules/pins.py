@@ -103,7 +103,7 @@ def _pin(facts: Facts, package: str, id: str, messages: tuple[str, ...], why: st
                 **evidence(transformers=version, **{package.replace("-", "_"): found}, needs=specifier),
                 **seen(error or import_error),
             },
-            tuple(fix),
+            (*fix, *_comes_again(facts, error)),
             source,
             affects=(*MODEL_BENCHES, "tokens"),
             observed=error is not None or import_error is not None,
@@ -123,6 +123,16 @@ def _repair(facts: Facts, wanted: str, error: Optional[ErrorFact]) -> list[str]:
         return [beside]
     note = "   # pip leaves what fits, and moves what does not"
     return [fixes.install(facts, *users, "transformers") + note, f"or: {beside}"]
+
+
+def _comes_again(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    """What is left where pip has brought the release, and the check still finds the other one.
+
+    The check's words tell no folder, so that a copy which comes before the environment's is not seen in them.
+    """
+    if error is None or not error.values.get("found") or facts.origin == "live":
+        return ()
+    return (f"If the same message comes again, another copy comes first: {fixes.unset(facts, 'PYTHONPATH')}",)
 
 
 def _pulled_both_ways(facts: Facts, package: str, specifier: str, error: ErrorFact) -> Finding:
@@ -229,6 +239,7 @@ def other_pin(facts: Facts) -> Result:
             {**evidence(found=error.values.get("found")), **seen(error)},
             (
                 fixes.install(facts, f"{package}{specifier}"),
+                *_comes_again(facts, error),
                 *(
                     (
                         "or, for a model that wants the newer one: git pull in LLaMA-Factory's folder; until then: "
