@@ -54,7 +54,7 @@ HUB_CONSTANT = trace("transformers/utils/hub.py") + (
 )
 def test_a_hub_that_is_raised_stays_below_the_major_that_transformers_does_not_bear(transformers, wanted) -> None:
     finding = first(HUB_CONSTANT + listed(huggingface_hub="0.17.3", transformers=transformers))
-    assert f"install {wanted} transformers" in " ".join(finding.fix)
+    assert f"install transformers {wanted}" in " ".join(finding.fix)
 
 
 NO_TRANSFORMERS = trace() + "ModuleNotFoundError: No module named 'transformers'\n"
@@ -90,7 +90,7 @@ def test_a_dictionary_that_is_gone_is_named_as_pip_calls_it() -> None:
         + "ModuleNotFoundError: The ipadic dictionary is not installed. See https://github.com/polm/ipadic-py for "
         "installation.\n"
     )
-    assert any("pip install ipadic" in step for step in finding.fix)
+    assert any("pip install transformers ipadic" in step for step in finding.fix)
 
 
 AT_HOME = "/home/user/.local/lib/python3.11/site-packages"
@@ -261,3 +261,20 @@ def test_a_constraint_is_told_from_a_requirement() -> None:
     )
     assert "In the constraints: tokenizers>=0.14,<0.19 in place of" in first(by_uv.format("")).fix[0]
     assert "In the requirements: tokenizers>=0.14,<0.19" in first(by_uv.format("you require ")).fix[0]
+
+
+def test_a_check_that_is_not_met_after_the_install_has_found_another_copy() -> None:
+    refuses = trace("transformers/utils/versions.py") + (
+        "ImportError: {0}>=0.4.1 is required for a normal functioning of this module, but found {0}==0.3.0.\n"
+    )
+    for package in ("safetensors", "tokenizers"):
+        steps = first(refuses.format(package)).fix
+        assert "If the same message comes again, another copy comes first: unset PYTHONPATH" in steps
+    never = first(trace("transformers/utils/hub.py") + "ModuleNotFoundError: No module named 'huggingface_hub'\n").fix
+    assert not any("PYTHONPATH" in step for step in never)
+
+
+def test_who_stays_is_named_before_what_comes() -> None:
+    """uv decides in the order of the command: a newer huggingface-hub would move transformers to another major."""
+    gone = trace("diffusers/utils/constants.py") + "ModuleNotFoundError: No module named 'huggingface_hub'\n"
+    assert "python -m pip install transformers diffusers huggingface-hub" in first(gone).fix

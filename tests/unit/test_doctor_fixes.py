@@ -248,7 +248,7 @@ def test_an_upgrade_breaks_nothing_that_stays(here: str, asked: str, command: st
 
 def test_what_brings_a_new_hub_names_the_transformers_that_bears_none() -> None:
     here = Facts(origin="report", packages={"transformers": "4.57.1"})
-    assert install(here, "diffusers") == "python -m pip install diffusers transformers"
+    assert install(here, "diffusers") == "python -m pip install transformers diffusers"
     assert install(here, "datasets<4") == "python -m pip install 'datasets<4'"
     assert install(here, "einops") == "python -m pip install einops"
     assert install(Facts(absent=frozenset({"transformers"})), "diffusers").endswith(" diffusers")
@@ -260,10 +260,10 @@ LOADING = '  File "/p/lib/python3.11/site-packages/{}/__init__.py", line 3, in <
 @pytest.mark.parametrize(
     ("lines", "first"),
     [
-        # The one that asks is named: it stays, and pip brings what else it asks for.
+        # The one that asks is named, and first: it stays, and pip brings what else it asks for.
         (
             LOADING.format("transformers") + "ModuleNotFoundError: No module named 'httpx'",
-            "python -m pip install httpx transformers",
+            "python -m pip install transformers httpx",
         ),
         # What stands above transformers may want a newer one; pip finds out.
         (
@@ -281,19 +281,19 @@ LOADING = '  File "/p/lib/python3.11/site-packages/{}/__init__.py", line 3, in <
         (
             LOADING.format("peft") + "ModuleNotFoundError: No module named 'transformers.modeling_layers'\n\n"
             "peft 0.18.0\ntransformers 4.51.1",
-            "python -m pip install 'transformers>=4.52,<5' peft",
+            "python -m pip install peft 'transformers>=4.52,<5'",
         ),
         (
             LOADING.format("diffusers") + "ImportError: cannot import name 'cached_download' from 'huggingface_hub' "
             "(/p/lib/python3.11/site-packages/huggingface_hub/__init__.py)",
-            "python -m pip install 'diffusers>=0.29' huggingface-hub transformers",
+            "python -m pip install transformers huggingface-hub 'diffusers>=0.29'",
         ),
         # The error that was seen comes before what is only too old beside it.
         (
             LOADING.format("trl") + "ImportError: cannot import name 'top_k_top_p_filtering' from 'transformers' "
             "(/p/lib/python3.11/site-packages/transformers/__init__.py)\n\ntrl 0.7.1\naccelerate 0.23.0\n"
             "transformers 4.51.0",
-            "python -m pip install 'trl>=0.8' transformers",
+            "python -m pip install transformers 'trl>=0.8'",
         ),
     ],
 )

@@ -612,12 +612,12 @@ TRACE = '  File "/v/lib/python3.11/site-packages/optimum/gptq/quantizer.py", lin
         (
             TRACE + "ModuleNotFoundError: No module named 'einops'\n",
             "module-missing",
-            "python -m pip install einops optimum",
+            "python -m pip install optimum einops",
         ),
         (
             TRACE + "ModuleNotFoundError: No module named 'cv2'\n",
             "module-missing",
-            "python -m pip install opencv-python",
+            "python -m pip install optimum opencv-python",
         ),
         (
             TRACE + "ImportError: cannot import name 'ones' from 'gptqmodel.utils' (/v/site-packages/gptqmodel/u.py)\n",

@@ -127,9 +127,10 @@ def _with_wheels_here(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...
 def lift(facts: Facts, package: str, *beside: str) -> str:
     """The command that brings a release from a floor on (``peft>=0.14``), with those that have to go on beside it.
 
-    Without ``-U`` pip leaves what is named beside it where it is, and goes no further than that bears.
+    Without ``-U`` pip leaves what is named beside it where it is, and goes no further than that bears; so does uv for
+    what is named first.
     """
-    return install(facts, *upgrades.fitted(facts, (package,)), *beside)
+    return install(facts, *beside, *upgrades.fitted(facts, (package,)))
 
 
 def _with_its_companions(facts: Facts, packages: tuple[str, ...], options: str) -> tuple[str, ...]:

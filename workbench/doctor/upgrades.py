@@ -44,13 +44,14 @@ def with_who_stays(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
     """`packages` of an install, and transformers, where one of them would take huggingface-hub beyond what it bears.
 
     pip meets what the packages of its command ask for, and not what those ask for that are there already. One that is
-    named without a version stays where that can be, and moves with the others where it cannot.
+    named without a version stays where that can be, and moves with the others where it cannot. It stands first: uv
+    decides in the order of the command, and would move it for the sake of a newer hub.
     """
     asked = [item for item in map(parse_requirement, packages) if item is not None]
     free = any(item.name in _BRING_A_HUB and not re.match("<|==|~=", item.specifier) for item in asked)
     if not free or facts.lacks("transformers") or any(item.name == "transformers" for item in asked):
         return packages
-    return (*packages, "transformers")
+    return ("transformers", *packages)
 
 
 def transformers_beyond(torch: Optional[str]) -> Optional[str]:
