@@ -5,7 +5,7 @@ from __future__ import annotations
 from workbench.doctor import fixes
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.bitsandbytes import QUANTIZED
+from workbench.doctor.rules.bnb_library import QUANTIZED
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
 
 _FORK = "bitsandbytes-windows"

@@ -1,0 +1,135 @@
+"""Rules about bitsandbytes where the GPU is not NVIDIA's own for a PC: ROCm, Macs, Jetsons."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from workbench.doctor import fixes
+from workbench.doctor.facts import ErrorFact, Facts
+from workbench.doctor.findings import Finding
+from workbench.doctor.rules.bnb_library import BNB, QUANTIZED, digits, kernels_of_this_gpu, shipped_for
+from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.versions import at_least, older
+
+
+def rocm(facts: Facts) -> Result:
+    """AMD: a wheel without ROCm libraries, or without the right one."""
+    error = facts.error("bnb-rocm-binary-not-found", "bnb-rocm-symbol")
+    version = facts.bitsandbytes.version
+    if error is not None and error.id == "bnb-rocm-symbol":
+        return [
+            _rocm(
+                facts, "bnb-no-lib-for-rocm", "The ROCm library of this bitsandbytes was built for another ROCm", error
+            )
+        ]
+    asked = facts.error("asks-quantized") if facts.error("traceback-cut") else None
+    if asked is not None and version is None and (facts.torch.build == "rocm" or facts.has_amd()):
+        # The traceback is cut, and loading in 8 or 4 bits is what AMD's GPUs fail in with older releases.
+        title = "Loading in 8 or 4 bits fails on this AMD GPU: bitsandbytes most likely has no ROCm library"
+        return [_rocm(facts, "bnb-wheel-without-rocm", title, asked)]
+    if error is None and (facts.torch.build is None or version is None):
+        return None
+    if facts.torch.build != "rocm" and error is None:
+        return PASSED
+    if facts.bitsandbytes.works:
+        return PASSED
+    if older(version, "0.49.0"):
+        return [_rocm(facts, "bnb-wheel-without-rocm", f"bitsandbytes {version} has no ROCm library", error)]
+    shipped, wanted = shipped_for(facts, "rocm"), digits(facts.torch.hip)
+    if error is None:
+        fits = shipped is None or not wanted or wanted in shipped
+        fits = fits or bool(at_least(version, "0.50.0") and any(item[:1] == wanted[:1] for item in shipped or ()))
+        if fits:
+            return PASSED
+    return [
+        _rocm(
+            facts, "bnb-no-lib-for-rocm", f"bitsandbytes has no library for ROCm {facts.torch.hip or ''}".strip(), error
+        )
+    ]
+
+
+def _rocm(facts: Facts, id: str, title: str, error: Optional[ErrorFact]) -> Finding:
+    return Finding(
+        id,
+        "error",
+        title,
+        "ROCm libraries are in the wheels from 0.49 on (6.2 to 7.2); ROCm 7.14 needs 0.50, whose file names also "
+        "spell the "
+        "version right.",
+        {
+            **evidence(bitsandbytes=facts.bitsandbytes.version, torch__hip=facts.torch.hip),
+            **seen(error or facts.error("bnb-no-gpu-support")),
+        },
+        (fixes.install(facts, "bitsandbytes>=0.50"),),
+        BNB + ("issues/1890" if id == "bnb-no-lib-for-rocm" else "issues/1955"),
+        affects=QUANTIZED,
+        observed=error is not None,
+    )
+
+
+def macos(facts: Facts) -> Result:
+    """macOS wheels begin with 0.49."""
+    version, refused = facts.bitsandbytes.version, facts.error("bnb-no-device", "bnb-required")
+    unfound = facts.error("pip-no-match")
+    if refused is None and unfound is not None and unfound.values.get("package") == "bitsandbytes":
+        refused = unfound
+    old = facts.error("bnb-no-gpu-support", "bnb-legacy-loader")
+    if facts.platform.system is None or (version is None and refused is None and old is None):
+        return None
+    if facts.platform.system != "Darwin" or at_least(version, "0.49.0"):
+        return PASSED
+    return [
+        Finding(
+            "bnb-unsupported-on-macos",
+            "error",
+            f"bitsandbytes {version} does not run on macOS" if version else "This bitsandbytes does not run on macOS",
+            "A Mac has no CUDA. bitsandbytes has wheels for Apple silicon from 0.49 on; older ones carry Linux "
+            "libraries only. transformers before 4.43 takes bitsandbytes with CUDA only.",
+            {
+                **evidence(bitsandbytes=facts.bitsandbytes.version, os=facts.platform.os),
+                **seen(refused or old),
+            },
+            (
+                fixes.install(facts, "bitsandbytes>=0.49")
+                if refused is None and at_least(facts.package("transformers"), "4.43")
+                else _upgrade_both(facts),
+                "or use MLX or llama.cpp for quantized models on a Mac",
+            ),
+            BNB + "pull/1818",
+            affects=QUANTIZED,
+            observed=refused is not None
+            or facts.bitsandbytes.works is False
+            or (old or facts.error("accelerate-required")) is not None,
+        )
+    ]
+
+
+def _upgrade_both(facts: Facts) -> str:
+    return fixes.install(facts, "bitsandbytes>=0.49", "transformers>=5", "accelerate", upgrade=True)
+
+
+def jetson(facts: Facts) -> Result:
+    """Jetson is not covered by the aarch64 wheels."""
+    return from_message(
+        facts,
+        ("bnb-named-symbol",),
+        lambda error: Finding(
+            "bnb-jetson",
+            "error",
+            "The bitsandbytes wheel has no kernels for this GPU",
+            "'named symbol not found' means that the library holds no code for the device; the aarch64 wheels cover "
+            "servers, not Jetson boards.",
+            {**evidence(bitsandbytes=facts.bitsandbytes.version, machine=facts.platform.machine), **seen(error)},
+            kernels_of_this_gpu(facts),
+            BNB,
+            affects=QUANTIZED,
+            observed=True,
+        ),
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    macos,
+    rocm,
+    jetson,
+)
