@@ -278,3 +278,13 @@ def test_who_stays_is_named_before_what_comes() -> None:
     """uv decides in the order of the command: a newer huggingface-hub would move transformers to another major."""
     gone = trace("diffusers/utils/constants.py") + "ModuleNotFoundError: No module named 'huggingface_hub'\n"
     assert "python -m pip install transformers diffusers huggingface-hub" in first(gone).fix
+
+
+def test_a_package_that_goes_on_is_upgraded_for_a_new_python_and_one_that_does_not_gets_an_older_one() -> None:
+    refused = "ValueError: mutable default <class '{}'> for field version is not allowed: use default_factory\n"
+    report = trace("datasets/utils/version.py") + refused
+    assert any(
+        step.startswith("python -m pip install -U") for step in first(report.format("datasets.utils.Version")).fix
+    )
+    old = first(report.format("fairseq.dataclass.configs.CommonConfig"))
+    assert not any(step.startswith("python -m pip install") for step in old.fix)
