@@ -136,7 +136,7 @@ def finding_detail(finding: Finding, report: Report) -> Content:
     ]
     fix = finding.get("fix") or []
     if fix:
-        steps = Content("\n").join(Content.assemble("  ", (str(step), "$accent")) for step in fix)
+        steps = Content("\n").join(Content.assemble(("› ", "$muted"), _step(str(step))) for step in fix)
         blocks.append(Content.assemble(("FIX", "bold $muted"), ("   y copies", "$muted"), "\n", steps))
     if finding.get("why"):
         blocks.append(Content.assemble(("WHY", "bold $muted"), "\n", str(finding["why"])))
@@ -159,6 +159,12 @@ def finding_detail(finding: Finding, report: Report) -> Content:
     return Content("\n\n").join(blocks)
 
 
+def _step(step: str) -> Content:
+    """A step of a fix: the command stands out from the remark behind it."""
+    command, mark, remark = step.partition("   # ")
+    return Content.assemble((command, "$accent"), (mark + remark, "$muted"))
+
+
 def finding_preview(finding: Finding, report: Report, first: bool) -> Content:
     """What fits in a few lines under the list: the fix, then the reason. The first one's title is the verdict."""
     lines: list[Content] = []
@@ -167,7 +173,7 @@ def finding_preview(finding: Finding, report: Report, first: bool) -> Content:
     for number, step in enumerate(finding.get("fix") or ()):
         label = "FIX   " if number == 0 else "      "
         hint = ("   y copies", "$muted") if number == 0 else ""
-        lines.append(Content.assemble((label, "bold $muted"), (str(step), "$accent"), hint))
+        lines.append(Content.assemble((label, "bold $muted"), _step(str(step)), hint))
     if finding.get("caused_by"):
         lines.append(Content.assemble(("FROM  ", "bold $muted"), title_of(report, str(finding["caused_by"]))))
     if finding.get("why"):
