@@ -17,6 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.session import protocol
 from workbench.ui import app as app_module
 from workbench.ui.app import WorkbenchApp
+from workbench.ui.benches.doctor import DoctorBench
 from workbench.ui.benches.doctor_facts import fact_rows
 from workbench.ui.benches.doctor_self_test import TITLES
 from workbench.ui.gauges import Gauges
@@ -235,6 +236,28 @@ async def test_a_paste_without_anything_known_is_not_called_healthy(
         await pilot.press("t")
         await pilot.pause()
         assert not session.asked(protocol.RunSelfTest)
+
+
+async def test_a_report_is_read_once_however_often_the_session_changes_meanwhile(
+    session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await examined(pilot)
+        gate = session.hold(protocol.DiagnoseText)
+        await pilot.press("p")
+        await wait_until(pilot, lambda: len(app.screen_stack) == 2)
+        app.screen.query_one(TextArea).text = "PyTorch version: 2.9.0"
+        await pilot.press("ctrl+s")
+        await wait_until(pilot, lambda: session.asked(protocol.DiagnoseText))
+        for queued in range(1, 4):
+            lane = protocol.LaneStatus("quick", "diagnose_text", queued=queued)
+            session.set_status(lanes=(lane,))
+            await wait_until(pilot, lambda lane=lane: app.session.lane("quick") == lane)
+            await pilot.pause()
+        gate.set()
+        await wait_until(pilot, lambda: app.query_one(DoctorBench).view.final)
+        assert len(session.asked(protocol.DiagnoseText)) == 1
 
 
 # --- Compare -----------------------------------------------------------------------------------------------

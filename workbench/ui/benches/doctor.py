@@ -59,6 +59,8 @@ class DoctorBench(Bench):
         super().__init__(link)
         self.view = View()
         self._reports: dict[Subject, Report] = {}
+        self._asked = 0
+        """The attachment to the session at which it was last seen to that there is a report."""
         self._sought_from: str | None = None
         """Key of the row that the cursor stood on before the search."""
         self._sought: str | None = None
@@ -91,7 +93,9 @@ class DoctorBench(Bench):
         self.query_one(Input).cursor_blink = False
 
     def session_changed(self, old: SessionState, new: SessionState) -> None:
-        if new.attachments and (new.attachments != old.attachments or not self.view.report):
+        if new.attachments and new.attachments != self._asked:
+            # Once for each session: its status changes with every request, this one included.
+            self._asked = new.attachments
             if self.view.subject == OWN or not self.view.report:
                 self.examine()
         else:
