@@ -15,6 +15,7 @@ from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.session import protocol
 from workbench.settings import Settings, load_settings
 from workbench.ui.app import WorkbenchApp
+from workbench.ui.benches.architecture import ArchitectureBench
 from workbench.ui.benches.vram import VramBench
 from workbench.ui.sample import BUILT_IN, SAMPLE
 from workbench.ui.tour_steps import SENTENCE, STEPS
@@ -119,6 +120,23 @@ async def test_the_tour_works_the_benches_and_puts_things_back(
         await pilot.press("f2")
         await wait_until(pilot, lambda: "Counts under llama-3.1-8b" in screen_text(app))
         assert "characters" not in screen_text(app)
+
+
+async def test_the_tour_waits_for_the_count_of_a_model_whose_modules_come_first(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    gate = loaded_session.hold(protocol.InspectModel)
+    app = make_app(loaded_session, model=data.MODEL.name)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "broken" in screen_text(app))
+        await app.action_tour()
+        await wait_until(pilot, lambda: app.query(Tour) and "It uses" in outcome(app))
+        app.query_one(Tour).go_to(3)
+        await wait_until(pilot, lambda: app.query(ArchitectureBench) and app.query_one(ArchitectureBench).root)
+        await pilot.pause(0.2)
+        assert "parameters" not in outcome(app)
+        gate.set()
+        await wait_until(pilot, lambda: "134,515,008 parameters." in outcome(app))
 
 
 async def test_a_load_of_the_tour_is_stopped_only_with_words_and_leaves_no_label(

@@ -89,7 +89,8 @@ async def _tokens(tour: Tour) -> str:
 
 async def _architecture(tour: Tour) -> str:
     bench = tour.bench(ArchitectureBench)
-    await _settled(bench, lambda: bench.root is not None, "Building the model")
+    # The tree of a loaded model may come first; its count is that of the inspection.
+    await _settled(bench, lambda: bench.root is not None and bench.inspection, "Building the model")
     assert bench.root is not None
     attention = next((node for node in walk(bench.root) if "attention" in node.class_name.lower()), bench.root)
     bench.go_to(attention.key)
