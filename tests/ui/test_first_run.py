@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from workbench.settings import Settings, load_settings
 from workbench.ui.app import WorkbenchApp
 from workbench.ui.benches.architecture import ArchitectureBench
 from workbench.ui.benches.vram import VramBench
+from workbench.ui.benches.vram_plan import draft_from
+from workbench.ui.drafts import PLAN, read_draft
 from workbench.ui.sample import BUILT_IN, SAMPLE
 from workbench.ui.tour_steps import SENTENCE, STEPS
 from workbench.ui.widgets.tour import Tour
@@ -137,6 +140,27 @@ async def test_the_tour_waits_for_the_count_of_a_model_whose_modules_come_first(
         assert "parameters" not in outcome(app)
         gate.set()
         await wait_until(pilot, lambda: "134,515,008 parameters." in outcome(app))
+
+
+async def test_the_plan_on_disk_stays_the_users_while_the_tour_shows_its_own(
+    session: ScriptedSession, make_app: MakeApp, private_home: Path
+) -> None:
+    has_sample(session, True)
+    app = make_app(session, model="llama-3.1-8b")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "broken" in screen_text(app))
+        await pilot.press("f4")
+        await wait_until(pilot, lambda: app.query(VramBench))
+        bench = app.query_one(VramBench)
+        mine = replace(bench.draft, plan=replace(bench.draft.plan, batch=4))
+        bench.change(mine)
+        await app.action_tour()
+        await wait_until(pilot, lambda: app.query(Tour) and "It uses" in outcome(app))
+        app.query_one(Tour).go_to(4)
+        await wait_until(pilot, lambda: "does not fit" in outcome(app))
+        assert bench.draft != mine
+    # The app has ended without the tour being left, as with a terminal that dies.
+    assert draft_from(read_draft(PLAN)) == mine
 
 
 async def test_a_load_of_the_tour_is_stopped_only_with_words_and_leaves_no_label(

@@ -94,6 +94,8 @@ class VramBench(Bench):
         self.history: list[Draft] = []
         """The drafts before each edit, the latest last."""
         self._keeper = DraftKeeper(self, PLAN)
+        self.shows_anothers = False
+        """Whether the plan is the tour's: the user's own stays on disk meanwhile."""
         self._sent_length = 0
         self._wrong = ""
         self._told = ""
@@ -349,7 +351,8 @@ class VramBench(Bench):
 
     def _go_to(self, draft: Draft) -> None:
         self.draft, self._wrong = draft, ""
-        self._keeper.changed(draft_as_text(draft))
+        if not self.shows_anothers:
+            self._keeper.changed(draft_as_text(draft))
         self.show_error(None)
         self._show_fields()
         self.ask_estimate()

@@ -135,6 +135,7 @@ class Tour(Vertical, can_focus=True):
                 area.text = ""
         if self._planned is not None:
             bench, draft = self._planned
+            bench.shows_anothers = False
             bench.change(draft)
         loaded = self.workbench.session.model
         if self.model == BUILT_IN and loaded is not None and loaded.name == BUILT_IN:
@@ -198,6 +199,7 @@ class Tour(Vertical, can_focus=True):
     def planned(self, bench: VramBench) -> None:
         """Note the plan that stood before the tour's."""
         self._planned = self._planned or (bench, bench.draft)
+        bench.shows_anothers = True
 
     async def choose_model(self) -> str:
         """Choose the model of the tour: no loaded one is put aside for it."""
