@@ -20,6 +20,7 @@ from workbench.settings import Settings, load_settings
 from workbench.ui import heartbeat, main_screen
 from workbench.ui.bench import Bench
 from workbench.ui.benches.chat import Prompt
+from workbench.ui.benches.chat_conversation import ChatTranscript
 from workbench.ui.screens.confirm import Confirm
 from workbench.ui.screens.error_details import ErrorDetails
 from workbench.ui.screens.help import HelpScreen
@@ -440,6 +441,22 @@ async def test_chat_says_what_to_do_without_a_session(loaded_session: ScriptedSe
         wanted = "No session: ctrl+r starts it; what you write stays here."
         await wait_until(pilot, lambda: wanted in screen_text(app))
         assert "ctrl+r starts it (r outside a text field)" in screen_text(app)
+
+
+async def test_r_starts_a_dead_session_from_the_messages_of_chat(
+    loaded_session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(loaded_session, bench="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, Prompt) and app.session.attached)
+        await pilot.press(*"Hi", "enter")
+        await wait_until(pilot, lambda: "tok/s" in screen_text(app))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.focused, ChatTranscript))
+        loaded_session.kill()
+        await wait_until(pilot, lambda: "r outside a text field" in screen_text(app))
+        await pilot.press("r")
+        await wait_until(pilot, lambda: loaded_session.opened == 2 and app.session.attached)
 
 
 async def test_the_palette_runs_an_action_of_another_bench(session: ScriptedSession, make_app: MakeApp) -> None:

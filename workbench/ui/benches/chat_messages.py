@@ -34,7 +34,8 @@ class MessagesBench(ConversationBench):
         if action == "go_on":
             return turn is not None and not self.answering and can_go_on(turn.message)
         if action in ("change", "again", "inside"):
-            return turn is not None and bool(turn.message.get("id")) and not self.answering
+            there = turn is not None and bool(turn.message.get("id")) and not self.answering
+            return there and super().check_action(action, parameters)
         return super().check_action(action, parameters)
 
     # --- Sending -------------------------------------------------------------------------------------------
