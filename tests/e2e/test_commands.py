@@ -288,6 +288,21 @@ def test_a_reader_that_leaves_early_is_no_failure() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("models", "list"), ("inspect", "tiny-llama"), ("inspect", "tiny-llama", "--json")],
+    ids=" ".join,
+)
+def test_a_reader_that_has_gone_is_no_answer(arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "workbench", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
 def test_a_start_that_is_given_up_leaves_no_process(tmp_path: Path) -> None:
     slow = tmp_path / "python"
     slow.write_text("#!/bin/sh\nexec sleep 654.321\n")

@@ -49,6 +49,10 @@ def console() -> Console:
                 else:
                     yield segment
 
+        def on_broken_pipe(self) -> None:
+            # Rich's own ends with code 1, which here means "the answer is no"; `run` knows what a closed pipe is.
+            raise BrokenPipeError
+
     width = None if sys.stdout.isatty() else 120
     return SafeConsole(highlight=False, markup=False, emoji=False, width=width)
 
