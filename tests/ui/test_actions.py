@@ -62,4 +62,5 @@ async def test_the_palette_lists_every_action(loaded_session: ScriptedSession, m
     app = make_app(loaded_session)
     async with app.run_test(size=(80, 24)):
         titles = {command.title for command in app.get_system_commands(app.screen)}
-    assert titles == {action.palette_title for action in ACTIONS if action.palette}
+        themes = {f"Theme: {name}" for name in app.theme_names}
+    assert titles == themes | {action.palette_title for action in ACTIONS if action.palette}

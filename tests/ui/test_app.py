@@ -459,6 +459,16 @@ async def test_r_starts_a_dead_session_from_the_messages_of_chat(
         await wait_until(pilot, lambda: loaded_session.opened == 2 and app.session.attached)
 
 
+async def test_the_palette_knows_the_themes_by_name(session: ScriptedSession, make_app: MakeApp) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        await pilot.press("ctrl+p", *"theme: light")
+        await wait_until(pilot, lambda: "Draw in this theme" in screen_text(app))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.theme == "light")
+
+
 async def test_the_palette_runs_an_action_of_another_bench(session: ScriptedSession, make_app: MakeApp) -> None:
     app = make_app(session, model=MODEL)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -657,10 +657,10 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self.push_screen(HelpScreen(self.main.current, self.keymap, self.COMMAND_PALETTE_BINDING))
 
     def action_choose_theme(self) -> None:
-        def take(name: str) -> Callable[[], None]:
-            return lambda: setattr(self, "theme", name)
+        self.search_commands([(name, self._taker(name)) for name in self.theme_names], placeholder="Theme")
 
-        self.search_commands([(name, take(name)) for name in self.theme_names], placeholder="Theme")
+    def _taker(self, theme: str) -> Callable[[], None]:
+        return lambda: setattr(self, "theme", theme)
 
     def action_interrupt(self) -> None:
         typed = getattr(self.focused, "selected_text", "")
@@ -713,6 +713,8 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
                 keys = " ".join(SHOWN.get(key, key) for key in action.keys.split(",") if key)
                 help_line = f"{action.help}  {keys}" if keys else action.help
                 yield SystemCommand(action.palette_title, help_line, self._runner(action))
+        for name in self.theme_names:
+            yield SystemCommand(f"Theme: {name}", "Draw in this theme from now on.", self._taker(name), discover=False)
 
     def _runner(self, action: Action) -> Callable[[], None]:
         def run() -> None:
