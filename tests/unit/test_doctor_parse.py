@@ -85,6 +85,19 @@ def test_a_form_that_put_all_fields_into_one_line() -> None:
     assert (facts.torch.version, facts.torch.cuda_available) == ("2.4.1+cu121", True)
 
 
+@pytest.mark.parametrize(
+    ("line", "container"),
+    [
+        ("- 是否使用 Docker 部署（是/否）：否", None),
+        ("Do you run it in docker? no", None),
+        ("- 是否使用 Docker 部署（是/否）：是", "docker"),
+        ("I run it in docker, no idea which image", "docker"),
+    ],
+)
+def test_a_question_of_a_form_that_is_answered_with_no(line: str, container: str | None) -> None:
+    assert parse_report(f"{line}\nRuntimeError: No CUDA GPUs are available\n").platform.container == container
+
+
 def test_bitsandbytes_writes_a_rocm_as_a_cuda_with_a_capability() -> None:
     specs = (
         "CUDA specs: CUDASpecs(highest_compute_capability=({}), cuda_version_string='{}', cuda_version_tuple=(6, 0))"

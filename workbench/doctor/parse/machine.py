@@ -108,9 +108,13 @@ _GFX = re.compile(r"(?<![a-z0-9])gfx(?:[789]\d[0-9a-f]|1[0-2]\d[0-9a-f])(?![0-9a
 _ROCMINFO = re.compile(r"\bName:\s{1,40}(?:amdgcn-amd-amdhsa--)?(gfx[0-9a-f]{3,4})\b")
 
 
+# A form's question, which names what is not there: "Docker (yes/no): no".
+_ANSWERED_NO = re.compile(r"[:?)]\s{0,4}(?:no|none|n/a|false|否|不是|没有|нет)\W{0,3}$", re.I)
+
+
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what nothing else has told."""
-    short = [line for line in lines if 4 < len(line) <= _MAX_LINE]
+    short = [line for line in lines if 4 < len(line) <= _MAX_LINE and not _ANSWERED_NO.search(line[-20:])]
     text = "\n".join(short).lower()
 
     def said(pattern: re.Pattern[str], *words: str) -> bool:
