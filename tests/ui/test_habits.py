@@ -10,6 +10,7 @@ from textual.widgets import Input, TextArea
 
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, screen_text, wait_until
+from workbench.paths import state_dir
 from workbench.session import protocol
 from workbench.settings import Settings, UiSettings
 from workbench.ui.benches.vram import VramBench
@@ -95,6 +96,23 @@ async def test_every_list_in_a_box_can_be_copied_and_searched(session: ScriptedS
         row = app.screen.query_one(RowList).row
         assert row is not None
         assert row.key == "vram-sequence"
+
+
+async def test_text_that_cannot_be_kept_is_told_once(
+    session: ScriptedSession, make_app: MakeApp, private_home: Path
+) -> None:
+    in_the_way = state_dir()
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.write_text("no directory")
+    app = make_app(session, bench="tokens", model=MODEL)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await wait_until(pilot, lambda: isinstance(app.focused, TextArea))
+        for text in ("half", " a thought"):
+            await pilot.press(*text)
+            await wait_until(pilot, lambda: app._notifications)
+            await pilot.pause(1.3)
+        told = [notice.message for notice in app._notifications if "cannot be kept" in notice.message]
+        assert len(told) == 1
 
 
 async def test_text_and_plan_are_there_again(session: ScriptedSession, make_app: MakeApp, private_home: Path) -> None:

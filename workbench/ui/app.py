@@ -38,6 +38,7 @@ from workbench.ui.actions import (
     unknown_key_settings,
 )
 from workbench.ui.bench import Bench
+from workbench.ui.drafts import DraftLost
 from workbench.ui.gauges import Gauges, GaugeThread, ReadGauges, gauge_reader
 from workbench.ui.link import DescribeLoss, EndSession, OpenOther, OpenSession, SessionLink, told_by_client
 from workbench.ui.main_screen import MainScreen
@@ -147,6 +148,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self._is_first_run = not (bench or settings.ui.last_model or settings.ui.welcomed)
         """Whether nobody ever chose a model here; who names a bench knows the way."""
         self._remember = remember
+        self._told_lost_draft = False
         self._kept: dict[str, object] = {
             key: getattr(settings.ui, key) for key in ("last_bench", "last_model", "theme")
         }
@@ -584,6 +586,12 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
     @on(Bench.CopyRequested)
     def copy_for_bench(self, message: Bench.CopyRequested) -> None:
         self.copy(message.text, message.what)
+
+    @on(DraftLost)
+    def tell_lost_draft(self, message: DraftLost) -> None:
+        if not self._told_lost_draft:
+            self._told_lost_draft = True
+            self.warn(f"Text and plan cannot be kept and are gone when the app ends. {message.reason}")
 
     @on(Bench.SettingChanged)
     def keep_setting(self, message: Bench.SettingChanged) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
+from textual.message import Message
 from textual.timer import Timer
 from textual.widget import Widget
 
@@ -31,15 +31,28 @@ def read_draft(name: str) -> str:
         return ""
 
 
-def write_draft(name: str, text: str) -> None:
-    """Keep a draft; an empty one is forgotten. A disk that is full or read-only keeps none, nor is a giant kept."""
+class DraftLost(Message):
+    """A draft could not be kept."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def write_draft(name: str, text: str) -> str:
+    """Keep a draft; an empty one is forgotten, nor is a giant kept. Returns why it could not be, else nothing."""
     path, data = _path(name), text.encode("utf-8", "replace")
-    with contextlib.suppress(OSError, WorkbenchError):
+    try:
         if data and len(data) <= MOST_BYTES:
             ensure_private_dir(path.parent)
             write_atomic(path, data)
         else:
             path.unlink(missing_ok=True)
+    except OSError as error:
+        return f"{path.parent}: {error.strerror or error}."
+    except WorkbenchError as error:
+        return error.message
+    return ""
 
 
 class DraftKeeper:
@@ -71,4 +84,6 @@ class DraftKeeper:
         """Write it now, if there is anything new: `latest`, or what was noted last."""
         text, self._text = self._text if latest is None else latest, None
         if text is not None:
-            write_draft(self._name, text)
+            reason = write_draft(self._name, text)
+            if reason and text:
+                self._owner.post_message(DraftLost(reason))
