@@ -135,6 +135,7 @@ async def _fit(tour: Tour) -> str:
     before = list(in_words(bench.draft))
     await bench.action_fit().wait()
     told = await _budget_words(bench)
+    tour.workbench.clear_notifications()  # the bench's own word says the same, and lies over what is to be read
     changed = [line for line in in_words(bench.draft) if line not in before]
     return f"{told} Changed: {', '.join(changed)}." if changed else told
 
