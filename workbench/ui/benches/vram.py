@@ -420,25 +420,30 @@ class VramBench(Bench):
     @work(group="fit", exclusive=True, exit_on_error=False)
     async def action_fit(self) -> None:
         """Make the cheapest changes with which the plan fits."""
+        said = await self.make_it_fit()
+        if said:
+            self.post_message(self.Said(said))
+
+    async def make_it_fit(self) -> str:
+        """Make the cheapest changes with which the plan fits; what came of it, in a short word."""
         target = self._target() if self._ready() else ""
         if not target:
-            return
+            return ""
         try:
             request = FitPlan(self.session.chosen, target, plan_to_dict(self.draft.plan))
             reply = await self.link.ask(request, PlanFitted, self._on_event)
         except (JobCancelled, WorkbenchError) as error:
             self._fail(error)
-            return
+            return ""
         if not reply.fits:
-            self.post_message(self.Said("No set of changes is enough for this GPU: t lists larger ones."))
-        elif not reply.changes:
-            self.post_message(self.Said(f"It fits as it is, by {reply.by}."))
-        else:
-            draft = self.draft
-            self.change(Draft(plan_from_dict(reply.plan), draft.gpu, draft.dataset_tokens, draft.epochs))
-            made = ", ".join(str(change["title"]) for change in reply.changes)
-            check = " s simulates it," if reply.by == "estimate" else ""
-            self.post_message(self.Said(f"Fits by {reply.by} with {made}.{check} u undoes."))
+            return "No set of changes is enough for this GPU: t lists larger ones."
+        if not reply.changes:
+            return f"It fits as it is, by {reply.by}."
+        draft = self.draft
+        self.change(Draft(plan_from_dict(reply.plan), draft.gpu, draft.dataset_tokens, draft.epochs))
+        made = ", ".join(str(change["title"]) for change in reply.changes)
+        check = " s simulates it," if reply.by == "estimate" else ""
+        return f"Fits by {reply.by} with {made}.{check} u undoes."
 
     @work(group="fit", exclusive=True, exit_on_error=False)
     async def action_solve(self, what: str) -> None:
