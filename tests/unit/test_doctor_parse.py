@@ -98,6 +98,11 @@ def test_a_question_of_a_form_that_is_answered_with_no(line: str, container: str
     assert parse_report(f"{line}\nRuntimeError: No CUDA GPUs are available\n").platform.container == container
 
 
+def test_what_a_form_shows_as_an_example_is_no_fact() -> None:
+    platform = parse_report(" - OS: [e.g. Ubuntu 16.04] Mac M1\nNo matching distribution found for torch\n").platform
+    assert (platform.system, platform.os) == ("Darwin", "Mac M1")
+
+
 def test_bitsandbytes_writes_a_rocm_as_a_cuda_with_a_capability() -> None:
     specs = (
         "CUDA specs: CUDASpecs(highest_compute_capability=({}), cuda_version_string='{}', cuda_version_tuple=(6, 0))"

@@ -155,6 +155,17 @@ CASES = {
         "quantization-kernel-needs-newer-gpu",
         "GGUF",
     ),
+    "a start that fails before anything forks": (
+        "`cu->cuInit(0) failed -> CUDA_ERROR_NOT_INITIALIZED: initialization error`\n",
+        "cuda-unknown-error",
+        "nvidia_uvm",
+    ),
+    "a start in a forked process": (
+        "RuntimeError: Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use "
+        "the 'spawn' start method\n",
+        "cuda-in-forked-process",
+        "spawn",
+    ),
     "a job's own limit": (
         "slurmstepd: error: Detected 1 oom-kill event(s) in step 6139636.0 cgroup. Some of your processes may have "
         "been killed by the cgroup out-of-memory handler.\n",

@@ -65,6 +65,8 @@ _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IG
 # A traceback that a chat or a form has put into one line.
 _FLAT_FRAME = re.compile(r"\s(File \"[^\"\n]{2,300}\", line \d{1,6}, in \S{1,80})(?:\s|$)")
 _FLAT_END = re.compile(r" (?=(?:[A-Za-z_]\w{0,40}\.){0,6}[A-Z]\w{2,60}(?:Error|Exception): )")
+# What a form shows as an example, where somebody wrote beside it: "OS: [e.g. Ubuntu 16.04] Mac M1".
+_PLACEHOLDER = re.compile(r"\[e\.g\.[^\]\n]{0,80}\][ \t]?")
 # The fields of collect_env, and those of `transformers env`, that a form has put into one line.
 _FLAT_FIELD = re.compile(
     r" (?=(?:(?:Is debug build|Is CUDA available|Is XNNPACK available|(?:CUDA|ROCM) used to build PyTorch|OS|CPU"
@@ -86,6 +88,7 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     text = _RANKS.sub("", text) if "rank" in text or "pid=" in text else text
     text = _LOGGED.sub("", text)
     text = _BOX.sub("", text) if "│" in text else text
+    text = _PLACEHOLDER.sub("", text) if "[e.g." in text else text
     text = _BOLD.sub(r"\1", text) if "**" in text else text
     text = _EMPHASIS.sub(r"\1\2", text) if "__" in text else text
     if "symbol: " in text:

@@ -74,6 +74,7 @@ _MAC = re.compile(
     r"\bApple M\d\b|\bMacBook\b"
     r"|MacBook-(?:Pro|Air)\b"
     r"|/Library/Frameworks/Python\.framework/|\bdlopen\(/(?:Users|Library|opt/homebrew)/"
+    r"|\bMac M[1-5]\b"
     r"|\bMac (?:mini|[Ss]tudio)\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d|\bMac ?OS ?X\b"
 )
 _SECURE_BOOT = re.compile(r"\bsecure ?boot(?: is| state)?[: ]{0,3}(enabled|disabled|on|off)\b", re.I)
