@@ -16,7 +16,7 @@ from tests.ui.conftest import MakeApp, screen_text, wait_until
 from workbench.errors import WorkbenchError
 from workbench.session import protocol
 from workbench.session.client import SessionClient
-from workbench.settings import Settings, load_settings
+from workbench.settings import Settings, load_settings, settings_path
 from workbench.ui import heartbeat, main_screen
 from workbench.ui.bench import Bench
 from workbench.ui.benches.chat import Prompt
@@ -562,6 +562,23 @@ async def test_choices_are_remembered(session: ScriptedSession, make_app: MakeAp
         kept = ("vram", "llama-3.1-8b", "light")
         # While the app still runs: it may be killed.
         await wait_until(pilot, lambda: kept == tuple(_choices().values()))
+
+
+async def test_choices_that_cannot_be_kept_are_told_once(
+    session: ScriptedSession, make_app: MakeApp, private_home: Path
+) -> None:
+    settings_path().parent.parent.mkdir(parents=True, exist_ok=True)
+    settings_path().parent.write_text("no directory")
+    app = make_app(session, bench="tokens", remember=True, model="llama-3.1-8b")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await wait_until(pilot, lambda: app.session.attached and app.main.bench)
+        await pilot.press("f4")
+        await wait_until(pilot, lambda: app.main.current == "vram")
+        app.theme = "light"
+        await pilot.pause(0.5)
+        told = [notice.message for notice in app._notifications if "for this run only" in notice.message]
+        assert len(told) == 1
+        assert str(settings_path()) in told[0]
 
 
 def _choices() -> dict[str, str]:

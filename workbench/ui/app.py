@@ -148,7 +148,8 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         self._is_first_run = not (bench or settings.ui.last_model or settings.ui.welcomed)
         """Whether nobody ever chose a model here; who names a bench knows the way."""
         self._remember = remember
-        self._told_lost_draft = False
+        self._told: set[str] = set()
+        """What was spoken of that is said only the first time."""
         self._kept: dict[str, object] = {
             key: getattr(settings.ui, key) for key in ("last_bench", "last_model", "theme")
         }
@@ -308,8 +309,10 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         """Remember a choice for the next run as soon as it is made."""
         if self._remember and value != self._kept[key]:
             self._kept[key] = value
-            with contextlib.suppress(WorkbenchError):
+            try:
                 save_setting("ui", key, value)
+            except WorkbenchError as error:
+                self._tell_once("settings", f"Choices hold for this run only. {error.message} {error.remedy}")
 
     def watch_theme(self, name: str) -> None:
         if self.is_running and not (self._theme_problem and name == self._first_theme.name):
@@ -562,6 +565,11 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
         """A complaint in a corner."""
         self.notify(text, severity="warning", markup=False, timeout=10)
 
+    def _tell_once(self, about: str, text: str) -> None:
+        if about not in self._told:
+            self._told.add(about)
+            self.warn(text)
+
     def show_failure(self, error: WorkbenchError) -> None:
         """A failure that belongs to no bench, told in the one on screen: a remedy may be a command to copy."""
         self.last_error = error
@@ -589,9 +597,7 @@ class WorkbenchApp(TypedAhead, inherit_bindings=False):
 
     @on(DraftLost)
     def tell_lost_draft(self, message: DraftLost) -> None:
-        if not self._told_lost_draft:
-            self._told_lost_draft = True
-            self.warn(f"Text and plan cannot be kept and are gone when the app ends. {message.reason}")
+        self._tell_once("drafts", f"Text and plan cannot be kept and are gone when the app ends. {message.reason}")
 
     @on(Bench.SettingChanged)
     def keep_setting(self, message: Bench.SettingChanged) -> None:
