@@ -40,6 +40,7 @@ _GPU_DOWN = (
     "driver-beside-the-path",
     "container-without-gpu-runtime",
     "fabric-manager-not-running",
+    "cuda-not-ready",
     "cuda-compat-on-unsupported-gpu",
     "driver-userspace-mismatch",
     "wsl-libcuda",
@@ -47,9 +48,11 @@ _GPU_DOWN = (
     "wsl-error-2",
     "cuda-start-out-of-memory",
     "kaslr-hmm-uvm",
+    "optimus-gpu-asleep",
     "mig-without-instances",
     "cuda-visible-devices-wrong",
     "mig-uuid-in-cuda-visible-devices",
+    "gpu-uuid-in-cuda-visible-devices",
     "no-nvidia-driver",
     "rocm-wheel-on-nvidia",
     "cuda-wheel-on-amd",
@@ -208,7 +211,13 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "no-nvidia-driver": (*_GPU_DOWN[: _GPU_DOWN.index("cuda-visible-devices-wrong")], "vllm-unsupported-on-windows"),
     "no-cuda-gpus-available": _GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")],
     "cuda-unknown-error": _GPU_DOWN[: _GPU_DOWN.index("mig-uuid-in-cuda-visible-devices")],
-    "kernel-module-not-loaded": ("colab-without-gpu", "gpu-fallen-off-the-bus", "nouveau-loaded", *_NOT_BROUGHT_UP),
+    "kernel-module-not-loaded": (
+        "colab-without-gpu",
+        "optimus-gpu-asleep",
+        "gpu-fallen-off-the-bus",
+        "nouveau-loaded",
+        *_NOT_BROUGHT_UP,
+    ),
     "driver-library-version-mismatch": ("gpu-fallen-off-the-bus",),
     "wsl-libcuda": (
         "driver-library-version-mismatch",
@@ -223,7 +232,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "wsl-driver-too-old",
         "cuda-unknown-error",
     ),
-    "driver-lists-no-gpu": ("gpu-fallen-off-the-bus", *_NOT_BROUGHT_UP),
+    "ollama-driver-does-not-start": ("kaslr-hmm-uvm",),
+    "driver-lists-no-gpu": ("optimus-gpu-asleep", "gpu-fallen-off-the-bus", *_NOT_BROUGHT_UP),
     "wsl-gpu-blocked": ("wsl-windows-too-old", "wsl-driver-too-old", "wsl-gpu-in-tcc-mode"),
     "compute-mode-exclusive": ("gpu-fallen-off-the-bus", "vgpu-without-licence"),
     "container-lost-gpu": ("vgpu-without-licence",),
@@ -297,7 +307,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "torch-missing",
         "nvidia-wheel-version-mismatch",
     ),
-    "out-of-memory": ("gpu-memory-held-by-other-process", "gpu-memory-refused-though-free"),
+    "out-of-memory": ("wsl-error-2", "gpu-memory-held-by-other-process", "gpu-memory-refused-though-free"),
     "allocator-fragmentation": ("gpu-memory-held-by-other-process", "gpu-memory-refused-though-free"),
     "memlock-or-nccl": ("shm-too-small",),
     "host-memory-exhausted": (
@@ -354,6 +364,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
 _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 # Remarks that only repeat, in other words, what a root cause already says.
 SILENCED_BY: dict[str, tuple[str, ...]] = {
+    "cuda-in-forked-process": ("kaslr-hmm-uvm",),
+    "gpu-driver-lost-its-way": ("cuda-unknown-error",),
     "quantization-kernel-needs-newer-gpu": ("vllm-too-old-for-awq-on-turing",),
     "transformers-import-error": ("package-incomplete",),
     "nccl-fails": ("nccl-takes-docker-bridges",),

@@ -19,6 +19,7 @@ _TOOLS = (
     ),
     ("sudo zypper install", re.compile(r"\b(?:open)?suse\b|\bsles\b", re.I)),
     ("sudo apk add", re.compile(r"\balpine\b", re.I)),
+    ("sudo emerge", re.compile(r"\bgentoo\b", re.I)),
 )
 DISTRIBUTIONS = tuple(pattern for _, pattern in _TOOLS)
 
@@ -29,14 +30,53 @@ def install(facts: Facts, apt: str, dnf: str = "", pacman: str = "", zypper: str
     if tool == "sudo apk add" and all(name in _NAMES for name in apt.split()):
         return f"{tool} {_named(apt.split(), _COLUMNS[tool])}"
     names = {"sudo pacman -S": pacman, "sudo dnf install": dnf, "sudo zypper install": zypper or dnf}.get(tool, apt)
-    return f"{tool} {names or apt}"
+    return _by_yum(facts, f"{tool} {names or apt}")
+
+
+def by_apt(facts: Facts) -> bool:
+    """Whether packages of the system come by Debian's apt, as far as anything tells."""
+    return _tool(facts) == "sudo apt install"
+
+
+# What a paste calls where it names no distribution.
+_CALLED = (
+    ("sudo dnf install", "calls-dnf"),
+    ("sudo pacman -S", "calls-pacman"),
+    ("sudo zypper install", "calls-zypper"),
+    ("sudo emerge", "calls-emerge"),
+)
+_BEFORE_DNF = re.compile(
+    r"\.el7\b|\b(?:centos|red hat|rhel|oracle)\b[^\n]{0,30}?\b7(?:\.\d{1,2})?\b|\bamazon linux 2\b|\bamzn2\.", re.I
+)
 
 
 def _tool(facts: Facts) -> str:
-    named = " ".join(filter(None, (facts.platform.os, facts.platform.kernel)))
+    named = _named_system(facts)
     if not facts.platform.os and facts.error("root-at-localhost"):
         named += " red hat"  # what its installer calls a machine that was given no name, in its shell's own prompt
-    return next((tool for tool, pattern in _TOOLS if pattern.search(named)), "sudo apt install")
+    known = next((tool for tool, pattern in _TOOLS if pattern.search(named)), None)
+    if known is None and not facts.platform.os and not facts.error("calls-apt"):
+        known = next((tool for tool, message in _CALLED if facts.error(message)), None)
+    return known or "sudo apt install"
+
+
+def _named_system(facts: Facts) -> str:
+    return " ".join(filter(None, (facts.platform.os, facts.platform.kernel)))
+
+
+def _by_yum(facts: Facts, step: str) -> str:
+    """Red Hat 7 and its kin, and Amazon Linux 2, have no dnf."""
+    return step.replace("sudo dnf ", "sudo yum ") if _BEFORE_DNF.search(_named_system(facts)) else step
+
+
+# How a module that is loaded early comes into the image that the kernel starts from.
+_INITRAMFS = "sudo update-initramfs -u"
+_EARLY_IMAGES = {
+    "sudo dnf install": "sudo dracut --force",
+    "sudo zypper install": "sudo dracut --force",
+    "sudo pacman -S": "sudo mkinitcpio -P",
+    "sudo emerge": "sudo dracut --force",
+}
 
 
 # Debian's names with those of Fedora, Arch, openSUSE, Homebrew and Alpine; an empty one is part of every system there.
@@ -87,10 +127,12 @@ _OF_HOST = re.compile(r"nvidia|docker|containerd|^linux-|dkms|amdgpu|libnvidia|m
 
 
 _DRIVER = re.compile(r"sudo ubuntu-drivers install(?: --gpgpu)?")
-# https://rpmfusion.org/Howto/NVIDIA, https://wiki.archlinux.org/title/NVIDIA, https://wiki.debian.org/NvidiaGraphicsDrivers
+# https://rpmfusion.org/Howto/NVIDIA, https://wiki.archlinux.org/title/NVIDIA,
+# https://wiki.gentoo.org/wiki/NVIDIA/nvidia-drivers, https://wiki.debian.org/NvidiaGraphicsDrivers
 _DRIVERS = {
     "sudo dnf install": "sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda",
     "sudo pacman -S": "sudo pacman -S nvidia-open nvidia-utils",
+    "sudo emerge": "sudo emerge x11-drivers/nvidia-drivers",
 }
 
 
@@ -104,6 +146,8 @@ def adapted(facts: Facts, step: str) -> str:
     """A step that calls Debian's apt, for the distribution, the Mac or the container that the facts name."""
     driver = _driver(facts)
     step = _DRIVER.sub(driver, step) if driver else step
+    early = _EARLY_IMAGES.get(_tool(facts))
+    step = _by_yum(facts, step.replace(_INITRAMFS, early) if early else step)
     found = _APT.search(step)
     if found is None:
         return step

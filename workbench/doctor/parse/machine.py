@@ -58,7 +58,8 @@ _CONTAINERS = (
         re.compile(
             r"\bdocker (?:run|exec|logs?|compose|images?|containers?)\b|\bdocker-compose\b"
             r"|\bDocker Desktop\b|\bContainer \S{3,80} {1,20}(?:Creat|Start)(?:ed|ing)\b|\broot@[0-9a-f]{12}:"
-            r"|docker ?(?:内|里|中|容器|部署|镜像|コンテナ|上で)|(?:进入|使用|用|在) ?docker|도커"
+            r"|docker ?(?:内|里|中|下|容器|部署|镜像|コンテナ|上で)|(?:进入|使用|用|在) ?docker|도커"
+            r"|构建的?(?:容器|镜像)"
             r"|\b(?:in|with|via|using|inside|through|i use|we use|i run|we run) (?:the |a )?docker\b"
             r"|\b(?:inside|trong|im|en el|dans le|no|nel) (?:the |my |a )?container\b|在?容器[里中内]",
             re.I,
@@ -110,6 +111,17 @@ _ROCMINFO = re.compile(r"\bName:\s{1,40}(?:amdgcn-amd-amdhsa--)?(gfx[0-9a-f]{3,4
 
 # A form's question, which names what is not there: "Docker (yes/no): no".
 _ANSWERED_NO = re.compile(r"[:?)]\s{0,4}(?:no|none|n/a|false|否|不是|没有|нет)\W{0,3}$", re.I)
+
+
+_FIRST_PROCESS = re.compile(
+    r"^(?:\S{1,40} +\| )?\((?:APIServer|EngineCore\w{0,8}|Worker\w{0,8}) pid=1\) ", re.MULTILINE
+)
+
+
+def read_raw(text: str, draft: Draft) -> None:
+    """Take what stands in the marks of processes before each line: vLLM's as the first process is in a container."""
+    if "pid=1)" in text and _FIRST_PROCESS.search(text):
+        draft.put(draft.platform, container="docker")
 
 
 def read(lines: Sequence[str], draft: Draft) -> None:

@@ -17,7 +17,7 @@ _DRIVER = re.compile(r"(?:Driver|KMD) Version\s{0,40}:\s{0,10}([\d.]{3,20})")
 _CUDA = re.compile(r"CUDA (?:UMD )?Version\s{0,40}:\s{0,10}(\d{1,2}\.\d{1,2})")
 _ROW = re.compile(
     r"\|\s{1,6}(\d{1,3})\s{1,4}(\S.{2,48}?)\s{1,30}(?P<mode>On|Off|N/A|WDDM|TCC|MCDM)\s{0,4}\|\s{1,4}"
-    r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.\d\s{1,4}(?:On|Off|N/A)\s{0,4}\|\s{0,30}(?P<ecc>\S{1,6})"
+    r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.\d\s{1,8}(?:On|Off|N/A)\s{0,4}\|\s{0,30}(?P<ecc>\S{1,6})"
 )
 _USAGE = re.compile(
     r"\|\s{0,6}(?:\d{1,3}%|N/A|ERR!)\s{1,6}(?:(\d{1,3})C|\S{3,4})\s{1,6}\S{2,4}\s{1,30}(?:(\d{1,4})W|\S{3,7})\s{0,2}/\s{0,3}"

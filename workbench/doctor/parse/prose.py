@@ -229,6 +229,7 @@ _NOT_WSL = re.compile(
     r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
 )
 _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b|/lib/modules/3\.4\.0\+/")
+_WSL_KERNEL = re.compile(r"\b[4-9]\.\d{1,3}\.\d{1,4}(?:\.\d{1,3})?-microsoft-standard", re.I)
 _WINDOWS = re.compile(
     r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<!works )(?<!fine )(?<!worked )(?<!runs )\bon windows\b"
     r"|\bwindows (?:pc|laptop|machine|user|server)\b"
@@ -388,15 +389,17 @@ def _started(lines: Sequence[str], draft: Draft) -> None:
 
 def _wsl(lines: Sequence[str], draft: Draft) -> None:
     # Who names Windows and shows paths of Linux names the host of a WSL.
-    hosts = draft.platform.get("system") == "Windows" and any(_UNIX_SITE.search(line) for line in lines)
+    kernel = any(_WSL_KERNEL.search(line) for line in lines if "-microsoft-" in line)
+    inside = kernel or any(_UNIX_SITE.search(line) for line in lines)
+    hosts = draft.platform.get("system") == "Windows" and inside
     old = any(_OLD_WSL_KERNEL.search(line) for line in lines if "Microsoft" in line or "/3.4.0+" in line)
     elsewhere = draft.platform.get("system") in ("Windows", "Darwin") and not hosts and not old
     if elsewhere or draft.platform.get("wsl") is False:
         return
     for line in lines:
         found = _WSL.search(line) if "wsl" in line.lower() or "Subsystem" in line else None
-        if old or (found and not _NOT_WSL.search(line)):
-            version = 1 if old else int(found["version"] or 0) if found else 0
+        if old or kernel or (found and not _NOT_WSL.search(line)):
+            version = 1 if old else 2 if kernel else int(found["version"] or 0) if found else 0
             draft.platform["system"] = "Linux"
             draft.put(draft.platform, wsl=True, wsl_version=version or None)
 

@@ -57,6 +57,7 @@ def parse_report(text: str) -> Facts:
     draft = Draft()
     nvidia_smi.read(lines, draft)
     fields.read(lines, draft)
+    machine.read_raw(text, draft)
     packages.read(lines, draft)
     unsloth.read(lines, draft)
     llama_cpp.read(lines, draft)

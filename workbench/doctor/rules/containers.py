@@ -191,7 +191,9 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
         Finding(
             "container-without-gpu-runtime",
             "error",
-            "Likely: the container was started without the GPU"
+            "The container asks for an NVIDIA GPU, and this machine has another kind"
+            if _other_graphics(facts)
+            else "Likely: the container was started without the GPU"
             if told
             else "The container was started without the GPU",
             _why_without(facts),
@@ -199,7 +201,7 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
                 **evidence(container=machine.container, devices=machine.devices, NVIDIA_VISIBLE_DEVICES=visible),
                 **seen(error or facts.error("no-nvidia-driver")),
             },
-            hand_in_gpu(facts),
+            _without_nvidia(facts) if _other_graphics(facts) else hand_in_gpu(facts),
             ISSUES + "NVIDIA/nvidia-docker/issues/1642",
             affects=ALL_GPU_BENCHES,
             observed=True,
@@ -207,7 +209,29 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
     ]
 
 
+def _other_graphics(facts: Facts) -> bool:
+    """Whether the machine is told to have graphics, and none of NVIDIA's."""
+    refused = facts.error("container-no-gpu-driver") is not None and facts.platform.system != "Darwin"
+    other = facts.has_amd() or facts.error("other-graphics-told") is not None
+    return refused and bool(other) and not facts.has_nvidia()
+
+
+def _without_nvidia(facts: Facts) -> tuple[str, ...]:
+    amd = (
+        "docker run --device=/dev/kfd --device=/dev/dri --group-add video …   # an AMD card, with the program's image "
+        "for ROCm; for the CPU:"
+    )
+    return (
+        *((amd,) if facts.has_amd() else ()),
+        "Start it without --gpus all, in compose without deploy.resources.reservations.devices (and gpus:, runtime: "
+        "nvidia), and tell the program to use the CPU (--device cpu, or its image for the CPU)",
+        "lspci -nn | grep -iE 'vga|3d|display'   # an NVIDIA card there after all: its driver first, then the toolkit",
+    )
+
+
 def _why_without(facts: Facts) -> str:
+    if _other_graphics(facts):
+        return "--gpus, and a reservation with driver: nvidia, are for NVIDIA's GPUs alone; docker refuses them here."
     if facts.platform.system == "Darwin":
         return "Docker on a Mac runs in a Linux without a GPU: it gets neither NVIDIA's, nor the Mac's own."
     return (

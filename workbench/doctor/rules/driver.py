@@ -16,12 +16,9 @@ from workbench.doctor.rules.common import (
     Rule,
     cuda_works,
     evidence,
-    from_message,
-    gpu_names,
     seen,
 )
 from workbench.doctor.rules.hand_in import WSL_GUIDE, ask_batch_system, hand_in_gpu, wsl_steps
-from workbench.doctor.tables import is_datacenter
 from workbench.doctor.versions import parse_version
 
 _OF_TENSORFLOW = re.compile(r"tensorflow|StreamExecutor|cuda_(?:driver|diagnostics)\.cc")
@@ -59,13 +56,13 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
             "nvidia-smi   # fails on the host too: sudo reboot there",
         )
         if inside
-        else _NOT_BY_REBOOT
-        if facts.error("rebooted-in-vain")
-        else (
-            "sudo reboot",
-            "or, with nothing using the GPU: sudo rmmod nvidia_drm nvidia_modeset nvidia_uvm nvidia && sudo "
-            "modprobe nvidia",
-            "sudo apt-mark hold 'nvidia-driver-*'   # keeps an unattended upgrade from doing it again",
+        else _same_release(facts)
+        or (
+            _NOT_BY_REBOOT
+            if facts.error("rebooted-in-vain")
+            else _by_one_way(facts)
+            if facts.error("driver-from-run-file")
+            else _REBOOT
         )
     )
     return [
@@ -74,6 +71,8 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
             "error",
             "The NVIDIA libraries here are not of the host's driver"
             if inside
+            else "The NVIDIA kernel module and the driver's libraries were installed in two versions"
+            if _same_release(facts)
             else "The NVIDIA kernel module and the driver's libraries are of two versions, even after a reboot"
             if facts.error("rebooted-in-vain")
             else "The NVIDIA driver was updated under a running kernel module",
@@ -89,6 +88,40 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+_REBOOT = (
+    "sudo reboot",
+    "or, with nothing using the GPU: sudo rmmod nvidia_drm nvidia_modeset nvidia_uvm nvidia && sudo modprobe nvidia",
+    "sudo apt-mark hold 'nvidia-driver-*'   # keeps an unattended upgrade from doing it again",
+)
+
+
+def _by_one_way(facts: Facts) -> tuple[str, ...]:
+    """A driver of NVIDIA's own installer beside that of packages: a reboot loads one of them, and not for good."""
+    return (
+        "sudo reboot   # enough where the driver was only updated; nvidia-smi fails again after it: the .run file's "
+        "driver lies beside that of the packages, then:",
+        "sudo nvidia-uninstall; sudo ubuntu-drivers install && sudo reboot   # the packages' alone",
+        *_NOT_BY_REBOOT[2:3],
+    )
+
+
+def _same_release(facts: Facts) -> tuple[str, ...]:
+    """A module compiled from its source takes the libraries of the very same release."""
+    source, file = facts.error("module-from-source"), facts.error("driver-from-run-file")
+    module, libraries = (
+        (source.values.get("module") if source else None),
+        (file.values.get("version") if file else None),
+    )
+    if not module or not libraries or module == libraries:
+        return ()
+    return (
+        f"curl -O https://us.download.nvidia.com/XFree86/Linux-x86_64/{module}/NVIDIA-Linux-x86_64-{module}.run && "
+        f"sudo sh NVIDIA-Linux-x86_64-{module}.run --no-kernel-modules && sudo reboot   # the module was compiled from "
+        f"{module}, the libraries are of {libraries}; data-centre releases: https://us.download.nvidia.com/tesla/",
+        "cat /proc/driver/nvidia/version; ls /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.*   # both of one release",
+    )
 
 
 def kernel_module_not_loaded(facts: Facts) -> Result:
@@ -145,6 +178,11 @@ def _not_loaded(facts: Facts) -> str:
             "The NVIDIA module finds no GPU that it drives: nouveau still holds the card, or the driver is not for it"
         )
     other = facts.error("nvidia-module-not-of-this-kernel")
+    failed = facts.error("nvidia-module-does-not-compile")
+    if failed is not None:
+        return "The NVIDIA kernel module cannot be compiled for this kernel" + (
+            f" ({failed.values['kernel']})" if failed.values.get("kernel") else ""
+        )
     if facts.platform.secure_boot:
         return "The NVIDIA kernel module is not loaded, which Secure Boot asks a signature of"
     if other is None:
@@ -180,6 +218,9 @@ def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
         "sudo apt purge -y '^nvidia-.*' '^libnvidia-.*' && sudo ubuntu-drivers install && sudo reboot   # the driver "
         "of the old release stayed behind: the new release's own in its place",
     )
+    failed = facts.error("nvidia-module-does-not-compile")
+    if failed is not None:
+        return _other_pair(failed.values.get("kernel", ""))
     by_apt = facts.error("release-upgraded") and _build_module(facts).startswith("sudo apt")
     return (
         *(renewed if by_apt else ()),
@@ -190,6 +231,24 @@ def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
         "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der, then reboot.",
         built[1],
     )
+
+
+_OWN_KERNEL = re.compile(
+    r"-(?:generic|lowlatency|aws|gcp|azure|oracle|oem|nvidia|hwe|amd64)\b|\.(?:el\d|fc\d)|-arch|lts"
+)
+
+
+def _other_pair(kernel: str) -> tuple[str, ...]:
+    """A driver and a kernel that do not compile together: one of them has to be another."""
+    newer = (
+        "sudo ubuntu-drivers install && sudo reboot   # a newer driver, whose code knows this kernel",
+        "tail -30 /var/lib/dkms/nvidia/*/build/make.log   # what did not compile: headers or the compiler missing, or "
+        "the driver's own code",
+    )
+    stock = "sudo apt install linux-generic && sudo reboot   # the distribution's own kernel, in the boot menu"
+    if kernel and not _OWN_KERNEL.search(kernel):
+        return (f"{stock}: this one ({kernel}) is none that NVIDIA's driver was made for", *newer)
+    return (*newer, f"{stock}: an older one, which the driver knows")
 
 
 def _without_dkms(facts: Facts) -> tuple[str, ...]:
@@ -230,6 +289,12 @@ def _build_module(facts: Facts) -> str:
             "nvidia-driver:open-dkms && sudo modprobe nvidia   # Amazon Linux has a repository of its own at NVIDIA; "
             "nvidia-driver:latest-dkms for cards before Turing"
         )
+    if headers.startswith("sudo emerge"):
+        # https://wiki.gentoo.org/wiki/NVIDIA/nvidia-drivers
+        return (
+            "sudo emerge @module-rebuild && sudo modprobe nvidia   # for the kernel that /usr/src/linux names, which "
+            "must be the one that runs: eselect kernel list; uname -r"
+        )
     how = "akmods --force" if "akmod" in headers else "dkms autoinstall"
     return f"{headers} && sudo {how} && sudo modprobe nvidia   # the headers of the very kernel that runs (uname -r)"
 
@@ -261,16 +326,21 @@ def nouveau_loaded(facts: Facts) -> Result:
             _NIXOS_DRIVER
             if "nixos" in (facts.platform.os or "").lower() or facts.error("nixos-told")
             else (
+                *_rebuilt_by_akmods(facts),
                 "printf 'blacklist nouveau\\noptions nouveau modeset=0\\n' | sudo tee "
-                "/etc/modprobe.d/blacklist-nouveau.conf",
-                "sudo update-initramfs -u   # or: sudo dracut --force",
-                "sudo reboot",
+                "/etc/modprobe.d/blacklist-nouveau.conf && sudo update-initramfs -u && sudo reboot",
             ),
             ISSUES + "Oneflow-Inc/oneflow/issues/3106",
             affects=ALL_GPU_BENCHES,
             observed=True,
         )
     ]
+
+
+def _rebuilt_by_akmods(facts: Facts) -> tuple[str, ...]:
+    """Fedora falls back to nouveau where NVIDIA's module was not built for the kernel: https://rpmfusion.org/Howto/NVIDIA"""
+    by_akmods = "akmods" in _build_module(facts) and facts.error("calls-dnf", "nouveau-loaded") is not None
+    return (f"{_build_module(facts)}",) if by_akmods else ()
 
 
 def gpu_fallen_off_the_bus(facts: Facts) -> Result:
@@ -327,104 +397,6 @@ def _gsp_silent(facts: Facts, error: Optional[ErrorFact], xids: list[int]) -> Fi
         affects=ALL_GPU_BENCHES,
         observed=True,
     )
-
-
-def fabric_manager_not_running(facts: Facts) -> Result:
-    """NVSwitch systems need the fabric manager before CUDA starts."""
-    return from_message(facts, ("error-802",), lambda error: fabric_not_initialised(facts, error))
-
-
-def fabric_not_initialised(facts: Facts, error: ErrorFact) -> Finding:
-    """Error 802, whichever program met it."""
-    version = facts.driver.version
-    branch = version.split(".")[0] if version else "${v%%.*}"
-    return Finding(
-        "fabric-manager-not-running",
-        "error",
-        "The NVSwitch fabric is not initialised (error 802)",
-        "On HGX systems CUDA starts only after nvidia-fabricmanager, of exactly the driver's version, has set "
-        "up the links.",
-        {**evidence(driver=version, gpus=gpu_names(facts)), **seen(error)},
-        (
-            *(
-                (
-                    "This is mended on the host, by who runs it: a container or a rented job cannot; take another "
-                    "machine until then.",
-                )
-                if facts.platform.container or facts.error("rented-machine")
-                else ()
-            ),
-            ("" if version else "v=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -1); ")
-            + system_packages.install(
-                facts,
-                apt=f'"nvidia-fabricmanager-{branch}={version or "$v"}*"',
-                dnf=f"nvidia-fabric-manager-{version or '$v'}",
-            ),
-            "sudo systemctl enable --now nvidia-fabricmanager; systemctl status nvidia-fabricmanager",
-            "nvidia-smi -q | grep -A 2 Fabric   # State must be Completed",
-        ),
-        ISSUES + "pytorch/pytorch/issues/35710",
-        affects=ALL_GPU_BENCHES,
-        observed=True,
-    )
-
-
-def driver_userspace_mismatch(facts: Facts) -> Result:
-    """Error 803: libcuda and the kernel module do not fit."""
-
-    def make(error: ErrorFact) -> Finding:
-        return Finding(
-            "driver-userspace-mismatch",
-            "error",
-            "libcuda and the kernel driver are of different versions (error 803)",
-            "The libcuda that is loaded belongs to another driver than the kernel module: mixed packages, a stale copy "
-            "mounted into a container, or a compatibility library older than the driver.",
-            {
-                **evidence(driver=facts.driver.version, library=facts.driver.library, compat=facts.toolkit.compat),
-                **seen(error),
-            },
-            (
-                "ldconfig -p | grep libcuda   # every copy must be of the driver's version",
-                "Remove stray copies and /usr/local/cuda*/compat from LD_LIBRARY_PATH, reinstall one driver, reboot.",
-            ),
-            ISSUES + "easydiffusion/easydiffusion/issues/379",
-            affects=ALL_GPU_BENCHES,
-            observed=True,
-        )
-
-    return from_message(facts, ("error-803",), make)
-
-
-def cuda_compat_on_unsupported_gpu(facts: Facts) -> Result:
-    """Error 804: the forward-compatibility library on a GPU that it does not support."""
-    error = facts.error("error-804")
-    gpus = [gpu.name for gpu in facts.nvidia_gpus() if gpu.name and is_datacenter(gpu.name) is False]
-    if error is None:
-        unsupported = bool(facts.toolkit.compat and gpus and cuda_works(facts) is False)
-        if not unsupported:
-            return None if facts.toolkit.compat is None else PASSED
-    return [
-        Finding(
-            "cuda-compat-on-unsupported-gpu",
-            "error",
-            "The CUDA compatibility library does not work on this GPU (error 804)",
-            "A cuda-compat libcuda is found before the driver's own. It runs only on data-centre GPUs; everywhere "
-            "else the "
-            "driver itself must be new enough.",
-            {
-                **evidence(gpus=gpu_names(facts), driver=facts.driver.version, compat=facts.toolkit.compat),
-                **seen(error),
-            },
-            (
-                "Update the NVIDIA driver of the host to the CUDA of the image or newer.",
-                "or take the compatibility library out of the way: export LD_LIBRARY_PATH=$(echo $LD_LIBRARY_PATH | "
-                "tr : '\\n' | grep -v compat | paste -sd :)",
-            ),
-            ISSUES + "SYSTRAN/faster-whisper/issues/653",
-            affects=ALL_GPU_BENCHES,
-            observed=error is not None,
-        )
-    ]
 
 
 def no_nvidia_driver(facts: Facts) -> Result:
@@ -526,8 +498,5 @@ RULES: tuple[Rule, ...] = (
     driver_library_version_mismatch,
     nouveau_loaded,
     kernel_module_not_loaded,
-    fabric_manager_not_running,
-    cuda_compat_on_unsupported_gpu,
-    driver_userspace_mismatch,
     no_nvidia_driver,
 )

@@ -66,6 +66,7 @@ def mig(facts: Facts) -> Result:
         if enabled and not facts.error("mig-no-devices"):
             return [_mig_note(facts)]
         return None if not any(gpu.mig is not None for gpu in facts.gpus or ()) else PASSED
+    by_number = error is not None and not several and "num_gpus" not in error.text
     return [
         Finding(
             "mig-uuid-in-cuda-visible-devices",
@@ -73,13 +74,55 @@ def mig(facts: Facts) -> Result:
             "A MIG instance is named in a way that this program does not understand",
             "One process sees one MIG instance; several UUIDs, or code that expects plain numbers, fail.",
             {**evidence(CUDA_VISIBLE_DEVICES=value), **seen(error)},
-            (
+            _by_number()
+            if by_number
+            else (
                 "export CUDA_VISIBLE_DEVICES=MIG-<UUID>   # one of those that nvidia-smi -L lists, in each process",
                 "or in docker: --gpus '\"device=0:0\"'; or sudo nvidia-smi -mig 0 to switch MIG off",
             ),
             ISSUES + "pytorch/pytorch/issues/130181",
             affects=ALL_GPU_BENCHES,
             observed=error is not None,
+        )
+    ]
+
+
+def _by_number() -> tuple[str, ...]:
+    """A program that turns the variable into a number takes no UUID; CUDA takes a number for MIG too."""
+    return (
+        "export CUDA_VISIBLE_DEVICES=0   # a number in place of the UUID: CUDA takes the first instance of that GPU; "
+        "in a Slurm job or a pod it is the one that was given",
+        "docker run --gpus '\"device=0:1\"' …   # another instance, the second of GPU 0: alone in a container, where "
+        "its number is 0 too",
+        "sudo nvidia-smi -mig 0   # where one program is to have the whole card",
+    )
+
+
+def gpu_uuid(facts: Facts) -> Result:
+    """A program that turns each entry of CUDA_VISIBLE_DEVICES into a number, where a UUID stands."""
+    error = facts.error("gpu-uuid-parse")
+    if error is None:
+        return PASSED
+    index = (
+        "export CUDA_VISIBLE_DEVICES=$(nvidia-smi --query-gpu=index,uuid --format=csv,noheader | grep -F -e "
+        "\"${CUDA_VISIBLE_DEVICES//,/$'\\n'}\" | cut -d, -f1 | paste -sd,)   # the numbers of the same GPUs"
+    )
+    return [
+        Finding(
+            "gpu-uuid-in-cuda-visible-devices",
+            "error",
+            "CUDA_VISIBLE_DEVICES names GPUs by UUID, and this program takes numbers only",
+            "CUDA knows both; vLLM and others compute with the number, and older releases of them know nothing else. "
+            "Clusters and schedulers write the UUID.",
+            {**evidence(gpus=gpu_names(facts)), **seen(error)},
+            (
+                index,
+                "export CUDA_VISIBLE_DEVICES=0   # in a job or a container that is shown its own GPUs only: they count "
+                "from 0",
+            ),
+            ISSUES + "vllm-project/vllm/issues/13815",
+            affects=ALL_GPU_BENCHES,
+            observed=True,
         )
     ]
 
@@ -100,5 +143,6 @@ def _mig_note(facts: Facts) -> Finding:
 
 RULES: tuple[Rule, ...] = (
     mig,
+    gpu_uuid,
     compute_mode_exclusive,
 )

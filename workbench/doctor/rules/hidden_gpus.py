@@ -59,6 +59,7 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
             ("Ask Slurm for a GPU: srun --gres=gpu:1 …, or #SBATCH --gres=gpu:1 in the script",)
             if by_slurm
             else (
+                *_out_of_program(facts),
                 fixes.unset(facts, "CUDA_VISIBLE_DEVICES", "or set it to indices from 0, before the process starts"),
             ),
             ISSUES + "KeYang8/WITT/issues/34",
@@ -66,6 +67,19 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
             observed=facts.error("no-cuda-gpus") is not None or facts.torch.cuda_available is False,
         )
     ]
+
+
+def _out_of_program(facts: Facts) -> tuple[str, ...]:
+    """A program that sets the variable for itself is not reached by the shell's."""
+    if facts.error("devices-set-in-program") is None:
+        return ()
+    if fixes.on_windows(facts):
+        return (_find_variable(facts),)
+    return (
+        "grep -rlE 'environ.*CUDA_VISIBLE_DEVICES' --include='*.py' . | xargs sed -i -E "
+        "'/environ.*CUDA_VISIBLE_DEVICES/s/^( *)/\\1pass  # /'   # in the program's folder: takes the lines out that "
+        "set it; the shell's variable counts then",
+    )
 
 
 def _visible_fault(value: str, count: Optional[int]) -> Optional[str]:

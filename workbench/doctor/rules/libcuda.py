@@ -124,6 +124,8 @@ def _libcuda_missing(facts: Facts, error: ErrorFact) -> Finding:
 def wsl_error_2(facts: Facts) -> Result:
     """WSL with several GPUs runs out of pinned memory at start."""
     error = facts.error("error-2-init")
+    if error is None and facts.platform.wsl:
+        error = facts.error("fewer-gpus-work")
     if error is None:
         return PASSED
     if not facts.platform.wsl:

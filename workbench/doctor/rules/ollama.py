@@ -9,7 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import PASSED, Result, Rule, capabilities, evidence, gpu_names, is_jetson, seen
-from workbench.doctor.rules.driver import fabric_not_initialised
+from workbench.doctor.rules.libcuda_refused import fabric_not_initialised
 from workbench.doctor.rules.torch_vendor import relative_of
 from workbench.doctor.tables import table
 from workbench.doctor.versions import older

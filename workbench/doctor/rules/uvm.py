@@ -13,14 +13,17 @@ from workbench.doctor.rules.common import (
     PASSED,
     Result,
     Rule,
+    capabilities,
     cuda_works,
     evidence,
-    from_message,
     seen,
 )
+from workbench.doctor.versions import at_least
 
 # What a program, torch or Ollama, says where it finds no GPU.
 _SEES_NONE = re.compile(r"no-cuda-gpus|(?:symptom )?ollama-(?:gpu-not-used|finds-no-gpu)")
+# What a program says whose GPU was taken away under it; after suspend it is no fault of its kernels.
+_LOST_BY_SLEEP = ("gpu-driver-lost-its-way", "gpu-memory-fault")
 _RELOAD = "sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm"
 
 
@@ -59,6 +62,9 @@ def cuda_unknown_error(facts: Facts) -> Result:
 def _told_of(facts: Facts) -> Optional[ErrorFact]:
     """That the machine slept, or got another kernel, where CUDA finds no GPU since."""
     blind = facts.torch.cuda_available is False or any(_SEES_NONE.match(error.id) for error in facts.errors)
+    slept = facts.error("after-suspend")
+    if slept is not None and facts.error(*_LOST_BY_SLEEP):
+        return slept
     other = facts.platform.system in ("Windows", "Darwin") or facts.platform.wsl or facts.torch.build in ("cpu", "rocm")
     if not blind or other or facts.driver.error or facts.error("smi-cannot-communicate", "driver-lists-no-gpu"):
         return None
@@ -97,24 +103,51 @@ def _reload(facts: Facts, suspended: bool) -> tuple[str, ...]:
 
 def kaslr_hmm_uvm(facts: Facts) -> Result:
     """A known clash of new kernels with nvidia_uvm's heterogeneous memory."""
-    return from_message(
-        facts,
-        ("hmm-uvm",),
-        lambda error: Finding(
+    error = facts.error("hmm-uvm")
+    likely = _hmm_likely(facts) if error is None else None
+    if error is None and likely is None:
+        return PASSED
+    return [
+        Finding(
             "kaslr-hmm-uvm",
             "error",
-            "nvidia_uvm cannot reserve its memory range on this kernel",
-            "With address randomisation the kernel leaves no range for heterogeneous memory, and CUDA does not start.",
-            {**evidence(kernel=facts.platform.kernel), **seen(error)},
+            "nvidia_uvm cannot reserve its memory range on this kernel"
+            if error
+            else "CUDA does not start with NVIDIA's open kernel modules: most likely nvidia_uvm's HMM does not come up",
+            "With address randomisation the kernel leaves no range for heterogeneous memory, and CUDA does not start, "
+            "though nvidia-smi lists the GPU. Only the open modules have it.",
+            {**evidence(kernel=facts.platform.kernel, driver=facts.driver.version), **seen(error or likely)},
             (
-                "echo 'options nvidia_uvm uvm_disable_hmm=1' | sudo tee /etc/modprobe.d/nvidia-uvm.conf",
-                "sudo update-initramfs -u && sudo reboot",
+                "echo 'options nvidia_uvm uvm_disable_hmm=1' | sudo tee /etc/modprobe.d/nvidia-uvm.conf && sudo "
+                "update-initramfs -u && sudo reboot",
+                "sudo dmesg | grep -iE 'uvm|request_free_mem_region'   # err -34 is this; nokaslr for the kernel does "
+                "the same",
             ),
-            "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/index.html",
+            "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/index.html"
+            if error
+            else ISSUES + "NVIDIA/open-gpu-kernel-modules/issues/947",
             affects=ALL_GPU_BENCHES,
             observed=True,
-        ),
-    )
+        )
+    ]
+
+
+def _hmm_likely(facts: Facts) -> Optional[ErrorFact]:
+    """That CUDA's own start fails at once, outside any fork, on a machine with the open modules, which have HMM."""
+    error = facts.error("cuinit-not-initialized") or facts.error("cuda-in-forked-process", *_OLLAMA)
+    blackwell = any(at_least(capability, "10.0") for _, capability in capabilities(facts))
+    is_open = facts.error("open-modules-told", "needs-open-modules") is not None or blackwell
+    elsewhere = facts.platform.wsl or facts.platform.system == "Windows" or facts.error("after-suspend")
+    if error is None or not is_open or elsewhere:
+        return None
+    if error.id in _OLLAMA and error.values.get("code") != "3":
+        return None
+    forked = error.id == "cuda-in-forked-process" and _FORKS.search(error.text)
+    return None if forked or facts.torch.version else error
+
+
+_OLLAMA = ("ollama-driver-does-not-start",)
+_FORKS = re.compile(r"fork|worker|Triton Error", re.IGNORECASE)
 
 
 RULES: tuple[Rule, ...] = (kaslr_hmm_uvm, cuda_unknown_error)

@@ -37,6 +37,7 @@ _NO_GPU = (
     "devices-busy",
     "libcuda-missing",
     "needs-gpu",
+    "smi-fails-told",
 )
 
 

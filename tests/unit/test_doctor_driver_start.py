@@ -1,0 +1,127 @@
+"""What mends a driver that does not start CUDA: on which machine, with which tool, and where nothing may be said."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import Report, diagnose
+from workbench.doctor.parse.report import parse_report
+
+
+def judged(text: str) -> Report:
+    return diagnose(parse_report(text))
+
+
+NOT_LOADED = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n"
+NOUVEAU = "NVRM: nouveau, rivafb, nvidiafb or rivatv\n"
+ERROR_803 = "Error 803: system has unsupported display driver / cuda driver combination\n"
+ERROR_804 = "Error 804: forward compatibility was attempted on non supported HW\n"
+FABRIC = "Error 802: system not yet initialized\n"
+
+FIRST_FIX = {
+    "an image's own libcuda": ("in docker\n" + ERROR_803, "export LD_LIBRARY_PATH=/usr/local/nvidia/lib64"),
+    "vLLM's first process": ("(APIServer pid=1) " + ERROR_803, "export LD_LIBRARY_PATH=/usr/local/nvidia/lib64"),
+    "the machine itself": ("Dell XPS, Ubuntu 22.04\n" + ERROR_803, "sudo reboot"),
+    "an older driver": ("RTX 3090, docker\n" + ERROR_804, "sudo ubuntu-drivers install && sudo reboot"),
+    "an older driver, Fedora": ("Fedora 40\n" + ERROR_804, "sudo dnf install akmod-nvidia"),
+    "an older driver, rented": ("on runpod\n" + ERROR_804, "Take a machine with a newer driver"),
+    "an older driver, WSL": ("in WSL 2\n" + ERROR_804, "Install the newest NVIDIA driver in Windows"),
+    "the fabric on CentOS 7": (
+        "OS: CentOS 7\nH100 80GB HBM3, driver 545.23.08\n" + FABRIC,
+        "sudo yum install nvidia-fabric-manager-545.23.08",
+    ),
+    "nouveau where yum is called": (
+        "# yum list installed | grep cuda\n" + NOUVEAU,
+        "sudo dracut --force && sudo reboot",
+    ),
+    "nouveau where pacman is called": ("$ pacman -Q nvidia\n" + NOUVEAU, "sudo mkinitcpio -P && sudo reboot"),
+    "nouveau, nothing told": (NOUVEAU, "sudo update-initramfs -u && sudo reboot"),
+    "nouveau, a distribution against its tool": (
+        "Ubuntu 22.04, apt install alien; yum install came from a guide\n" + NOUVEAU,
+        "sudo update-initramfs -u",
+    ),
+    "a module of Gentoo": ("Gentoo Linux\n" + NOT_LOADED, "sudo emerge @module-rebuild"),
+    "a module that does not compile": (
+        NOT_LOADED
+        + "Error! Bad return status for module build on kernel: 6.8.0-40-generic (x86_64)\nnvidia/535.54.03\n",
+        "sudo ubuntu-drivers install && sudo reboot",
+    ),
+    "a kernel of another vendor": (
+        NOT_LOADED + "Error! Bad return status for module build on kernel: 6.8.1-xanmod1 (x86_64)\nnvidia/470.86\n",
+        "sudo apt install linux-generic",
+    ),
+    "a driver of two ways": (
+        "installed with the .run file, later with apt\nFailed to initialize NVML: Driver/library version mismatch\n",
+        "sudo reboot   # enough where",
+    ),
+    "a program that sets the variable": (
+        "os.environ['CUDA_VISIBLE_DEVICES'] = '3'\nRuntimeError: No CUDA GPUs are available\n",
+        "pass  # /'",
+    ),
+    "a shell that sets the variable": (
+        "export CUDA_VISIBLE_DEVICES=3\nRuntimeError: No CUDA GPUs are available\n",
+        "unset CUDA_VISIBLE_DEVICES",
+    ),
+    "a number in place of MIG's name": (
+        "ValueError: invalid literal for int() with base 10: 'MIG-377e0049-554c-540b-93c6-d0976f8426cb'\n",
+        "export CUDA_VISIBLE_DEVICES=0",
+    ),
+    "AMD's card and docker's --gpus": (
+        'could not select device driver "" with capabilities: [[gpu]]\nGPU: AMD Radeon RX 7900 XTX\n',
+        "docker run --device=/dev/kfd",
+    ),
+    "NVIDIA's card and docker's --gpus": (
+        'could not select device driver "" with capabilities: [[gpu]]\nGPU: RTX 3060; Intel UHD Graphics\n',
+        "On the host",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_FIX)
+def test_the_first_fix_is_that_of_this_machine(name: str) -> None:
+    text, expected = FIRST_FIX[name]
+    assert expected in judged(text).findings[0].fix[0]
+
+
+SILENT = {
+    "a fabric's GPU is waited for": ("H200\n" + FABRIC, "cuda-not-ready"),
+    "MIG by its name alone": (
+        "CUDA_VISIBLE_DEVICES=MIG-377e0049-554c-540b-93c6-d0976f8426cb python a.py\n",
+        "mig-uuid",
+    ),
+    "UUIDs that are listed": (
+        "GPU 0: NVIDIA A100 (UUID: GPU-52a3a85d-3c55-ca3a-a955-82c69ed360fc)\nSyntaxError: invalid syntax\n",
+        "gpu-uuid",
+    ),
+    "advice on the bus": ("dmesg shows nothing of a card that may have fallen somewhere off the bus\n", "gpu-fallen"),
+    "a fork with open modules": (
+        "nvidia-open 570\nRuntimeError: Cannot re-initialize CUDA in forked subprocess. To use CUDA with "
+        "multiprocessing, you must use the 'spawn' start method\n",
+        "kaslr-hmm-uvm",
+    ),
+    "open modules that work": ("nvidia-open 570, torch.cuda.is_available() True\n", "kaslr-hmm-uvm"),
+    "a laptop at its NVIDIA card": ("prime-select nvidia\nRuntimeError: No CUDA GPUs are available\n", "optimus"),
+    "a laptop whose GPU works": ("started with optirun\nIs CUDA available: True\n", "optimus"),
+    "out of memory in WSL": (
+        "in WSL\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n",
+        "wsl-error-2",
+    ),
+    "nouveau that is blacklisted": ("nouveau is blacklisted and not loaded; the nvidia driver is fine\n", "nouveau"),
+    "a fault of a kernel": ("time.sleep(3)\nCUDA error: unspecified launch failure\n", "cuda-unknown-error"),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_nothing_is_said_of_what_is_not_told(name: str) -> None:
+    text, unsaid = SILENT[name]
+    assert not [finding.id for finding in judged(text).findings if finding.id.startswith(unsaid)]
+
+
+def test_old_tables_of_nvidia_smi_are_read() -> None:
+    table = (
+        "| NVIDIA-SMI 375.26                 Driver Version: 375.26                    |\n"
+        "|   0  Tesla K40m          On   | 0000:04:00.0     Off |                    0 |\n"
+        "| N/A   35C    P0    63W / 235W |     74MiB / 11439MiB |      0%   E. Process |\n"
+    )
+    gpu = parse_report(table).nvidia_gpus()[0]
+    assert (gpu.name, gpu.compute_mode) == ("Tesla K40m", "E. Process")
