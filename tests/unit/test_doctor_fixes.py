@@ -533,3 +533,47 @@ def test_a_cuda_that_conda_never_had_is_named() -> None:
     assert "torch was never built for CUDA 11.4" in diagnose(parse_report(asked)).findings[0].title
     built = diagnose(parse_report(asked.replace("11.4", "11.3"))).findings[0]
     assert "never built" not in built.title
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "unwanted"),
+    [
+        # Of a library of CUDA that conda packed, pip's torch brings another; there is no package of that name.
+        ("conda-cuda", "torch==2.4.1", "libcufft"),
+        ("cut", "--no-binary flash-attn", "torch==2.6.0"),
+        ("one-wheel", "--no-binary flash-attn", "libshm"),
+    ],
+)
+def test_what_asks_for_a_newer_glibc_is_what_is_replaced(text: str, wanted: str, unwanted: str) -> None:
+    finding = of_file(f"glibc-too-old--{text}")
+    assert any(wanted in step for step in finding.fix)
+    assert not any(f"{unwanted} " in step or step.endswith(unwanted) for step in finding.fix)
+    assert "torch 2.7" not in finding.why
+
+
+def test_a_library_of_torch_itself_is_no_package() -> None:
+    text = (
+        "CentOS release 6.8, ldd (GNU libc) 2.12, pytorch 1.0\nImportError: /lib64/libc.so.6: version `GLIBC_2.14' "
+        "not found (required by /data/lib/python3.6/site-packages/torch/lib/libshm.so)\n"
+    )
+    assert len(first(text).fix) == 1
+    program = "ollama: /lib64/libc.so.6: version `GLIBC_2.27' not found (required by ollama)\n"
+    assert "this program (ollama)" in first(program).title
+
+
+def test_a_notebook_is_restarted_before_anything_is_installed() -> None:
+    held = of_file("stale-notebook-kernel--pkg-resources")
+    assert held.fix[0].startswith("Runtime, Restart session")
+    assert any("urllib3<2,>=1.26" in step for step in held.fix)
+    assert "protobuf<3.20,>=3.9.2" in of_file("required-version-missing--pkg-resources").fix[0]
+    # In Colab an installed NumPy is not the one in use either, until the session is new.
+    text = "On Google Colab: A module that was compiled using NumPy 1.x cannot be run in NumPy 2.0.2, torch 2.2.1+cu121"
+    assert first(text).fix[1].startswith("then: Runtime, Restart session")
+
+
+def test_windows_is_seen_in_what_its_builds_of_torch_print() -> None:
+    warned = "UserWarning: Failed to initialize NumPy: _ARRAY_API not found (Triggered internally at {}csrc\\utils.cpp)"
+    assert parse_report(warned.format("..\\torch\\")).platform.system == "Windows"
+    assert parse_report(warned.format("../torch/csrc/")).platform.system is None
+    mixed = 'C:/Miniconda3\\envs\\a\\lib\\site-packages\\diffusers\\x.py", line 9\nRuntimeError: Numpy is not available'
+    assert parse_report(mixed).platform.system == "Windows"

@@ -31,6 +31,7 @@ from workbench.doctor.parse.draft import REMARKS, Draft
 from workbench.doctor.parse.exceptions import callers_of_message, cut_traceback, import_at_the_end, last_exception
 from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
+from workbench.doctor.parse.notebook import with_notebook
 from workbench.doctor.parse.numpy_abi import with_numpy_files, with_numpy_user
 from workbench.doctor.parse.outside_copies import copy_outside
 from workbench.doctor.parse.own_files import own_file_in_the_way
@@ -160,7 +161,7 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
 
 def _completed(error: ErrorFact, lines: list[str]) -> ErrorFact:
     """A message with what the lines around it tell besides."""
-    for reader in (_with_folder, _with_callers, with_memory, with_numpy_user, with_numpy_files):
+    for reader in (_with_folder, _with_callers, with_memory, with_numpy_user, with_numpy_files, with_notebook):
         error = reader(error, lines)
     return error
 

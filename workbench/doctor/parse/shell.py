@@ -63,7 +63,9 @@ _CONDA_ENVIRONMENT = re.compile(
     re.IGNORECASE,
 )
 _MAC_HOME = re.compile(r"(?:^|[\s\"'(])/Users/[^/\s]{1,60}/\S{0,200}\.py\b")
-_WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|~)\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE)
+_WINDOWS_PATH = re.compile(
+    r"(?:(?:[A-Za-z]:|~)|(?<![A-Za-z])[A-Z]:/[^\s:]{1,100})\\[^\n]{0,200}(?:site-packages|python)", re.IGNORECASE
+)
 _REPL = re.compile(
     r"(?:^(?:>\s)?(?=torch\.cuda\.is_available\(\)\s{0,8}$)|>>>|In \[\d{1,5}\]:|print\()"
     r"\s{0,2}.{0,80}torch\.cuda\.is_available\(\)"

@@ -1,10 +1,14 @@
-"""Rules about rented notebooks (Colab, Kaggle), which have a GPU only where one was chosen."""
+"""Rules about notebooks: the rented ones have a GPU only where one was chosen, and all keep old packages in memory."""
 
 from __future__ import annotations
 
-from workbench.doctor.facts import Facts
+from workbench.doctor import fixes
+from workbench.doctor.changes import installed_version
+from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import PASSED, Result, Rule, cuda_works, evidence, seen
+from workbench.doctor.rules.unknown.packages import may_install
+from workbench.doctor.versions import normalize, satisfies
 
 _FAQ = "https://research.google.com/colaboratory/faq.html#usage-limits"
 
@@ -51,4 +55,62 @@ def notebook_without_gpu(facts: Facts) -> Result:
     ]
 
 
-RULES: tuple[Rule, ...] = (notebook_without_gpu,)
+RESTART = "Runtime, Restart session (Jupyter: Kernel, Restart); then run the cells again without the installing one"
+
+
+def version_conflict(facts: Facts) -> Result:
+    """A release that pkg_resources has seen, and that is not the one which a package asks for."""
+    error = facts.error("version-conflict")
+    if error is None:
+        return PASSED
+    name, by = normalize(error.values["name"]), error.values.get("by", "")
+    asked = error.values["asked"].replace(" ", "")
+    here = installed_version(facts, name)
+    put_since = bool(here and here != error.values["have"] and satisfies(here, asked[len(error.values["name"]) :]))
+    if error.values.get("notebook") or put_since:
+        return [_held_in_memory(facts, error, name, by, asked)]
+    return [
+        Finding(
+            "required-version-missing",
+            "error",
+            f"{by or 'A package here'} asks for {asked}, and {name} {error.values['have']} is here",
+            "It compares its requirements with what is installed when it starts, and refuses to go on.",
+            {**evidence(**{name.replace("-", "_"): error.values["have"]}), **seen(error)},
+            (
+                _what_is_asked(facts, name, asked),
+                *((f"or a newer {by}: " + fixes.install(facts, by, upgrade=True),) if may_install(facts, by) else ()),
+                f"{fixes.python_command(facts)} -m pip check   # what else does not fit",
+            ),
+            _PKG_RESOURCES,
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+_PKG_RESOURCES = "https://setuptools.pypa.io/en/latest/pkg_resources.html"
+
+
+def _what_is_asked(facts: Facts, name: str, asked: str) -> str:
+    return fixes.install(facts, asked) if may_install(facts, name) else "Install what the message asks for."
+
+
+def _held_in_memory(facts: Facts, error: ErrorFact, name: str, by: str, asked: str) -> Finding:
+    return Finding(
+        "stale-notebook-kernel",
+        "error",
+        f"The notebook still goes by {name} {error.values['have']}, and {by or 'a package'} asks for {asked}",
+        "pkg_resources keeps the list of packages that it made when it was first imported; what was installed after "
+        "that, it does not see.",
+        {**evidence(**{name.replace("-", "_"): error.values["have"]}), **seen(error)},
+        (
+            RESTART,
+            f"If it comes again after that: {_what_is_asked(facts, name, asked)}   # and restart once more",
+        ),
+        _PKG_RESOURCES,
+        affects=("chat",),
+        observed=True,
+    )
+
+
+RULES: tuple[Rule, ...] = (notebook_without_gpu, version_conflict)

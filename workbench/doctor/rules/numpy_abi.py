@@ -9,6 +9,7 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, evidence, seen
+from workbench.doctor.rules.notebooks import RESTART
 from workbench.doctor.rules.unknown.packages import may_install
 from workbench.doctor.versions import at_least, older
 
@@ -26,6 +27,9 @@ def numpy_abi(facts: Facts) -> Result:
         return PASSED
     if error is None and not clash:
         return PASSED
+    changed = _changed_under_notebook(error)
+    if error is not None and changed:
+        return [changed]
     package = _compiled_for_numpy_1(error)
     # torch itself never says the second of these.
     known = bool(torch and numpy) or bool(package) or _built_for_numpy_1(error) == ""
@@ -43,12 +47,34 @@ def numpy_abi(facts: Facts) -> Result:
             if not other
             else "NumPy 2 changed its binary interface; what was compiled for NumPy 1 has to become newer.",
             {**evidence(torch__version=torch, numpy=numpy, package=package), **seen(error)},
-            _numpy_fix(facts, other, package),
+            _numpy_fix(facts, error, other, package),
             ISSUES + "pytorch/pytorch/issues/107302",
             affects=MODEL_BENCHES,
             observed=error is not None or (step is not None and step.status != "passed"),
         )
     ]
+
+
+def _changed_under_notebook(error: Optional[ErrorFact]) -> Optional[Finding]:
+    """A NumPy 1 that was put in the place of NumPy 2 while a notebook held that in memory: it is right already."""
+    put = error.values.get("numpy_put", "") if error else ""
+    if error is None or not error.values.get("notebook") or not (put in ("<2", "<2.0") or older(put or None, "2")):
+        return None
+    return Finding(
+        "stale-notebook-kernel",
+        "error",
+        "The notebook still holds NumPy 2 in memory, in whose place an older one was installed",
+        "A module that is imported already stays as it was until the session ends; what was compiled for the NumPy on "
+        "the disk then meets the one in memory.",
+        {**evidence(numpy_installed=put), **seen(error)},
+        (
+            RESTART,
+            "Install before the first import: the installing cell at the top of the notebook, and a restart after it.",
+        ),
+        "https://numpy.org/doc/stable/user/troubleshooting-importerror.html",
+        affects=MODEL_BENCHES,
+        observed=True,
+    )
 
 
 _LEAD_TO_TORCH = ("transformers", "torchvision", "torchaudio", "ultralytics")
@@ -65,14 +91,17 @@ def _compiled_for_numpy_1(error: Optional[ErrorFact]) -> str:
     return pip_name(named) if named not in ("", "torch", *_LEAD_TO_TORCH) else ""
 
 
-def _numpy_fix(facts: Facts, other: bool, package: str) -> tuple[str, ...]:
+def _numpy_fix(facts: Facts, error: Optional[ErrorFact], other: bool, package: str) -> tuple[str, ...]:
     older_numpy, upgrade = fixes.install(facts, "numpy<2"), "or upgrade the package that the message names"
     if package and may_install(facts, package):
         upgrade = f"or: {fixes.install(facts, package, upgrade=True)}"
     if not other:
         upgrade = "or: " + fixes.fresh_torch(facts, upgrade=True)
     # NumPy 1.26, the last before 2, has wheels up to Python 3.12.
-    return (upgrade[4:].strip(),) if at_least(facts.python.version, "3.13") else (older_numpy, upgrade)
+    if at_least(facts.python.version, "3.13"):
+        return (upgrade[4:].strip(),)
+    in_notebook = facts.platform.service in ("colab", "kaggle") or bool(error and error.values.get("notebook"))
+    return (older_numpy, *((f"then: {RESTART}",) if in_notebook else ()), upgrade)
 
 
 RULES: tuple[Rule, ...] = (numpy_abi,)

@@ -496,67 +496,6 @@ def no_wheel_for_intel_mac(facts: Facts) -> Result:
     ]
 
 
-def glibc_too_old(facts: Facts) -> Result:
-    """The system's glibc is older than what the wheels need."""
-    error = facts.error("glibc")
-    version = facts.platform.libc_version if facts.platform.libc == "glibc" else None
-    # platform.libc_ver() reads the interpreter's own file: a Python built on an old system says 2.2.5 or 2.9 anywhere.
-    # No wheel of torch was ever made for a glibc below 2.17, so beside a torch that is there such a number is none.
-    if older(version, "2.17") and facts.torch.installed:
-        version = None
-    if error is None and version is None:
-        return None
-    release = torch_release(facts.torch.version)
-    failed = facts.torch.import_error is not None or facts.error("pip-no-torch") is not None
-    if error is None and not (failed and older(version, release.glibc if release else "2.28")):
-        return PASSED
-    return [
-        Finding(
-            "glibc-too-old",
-            "error",
-            "The system's glibc is too old for "
-            + (f"this wheel ({error.values['module']})" if error and error.values.get("module") else "these wheels"),
-            "torch 2.7 and newer need glibc 2.28 (RHEL 8, Ubuntu 20.04, Debian 10); bitsandbytes 0.43 and newer "
-            "2.24. With "
-            "an older one pip takes ancient releases, or the library does not load.",
-            {**evidence(glibc=version, torch__version=facts.torch.version), **seen(error)},
-            _glibc_fix(facts, error),
-            ISSUES + "pytorch/pytorch/issues/156215",
-            affects=EVERYTHING,
-            observed=error is not None,
-        )
-    ]
-
-
-def _glibc_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
-    newer = "Use a newer system, or a container: docker run --gpus all -it ubuntu:24.04"
-    module = (error.values.get("module") or "") if error else ""
-    package = re.sub(r"_(?:\d_)?cuda$", "", module).replace("_", "-")
-    # A wheel that somebody built on a newer system; compiled here it takes the glibc that is here.
-    if package and not package.startswith(("torch", "lib", "bitsandbytes")):
-        force = "FLASH_ATTENTION_FORCE_BUILD=TRUE " if package == "flash-attn" else ""
-        options = f"--no-build-isolation --no-cache-dir --force-reinstall --no-deps --no-binary {package}"
-        return (
-            f"{force}{fixes.install(facts, package, options=options)}   # compiles it here; needs nvcc; MAX_JOBS=2",
-            f"or take a wheel of {package} that was built for an older system",
-            f"or: {newer[0].lower()}{newer[1:]}",
-        )
-    beside = package.startswith("torch") and package != "torch"
-    if beside or older(facts.torch.version, "2.7"):
-        # torch itself runs here: what was built on a newer system is another package.
-        which = package or "the package that the message names"
-        from_pip = f"{fixes.python_command(facts)} -m pip install --force-reinstall --no-deps {package}"
-        return (newer, *((f"or {which} as a wheel of pip: {from_pip}",) if package else ()))
-    last = (fixes.install(facts, "torch==2.6.0") + "   # the last for glibc 2.17",) if _takes_2_6(facts) else ()
-    return (newer, *last)
-
-
-def _takes_2_6(facts: Facts) -> bool:
-    release = torch_release("2.6")
-    old = facts.platform.libc == "glibc" and older(facts.platform.libc_version, "2.17")
-    return not old and release is not None and torch_builds.python_fits(facts.python.version, release) is not False
-
-
 def duplicate_torch(facts: Facts) -> Result:
     """More than one torch on the path."""
     installs = list(facts.torch.installs or ())
@@ -651,7 +590,6 @@ RULES: tuple[Rule, ...] = (
     python_bits,
     musl,
     no_wheel_for_intel_mac,
-    glibc_too_old,
     no_wheel_for_python,
     no_match,
     duplicate_torch,
