@@ -370,7 +370,7 @@ CASES = {
         "Collecting xformers==0.0.19\nCollecting torch==2.0.0 (from xformers==0.0.19)\n  Attempting uninstall: torch\n"
         "    Found existing installation: torch 2.0.1+cu118",
         "torch-replaced-by-pip",
-        ["--no-deps --index-url https://download.pytorch.org/whl/cu118 xformers==0.0.2"],
+        ["python -m pip install --no-deps xformers==0.0.21"],
         [],
     ),
     "a torch that a sentence says is replaced": (

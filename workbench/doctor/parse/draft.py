@@ -38,6 +38,7 @@ REMARKS = frozenset(
         "optimus-told",
         "open-modules-told",
         "other-graphics-told",
+        "companion-load-cut",
         "cache-shared-told",
         "served-by-vllm",
         "installed-in-vain",

@@ -148,7 +148,7 @@ def _first(
         # A heading often repeats a message without its numbers, or without the traceback above it.
         if (detail or message.detail is None) and (_says_where(before) or message.after is None):
             return found
-        plain = plain or found
+        plain = found if plain is None or len(kept) > len(plain.values) else plain
     return plain
 
 
@@ -169,7 +169,9 @@ def _places(mark: str, text: str, starts: list[int]) -> Iterator[tuple[int, int]
 
 def _windows(lines: Sequence[str], index: int, column: int) -> tuple[str, str, str]:
     line = lines[index][max(0, column - MAX_BEFORE) : column + MAX_BEHIND]
-    above = [line[-MAX_BEFORE:] for line in lines[max(0, index - 1) : index]]
+    # Below the source that a traceback shows, Python 3.11 and newer mark with ^^^^ what of it ran.
+    start = index - 2 if index > 1 and not lines[index - 1].strip(" ^~") else index - 1
+    above = [line[-MAX_BEFORE:] for line in lines[max(0, start) : index]]
     around = [*above, line, *(line[:MAX_BEFORE] for line in lines[index + 1 : index + 4])]
     return line, "\n".join(around), " ".join(line.strip() for line in around)
 

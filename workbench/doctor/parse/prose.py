@@ -74,7 +74,7 @@ _BARE = re.compile(
     re.I,
 )
 _TORCH = re.compile(
-    r"\b(?:py)?torch(?:[ -]version)?(?: is|:| ?={1,2}| v|-)? {0,2}v?"
+    r"\b(?:py)?torch(?:[ -]version)?[`*]{0,2}(?: is|:| ?={1,2}| v|-)? {0,2}[`*]{0,2}v?"
     r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2})?(?:\+\w{3,12})?)(?![\w.]*[-.]\w)"
     r"(?! ?\+(?!\w)|,? (?:or|and)(?: a)? (?:newer|later|above|higher|greater|up)\b)",
     re.I,

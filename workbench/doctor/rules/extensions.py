@@ -151,7 +151,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
     module = error.values.get("module") or error.values.get("dll") or "it"
     if module.startswith(("flash_attn", "libtriton")) or "vllm" in error.text or _OF_TORCH.fullmatch(module):
         return PASSED
-    if facts.error("torchvision-symbol", "torchaudio-symbol", "bnb-required-cpu"):
+    if facts.error("torchvision-symbol", "torchaudio-symbol", "torchtext-symbol", "bnb-required-cpu"):
         return PASSED
     name = _extension_of(error, module)
     if name is None:

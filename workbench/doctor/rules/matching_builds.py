@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import Facts
-from workbench.doctor.tables import table, torch_release, variant_of
+from workbench.doctor.tables import table, variant_of
 from workbench.doctor.versions import minor_name, release_of
 
 # Modules that are not named after the package that brings them.
@@ -101,22 +101,19 @@ def matching_build(facts: Facts, name: str) -> tuple[str, ...]:
     if row is None:
         return ()
     torch, cuda = facts.torch.version, facts.torch.cuda or facts.toolkit.nvcc or facts.driver.cuda
-    numbers, release = release_of(cuda), torch_release(torch)
+    numbers = release_of(cuda)
     values = {
         "name": name,
         "torch": str(torch).split("+")[0] if torch else None,
         "minor": minor_name(torch),
         "short": (minor_name(torch) or "").replace(".", "") or None,
-        "vision": minor_name(release.torchvision) if release else None,
         "tag": variant_of(facts.torch.cuda) if facts.torch.cuda else None,
         "major": str(numbers[0]) if numbers else None,
     }
     if _asks_shell(facts, row, values):
         return (_TELLS, *(_filled(facts, step, {**values, **_SHELL}) for step in row["install"]))
     unknown = any(values[word] is None for step in row["install"] for word in re.findall(r"\{(\w+)\}", step))
-    asks_torch = any(
-        f"{{{word}}}" in step for step in row["install"] for word in ("torch", "minor", "short", "tag", "vision")
-    )
+    asks_torch = any(f"{{{word}}}" in step for step in row["install"] for word in ("torch", "minor", "short", "tag"))
     first = () if not unknown else (_SHOWS + "   # the versions for <…> below",) if asks_torch else ("nvidia-smi",)
     return (*first, *(_filled(facts, step, values) for step in row["install"]))
 
@@ -134,7 +131,6 @@ def _filled(facts: Facts, step: str, values: dict[str, Optional[str]]) -> str:
         "short": "<torch>",
         "tag": "<cuXXX>",
         "major": "<major>",
-        "vision": "<torchvision's>",
     }
     for word, value in values.items():
         step = step.replace(f"{{{word}}}", value or unknown.get(word, ""))

@@ -9,6 +9,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, seen
 from workbench.doctor.tables import WHEELS, companion_of, table
+from workbench.doctor.versions import older
 
 _NAMES = {"Linux": "Linux", "Windows": "Windows", "Darwin": "a Mac"}
 
@@ -110,7 +111,9 @@ def _fitting(facts: Facts, name: str, torch: str) -> tuple[str, ...]:
     version = companion_of(name, torch) if name in table("companions") else None
     if version is None:
         return (fixes.install(facts, name, options="--no-deps") + "   # in a release that was made for this torch",)
-    return (fixes.install(facts, f"{name}=={version}", options=f"--no-deps {_index(torch)}".strip()),)
+    # xformers stands on torch's index from 0.0.22 on, before that on the package index alone.
+    index = "" if name == "xformers" and older(version, "0.0.22") else _index(torch)
+    return (fixes.install(facts, f"{name}=={version}", options=f"--no-deps {index}".strip()),)
 
 
 def _index(torch: str) -> str:

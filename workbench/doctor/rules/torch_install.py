@@ -496,74 +496,6 @@ def no_wheel_for_intel_mac(facts: Facts) -> Result:
     ]
 
 
-def duplicate_torch(facts: Facts) -> Result:
-    """More than one torch on the path."""
-    installs = list(facts.torch.installs or ())
-    listed = facts.duplicates.get("torch", ())
-    copies = installs if len(installs) > 1 else list(listed)
-    mixed = facts.error("user-site-mixed")
-    if len(copies) < 2 and mixed is not None:
-        return [_user_site_mixed(facts, mixed)]
-    if len(copies) < 2:
-        return None if facts.torch.installs is None and not facts.duplicates else PASSED
-    versions = {(item.version or "").split("+")[0] for item in copies}
-    if len(versions) < 2 and len({item.path for item in copies}) < 2:
-        return PASSED
-    user = next((item.path for item in copies if "/.local/" in item.path or "AppData\\Roaming" in item.path), None)
-    differ = len(versions) > 1
-    return [
-        Finding(
-            "duplicate-torch-installs",
-            "warning" if not differ else "error",
-            "Two copies of torch are installed" + (f": {' and '.join(sorted(versions))}" if differ else ""),
-            "Whichever stands first on the path is imported, while its companions may have been installed for the "
-            "other one.",
-            {f"copy {number}": f"{item.version} in {item.path}" for number, item in enumerate(copies, 1)},
-            (
-                *(
-                    (fixes.export(facts, "PYTHONNOUSERSITE", "1", "ignore the copy in the home directory"),)
-                    if user
-                    else ()
-                ),
-                *_one_copy(facts),
-            ),
-            ISSUES + "huggingface/transformers/issues/29022",
-            affects=EVERYTHING,
-            observed=True,
-        )
-    ]
-
-
-def _one_copy(facts: Facts) -> tuple[str, ...]:
-    *before, last = fixes.reinstall_torch(facts)
-    return (
-        *(f"{step}   # repeat until none is left" if "pip uninstall " in step else step for step in before),
-        last,
-    )
-
-
-def _user_site_mixed(facts: Facts, error: ErrorFact) -> Finding:
-    imported = error.values.get("imported")
-    return Finding(
-        "duplicate-torch-installs",
-        "error" if imported or facts.error("torch-shadowed") else "warning",
-        f"{imported} is imported from the home directory, in place of the environment's own"
-        if imported
-        else "Packages from the home directory mix into this environment",
-        "What pip put into the home directory (pip install --user, or without an activated environment) hides what the "
-        "environment has.",
-        seen(error),
-        (
-            fixes.export(facts, "PYTHONNOUSERSITE", "1", "then try again"),
-            "python -m pip list --user   # what to remove there"
-            + (f": python -m pip uninstall {imported}" if imported else ""),
-        ),
-        ISSUES + "huggingface/transformers/issues/29022",
-        affects=EVERYTHING,
-        observed=True,
-    )
-
-
 def python_bits(facts: Facts) -> Result:
     """A 32-bit Python."""
     if facts.python.bits is None:
@@ -592,7 +524,6 @@ RULES: tuple[Rule, ...] = (
     no_wheel_for_intel_mac,
     no_wheel_for_python,
     no_match,
-    duplicate_torch,
     mkl_too_new,
     torch_import_broken,
 )

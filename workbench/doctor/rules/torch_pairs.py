@@ -1,4 +1,4 @@
-"""Rules about torchvision and torchaudio, each built for one release of torch."""
+"""Rules about torchvision, torchaudio and torchtext, each built for one release of torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.facts import Facts
+from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules import companions, jetson
 from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, evidence, is_jetson, seen
@@ -18,7 +18,9 @@ from workbench.doctor.versions import local_tag, minor_name, older
 def torchvision_mismatch(facts: Facts) -> Result:
     """torchvision (or torchaudio) belongs to another torch."""
     library = companions.wants_other_cuda(facts)
-    error = facts.error("torchvision-nms", "torchvision-symbol", "torchaudio-symbol") or library
+    error = facts.error("torchvision-nms", "torchvision-symbol", "torchaudio-symbol", "torchtext-symbol") or library
+    broken_off = _load_broken_off(facts) if error is None else None
+    error = error or broken_off
     torch, vision = facts.torch.version, facts.package("torchvision")
     pair = companion("torchvision", vision)
     wrong = bool(pair and torch and minor_name(torch) != minor_name(pair[0]))
@@ -29,21 +31,20 @@ def torchvision_mismatch(facts: Facts) -> Result:
         return None
     if error is None and not (wrong or tags or audio):
         return PASSED
-    told = error.values.get("importer") or error.id.split("-")[0] if error else "torchaudio" if audio else ""
-    name = "torchvision" if wrong or tags else told or "torchvision"
+    told = _named(error) if error else "torchaudio" if audio else ""
+    name = "torchvision" if (wrong or tags) and told != "torchtext" else told or "torchvision"
     major = cuda_of_library(library.values.get("library")) if library and library is error else None
     fails = error is not None or (step is not None and step.status != "passed")
     return [
         Finding(
             "torchvision-torch-mismatch",
             "error" if fails or wrong or tags else "warning",
-            f"{' '.join(filter(None, (name, facts.package(name))))} does not belong to "
-            + (f"torch {torch}" if torch else "the torch here")
-            + (f": it was built for CUDA {major}" if major else ""),
+            _title(facts, name, broken_off is not None, major),
             "Its compiled part was made for another torch, so that it does not load, or its operators do not register; "
             "inside transformers this shows as 'Failed to import … processing_auto'.",
             {
                 **evidence(
+                    torchtext=facts.package("torchtext") if name == "torchtext" else None,
                     torchvision=vision,
                     torchaudio=facts.package("torchaudio"),
                     torch__version=torch,
@@ -57,6 +58,29 @@ def torchvision_mismatch(facts: Facts) -> Result:
             observed=fails,
         )
     ]
+
+
+def _title(facts: Facts, name: str, broken_off: bool, major: Optional[str]) -> str:
+    what = " ".join(filter(None, (name, facts.package(name))))
+    torch = f"torch {facts.torch.version}" if facts.torch.version else "the torch here"
+    if broken_off:
+        return f"{what} does not load: most likely it does not belong to {torch}"
+    return f"{what} does not belong to {torch}" + (f": it was built for CUDA {major}" if major else "")
+
+
+def _named(error: ErrorFact) -> str:
+    """The package that an error is about."""
+    of_cut = error.values.get("name") or error.values.get("other")
+    return f"torch{of_cut}" if of_cut else error.values.get("importer") or error.id.split("-")[0]
+
+
+def _load_broken_off(facts: Facts) -> Optional[ErrorFact]:
+    """A traceback that is cut off where torch loads a companion's compiled part, or within the path of its file."""
+    load, cut, last = (facts.error(name) for name in ("companion-load-cut", "traceback-cut", "unknown-error"))
+    if load is None:
+        return None
+    ends_there = cut is not None and cut.values.get("callers", "").split(",")[0] in ("torch", _named(load))
+    return load if ends_there or (last is not None and re.fullmatch(r"OSError: [~/]\S*", last.text)) else None
 
 
 def _tags_differ(vision: Optional[str], torch: Optional[str]) -> bool:
@@ -74,6 +98,8 @@ def _torchaudio_differs(facts: Facts) -> bool:
 
 def _reinstall_pair(facts: Facts, name: str) -> tuple[str, ...]:
     """The pair for the torch that is here, after the one that was here before something replaced torch alone."""
+    if name == "torchtext":
+        return companions.torchtext_steps(facts)
     if is_jetson(facts):
         return jetson.torchvision_steps(facts)
     back, here = _torch_of_companions(facts), _pair_of_this_torch(facts, name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.common import PASSED, Result, Rule, capabilities, evidence, from_message, seen
 from workbench.doctor.rules.extensions import vllm_anew
 from workbench.doctor.tables import companion
-from workbench.doctor.versions import minor_name
+from workbench.doctor.versions import at_least, minor_name
 
 
 def vllm_pin(facts: Facts) -> Result:
@@ -28,6 +28,32 @@ def vllm_pin(facts: Facts) -> Result:
             evidence(vllm=version, torch__version=torch, needs=f"torch=={pair[0]}"),
             vllm_anew(facts),
             pair[1],
+        )
+    ]
+
+
+def vllm_needs_newer_card(facts: Facts) -> Result:
+    """vLLM beside nothing but cards that its wheels have no kernels for."""
+    cards = capabilities(facts)
+    if not cards or not (facts.package("vllm") or facts.error("of-vllm")):
+        return None
+    told = facts.error("no-kernel-image", "invalid-device-function", "capability-below-7", "capability-required")
+    if told is not None or any(at_least(capability, "7.0") for _, capability in cards):
+        return PASSED
+    return [
+        Finding(
+            "app-needs-newer-compute-capability",
+            "warning",
+            f"vLLM has no kernels for {cards[0][0].name or 'this GPU'}: it starts at compute capability 7.0",
+            "torch itself may run on the card; vLLM's own kernels are compiled for Volta and newer, and to launch one "
+            "ends in 'no kernel image is available'.",
+            evidence(vllm=facts.package("vllm"), compute_capability=cards[0][1]),
+            (
+                "curl -fsSL https://ollama.com/install.sh | sh   # or llama.cpp itself: it runs on 5.0 and newer",
+                "or a card of 7.0 or newer for vLLM",
+            ),
+            "https://docs.vllm.ai/en/latest/getting_started/installation/gpu.html",
+            affects=("chat",),
         )
     ]
 
@@ -95,5 +121,6 @@ def _vllm_on_amd(facts: Facts, error: ErrorFact) -> Finding:
 
 RULES: tuple[Rule, ...] = (
     vllm_pin,
+    vllm_needs_newer_card,
     vllm_finds_no_device,
 )
