@@ -249,7 +249,23 @@ def test_a_like_report_does_not_give_it(name: str) -> None:
             "whl/cu121 'torchaudio==2.5.*' torch==",
         ),
         ("ImportError: No module named torchvision", 'torchvision "torch==$(python -c'),
+        (f"MacBook Pro M3\n{OFFERED.format('2.2.0, 2.2.1, 2.2.2')}", "platform.machine"),
+        (f"an old MacBook\n{OFFERED.format('2.2.0, 2.2.1, 2.2.2')}", "torch==2.2.2"),
+        ("On a GB200 machine (aarch64) pip install torch resulted in the CPU version of torch", "whl/cu128"),
     ],
 )
 def test_the_fix_is_for_this_machine(text: str, step: str) -> None:
     assert any(step in line for line in judged(text).findings[0].fix)
+
+
+@pytest.mark.parametrize(
+    ("text", "alpine"),
+    [
+        ("FROM python:3.12-alpine\n", True),
+        ("FROM node:20-alpine AS web\nFROM python:3.12-slim\n", False),
+        ("docker run -it --rm python:3.12-alpine sh\n", True),
+        ("It works in python:3.12-slim, unlike in alpine.\n", False),
+    ],
+)
+def test_an_image_tells_its_system(text: str, alpine: bool) -> None:
+    assert (parse_report(text + OFFERED.format("none")).platform.libc == "musl") is alpine

@@ -109,6 +109,15 @@ _GFX = re.compile(r"(?<![a-z0-9])gfx(?:[789]\d[0-9a-f]|1[0-2]\d[0-9a-f])(?![0-9a
 _ROCMINFO = re.compile(r"\bName:\s{1,40}(?:amdgcn-amd-amdhsa--)?(gfx[0-9a-f]{3,4})\b")
 
 
+# The image that a Dockerfile starts from, or that a container is run from.
+_FROM_IMAGE = re.compile(
+    r"^(?:Step \d{1,3}/\d{1,3} : |#\d{1,3} \[[^\]]{1,60}\] )?\s{0,8}FROM (?:--\S+ )?(?P<image>\S{2,120})"
+)
+_RUN_IMAGE = re.compile(
+    r"\b(?:docker|podman) run\b[^\n]{0,120}? (?P<image>[a-z][\w./-]{1,80}:[\w.-]*alpine[\w.]*)(?= |$|`)"
+)
+
+
 # A form's question, which names what is not there: "Docker (yes/no): no".
 _ANSWERED_NO = re.compile(r"[:?)]\s{0,4}(?:no|none|n/a|false|否|不是|没有|нет)\W{0,3}$", re.I)
 
@@ -132,6 +141,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     def said(pattern: re.Pattern[str], *words: str) -> bool:
         return any(word in text for word in words) and any(map(pattern.search, short))
 
+    if "alpine" in text and _is_alpine(short):
+        draft.put(draft.platform, os="Alpine Linux", libc="musl")
     kind = next((name for name, words, pattern in _CONTAINERS if said(pattern, *words)), None)
     if kind is not None and draft.platform.get("container") in (None, "docker"):
         draft.platform["container"] = kind
@@ -158,6 +169,14 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     card = gfx not in INTEGRATED or gpu_capability(draft.gpu(0).get("name") or "") in (None, *INTEGRATED)
     if gfx is not None and card and len(draft.gpus) == 1 and draft.gpu(0).get("vendor") == "amd":
         draft.gpu(0)["compute_capability"] = gfx
+
+
+def _is_alpine(lines: Sequence[str]) -> bool:
+    """Whether all images that are built from or run are Alpine's; of several stages one may be another's."""
+    images = [
+        found["image"] for line in lines for found in (_FROM_IMAGE.search(line), _RUN_IMAGE.search(line)) if found
+    ]
+    return bool(images) and all("alpine" in image for image in images)
 
 
 def _on_colab(lines: Sequence[str]) -> bool:

@@ -34,7 +34,7 @@ _GEFORCE = re.compile(
 )
 _PROFESSIONAL = re.compile(
     r"\bRTX (?:PRO \d{4}|A\d{4}|\d{4} Ada)\b"
-    r"|(?:\b|(?<=GPU))(?:A40|A100|A800|A6000|H100|H200|H800|B200|L40S|V100|P100|P40|K80|GB10|GH200)"
+    r"|(?:\b|(?<=GPU))(?:A40|A100|A800|A6000|H100|H200|H800|GB[23]00|B[23]00|L40S|V100|P100|P40|K80|GB10|GH200)"
     r"(?![\w-]*\.\w)(?=\b|[sS]\b|-)|\b(?:Tesla|NVIDIA|GPU:?) (?:T4|L4|A10G?)\b|\b(?:T4|L4|A10G?) GPUs?\b|\bDGX Spark\b",
     re.I,
 )

@@ -79,6 +79,11 @@ _MAC = re.compile(
     r"|\bMac M[1-5]\b"
     r"|\bMac (?:mini|[Ss]tudio)\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d|\bMac ?OS ?X\b"
 )
+_APPLE_PROCESSOR = re.compile(
+    r"\bApple (?:[Ss]ilicon|M[1-5]\b)"
+    r"|\b(?:Mac|MacBook|mac ?OS)(?: ?(?:[Pp]ro|[Aa]ir|[Mm]ini|[Ss]tudio)\b)?[ (,]{1,3}M[1-5]\b"
+    r"|\bM[1-5](?: (?:Pro|Max|Ultra))? (?:Mac|[Cc]hip|machine)"
+)
 _SECURE_BOOT = re.compile(r"\bsecure ?boot(?: is| state)?[: ]{0,3}(enabled|disabled|on|off)\b", re.I)
 _NO_GPU = re.compile(
     r"\b(?:I|[Ww]e|my (?:machine|computer|laptop)) (?:do not|don't|does not|doesn't) have (?:a|any) "
@@ -207,6 +212,8 @@ def _rest(line: str, draft: Draft) -> None:
 
 def _named_system(line: str, draft: Draft) -> None:
     """The system as a person names it, in a sentence or by ticking a box."""
+    if _APPLE_PROCESSOR.search(line) and "[ ]" not in line:
+        draft.put(draft.platform, gpu_vendors=("apple",))
     box = _BOX.match(line)
     if box and box[2].upper().startswith("WSL"):
         if box[1] in "xX":

@@ -16,7 +16,8 @@ def torch_steps() -> tuple[str, ...]:
     """What brings a torch that drives the GPU of a Jetson."""
     return (
         "Install NVIDIA's own build for your JetPack (6: Python 3.10; 5: Python 3.8 and no other): "
-        "https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/",
+        "https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/ (JetPack 4, Python 3.6: "
+        "https://forums.developer.nvidia.com/t/pytorch-for-jetson/72048)",
         f"JetPack 6: python3.10 -m pip install --force-reinstall --index-url {_JP6} torch torchvision   # JetPack 7 "
         f"(Thor): {_JP7}",
         "Another Python than those: a container, dustynv/l4t-pytorch, or build torch from source",

@@ -477,17 +477,30 @@ def no_wheel_for_intel_mac(facts: Facts) -> Result:
         return None if machine.system is None or machine.machine is None else PASSED
     if facts.error("pip-no-torch") is None and not facts.lacks("torch"):
         return PASSED
+    emulated = "apple" in (machine.gpu_vendors or ())
+    here = 'python -c "import platform; print(platform.machine())"   # '
+    last = "python -m pip install torch==2.2.2 'numpy<2' 'transformers<4.58'   # needs Python 3.8 to 3.12"
     return [
         Finding(
             "no-torch-wheel-for-platform",
             "error",
-            "torch ended for Intel Macs with 2.2.2",
-            "No newer wheels are made for macOS on x86-64, so pip offers nothing or an old release.",
+            "This Python is one for Intel Macs, for which torch ended with 2.2.2"
+            if emulated
+            else "torch ended for Intel Macs with 2.2.2",
+            "No newer wheels are made for macOS on x86-64, so pip offers nothing or an old release."
+            + (" On an Apple processor such a Python runs under Rosetta." if emulated else ""),
             {**evidence(os=machine.os, machine=machine.machine), **seen(facts.error("pip-no-torch"))},
             (
-                "python -m pip install torch==2.2.2 'numpy<2' 'transformers<4.58'   # needs Python 3.8 to 3.12",
-                'python -c "import platform; print(platform.machine())"   # x86_64 on an M processor: an Intel Python '
-                "under Rosetta; make the environment with an arm64 one",
+                here + "x86_64 on an M processor means Rosetta",
+                fixes.new_environment("cpython-3.12-macos-aarch64"),
+                "source .venv/bin/activate",
+                "uv pip install torch   # then the rest of the program's requirements",
+            )
+            if emulated
+            else (
+                last,
+                here
+                + "x86_64 on an M processor: an Intel Python under Rosetta; make the environment with an arm64 one",
             ),
             ISSUES + "pytorch/pytorch/issues/161614",
             affects=EVERYTHING,
