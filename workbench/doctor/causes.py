@@ -253,6 +253,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "libstdcxx-too-old",
         "bnb-cuda-version-override",
         "bnb-source-install-not-compiled",
+        "bnb-missing-runtime-lib",
     ),
     "bnb-missing-runtime-lib": ("bnb-cuda-version-override",),
     "bnb-cuda-version-override": ("bnb-source-install-not-compiled",),

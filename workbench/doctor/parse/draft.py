@@ -25,6 +25,7 @@ T = TypeVar("T")
 REMARKS = frozenset(
     (
         "asks-quantized",
+        "bf16-refused-told",
         "calls-apt",
         "calls-dnf",
         "calls-pacman",

@@ -17,6 +17,8 @@ _SITE = re.compile(
     r"[/\\]lib(?:64)?[/\\](?:python3\.\d{1,2}[/\\])?(?:site|dist)-packages[/\\]",
     re.IGNORECASE,
 )
+# A path of Windows as Python's WindowsPath and some programs write it.
+_WITH_SLASHES = re.compile(r"(?<![A-Za-z])[A-Za-z]:/(?!/)[^\s\"'<>|:*?]{1,300}")
 _PYTHON_OF_UV = re.compile(r"[/\\]uv[/\\]python[/\\]cpython-3")
 _OF_WINDOWS = re.compile(r"\\Lib\\site-packages\\", re.IGNORECASE)
 _VENV = re.compile(r"\.?(?:[\w-]*v(?:irtual)?env[\w.-]*|env)", re.IGNORECASE)
@@ -33,7 +35,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     seen: collections.Counter[tuple[str, str]] = collections.Counter()
     for line in itertools.islice((line for line in lines if "-packages" in line), _MAX_PATHS):
         # In JSON each backslash of a path is written twice.
-        prefixes = _prefixes(line.replace("\\\\", "\\"))
+        prefixes = _prefixes(_WITH_SLASHES.sub(_of_windows, line[:_MAX_LINE].replace("\\\\", "\\")))
         seen.update((kind, prefix) for prefix in prefixes if (kind := _kind(prefix)))
     if not seen:
         draft.put(draft.python, **_portable_python(lines))
@@ -65,6 +67,10 @@ def _portable_python(lines: Sequence[str]) -> dict[str, str]:
         if found:
             return {"kind": "portable", "prefix": found["folder"] + r"\python_embeded"}
     return {}
+
+
+def _of_windows(path: re.Match[str]) -> str:
+    return path[0].replace("/", "\\")
 
 
 def _prefixes(line: str) -> set[str]:

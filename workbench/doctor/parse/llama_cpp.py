@@ -22,7 +22,9 @@ _MARKS = (
     "n-gpu-layers",
 )
 _NOT_BUILT = re.compile(
-    r"not compiled with GPU offload support|no usable GPU found|compiled without (?:GPU|CUDA|cuBLAS) support", re.I
+    r"not compiled with GPU offload support|no usable GPU found"
+    r"|\A(?!.{0,300}bitsandbytes).{0,300}compiled without (?:GPU|CUDA|cuBLAS) support",
+    re.I,
 )
 # The build's features; a build for CUDA or Metal says 1. Newer releases name the kinds of GPU in place of BLAS.
 _NO_BLAS = re.compile(r"\bBLAS ?[=:] ?0\b")

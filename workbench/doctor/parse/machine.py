@@ -86,6 +86,7 @@ _PROGRAMS = (
 _KAGGLE = re.compile(r"/kaggle/(?:working|input)\b|\b(?:in|on|a|my) (?:a )?kaggle(?: notebook| kernel)?\b", re.I)
 _COLAB = re.compile(
     r"(?<![-\w/.])(?:google ?)?colab(?:oratory)?(?![-\w/]|\.\w)|/content/(?:drive|gdrive|sample_data)\b"
+    r"|\]\(https://localhost:8080/#\)"  # as its tracebacks link each file
     r"|(?:^|(?<=[\s'\"(=:\[]))/content/[\w.-]{2,60}/",
     re.I | re.A,
 )
@@ -150,7 +151,9 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     draft.put(draft.platform, program=program)
     if said(_KAGGLE, "kaggle"):
         draft.put(draft.platform, service="kaggle")
-    elif said(_COLAB, "colab", "/content/") and not draft.driver.get("version") and _on_colab(short):
+    elif (
+        said(_COLAB, "colab", "/content/", "localhost:8080/#") and not draft.driver.get("version") and _on_colab(short)
+    ):
         draft.put(draft.platform, service="colab")
     if said(_SLURM, "sbatch", "srun", "salloc", "slurm", "login node", "compute node", "cluster node"):
         draft.put(draft.platform, service="slurm")

@@ -35,7 +35,8 @@ _GEFORCE = re.compile(
 _PROFESSIONAL = re.compile(
     r"\bRTX (?:PRO \d{4}|A\d{4}|\d{4} Ada)\b"
     r"|(?:\b|(?<=GPU))(?:A40|A100|A800|A6000|H100|H200|H800|GB[23]00|B[23]00|L40S|V100|P100|P40|K80|GB10|GH200)"
-    r"(?![\w-]*\.\w)(?=\b|[sS]\b|-)|\b(?:Tesla|NVIDIA|GPU:?) (?:T4|L4|A10G?)\b|\b(?:T4|L4|A10G?) GPUs?\b|\bDGX Spark\b",
+    r"(?![\w-]*\.\w)(?=\b|[sS]\b|-)|\b(?:Tesla|NVIDIA|GPU:?) (?:T4|L4|A10G?)\b"
+    r"|\bTesla (?:M[46]0|P4)\b|\b(?:T4|L4|A10G?) GPUs?\b|\bDGX Spark\b",
     re.I,
 )
 _JETSON = re.compile(
@@ -75,7 +76,7 @@ _BARE = re.compile(
 )
 _TORCH = re.compile(
     r"\b(?:py)?torch(?:[ -]version)?[`*]{0,2}(?: is|:| ?={1,2}| v|-)? {0,2}[`*]{0,2}v?"
-    r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2})?(?:\+\w{3,12})?)(?![\w.]*[-.]\w)"
+    r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2}(?:\.dev\d{8})?)?(?:\+\w{3,12}(?:\.\d)?)?)(?![\w.]*[-.]\w)"
     r"(?! ?\+(?!\w)|,? (?:or|and)(?: a)? (?:newer|later|above|higher|greater|up)\b)",
     re.I,
 )

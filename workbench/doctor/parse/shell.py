@@ -12,7 +12,11 @@ from workbench.doctor.parse.draft import Draft
 from workbench.doctor.parse.fields import gpu_vendor, name_gpu
 
 _ASSIGNMENT = re.compile(
-    r"\s{0,8}`?(?:\$\s{0,2}|#\s{0,2})?(?:export\s{1,4}|set\s{1,4}|declare -x\s{1,4}|ENV\s{1,4})?"
+    r"\s{0,8}`?(?:\$\s{0,2}|#\s{0,2}"
+    # "(base) me@box:~$", "[me@box work]$"
+    r"|(?:\([\w.-]{1,40}\) ?)?"
+    r"(?:[\w.-]{1,40}@[\w.-]{1,60}:[^\s$#]{0,120}|\[[\w.-]{1,40}@[\w.-]{1,60} [^\]\n]{1,60}\])[$#]\s{1,2}"
+    r")?(?:export\s{1,4}|set\s{1,4}|declare -x\s{1,4}|ENV\s{1,4})?"
     r"([A-Za-z][A-Za-z0-9_]{2,60})="
     r"(\"[^\"\n]{0,2000}\"|'[^'\n]{0,2000}'|\S{0,2000})"
 )
@@ -74,7 +78,7 @@ _BOX = re.compile(r"\s{0,6}[-*] \[([ xX])\] (Linux|Windows|macOS|Mac ?OS|Mac|WSL
 _APPLE = re.compile(r"\(Apple M\d(?: Pro| Max| Ultra)?\)|\b(?:[Mm]y|[Oo]n an?) (?:Apple )?M[1-5] (?:Mac|Pro\b|Max\b)")
 _MAC = re.compile(
     r"\bApple M\d\b|\bMacBook\b"
-    r"|MacBook-(?:Pro|Air)\b"
+    r"|MacBook-(?:Pro|Air)\b|\bfile:///Users/\w|/private/var/folders/"
     r"|/Library/Frameworks/Python\.framework/|\bdlopen\(/(?:Users|Library|opt/homebrew)/"
     r"|\bMac M[1-5]\b"
     r"|\bMac (?:mini|[Ss]tudio)\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d|\bMac ?OS ?X\b"
@@ -84,6 +88,8 @@ _APPLE_PROCESSOR = re.compile(
     r"|\b(?:Mac|MacBook|mac ?OS)(?: ?(?:[Pp]ro|[Aa]ir|[Mm]ini|[Ss]tudio)\b)?[ (,]{1,3}M[1-5]\b"
     r"|\bM[1-5](?: (?:Pro|Max|Ultra))? (?:Mac|[Cc]hip|machine)"
 )
+# One of these is in each line that `_named_system` can use.
+_NAMING = ("mac", "Apple M", "Mac", "- [", "in1", "indows 1", "/private/var/folders/", "file:///Users/")
 _SECURE_BOOT = re.compile(r"\bsecure ?boot(?: is| state)?[: ]{0,3}(enabled|disabled|on|off)\b", re.I)
 _NO_GPU = re.compile(
     r"\b(?:I|[Ww]e|my (?:machine|computer|laptop)) (?:do not|don't|does not|doesn't) have (?:a|any) "
@@ -206,7 +212,7 @@ def _rest(line: str, draft: Draft) -> None:
                 draft.put(draft.python, bits=32)
     elif "/.dockerenv" in line:
         draft.put(draft.platform, container="docker")
-    elif "mac" in line or "Apple M" in line or "Mac" in line or "- [" in line or "in1" in line or "indows 1" in line:
+    elif any(word in line for word in _NAMING):
         _named_system(line, draft)
 
 
@@ -245,6 +251,8 @@ def _variable(line: str, draft: Draft) -> None:
 def _set(name: str, value: str, line: str, draft: Draft) -> None:
     # Advice printed by programs holds placeholders; nobody has set such a value.
     if not matters(name) or "<" in value or "path_to" in value or "/path/to" in value or value.startswith("="):
+        return
+    if re.fullmatch(r"[Xx]{2,8}", value):  # as bitsandbytes explains its own variable
         return
     if not value and line.lstrip().startswith("export"):
         return

@@ -25,13 +25,22 @@ _UPDATES = re.compile(
 # Errors of Microsoft's compiler and linker, which run on Windows alone, and torch's sources as its build there says.
 _MSVC = re.compile(r"\bfatal error (?:C1\d{3}|LNK\d{4}): ")
 _TORCH_SOURCE = re.compile(r"(?<![\w\\])\.\.\\(?:torch|aten|c10)\\\w")
+# Python has paths of this class on Windows only.
+_PATH = re.compile(r"\bWindowsPath\(|'WindowsPath'")
+
+
+def _only_there(line: str) -> bool:
+    """Whether a line can only have been printed on Windows."""
+    return (
+        ("fatal error" in line and _MSVC.search(line) is not None)
+        or ("..\\" in line and _TORCH_SOURCE.search(line) is not None)
+        or ("WindowsPath" in line and _PATH.search(line) is not None)
+    )
 
 
 def read(lines: Sequence[str], draft: Draft) -> None:
-    """Take the first Windows that is named as the one at hand; its compiler's errors tell the system too."""
-    if any(_MSVC.search(line[:_MAX_LINE]) for line in lines if "fatal error" in line) or any(
-        _TORCH_SOURCE.search(line[:_MAX_LINE]) for line in lines if "..\\" in line
-    ):
+    """Take the first Windows that is named as the one at hand; its compiler's errors and paths tell the system too."""
+    if any(_only_there(line[:_MAX_LINE]) for line in lines):
         draft.put(draft.platform, system="Windows")
     for line in lines:
         if "indows" not in line and "icrosoft" not in line and "in1" not in line and "in 1" not in line:

@@ -131,12 +131,22 @@ def int8_old_gpu(facts: Facts) -> Result:
                 **evidence(gpu=old[0][0].name if old else None, compute_capability=old[0][1] if old else None),
                 **seen(error),
             },
-            ("Load in 4 bits (NF4) in place of int8.",),
+            (*_slow_but_working(facts, error), "Load in 4 bits (NF4) in place of int8: load_in_4bit=True"),
             BNB + "issues/529",
             affects=QUANTIZED,
             observed=error is not None,
         )
     ]
+
+
+def _slow_but_working(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    """From 0.37 on what the tensor cores cannot do is computed in 16 bits; wheels have had no code for Maxwell since
+    0.47: https://github.com/bitsandbytes-foundation/bitsandbytes/blob/0.45.0/CHANGELOG.md."""
+    if error is None or error.id != "bnb-cublaslt":
+        return ()
+    maxwell = any(older(capability, "6.0") for _, capability in capabilities(facts))
+    step = fixes.install(facts, "bitsandbytes<0.47", upgrade=True) if maxwell else upgrade(facts)
+    return (*leave_checkout(facts), f"{step}   # newer ones compute it in 16 bits on such cards, slowly; or:")
 
 
 def _int8_fails(facts: Facts, error: Optional[ErrorFact]) -> Finding:

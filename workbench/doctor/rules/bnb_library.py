@@ -9,7 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, is_jetson, seen
-from workbench.doctor.tables import bitsandbytes_release, table
+from workbench.doctor.tables import bitsandbytes_release, table, torch_releases, variant_of
 from workbench.doctor.versions import at_least, older, release_of
 
 BNB = ISSUES + "bitsandbytes-foundation/bitsandbytes/"
@@ -32,24 +32,39 @@ def upgrade(facts: Facts) -> str:
 
     On Windows it would even bring the build for the CPU.
     """
-    newest = fixes.install(facts, "bitsandbytes", upgrade=True)
+    return fixes.install(facts, fitting_release(facts), upgrade=True)
+
+
+def fitting_release(facts: Facts) -> str:
+    """The newest bitsandbytes that takes the torch and the Python that are here, as pip is told of it."""
+    newest = "bitsandbytes"
     if facts.origin == "live" and facts.torch.version is None:
         return newest
     rows = table("bitsandbytes")["release"]
     # A loader of before 0.43 stands beside a torch of its time, where nothing tells which.
     old = facts.torch.version is None and facts.error("bnb-legacy-loader") is not None
-    fitting = [row for row in rows if row["windows"] and _takes(row, facts, old)]
+    torch = facts.torch.version or _oldest_torch(facts)
+    fitting = [row for row in rows if row["windows"] and _takes(row, facts, torch, old)]
     if not fitting or fitting[-1] is rows[-1]:
         return newest
-    return fixes.install(facts, f"bitsandbytes<{fitting[-1]['to'].removesuffix('.0')}", upgrade=True)
+    return f"bitsandbytes<{fitting[-1]['to'].removesuffix('.0')}"
 
 
-def _takes(row: dict[str, Any], facts: Facts, old: bool) -> bool:
+def _oldest_torch(facts: Facts) -> Optional[str]:
+    """The first torch that was built for the CUDA whose library is looked for, where nothing else tells of torch.
+
+    Up to 0.40 it was not torch's CUDA that was looked for, but one found on the disk.
+    """
+    error = facts.error(*MISSING_LIBRARY)
+    cuda = facts.torch.cuda or (_wanted_cuda(error) if facts.error("bnb-legacy-loader") is None else None)
+    variant = variant_of(cuda) if cuda else None
+    return next((f"{release.name}.0" for release in torch_releases() if variant in release.variants), None)
+
+
+def _takes(row: dict[str, Any], facts: Facts, torch: Optional[str], old: bool) -> bool:
     """Whether a release asks for no newer torch or Python than is here."""
     return not (
-        older(facts.python.version, row["python"])
-        or older(facts.torch.version, row["torch"] or "0.0.1")
-        or (old and row["torch"])
+        older(facts.python.version, row["python"]) or older(torch, row["torch"] or "0.0.1") or (old and row["torch"])
     )
 
 
@@ -94,6 +109,8 @@ def _loaded_and_failed_elsewhere(facts: Facts) -> bool:
     loaded = facts.error("bnb-library-loaded")
     if facts.error("bnb-setup-failed", "bnb-missing-dependency", "cudart-missing", *MISSING_LIBRARY):
         return False
+    if facts.error("bnb-cublaslt", "int8-layers-not-on-gpu"):  # which it was loaded for, wherever a paste shows it
+        return True
     below = [error for error in facts.errors if loaded is not None and error.line > loaded.line]
     named = any(not error.id.startswith("bnb-") or error.id == "bnb-cublaslt" for error in below)
     return named or (bool(facts.error("unknown-error")) and loaded is not None and not below)
@@ -138,7 +155,8 @@ def source_not_compiled(facts: Facts) -> Result:
             {**evidence(bitsandbytes=facts.bitsandbytes.version, location=facts.bitsandbytes.location), **seen(error)},
             (
                 *(leave_checkout(facts) or (fixes.uninstall(facts, "bitsandbytes"),)),
-                fixes.install(facts, "bitsandbytes", options="--no-cache-dir --force-reinstall --no-deps"),
+                fixes.install(facts, fitting_release(facts), options="--no-cache-dir --force-reinstall --no-deps"),
+                *overrides_away(facts),
             ),
             BNB + "issues/1042",
             affects=QUANTIZED,
@@ -157,7 +175,7 @@ def _checkout_without(facts: Facts, error: ErrorFact) -> Finding:
         f"The bitsandbytes that runs is a checkout, in which the library for {cuda} was not compiled",
         "A folder of sources comes before what pip installs; the wheels have the libraries of every CUDA in them.",
         {**evidence(location=facts.bitsandbytes.location), **seen(error)},
-        (*leave_checkout(facts), upgrade(facts)),
+        (*leave_checkout(facts), upgrade(facts), *overrides_away(facts)),
         BNB + "issues/1042",
         affects=QUANTIZED,
         observed=True,
@@ -179,9 +197,11 @@ def override(facts: Facts) -> Result:
     )
     if value == "" and not empty_is_error and trouble is None:
         return PASSED
+    guessing = bool(legacy_loader(facts))
     wrong = bool(
         empty_is_error
         or trouble
+        or guessing
         or (shipped is not None and value not in shipped)
         or (wanted and value[:2] != wanted[:2])
     )
@@ -201,12 +221,21 @@ def override(facts: Facts) -> Result:
                 variable: repr(value),
                 **seen(trouble or error),
             },
-            (fixes.unset(facts, variable, f"and remove it from {fixes.where_set(facts)}"),),
+            (
+                fixes.unset(facts, variable, f"and remove it from {fixes.where_set(facts)}"),
+                *((*leave_checkout(facts), upgrade(facts)) if guessing else ()),
+            ),
             BNB + "issues/760",
             affects=QUANTIZED,
-            observed=trouble is not None or error is not None,
+            observed=trouble is not None or error is not None or guessing,
         )
     ]
+
+
+def overrides_away(facts: Facts) -> tuple[str, ...]:
+    """What takes a forced library back: the wheels obey the variable too."""
+    variable, value = _override_variable(facts, facts.error("bnb-override", "bnb-override-invalid"))
+    return (fixes.unset(facts, variable, "else the wheel is told the same"),) if variable and value else ()
 
 
 def _override_variable(facts: Facts, error: Optional[ErrorFact]) -> tuple[Optional[str], str]:
@@ -311,36 +340,6 @@ def lacks_cuda(facts: Facts) -> Optional[bool]:
     return not (fallback and any(item.startswith(str(numbers[0])) for item in shipped))
 
 
-def missing_runtime_library(facts: Facts) -> Result:
-    """The chosen library needs a CUDA runtime of another major."""
-    error = facts.error("bnb-missing-dependency")
-    if error is None:
-        return PASSED
-    library = error.values.get("library", "a CUDA library")
-    return [
-        Finding(
-            "bnb-missing-runtime-lib",
-            "error",
-            f"bitsandbytes' library needs {library}, which is not there",
-            "A library made for another CUDA major than torch's was loaded, or torch came without its NVIDIA wheels.",
-            {**evidence(bitsandbytes=facts.bitsandbytes.version, torch__cuda=facts.torch.cuda), **seen(error)},
-            _runtime_fix(facts),
-            BNB + "issues/1518",
-            affects=QUANTIZED,
-            observed=True,
-        )
-    ]
-
-
-def _runtime_fix(facts: Facts) -> tuple[str, ...]:
-    variables = [name for name in ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION") if facts.environment.get(name)]
-    return (
-        *(fixes.unset(facts, name) for name in variables),
-        upgrade(facts),
-        *(f"or, if it stays: {step}" for step in fixes.repair_torch(facts)[-1:]),
-    )
-
-
 def stale_kernel(facts: Facts) -> Result:
     """A notebook that was not restarted after an upgrade."""
     return from_message(
@@ -383,5 +382,4 @@ RULES: tuple[Rule, ...] = (
     override,
     legacy_loader,
     no_library_for_cuda,
-    missing_runtime_library,
 )

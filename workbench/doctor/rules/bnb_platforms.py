@@ -7,7 +7,14 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.bnb_library import BNB, QUANTIZED, digits, kernels_of_this_gpu, shipped_for
+from workbench.doctor.rules.bnb_library import (
+    BNB,
+    QUANTIZED,
+    digits,
+    kernels_of_this_gpu,
+    leave_checkout,
+    shipped_for,
+)
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.versions import at_least, older
 
@@ -60,11 +67,25 @@ def _rocm(facts: Facts, id: str, title: str, error: Optional[ErrorFact]) -> Find
             **evidence(bitsandbytes=facts.bitsandbytes.version, torch__hip=facts.torch.hip),
             **seen(error or facts.error("bnb-no-gpu-support")),
         },
-        (fixes.install(facts, "bitsandbytes>=0.50"),),
+        _for_rocm(facts),
         BNB + ("issues/1890" if id == "bnb-no-lib-for-rocm" else "issues/1955"),
         affects=QUANTIZED,
         observed=error is not None,
     )
+
+
+def _for_rocm(facts: Facts) -> tuple[str, ...]:
+    """The newest one; where it takes no torch of this age, pip would put one for CUDA in its place."""
+    install = fixes.install(facts, "bitsandbytes>=0.50", upgrade=True)
+    steps = []
+    if older(facts.python.version, "3.10"):
+        steps += [fixes.new_environment(), "source .venv/bin/activate   # bitsandbytes with ROCm wants Python 3.10"]
+    if steps or older(facts.torch.version, "2.4"):
+        torch = fixes.install(
+            facts, "torch", options=f"--index-url {fixes.rocm_index(facts, newest=True)}", upgrade=True
+        )
+        steps.append(f"{torch}   # first: pip alone would bring a torch for CUDA")
+    return (*steps, *leave_checkout(facts), install)
 
 
 def macos(facts: Facts) -> Result:
@@ -89,12 +110,7 @@ def macos(facts: Facts) -> Result:
                 **evidence(bitsandbytes=facts.bitsandbytes.version, os=facts.platform.os),
                 **seen(refused or old),
             },
-            (
-                fixes.install(facts, "bitsandbytes>=0.49")
-                if refused is None and at_least(facts.package("transformers"), "4.43")
-                else _upgrade_both(facts),
-                "or use MLX or llama.cpp for quantized models on a Mac",
-            ),
+            _on_mac(facts, refused),
             BNB + "pull/1818",
             affects=QUANTIZED,
             observed=refused is not None
@@ -102,6 +118,21 @@ def macos(facts: Facts) -> Result:
             or (old or facts.error("accelerate-required")) is not None,
         )
     ]
+
+
+_MLX = "use MLX or llama.cpp for quantized models on a Mac"
+
+
+def _on_mac(facts: Facts, refused: Optional[ErrorFact]) -> tuple[str, ...]:
+    """The first release with a wheel for Macs wants Python 3.10; in a container of Linux there is no GPU for it."""
+    newer: tuple[str, ...] = ()
+    if older(facts.python.version, "3.10"):
+        newer = (fixes.new_environment(), "source .venv/bin/activate   # bitsandbytes for Macs wants Python 3.10")
+    both = refused is not None or not at_least(facts.package("transformers"), "4.43")
+    install = _upgrade_both(facts) if both else fixes.install(facts, "bitsandbytes>=0.49")
+    if facts.platform.container or older(facts.python.version, "3.9"):
+        return (f"U{_MLX[1:]}: they run on its GPU, which no container sees", *newer, install)
+    return (*newer, install, f"or {_MLX}")
 
 
 def _upgrade_both(facts: Facts) -> str:

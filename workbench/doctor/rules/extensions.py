@@ -46,7 +46,7 @@ def extension_for_other_cuda(facts: Facts) -> Result:
     return [
         Finding(
             "extension-built-for-other-cuda",
-            "error" if error else "warning",
+            "error" if error and not _went_on(facts, error) else "warning",
             f"{who} was built for CUDA {major}, torch brings CUDA {own}"
             if major and own and major != str(own)
             else f"{who} was built for CUDA {major}: it wants {library}, which is not there"
@@ -63,6 +63,11 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _went_on(facts: Facts, error: ErrorFact) -> bool:
+    """Whether vLLM only warned that it has no kernels, and came as far as to refuse the number format."""
+    return "Failed to import from vllm" in error.text and facts.error("bf16-unsupported") is not None
 
 
 def _importer(error: Optional[ErrorFact]) -> str:

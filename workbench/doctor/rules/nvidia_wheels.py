@@ -20,6 +20,8 @@ _OF_THE_SYSTEM = re.compile(
 def nvidia_wheels(facts: Facts) -> Result:
     """The CUDA libraries that are loaded are not of one version."""
     error = facts.error("nvjitlink", "cudnn-mismatch")
+    if error is not None and facts.error("bnb-missing-dependency") and "undefined symbol" not in error.text:
+        error = facts.error("cudnn-mismatch")  # torch has its own, which bitsandbytes does not find
     path = facts.environment.get("LD_LIBRARY_PATH", "")
     shadow = [entry for entry in path.split(":") if re.search(r"/cuda|conda|/cudnn", entry) and "compat" not in entry]
     mismatch = _older_nvjitlink(facts)

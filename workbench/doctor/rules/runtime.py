@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
+from workbench.doctor.parse.draft import REMARKS
 from workbench.doctor.rules.common import (
     ISSUES,
     PASSED,
@@ -26,7 +28,7 @@ SMALL_SHM_BYTES = 256 * 2**20
 
 def bf16_unsupported(facts: Facts) -> Result:
     """No native bfloat16 before Ampere."""
-    error = facts.error("bf16-unsupported")
+    error = facts.error("bf16-unsupported") or _bf16_told(facts)
     known = capabilities(facts)
     if error is None and not known:
         return None
@@ -45,15 +47,38 @@ def bf16_unsupported(facts: Facts) -> Result:
                 **evidence(compute_capability=old[0][1] if old else (error.values.get("cc") if error else None)),
                 **seen(error),
             },
-            (
-                "Use float16: torch_dtype=torch.float16, bnb_4bit_compute_dtype=torch.float16, bf16=False and "
-                "fp16=True (--bf16 False --fp16 True), vLLM --dtype half",
-            ),
+            _in_float16(facts, error),
             ISSUES + "vllm-project/vllm/issues/1157",
             affects=("chat", "vram"),
             observed=error is not None,
         )
     ]
+
+
+def _bf16_told(facts: Facts) -> Optional[ErrorFact]:
+    """What a person says that a program said, where a paste holds no message of another fault."""
+    others = {error.id for error in facts.errors if not error.id.startswith("symptom ")} - REMARKS
+    return None if others else facts.error("bf16-refused-told")
+
+
+_SERVED = (
+    "vllm serve <model> --dtype half   # in Python: LLM(..., dtype='half'); a program that starts vLLM has a setting "
+    "of that name (verl: actor_rollout_ref.rollout.dtype=float16, LLaMA-Factory: infer_dtype: float16)"
+)
+_TRAINED = (
+    "bf16=False, fp16=True in TrainingArguments (--bf16 False --fp16 True, in YAML bf16: false, fp16: true), and "
+    "tf32=False; DeepSpeed's JSON: bf16 {enabled: false}, fp16 {enabled: true}"
+)
+_LOADED = "torch_dtype=torch.float16 where the model is loaded, bnb_4bit_compute_dtype=torch.float16 in 4 bits"
+
+
+def _in_float16(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    """What is told the other format, that of the program at hand first."""
+    text = error.text if error else ""
+    served = "ompute capability of at least" in text or "_supports_dtype" in text or facts.error("served-by-vllm")
+    trained = "etup doesn't support bf16" in text or "pure_bf16" in text or "AMP" in text
+    first = _SERVED if served else _TRAINED if trained else _LOADED
+    return (first, *(step for step in (_LOADED, _TRAINED, _SERVED) if step != first))
 
 
 def capability_below_minimum(facts: Facts) -> Result:
@@ -98,6 +123,8 @@ def _newer_than_flash_attention(facts: Facts) -> bool:
 
 def _without_flash_attention(facts: Facts) -> tuple[str, ...]:
     """How FlashAttention is left out; a model's own code takes it wherever it is installed."""
+    if facts.error("capability-below-7") is not None and facts.error("capability-required") is None:
+        return ("llama.cpp (a GGUF file) or plain transformers in place of vLLM, which starts at 7.0",)
     asked = "attn_implementation='sdpa' in place of FlashAttention"
     taken = fixes.uninstall(facts, "flash-attn") + "   # a model's own code takes it wherever it is installed"
     steps = (taken, asked) if facts.error("remote-code") else (asked, taken)

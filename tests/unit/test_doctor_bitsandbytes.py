@@ -1,0 +1,109 @@
+"""bitsandbytes, accelerate and bfloat16 in pasted reports: what the first fix says, and where no rule may speak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.doctor.diagnose import Report, diagnose
+from workbench.doctor.parse.report import parse_report
+
+DATA = Path(__file__).parent.parent / "data" / "doctor"
+
+
+def first_fix(name: str) -> tuple[str, ...]:
+    return diagnose(parse_report((DATA / f"{name}.txt").read_text(encoding="utf-8"))).findings[0].fix
+
+
+def diagnosed(text: str) -> Report:
+    return diagnose(parse_report(text))
+
+
+def ids(report: Report) -> list[str]:
+    return [finding.id for finding in report.findings]
+
+
+FIXES = {
+    # The wheels obey the variable too, so that an upgrade alone changes nothing.
+    "bnb-cuda-version-override--legacy-loader": ("unset BNB_CUDA_VERSION", "bitsandbytes<0.45"),
+    "bnb-source-install-not-compiled--override-checkout": ("unset BNB_CUDA_VERSION",),
+    # 0.50 is no longer linked with cuSPARSE, and so asks for no nvJitLink.
+    "bnb-missing-runtime-lib--nvjitlink13": ("'bitsandbytes>=0.50'", "nvidia.cu13"),
+    # Which torch is there is not known, and pip would replace one before 2.4.
+    "bnb-missing-runtime-lib--cusparse11-loader": ("nvidia-cusparse-cu11", "export LD_LIBRARY_PATH=$(python -c"),
+    "bnb-missing-runtime-lib--legacy-own-cuda": ("nvidia-cusparse-cu11",),
+    "bnb-too-old-for-windows--error-alone": ('"bitsandbytes<0.45"',),
+    "bnb-no-lib-for-cuda--windowspath": (r"E:\Forge\webui\venv\Scripts\activate",),
+    "bnb-int8-old-gpu--m40": ("'bitsandbytes<0.47'", "load_in_4bit=True"),
+    "bnb-unsupported-on-macos--container": ("MLX or llama.cpp", "--python 3.12"),
+    "bnb-wheel-without-rocm--int8params": ("--python 3.12", "/whl/rocm", "'bitsandbytes>=0.50'"),
+    "accelerate-message-without-cuda--installed-in-vain": ("torch.cuda.is_available()", "--index-url"),
+    "accelerate-message-without-cuda--colab": ("Restart", "T4"),
+    "bf16-unsupported-gpu--t4": ("--dtype half",),
+}
+
+
+@pytest.mark.parametrize("name", FIXES)
+def test_fix_holds_what_mends_it_in_this_order(name: str) -> None:
+    steps = "\n".join(first_fix(name))
+    places = [steps.find(word) for word in FIXES[name]]
+    assert -1 not in places, steps
+    assert places == sorted(places), steps
+
+
+@pytest.mark.parametrize(
+    ("cuda", "wanted"), [("117", "'bitsandbytes<0.45'"), ("121", "'bitsandbytes<0.46'"), ("128", " bitsandbytes")]
+)
+def test_checkout_gives_way_to_a_release_that_takes_the_torch_of_its_cuda(cuda: str, wanted: str) -> None:
+    text = (
+        "Could not find the bitsandbytes CUDA binary at "
+        f"PosixPath('/work/bitsandbytes/bitsandbytes/libbitsandbytes_cuda{cuda}.so')\n"
+        "Could not load bitsandbytes native library: /work/bitsandbytes/bitsandbytes/libbitsandbytes_cpu.so: cannot "
+        "open shared object file: No such file or directory\n"
+        '  File "/work/bitsandbytes/bitsandbytes/cextension.py", line 109, in <module>\n'
+    )
+    finding = diagnosed(text).findings[0]
+    assert finding.id == "bnb-source-install-not-compiled"
+    assert any(step.endswith(f"--no-deps{wanted}" if wanted[0] == " " else wanted) for step in finding.fix)
+
+
+def test_variable_in_a_help_text_is_not_set() -> None:
+    text = (
+        "BNB_CUDA_VERSION=XXX can be used to load a bitsandbytes that is different from the PyTorch CUDA version.\n"
+        "If this was unintended set the variable to an empty string: export BNB_CUDA_VERSION=\n"
+        "To override this behavior set the BNB_CUDA_VERSION=<version string, e.g. 122> environmental variable\n"
+    )
+    assert "BNB_CUDA_VERSION" not in parse_report(text).environment
+    assert "bnb-cuda-version-override" not in ids(diagnosed(text))
+
+
+def test_bitsandbytes_without_gpu_is_no_llama_cpp() -> None:
+    text = (
+        "% python fine_tune_llama_2.py\n/Users/u/lib/python3.11/site-packages/bitsandbytes/cextension.py:34: "
+        "UserWarning: The installed version of bitsandbytes was compiled without GPU support. n_gpu_layers=35\n"
+    )
+    assert "llama-cpp-built-for-cpu" not in ids(diagnosed(text))
+
+
+def test_a_card_that_somebody_knows_to_lack_bfloat16_is_no_fault() -> None:
+    text = "My V100 does not support bf16, so I train in fp16. ModuleNotFoundError: No module named 'peft'\n"
+    assert ids(diagnosed(text))[0] != "bf16-unsupported-gpu"
+
+
+def test_library_of_cuda_that_another_package_misses_is_not_said_of_bitsandbytes() -> None:
+    text = (
+        '  File "/v/lib/python3.10/site-packages/vllm/_custom_ops.py", line 8, in <module>\n    import vllm._C\n'
+        "ImportError: libcudart.so.12: cannot open shared object file: No such file or directory\n"
+        "bitsandbytes==0.45.0\n"
+    )
+    assert "bnb-missing-runtime-lib" not in ids(diagnosed(text))
+
+
+def test_old_loader_that_guessed_another_cuda_than_torchs_is_itself_the_cause() -> None:
+    text = (
+        "CUDA SETUP: Detected CUDA version 117\n"
+        "CUDA SETUP: Loading binary /v/lib/python3.10/site-packages/bitsandbytes/libbitsandbytes_cuda117.so...\n"
+        "libcusparse.so.11: cannot open shared object file: No such file or directory\n"
+    )
+    assert ids(diagnosed(text))[0] == "bnb-legacy-loader"
