@@ -254,6 +254,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "bnb-cuda-version-override",
         "bnb-source-install-not-compiled",
         "bnb-missing-runtime-lib",
+        "bnb-wheel-without-rocm",
     ),
     "bnb-missing-runtime-lib": ("bnb-cuda-version-override",),
     "bnb-cuda-version-override": ("bnb-source-install-not-compiled",),

@@ -109,7 +109,9 @@ def _loaded_and_failed_elsewhere(facts: Facts) -> bool:
     loaded = facts.error("bnb-library-loaded")
     if facts.error("bnb-setup-failed", "bnb-missing-dependency", "cudart-missing", *MISSING_LIBRARY):
         return False
-    if facts.error("bnb-cublaslt", "int8-layers-not-on-gpu"):  # which it was loaded for, wherever a paste shows it
+    if facts.error(
+        "bnb-cublaslt", "int8-layers-not-on-gpu", "bnb-named-symbol"
+    ):  # which it was loaded for, wherever a paste shows it
         return True
     below = [error for error in facts.errors if loaded is not None and error.line > loaded.line]
     named = any(not error.id.startswith("bnb-") or error.id == "bnb-cublaslt" for error in below)
@@ -370,8 +372,11 @@ def kernels_of_this_gpu(facts: Facts) -> tuple[str, ...]:
     )
     if is_jetson(facts) or facts.platform.machine == "aarch64":
         return (build,)
+    built = ".egg" in (facts.bitsandbytes.location or "") or bool(leave_checkout(facts))
+    away = leave_checkout(facts) or ((fixes.uninstall(facts, "bitsandbytes"),) if built else ())
     return (
-        fixes.install(facts, "bitsandbytes", upgrade=True) + "   # has code for newer cards; none for some older ones:",
+        *away,
+        f"{upgrade(facts)}   # has code for newer cards; none for some older ones:",
         f"{build}   # the GPU's own number: nvidia-smi --query-gpu=compute_cap --format=csv",
     )
 

@@ -34,6 +34,9 @@ def rocm(facts: Facts) -> Result:
         # The traceback is cut, and loading in 8 or 4 bits is what AMD's GPUs fail in with older releases.
         title = "Loading in 8 or 4 bits fails on this AMD GPU: bitsandbytes most likely has no ROCm library"
         return [_rocm(facts, "bnb-wheel-without-rocm", title, asked)]
+    bare = facts.error("bnb-no-gpu-support", "bnb-legacy-loader", "bnb-setup-failed")
+    if bare is not None and version is None and facts.torch.build != "cuda" and _only_amd(facts):
+        return [_rocm(facts, "bnb-wheel-without-rocm", "This bitsandbytes has no ROCm library for the AMD GPU", bare)]
     if error is None and (facts.torch.build is None or version is None):
         return None
     if facts.torch.build != "rocm" and error is None:
@@ -53,6 +56,11 @@ def rocm(facts: Facts) -> Result:
             facts, "bnb-no-lib-for-rocm", f"bitsandbytes has no library for ROCm {facts.torch.hip or ''}".strip(), error
         )
     ]
+
+
+def _only_amd(facts: Facts) -> bool:
+    """Whether the GPU is AMD's, on the Linux that bitsandbytes has ROCm libraries for."""
+    return bool(facts.has_amd()) and not facts.has_nvidia() and facts.platform.system in (None, "Linux")
 
 
 def _rocm(facts: Facts, id: str, title: str, error: Optional[ErrorFact]) -> Finding:
@@ -80,11 +88,13 @@ def _for_rocm(facts: Facts) -> tuple[str, ...]:
     steps = []
     if older(facts.python.version, "3.10"):
         steps += [fixes.new_environment(), "source .venv/bin/activate   # bitsandbytes with ROCm wants Python 3.10"]
-    if steps or older(facts.torch.version, "2.4"):
+    # What looks for a library by its ROCm is of a time in which torch was new enough.
+    recent = facts.torch.version or facts.error("bnb-rocm-binary-not-found", "bnb-rocm-symbol")
+    if steps or not recent or older(facts.torch.version, "2.4"):
         torch = fixes.install(
             facts, "torch", options=f"--index-url {fixes.rocm_index(facts, newest=True)}", upgrade=True
         )
-        steps.append(f"{torch}   # first: pip alone would bring a torch for CUDA")
+        steps.append(f"{torch}   # first, if older than 2.4: pip alone would bring one for CUDA")
     return (*steps, *leave_checkout(facts), install)
 
 
@@ -147,9 +157,9 @@ def jetson(facts: Facts) -> Result:
         lambda error: Finding(
             "bnb-jetson",
             "error",
-            "The bitsandbytes wheel has no kernels for this GPU",
+            "This bitsandbytes has no kernels for this GPU",
             "'named symbol not found' means that the library holds no code for the device; the aarch64 wheels cover "
-            "servers, not Jetson boards.",
+            "servers, not Jetson boards, and a build from source the cards that it was told of.",
             {**evidence(bitsandbytes=facts.bitsandbytes.version, machine=facts.platform.machine), **seen(error)},
             kernels_of_this_gpu(facts),
             BNB,
