@@ -107,3 +107,9 @@ def test_old_loader_that_guessed_another_cuda_than_torchs_is_itself_the_cause() 
         "libcusparse.so.11: cannot open shared object file: No such file or directory\n"
     )
     assert ids(diagnosed(text))[0] == "bnb-legacy-loader"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", ""])
+def test_the_wheel_for_every_system_is_no_fault_on_x86(machine: str) -> None:
+    text = f"Linux box 6.8.0 {machine} GNU/Linux\nUsing cached bitsandbytes-0.42.0-py3-none-any.whl (105.0 MB)\n"
+    assert "bnb-wheel-for-other-processor" not in ids(diagnosed(text))

@@ -26,6 +26,7 @@ REMARKS = frozenset(
     (
         "asks-quantized",
         "bf16-refused-told",
+        "bnb-wheel-of-x86",
         "calls-apt",
         "calls-dnf",
         "calls-pacman",

@@ -216,7 +216,7 @@ def unusable(facts: Facts) -> Result:
     return [
         Finding(
             "bitsandbytes-unusable",
-            "error",
+            "warning" if _went_on(facts, error) else "error",
             ("Quantization wants a GPU, and torch sees none" if error.id == "bnb-no-device" else _NOT_LOADED)
             if error
             else f"bitsandbytes fails: {detail or (step and step.status)}",
@@ -241,6 +241,13 @@ def unusable(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _went_on(facts: Facts, error: Optional[ErrorFact]) -> bool:
+    """Whether bitsandbytes only warned as it was imported, and the program ended at another import after that."""
+    ended = facts.error("library-import")
+    warned = error is not None and error.id in ("bnb-no-gpu-support", "bnb-str2optimizer") and "Error" not in error.text
+    return warned and ended is not None and error is not None and ended.line > error.line
 
 
 def _when_not_loaded(facts: Facts, no_gpu: bool) -> tuple[str, ...]:

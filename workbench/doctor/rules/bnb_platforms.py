@@ -15,7 +15,7 @@ from workbench.doctor.rules.bnb_library import (
     leave_checkout,
     shipped_for,
 )
-from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, gpu_names, is_jetson, seen
 from workbench.doctor.versions import at_least, older
 
 
@@ -149,6 +149,31 @@ def _upgrade_both(facts: Facts) -> str:
     return fixes.install(facts, "bitsandbytes>=0.49", "transformers>=5", "accelerate", upgrade=True)
 
 
+def wheel_of_x86(facts: Facts) -> Result:
+    """A wheel without any library for this processor, which pip takes on every system."""
+    error = facts.error("bnb-wheel-of-x86")
+    if facts.platform.machine is None and not is_jetson(facts):
+        return None
+    if error is None or (facts.platform.machine not in ("aarch64", "arm64") and not is_jetson(facts)):
+        return PASSED
+    if facts.platform.system == "Darwin":
+        return PASSED
+    return [
+        Finding(
+            "bnb-wheel-for-other-processor",
+            "error",
+            f"bitsandbytes {error.values['version']} has libraries for x86 processors only, and this one is an ARM",
+            "Its wheel is marked as one for every system, so pip takes it where no other fits. Wheels for ARM servers "
+            "came with 0.46; for a Jetson it is compiled, or taken from an index for Jetsons.",
+            {**evidence(machine=facts.platform.machine, gpu=gpu_names(facts)), **seen(error)},
+            kernels_of_this_gpu(facts) if is_jetson(facts) else (fixes.install(facts, "bitsandbytes>=0.46"),),
+            BNB + "issues/1218",
+            affects=QUANTIZED,
+            observed=True,
+        )
+    ]
+
+
 def jetson(facts: Facts) -> Result:
     """Jetson is not covered by the aarch64 wheels."""
     return from_message(
@@ -172,5 +197,6 @@ def jetson(facts: Facts) -> Result:
 RULES: tuple[Rule, ...] = (
     macos,
     rocm,
+    wheel_of_x86,
     jetson,
 )
