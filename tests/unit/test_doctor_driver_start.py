@@ -50,6 +50,11 @@ FIRST_FIX = {
         NOT_LOADED + "Error! Bad return status for module build on kernel: 6.8.1-xanmod1 (x86_64)\nnvidia/470.86\n",
         "sudo apt install linux-generic",
     ),
+    "a branch of old cards on Arch": (
+        "nvidia/470.239.06\nError! Bad return status for module build on kernel: 6.13.2-arch1-1\n$ pacman -Q linux\n",
+        "sudo pacman -S linux-lts linux-lts-headers",
+    ),
+    "Arch's own kernels": ("Arch Linux\n==> ERROR: module not found: 'nvidia'\n", "-e '-(cachyos|zen|lts|hardened)'"),
     "a driver of two ways": (
         "installed with the .run file, later with apt\nFailed to initialize NVML: Driver/library version mismatch\n",
         "sudo reboot   # enough where",
@@ -105,6 +110,10 @@ SILENT = {
     "out of memory in WSL": (
         "in WSL\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n",
         "wsl-error-2",
+    ),
+    "ERR! in place of CUDA's version": (
+        "NVIDIA-SMI 545.46  Driver Version: 546.80  CUDA Version: ERR!\n",
+        "gpu-fallen",
     ),
     "nouveau that is blacklisted": ("nouveau is blacklisted and not loaded; the nvidia driver is fine\n", "nouveau"),
     "a fault of a kernel": ("time.sleep(3)\nCUDA error: unspecified launch failure\n", "cuda-unknown-error"),

@@ -370,6 +370,7 @@ _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 SILENCED_BY: dict[str, tuple[str, ...]] = {
     "cuda-in-forked-process": ("kaslr-hmm-uvm",),
     "gpu-driver-lost-its-way": ("cuda-unknown-error",),
+    "gpu-memory-fault": ("gpu-fallen-off-the-bus",),
     "quantization-kernel-needs-newer-gpu": ("vllm-too-old-for-awq-on-turing",),
     "transformers-import-error": ("package-incomplete",),
     "nccl-fails": ("nccl-takes-docker-bridges",),

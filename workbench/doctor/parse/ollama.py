@@ -37,7 +37,7 @@ _OUTCOMES = (
             r"(?P<code>\d{1,3})"
             r"|cuda driver library failed to get device context,? (?P<context>\d{1,3})"
             r"|(?P<symbol>symbol lookup for cu\w{3,40} failed)"
-            r"|(?P<none>no nvidia devices detected)\"? library="
+            r"|(?P<none>no nvidia devices detected)(?:\"? library=| by library )"
         ),
     ),
     (
