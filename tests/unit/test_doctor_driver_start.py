@@ -59,6 +59,21 @@ FIRST_FIX = {
         "installed with the .run file, later with apt\nFailed to initialize NVML: Driver/library version mismatch\n",
         "sudo reboot   # enough where",
     ),
+    "an image with a driver of its own": (
+        "In docker: Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 565.57\n"
+        "Host: NVIDIA driver version 535.183.01\n",
+        "apt-get purge",
+    ),
+    "a container of before an update": (
+        "In docker: Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 525.60\n"
+        "Host: NVIDIA driver version 535.183.01\n",
+        "Make the container anew",
+    ),
+    "docker inside WSL": (
+        "in WSL 2, docker run --gpus all\nnvidia-container-cli: initialization error: driver error: failed to process "
+        "request\n",
+        "wsl --update; wsl --shutdown",
+    ),
     "a program that sets the variable": (
         "os.environ['CUDA_VISIBLE_DEVICES'] = '3'\nRuntimeError: No CUDA GPUs are available\n",
         "pass  # /'",

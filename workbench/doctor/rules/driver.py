@@ -20,7 +20,7 @@ from workbench.doctor.rules.common import (
 )
 from workbench.doctor.rules.hand_in import WSL_GUIDE, ask_batch_system, hand_in_gpu, wsl_steps
 from workbench.doctor.rules.kernel_module import build_module, kernel_module_not_loaded
-from workbench.doctor.versions import parse_version
+from workbench.doctor.versions import older, parse_version
 
 _OF_TENSORFLOW = re.compile(r"tensorflow|StreamExecutor|cuda_(?:driver|diagnostics)\.cc")
 _NOT_BY_REBOOT = (
@@ -48,14 +48,7 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
     listed = bool(error and facts.origin == "report" and facts.driver.version)
     inside = not on_host and (bool(facts.platform.container) or listed)
     fix = (
-        (
-            "Make the container anew (docker rm, docker run), so that the host's present driver libraries are mounted "
-            "into it; a restart of the host changes nothing where nvidia-smi works there.",
-            "find / -name 'libnvidia-ml.so*' -not -path '/proc/*'   # in the container: the version of the host's?",
-            "If not, the image brings a driver of its own: take nvidia-utils-*, libnvidia-* and nvidia-driver-* out "
-            "of it.",
-            "nvidia-smi   # fails on the host too: sudo reboot there",
-        )
+        _libraries_inside(facts, error)
         if inside
         else _same_release(facts)
         or (
@@ -89,6 +82,25 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _libraries_inside(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
+    """A container has the host's libraries of the day it was made, or newer ones that came with its image."""
+    own = (
+        "apt-get purge -y 'nvidia-driver-*' 'nvidia-utils-*' 'libnvidia-*' && ldconfig   # in the container, or as RUN "
+        "in its Dockerfile: an image may bring no driver of its own; then docker rm, docker run --gpus all"
+    )
+    anew = (
+        "Make the container anew (docker rm, docker run), so that the host's present driver libraries are mounted "
+        "into it; a restart of the host changes nothing where nvidia-smi works there."
+    )
+    library = error.values.get("library") if error else None
+    newer = library is not None and older(facts.driver.version, library)
+    return (
+        *((own, anew) if newer else (anew, own)),
+        "find / -name 'libnvidia-ml.so*' -not -path '/proc/*'   # in the container: the version of the host's?",
+        "nvidia-smi   # fails on the host too: sudo reboot there",
+    )
 
 
 _REBOOT = (
