@@ -33,6 +33,8 @@ FIXES = {
     # Which torch is there is not known, and pip would replace one before 2.4.
     "bnb-missing-runtime-lib--cusparse11-loader": ("nvidia-cusparse-cu11", "export LD_LIBRARY_PATH=$(python -c"),
     "bnb-missing-runtime-lib--legacy-own-cuda": ("nvidia-cusparse-cu11",),
+    # Colab's torch is new: 0.44 would have no library for its CUDA.
+    "bnb-legacy-loader--setup-failed-alone": ("%pip install -U bitsandbytes",),
     "bnb-too-old-for-windows--error-alone": ('"bitsandbytes<0.45"',),
     "bnb-no-lib-for-cuda--windowspath": (r"E:\Forge\webui\venv\Scripts\activate",),
     "bnb-int8-old-gpu--m40": ("'bitsandbytes<0.47'", "load_in_4bit=True"),

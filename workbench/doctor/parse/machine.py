@@ -91,7 +91,7 @@ _COLAB = re.compile(
     re.I | re.A,
 )
 _COLAB_COMPARED = re.compile(
-    r"\b(?:works?|worked|fine|ok|runs?|unlike|not|or|than|like)\b[^.\n]{0,30}colab"
+    r"\b(?:works?|worked|fine(?![- ]?tun)|ok|runs?|unlike|not|or|than|like)\b[^.\n]{0,30}colab"
     r"|colab\b[^.\n]{0,30}\b(?:works?|worked|is fine)|https?://\S*colab|\[ \]",
     re.I,
 )

@@ -41,8 +41,9 @@ def fitting_release(facts: Facts) -> str:
     if facts.origin == "live" and facts.torch.version is None:
         return newest
     rows = table("bitsandbytes")["release"]
-    # A loader of before 0.43 stands beside a torch of its time, where nothing tells which.
-    old = facts.torch.version is None and facts.error("bnb-legacy-loader") is not None
+    # A loader of before 0.43 stands beside a torch of its time, where nothing tells which; a hosted notebook's is new.
+    hosted = facts.platform.service in ("colab", "kaggle")
+    old = facts.torch.version is None and facts.error("bnb-legacy-loader") is not None and not hosted
     torch = facts.torch.version or _oldest_torch(facts)
     fitting = [row for row in rows if row["windows"] and _takes(row, facts, torch, old)]
     if not fitting or fitting[-1] is rows[-1]:
