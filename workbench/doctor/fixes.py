@@ -81,6 +81,7 @@ def where_set(facts: Facts) -> str:
 
 def install(facts: Facts, *packages: str, options: str = "", upgrade: bool = False) -> str:
     """The command that installs `packages` into this environment, with the tool that installed them before."""
+    upgrade = upgrade and not (upgrades.hub_by_its_floor(facts, packages) and not options)
     if upgrade:
         packages = _with_its_companions(facts, upgrades.fitted(facts, packages), options)
     elif not options:

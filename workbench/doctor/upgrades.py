@@ -54,6 +54,16 @@ def with_who_stays(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
     return ("transformers", *packages)
 
 
+def hub_by_its_floor(facts: Facts, packages: tuple[str, ...]) -> bool:
+    """Whether these are huggingface-hub from a floor on, beside a transformers that is not known.
+
+    The floor alone brings a newer one; with ``-U`` it would be the newest, which no transformers but today's bears.
+    """
+    asked = [item for item in map(parse_requirement, packages) if item is not None]
+    alone = len(asked) == 1 and asked[0].name == "huggingface-hub" and re.fullmatch(r">=[\d.]+", asked[0].specifier)
+    return bool(alone) and facts.package("transformers") is None and not facts.lacks("transformers")
+
+
 def transformers_beyond(torch: Optional[str]) -> Optional[str]:
     """The first transformers release that no longer takes this torch.
 

@@ -149,6 +149,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         draft.platform["container"] = kind
     program = next((name for name, words, pattern in _PROGRAMS if said(pattern, *words)), None)
     draft.put(draft.platform, program=program)
+    if program == "zluda" and "/home/" not in text:
+        draft.put(draft.platform, system="Windows")  # the web UIs that bring it do so for Windows
     if said(_KAGGLE, "kaggle"):
         draft.put(draft.platform, service="kaggle")
     elif (

@@ -120,7 +120,12 @@ def _fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
 
 def _anew(facts: Facts, package: str, module: str, symbol: str) -> tuple[str, ...]:
     """What puts another build in the place of a wheel that somebody made on a newer system."""
-    if package.startswith(("torch", "bitsandbytes")) or module.startswith("lib"):
+    if package == "bitsandbytes":
+        # Its libraries for CUDA 12.6 and 12.8 were built for glibc 2.34 before 0.46, and for 2.24 since
+        # (bitsandbytes#1610, and the tag of its wheels).
+        newer = fixes.install(facts, "bitsandbytes>=0.46", upgrade=True)
+        return (f"{newer}   # made for glibc 2.24 and newer", _or(_NEWER))
+    if package.startswith("torch"):
         options = "--force-reinstall --no-deps --no-cache-dir"
         here = f"{fixes.install(facts, package, options=options)}   # on this very machine: pip takes a wheel that fits"
         return (here, _or(_NEWER))

@@ -56,6 +56,8 @@ def disk_full(facts: Facts) -> Result:
 def _room(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     """Room where it ran out, as far as the frames above the error tell what was being written."""
     told = error.values if error is not None else {}
+    if facts.platform.service in _IN_NOTEBOOKS and not told.get("saves"):
+        return _IN_NOTEBOOKS[facts.platform.service]
     if told.get("pip"):
         return _room_for_pip(facts)
     if error is not None and re.search(r"\bld: |collect2|\bcc1|fatal error: |\bas: ", error.text):
@@ -81,6 +83,21 @@ def _room_for_checkpoints(facts: Facts) -> tuple[str, ...]:
         "save_total_limit=1 in TrainingArguments (save_only_model=True leaves the optimizer out), then "
         "resume_from_checkpoint=True; or output_dir on a disk with room",
     )
+
+
+# https://www.kaggle.com/docs/notebooks#technical-specifications: 20 GB are kept, and as much besides for a session.
+_IN_NOTEBOOKS = {
+    "kaggle": (
+        'import os; os.environ["HF_HOME"] = "/kaggle/tmp/hf"   # before the first import; /kaggle/working holds 20 GB, '
+        "and has to hold the results alone",
+        "!du -xh --max-depth=2 /kaggle/working /root /tmp | sort -h | tail   # what takes the room",
+    ),
+    "colab": (
+        "Runtime, Disconnect and delete runtime: the next one starts with an empty disk, and one with a GPU has a "
+        "larger one; the room on Drive does not count",
+        "or delete what is not needed: !du -xh --max-depth=2 /content /root /tmp | sort -h | tail",
+    ),
+}
 
 
 def _room_for_models(facts: Facts) -> tuple[str, ...]:
@@ -131,18 +148,9 @@ def cache_unwritable(facts: Facts) -> Result:
             {**evidence(path=path, owner=locked[0].owner if locked else None), **seen(error)},
             (fixes.export(facts, "HF_HOME", r"$HOME\hf", "a folder that you may write to"),)
             if fixes.on_windows(facts)
-            else _for_a_group(path)
+            else _for_a_group(facts, path)
             if facts.error("cache-shared-told")
-            else (
-                *_other_place(path),
-                *(
-                    (f"or: sudo chown -R $(id -u):$(id -g) {_folder(path)}",)
-                    if path and "nonexistent" not in path and "/" in path
-                    else ()
-                ),
-                "In a container: give its user a home, or mount a volume there that belongs to the user's id (chown "
-                "<uid> on the host, or docker run --user).",
-            ),
+            else _writable(facts, error, path),
             ISSUES + "huggingface/transformers/issues/13472",
             affects=("chat",),
             observed=True,
@@ -150,10 +158,12 @@ def cache_unwritable(facts: Facts) -> Result:
     ]
 
 
-def _for_a_group(path: str) -> tuple[str, ...]:
+def _for_a_group(facts: Facts, path: str) -> tuple[str, ...]:
     """What lets several users write to one cache: new files belong to the group, and the group may write."""
     top = re.match(r"(/[\w./-]{2,120}?)/(?:hub|data|datasets|models--[\w.-]+)(?:/|$)", path)
-    folder = top[1] if top else "<the shared folder>"
+    told = facts.environment.get("HF_HOME", "")
+    shared = told if re.fullmatch(r"/[\w./-]{2,120}", told) else "<the shared folder>"
+    folder = top[1] if top else shared
     return (
         f"sudo chgrp -R <group> {folder} && sudo chmod -R g+rwX {folder} && sudo find {folder} -type d -exec "
         f"chmod g+s "
@@ -190,13 +200,33 @@ def _what_is_locked(path: str, locked: list[DiskFacts]) -> str:
     return place[1] if place else "The Hub cache" if locked or "cache" not in path else "A cache"
 
 
-def _other_place(path: str) -> tuple[str, ...]:
+def _writable(facts: Facts, error: Optional[ErrorFact], path: str) -> tuple[str, ...]:
+    """The cache given to who runs here, or another one: the first of them that this user can do."""
     place = _place(path)
-    if place is None or place[0] == "HF_HOME":
-        return (
-            "export HF_HOME=/somewhere/writable/hf   # and XDG_CACHE_HOME, TRITON_CACHE_DIR, TORCH_HOME for others",
-        )
-    return (f"export {place[0]}=/tmp/{place[0].lower()}-$(id -u)   # a folder of this user's own",)
+    own = re.match(r"~|/(?:home|Users|data/home|users)/", path) is not None
+    read_only = error is not None and re.search(r"read.only file system", error.text, re.IGNORECASE) is not None
+    variable = place[0] if place else "HF_HOME"
+    folder = "~/hf" if own and not read_only and variable == "HF_HOME" else f"/tmp/{_short(variable)}-$(id -u)"
+    note = "a folder of this user's own" if variable != "HF_HOME" else _OTHERS if place is None else _ANY_DISK
+    other = f"export {variable}={folder}   # {note}"
+    chown = f"sudo chown -R $(id -u):$(id -g) {_folder(path)}"
+    known = "/" in path and "nonexistent" not in path and not read_only
+    container = (
+        "In a container: give its user a home, or mount a volume there that belongs to the user's id (chown <uid> on "
+        "the host, or docker run --user)."
+    )
+    # In a container or on a cluster nobody may; and where there is no home, a cache of its own is missed anyway.
+    if known and own and not facts.platform.container and facts.platform.service != "slurm":
+        return (chown, f"or: {other}", container)
+    return (other, *((f"or: {chown}",) if known else ()), container)
+
+
+_ANY_DISK = "or a folder on any disk with room that this user may write to; docker run: -e HF_HOME=…"
+_OTHERS = "and XDG_CACHE_HOME, TRITON_CACHE_DIR, TORCH_HOME for others"
+
+
+def _short(variable: str) -> str:
+    return "hf" if variable == "HF_HOME" else variable.lower()
 
 
 def _folder(path: str) -> str:

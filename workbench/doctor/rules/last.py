@@ -62,7 +62,9 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
 
 # Words of a known message that tell of a failure, where no rule found that it fits the rest of a paste.
 _FAILED = re.compile(r"\b\w{0,40}Error: |ould not load |cannot open shared object|[Ff]ailed to initialize|\bfatal: ")
-_NO_MORE_THAN_A_WARNING = re.compile(r"[Ww]arning|\bWARN\b|\bW\d? |ignore|harmless|cuInit|ldconfig", re.IGNORECASE)
+_NO_MORE_THAN_A_WARNING = re.compile(
+    r"[Ww]arning|\bWARN\b|\bW\d? |ignore|harmless|cuInit|ldconfig|Could not set the permissions on", re.IGNORECASE
+)
 
 
 def _failure(facts: Facts) -> Optional[ErrorFact]:

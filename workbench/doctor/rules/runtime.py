@@ -416,13 +416,30 @@ def pynvml_deprecated(facts: Facts) -> Result:
             "pynvml-deprecated",
             "info",
             "The pynvml package is deprecated; the warning is harmless",
-            "nvidia-ml-py provides the same module.",
-            {**evidence(pynvml=installed), **seen(error)},
-            (fixes.uninstall(facts, "pynvml"), fixes.install(facts, "nvidia-ml-py")),
+            "nvidia-ml-py provides the module pynvml. The package pynvml only adds the warning, wherever nvidia-ml-py "
+            "is too: it goes once pynvml is uninstalled.",
+            {**evidence(pynvml=installed, nvidia_ml_py=facts.package("nvidia-ml-py")), **seen(error)},
+            _without_pynvml(facts),
             "https://pypi.org/project/nvidia-ml-py/",
             observed=error is not None,
         )
     ]
+
+
+def _without_pynvml(facts: Facts) -> tuple[str, ...]:
+    """What ends the warning. pynvml 13 hooks it into every import, by _pynvml_redirector.pth (read in its wheel)."""
+    return (
+        fixes.uninstall(facts, "pynvml"),
+        *((fixes.install(facts, "nvidia-ml-py"),) if not facts.package("nvidia-ml-py") else ()),
+        fixes.export(
+            facts,
+            "PYTHONWARNINGS",
+            "'ignore:The pynvml package is deprecated:FutureWarning'",
+            "or only silence it, where another package asks for pynvml",
+        ),
+        f'{fixes.python_command(facts)} -c "import _pynvml_redirector as r; print(r.__file__)"   # still there? it '
+        "names the copy: delete that file, and the .pth beside it",
+    )
 
 
 RULES: tuple[Rule, ...] = (

@@ -40,8 +40,8 @@ def wrong_vendor(facts: Facts) -> Result:
             )
         )
         return [_asks_amd_for_cuda(facts)] if amd and not nvidia and asks else None
-    if cuda_works(facts):
-        return PASSED
+    if cuda_works(facts) or (build == "cuda" and facts.platform.program == "zluda"):
+        return PASSED  # ZLUDA runs a torch for CUDA on AMD's cards
     if build == "rocm" and nvidia and not amd:
         return [
             _vendor(
