@@ -91,3 +91,45 @@ def test_xformers_before_0_0_22_is_taken_from_the_package_index() -> None:
     )
     assert finding.id == "torch-replaced-by-pip"
     assert finding.fix[0].endswith("--no-deps xformers==0.0.21")
+
+
+def test_a_checkout_in_the_way_is_told_by_the_type_that_lacks_a_name() -> None:
+    finding = first('AttributeError: type object "torch._C.FloatTensorBase" has no attribute "masked_copy_"\n')
+    assert finding.id == "duplicate-torch-installs"
+
+
+def test_torchs_own_module_without_a_symbol_is_torch_that_does_not_come_up() -> None:
+    finding = first(
+        '  File "/home/me/lib/python2.7/site-packages/torch/__init__.py", line 84, in <module>\n'
+        "    from torch._C import *\n"
+        "ImportError: /opt/lib/python3.6/site-packages/torch/_C.so: undefined symbol: _ZN5torch3jit5Value13set\n"
+    )
+    assert finding.id == "torch-import-broken"
+
+
+def test_a_text_that_a_notebook_shows_of_the_source_was_not_said() -> None:
+    report = parse_report(
+        "Cell In[4], line 1\n----> 1 from unsloth import FastLanguageModel\n\n"
+        "File /usr/lib/python3.10/dist-packages/unsloth/__init__.py:154\n    144         warnings.warn(\n"
+        '    145             "Unsloth: CUDA is not linked properly."\\\n    151         )\n'
+        "--> 154 from .models import *\n"
+    )
+    assert report.error("needs-gpu") is None
+
+
+def test_a_library_of_triton_that_does_not_start_wants_the_newer_runtime_first() -> None:
+    finding = first(
+        "ImportError: DLL load failed while importing libtriton: A dynamic link library (DLL) initialization routine "
+        "failed.\n"
+    )
+    assert finding.id == "triton-missing-or-wrong"
+    assert finding.fix[0].startswith("winget install")
+
+
+def test_the_library_that_langchains_vllm_misses_is_vllms() -> None:
+    finding = first(
+        "ImportError: libcudart.so.12: cannot open shared object file: No such file or directory\n\n"
+        "/usr/lib/python3.10/dist-packages/langchain/llms/vllm.py in validate_environment(cls, values)\n"
+        "     79             from vllm import LLM as VLLModel\n"
+    )
+    assert finding.title.startswith("vLLM was built for CUDA 12")

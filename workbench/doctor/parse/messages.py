@@ -86,9 +86,13 @@ _NAMES_EXCEPTIONS = re.compile(
 # What a notebook shows around the line that ran has no arrow: an exception that is raised there was not raised.
 _NOT_RUN = re.compile(r"\s{0,8}\[?\d{1,6}\]?\s{1,60}(?:│\s{1,60})?(?:#.{0,80})?raise [A-Z]")
 _RAISES = ("Error", "Exception")
+# A text that stands alone on a numbered line, without the arrow of the line that ran: what a program might have said.
+_TEXT_NOT_RUN = re.compile(r"""\s{0,8}\d{1,6}\s{5,60}f?(?P<mark>["']).{8,400}(?P=mark)[\s,)\\]{0,8}""")
 
 
 def _is_source(line: str) -> bool:
+    if line[:9].strip()[:1].isdigit() and _TEXT_NOT_RUN.fullmatch(line):
+        return True
     named = any(word in line for word in _RAISES)
     return named and bool(_NAMES_EXCEPTIONS.fullmatch(line) or _NOT_RUN.match(line))
 

@@ -41,7 +41,7 @@ def extension_for_other_cuda(facts: Facts) -> Result:
     if error is not None and library and facts.error("bnb-missing-dependency", "bnb-legacy-loader"):
         return PASSED
     importer = _importer(error)
-    vllm = importer == "vllm" or bool(error and "vllm" in error.text) or (not importer and facts.package("vllm"))
+    vllm = importer == "vllm" or bool(error and "vllm" in error.text) or (not importer and _speaks_of_vllm(facts))
     who = "vLLM" if vllm else importer.replace("_", "-") or "An extension"
     return [
         Finding(
@@ -68,6 +68,12 @@ def extension_for_other_cuda(facts: Facts) -> Result:
 def _went_on(facts: Facts, error: ErrorFact) -> bool:
     """Whether vLLM only warned that it has no kernels, and came as far as to refuse the number format."""
     return "Failed to import from vllm" in error.text and facts.error("bf16-unsupported") is not None
+
+
+def _speaks_of_vllm(facts: Facts) -> bool:
+    """Whether vLLM is there, or the report names it and lists no packages."""
+    told = facts.error("of-vllm") and not facts.packages and not facts.error("flash-attn-symbol")
+    return bool(facts.package("vllm") or told)
 
 
 def _importer(error: Optional[ErrorFact]) -> str:

@@ -366,11 +366,15 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
         return (fixes.install(facts, caller, upgrade=True),)
     if fixes.on_windows(facts) or (error is not None and error.id == "libtriton"):
         wanted = f"triton-windows=={minor_name(pinned)}.*" if pinned else "triton-windows"
-        return (
-            fixes.install(facts, wanted, upgrade=True),
-            "Install the newest Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe; "
-            "delete vcruntime140.dll and msvcp140.dll beside python.exe where older ones lie there",
+        bring = fixes.install(facts, wanted, upgrade=True)
+        runtime = (
+            "winget install -e --id Microsoft.VCRedist.2015+.x64   # or https://aka.ms/vs/17/release/vc_redist.x64.exe",
+            "Delete vcruntime140.dll and msvcp140.dll beside python.exe where older ones lie there: they come first.",
         )
+        # A libtriton that is there and does not start is newer than the C++ runtime that it finds
+        # (https://github.com/woct0rdho/triton-windows/issues/38); a newer triton would want a newer torch as well.
+        there = error is not None and error.id == "libtriton"
+        return (*runtime, f"or, if it stays: {bring}") if there else (bring, *runtime)
     if pinned:
         return (fixes.install(facts, f"triton=={pinned}"),)
     too_old = _came_later(facts, error)
