@@ -24,6 +24,10 @@ _MINE = re.compile(
 )
 # "cached" is what torch before 1.4 says of the same.
 _UNUSED = re.compile(_SIZE.format("unused") + r" (?:is reserved by PyTorch but unallocated|cached\b)")
+# Torch before 2.2 names the whole that it keeps, and what it has given out of it; and who else is there, since 2.2.
+_KEPT = re.compile(_SIZE.format("kept") + r" reserved in total by PyTorch")
+_GIVEN_OUT = re.compile(_SIZE.format("given") + r" already allocated")
+_OTHER = re.compile(r"\bProcess (\d{1,8}) has ")
 _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "b": 1 / 2**20}
 _MAX_LINE = 3000
 
@@ -47,8 +51,22 @@ def with_memory(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
             found["mine"] += _mebibytes(_UNUSED, text) or 0.0
         if found["total"] is not None and found["free"] is not None:
             known = {f"{name}_mib": f"{value:.0f}" for name, value in found.items() if value is not None}
-            return replace(error, values={**error.values, **known})
+            return replace(error, values={**error.values, **known, **_kept_unused(text), **_others(text)})
     return error
+
+
+def _kept_unused(text: str) -> dict[str, str]:
+    """What newer releases call reserved but unallocated, out of the words of older ones."""
+    kept, given_out = _mebibytes(_KEPT, text), _mebibytes(_GIVEN_OUT, text)
+    if kept is None or given_out is None:
+        return {}
+    return {"reserved": f"{max(0.0, kept - given_out):.0f}", "unit": "MiB", "words": "old"}
+
+
+def _others(text: str) -> dict[str, str]:
+    """The other processes on the card, by their numbers."""
+    found = sorted(set(map(int, _OTHER.findall(text))))
+    return {"others": ",".join(map(str, found))} if found else {}
 
 
 _TRAINS = re.compile(

@@ -42,10 +42,12 @@ def _told_by_torch(error: Optional[ErrorFact]) -> Optional[tuple[ErrorFact, int,
 def _told_finding(facts: Facts, told: tuple[ErrorFact, int, int]) -> Finding:
     """Torch's message counts its own part; what is missing to the whole belongs to somebody else."""
     error, foreign, total = told
+    ranks = _ranks_of_one_run(error)
     return Finding(
         "gpu-memory-held-by-other-process",
         "error",
-        f"{format_bytes(foreign * _MIB)} of the GPU's {format_bytes(total * _MIB)} are held by another process",
+        f"{format_bytes(foreign * _MIB)} of the GPU's {format_bytes(total * _MIB)} are held by "
+        + ("other processes, most likely the other ranks of this run: all on one GPU" if ranks else "another process"),
         "The message counts what this process has and what is free; the rest of the card belongs to others: an earlier "
         "run that did not end, another notebook or server, another user, or workers of this run on the same GPU.",
         {
@@ -53,14 +55,31 @@ def _told_finding(facts: Facts, told: tuple[ErrorFact, int, int]) -> Finding:
                 total=format_bytes(total * _MIB),
                 this_process=format_bytes(int(error.values["mine_mib"]) * _MIB),
                 free=format_bytes(int(error.values["free_mib"]) * _MIB),
+                other_processes=error.values.get("others"),
             ),
             **seen(error),
         },
-        _who_holds_it(facts),
+        _RANK_BY_RANK if ranks else _who_holds_it(facts),
         ISSUES + "pytorch/pytorch/issues/35901",
         affects=("chat", "vram"),
         observed=True,
     )
+
+
+_RANK_BY_RANK = (
+    "torch.cuda.set_device(int(os.environ['LOCAL_RANK']))   # in the program, before anything goes to a GPU; "
+    "accelerator.device in place of 'cuda' and 'cuda:0'",
+    "from_pretrained(..., device_map={'': int(os.environ['LOCAL_RANK'])}), torch.load(..., map_location='cpu')   # "
+    "else each rank loads to the first GPU",
+    "nvidia-smi   # are these processes the run's own? What an earlier run left: kill <pid>",
+)
+_LEAST_RANKS = 3
+
+
+def _ranks_of_one_run(error: ErrorFact) -> bool:
+    """Whether the other processes were started together: their numbers are neighbours."""
+    numbers = [int(number) for number in error.values.get("others", "").split(",") if number]
+    return len(numbers) >= _LEAST_RANKS and numbers[-1] - numbers[0] < 4 * len(numbers)
 
 
 def _told_by_the_driver(facts: Facts, gpu: GpuFacts) -> Finding:

@@ -20,6 +20,7 @@ from workbench.doctor.rules.common import (
     gpu_names,
     seen,
 )
+from workbench.doctor.rules.less_memory import less_memory, smaller_job
 from workbench.doctor.versions import at_least, older
 from workbench.text import format_bytes
 
@@ -131,38 +132,6 @@ def _without_flash_attention(facts: Facts) -> tuple[str, ...]:
     return (*steps, "llama.cpp in place of vLLM on cards below 7.0")
 
 
-_LESS_MEMORY = {
-    "": ("Smaller batch or sequence, gradient checkpointing, 4-bit weights: the VRAM bench says what fits.",),
-    "train": (
-        "Batch size 1 with gradient accumulation, shorter sequences (smaller images), gradient checkpointing, LoRA on "
-        "4-bit weights in place of all weights: the VRAM bench says what fits.",
-        "an 8-bit optimizer (optim='adamw_8bit'); DeepSpeed ZeRO or FSDP over several GPUs",
-    ),
-    "loss": (
-        "per_device_train_batch_size=1 with gradient_accumulation_steps, and a smaller max_length: the loss takes "
-        "batch x tokens x vocabulary numbers, several times over",
-        "or use_liger_kernel=True in TrainingArguments (pip install liger-kernel): it never holds them all at once",
-    ),
-    "gguf": (
-        "-c 8192, or less (--ctx-size, n_ctx): the KV cache grows with it; -fa on -ctk q8_0 -ctv q8_0 halves it",
-        "then fewer layers on the GPU: -ngl 24 (n_gpu_layers), or a smaller quantization of the model (Q4_K_S, IQ3_M)",
-        "nvidia-smi   # who else holds memory on the card",
-    ),
-    "diffusers": (
-        "pipe.enable_model_cpu_offload()   # in place of pipe.to('cuda'); still too much: "
-        "pipe.enable_sequential_cpu_offload()",
-        "torch_dtype=torch.float16 (bfloat16) in from_pretrained, pipe.vae.enable_tiling(), "
-        "pipe.enable_attention_slicing(); a smaller picture, one at a time, fewer frames",
-    ),
-    "load": (
-        "The model in fewer bits or a smaller one: load_in_4bit, or a GPTQ, AWQ or GGUF file; in 16 bits the weights "
-        "alone take 2 GB for each billion, in 4 bits about 0.6: the VRAM bench says what fits.",
-        "or a part of it in main memory, more slowly: device_map='auto' (transformers), n_gpu_layers (llama.cpp), "
-        "cpu_offload_gb (vLLM), --gpu-memory or --pre_layer (web UIs)",
-    ),
-}
-
-
 def allocator_fragmentation(facts: Facts) -> Result:
     """CUDA out of memory, with or without much memory reserved and unused."""
 
@@ -171,26 +140,33 @@ def allocator_fragmentation(facts: Facts) -> Result:
             return _card_is_full(facts, error)
         amount = float(error.values.get("reserved") or 0) * (1 if error.values.get("unit") == "GiB" else 1 / 1024)
         fragmented = amount >= 1.0 and _would_do(error, amount)
-        already = "expandable_segments" in facts.environment.get("PYTORCH_CUDA_ALLOC_CONF", "")
-        advice = ("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",) if fragmented and not already else ()
-        if facts.platform.system == "Windows" or facts.platform.wsl:
-            advice = ()
+        advice = _allocator_setting(facts, error) if fragmented else ()
         shared = ": other programs use the card too" if facts.error("gpu-is-shared") else ""
         return Finding(
             "allocator-fragmentation" if fragmented else "out-of-memory",
             "error",
             f"{_whose(error)} ran out of memory"
             + (" with much of it reserved but unused" if fragmented else _at_once(error) or shared),
-            "torch prints the hint about expandable_segments every time; it helps only when much is reserved and "
+            "torch prints the hint about its allocator's settings every time; they help only when much is reserved and "
             "unallocated." + ("" if fragmented else " Here little is: the job is too big for the card as it is."),
             {**evidence(reserved_unallocated_gib=round(amount, 2) if amount else None), **seen(error)},
-            (*advice, *_less_memory(facts, error)),
+            (*advice, *less_memory(facts, error)),
             ISSUES + "pytorch/pytorch/issues/35901",
             affects=("vram", "chat"),
             observed=True,
         )
 
     return from_message(facts, ("oom",), make)
+
+
+def _allocator_setting(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
+    """What keeps torch's allocator from cutting its memory into pieces, where it is not set already."""
+    # The segments that grow are for Linux alone, and came with the words of torch 2.2.
+    grows = not (error.values.get("words") == "old" or facts.platform.system == "Windows" or facts.platform.wsl)
+    value = "expandable_segments:True" if grows else "max_split_size_mb:512"
+    if value.split(":")[0] in facts.environment.get("PYTORCH_CUDA_ALLOC_CONF", ""):
+        return ()
+    return (fixes.export(facts, "PYTORCH_CUDA_ALLOC_CONF", value, "" if grows else "before the program starts"),)
 
 
 def _card_is_full(facts: Facts, error: ErrorFact) -> Finding:
@@ -205,24 +181,11 @@ def _card_is_full(facts: Facts, error: ErrorFact) -> Finding:
         (
             "nvidia-smi   # who holds how much: end what is not needed (kill <pid>), or take another GPU "
             "(CUDA_VISIBLE_DEVICES=1)",
-            *_LESS_MEMORY[error.values.get("phase", "")],
+            *smaller_job(facts, error),
         ),
         "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html",
         affects=("vram", "chat"),
         observed=True,
-    )
-
-
-def _less_memory(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
-    phase = error.values.get("phase", "")
-    others = (
-        "nvidia-smi   # who holds how much: end what is not needed, wait for the others, or take another GPU "
-        "(CUDA_VISIBLE_DEVICES=1)",
-    )
-    pictures = phase in ("", "load") and facts.error("diffusers-pipeline") is not None
-    return (
-        *(others if facts.error("gpu-is-shared") else ()),
-        *(_LESS_MEMORY["diffusers" if pictures else phase]),
     )
 
 
