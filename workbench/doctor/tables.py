@@ -224,8 +224,9 @@ def gpu_capability(name: str) -> Optional[str]:
             return str(row["compute_capability"])
     if re.search(r"\b(?:nvidia|geforce|gtx|rtx|tesla|quadro)\b", text, re.IGNORECASE):
         return None  # a Radeon 760M is no GTX 760M
+    spaced = re.sub(r"\brx ?(?=\d{3,4})", "RX ", text, flags=re.IGNORECASE)  # people write "RX9070"
     for row in table("gpus")["amd"]:
-        if re.search(row["match"], text, re.IGNORECASE):
+        if re.search(row["match"], spaced, re.IGNORECASE):
             return str(row["gfx"])
     return None
 

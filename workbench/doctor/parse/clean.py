@@ -46,7 +46,7 @@ _MANGLED = re.compile(r"(?<=symbol: )[*\\_]{0,3}(Z[NTVKI][\w*\\]{3,300})")
 _MODULE = re.compile(r"(?<=No module named )[\"`]([\w.]{1,80})[\"`]")
 # In headings and in sentences an error is cut down to what was missing: "ImportError: libcudart.so.12".
 _BARE_LIBRARY = re.compile(
-    r"(?<=Error: )(lib[\w+-]{2,60}\.so(?:\.\d{1,3}){0,3})(?![\w:]|[.-]\w|\S{0,4}: )"
+    r"(?<=Error: )(lib[\w+-]{2,60}\.so(?:\.\d{1,3}){0,3})(?![\w:]|[.-]\w|\S{0,4}: | cannot )"
     r"(?: (?:was |is )?(?:not found|missing)\b)?"
 )
 _BARE_MODULE = re.compile(

@@ -38,7 +38,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         prefixes = _prefixes(_WITH_SLASHES.sub(_of_windows, line[:_MAX_LINE].replace("\\\\", "\\")))
         seen.update((kind, prefix) for prefix in prefixes if (kind := _kind(prefix)))
     if not seen:
-        draft.put(draft.python, **_portable_python(lines))
+        draft.put(draft.python, **(_portable_python(lines) or _compiled_python(lines)))
     else:
         kind, prefix = seen.most_common(1)[0][0]
         # An environment that uv made has no pip in it.
@@ -71,6 +71,16 @@ def _portable_python(lines: Sequence[str]) -> dict[str, str]:
 
 def _of_windows(path: re.Match[str]) -> str:
     return path[0].replace("/", "\\")
+
+
+# Debian's own pip would say dist-packages: a Python that was compiled there, as in Docker's images called python.
+_COMPILED = re.compile(r"(?<![\w.~/])/usr/local/lib/python3\.\d{1,2}/site-packages/")
+
+
+def _compiled_python(lines: Sequence[str]) -> dict[str, str]:
+    """The place of a Python that no distribution packaged, headers and all."""
+    found = any(_COMPILED.search(line[:_MAX_LINE]) for line in itertools.islice(lines, _MAX_PATHS))
+    return {"prefix": "/usr/local"} if found else {}
 
 
 def _prefixes(line: str) -> set[str]:

@@ -54,10 +54,11 @@ _CONTAINERS = (
     ),
     (
         "docker",
-        ("docker", "container", "root@", "도커", "容器"),
+        ("docker", "container", "@", "도커", "容器"),
         re.compile(
             r"\bdocker (?:run|exec|logs?|compose|images?|containers?)\b|\bdocker-compose\b"
-            r"|\bDocker Desktop\b|\bContainer \S{3,80} {1,20}(?:Creat|Start)(?:ed|ing)\b|\broot@[0-9a-f]{12}:"
+            r"|\bDocker Desktop\b|\bContainer \S{3,80} {1,20}(?:Creat|Start)(?:ed|ing)\b"
+            r"|\b[a-z][\w-]{1,30}@[0-9a-f]{12}:"
             r"|docker ?(?:内|里|中|下|容器|部署|镜像|コンテナ|上で)|(?:进入|使用|用|在) ?docker|도커"
             r"|构建的?(?:容器|镜像)"
             r"|\b(?:in|with|via|using|inside|through|i use|we use|i run|we run) (?:the |a )?docker\b"
@@ -67,7 +68,8 @@ _CONTAINERS = (
     ),
 )
 _PROGRAMS = (
-    ("zluda", ("zluda",), re.compile(r"\bzluda\b", re.I)),
+    # Not where it is only asked about: "a way around that (ZLUDA maybe?)".
+    ("zluda", ("zluda",), re.compile(r"(?<!maybe )\bzluda\b(?! ?(?:maybe|perhaps|\?|instead\?))", re.I)),
     ("comfyui", ("comfyui",), re.compile(r"\bComfyUI(?![a-z])", re.I)),
     (
         "sd-webui-amd",

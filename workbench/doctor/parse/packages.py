@@ -70,6 +70,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             installed = _DIST_INFO.fullmatch(line)
             if installed:
                 draft.package(installed[1], installed[2], "named")
+        elif text.startswith("Name: "):
+            _shown(lines[index : index + _SHOWN_LINES], draft)
         elif text.startswith("Collecting torch") and "==" in text:
             _collected(text, draft)
         elif "==" in text:
@@ -94,6 +96,25 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _dashed(line, draft)
     for name, version in satisfied:  # what was installed after that counts before it
         draft.package(name, version, "pip install")
+
+
+# What pip show tells of a package, one fact a line; of its requirements only those for this system.
+_SHOWN = re.compile(
+    r"\s{0,8}Name: (?P<name>[A-Za-z0-9][\w.-]{0,60})\n\s{0,8}Version: (?P<version>\d[\w.+!-]{0,40})\s{0,4}\n"
+)
+_SHOWN_LINES = 14
+
+
+def _shown(lines: Sequence[str], draft: Draft) -> None:
+    """A package as pip show tells of it; torch's requirements tell that it is the build for NVIDIA's GPUs on Linux."""
+    match = _SHOWN.match("\n".join(line[:2000] for line in lines) + "\n")
+    if match is None:
+        return
+    draft.saw("pip list")
+    draft.package(match["name"], match["version"], "pip show")
+    requires = next((line for line in lines if line.strip().startswith("Requires: ")), "")
+    if normalize(match["name"]) == "torch" and "nvidia-cublas-cu" in requires:
+        draft.put(draft.platform, system="Linux", machine="x86_64")
 
 
 _SATISFIED = re.compile(

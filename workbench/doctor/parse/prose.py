@@ -76,7 +76,7 @@ _BARE = re.compile(
 )
 _TORCH = re.compile(
     r"\b(?:py)?torch(?:[ -]version)?[`*]{0,2}(?: is|:| ?={1,2}| v|-)? {0,2}[`*]{0,2}v?"
-    r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2}(?:\.dev\d{8})?)?(?:\+\w{3,12}(?:\.\d)?)?)(?![\w.]*[-.]\w)"
+    r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2}(?:\.dev\d{8})?)?(?:\+\w{3,12}(?:\.\d){0,2})?)(?![\w.]*[-.]\w)"
     r"(?! ?\+(?!\w)|,? (?:or|and)(?: a)? (?:newer|later|above|higher|greater|up)\b)",
     re.I,
 )
@@ -164,7 +164,7 @@ _OF_UV = re.compile(
 )
 # "on Python 3.13", "python version: 3.10.7": what a sentence runs, not what it asks for or has tried besides.
 _PYTHON = re.compile(
-    r"(?<![\w./-])(?:Python|Py)(?:-| {0,4})(?:version )?(?:is |[:=] ?)?v?"
+    r"(?<![\w./-])(?:Python|Py)(?:-| {0,4})(?:version )?(?:is |[:=] ?)?(?:v ?)?"
     r"(?P<version>3\.(?:[5-9]|1\d)(?:\.\d{1,2}(?:(?:a|b|rc)\d)?)?)(?![\w-]|\.\w|,?<)"
     r"(?! ?(?:\+|or (?:newer|later|above|higher|greater)|and (?:above|up)|onwards|instead|works|worked|is fine))",
     re.I,
@@ -186,7 +186,7 @@ _NO_CUDA = re.compile(
     r"(?:run|use|see|find|detect|access)(?: on| with)? "
     r"(?:the |my |any )?(?:GPUs?|cuda)\b|\bgpu is unable to run torch|torch ?\S{0,16} ?cpu ?版"
     r"|\b(?:us(?:es?|ing)|run(?:s|ning)? on|work(?:s|ing)? on) (?:the |my )?CPU (?:instead of|rather than|and not)"
-    r"|\bkeeps? using (?:the |my )?CPU\b",
+    r"|\bkeeps? using (?:the |my )?CPU\b|\btorch reports (?:GPU|cuda) not available\b",
     re.I,
 )
 # The same so vaguely that it counts only where no error is shown.
@@ -221,7 +221,7 @@ _NVIDIA_THERE = re.compile(
 )
 _SUPPOSES = re.compile(r"\b(?:if|unless|whether|in case)\b|如果|假如", re.I)
 _CONDITION = re.compile(
-    r"\b(?:if|when(?! (?:i|we) )|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn", re.I
+    r"\b(?:if|when(?! (?:i|we) )|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn(?!ing\s)", re.I
 )
 _MAC = re.compile(r"\bMac(?:Book|OS| ?mini| ?Studio)?\b|\bApple (?:silicon|M\d)|\bM[1-5] (?:Pro|Max|Ultra)\b", re.I)
 _OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)
@@ -244,7 +244,9 @@ _WINDOWS = re.compile(
 
 
 # "cuda 11.8, and cuDNN for it is installed": the toolkit of a sentence, not that of a wheel or of the driver.
-_TOOLKIT = re.compile(r"\bcuda(?: (?:toolkit|version|ver))?[ :=v-]{1,3}(?P<version>(?:9|1[0-3])\.\d)(?![\w])", re.I)
+_TOOLKIT = re.compile(
+    r"(?<![\w-])cuda(?: (?:toolkit|version|ver))?[ :=v-]{0,3}(?P<version>(?:9|1[0-3])\.\d)(?![\w])", re.I
+)
 _OF_NO_TOOLKIT = re.compile(
     r"\b(?:for|built|build|compiled|requires?|needs?|supports?|driver|smi|torch|wheel|whl|install(?:ing)?|than|to|or|"
     r"tried|try|instead|upgrad\w*|downgrad\w*)\b|\.so|cu1\d\d|https?:|[/\\]",

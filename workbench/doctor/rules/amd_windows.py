@@ -10,7 +10,7 @@ from workbench.doctor.facts import Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ALL_GPU_BENCHES, PASSED, Result, Rule, evidence, gpu_names, seen
 
-_AMD_INDEX = "https://rocm.nightlies.amd.com/v2/"
+BUILDS = "https://rocm.nightlies.amd.com/v2/"
 # https://github.com/ROCm/TheRock/blob/main/RELEASES.md: the indexes that have wheels for Windows.
 _INDEXES = (
     (r"gfx110\d", "gfx110X-all"),
@@ -31,21 +31,33 @@ def steps(facts: Facts, remove: str = "") -> tuple[str, ...]:
     own = (
         (
             *((remove,) if remove else ()),
-            fixes.install(
-                facts, "torch", "torchvision", "torchaudio", options=f"--pre --index-url {_AMD_INDEX}{index}/"
-            ),
+            fixes.install(facts, "torch", "torchvision", "torchaudio", options=f"--pre --index-url {BUILDS}{index}/"),
         )
         if index
         else ()
     )
     other = _directml(facts)
+    if facts.platform.program in _WEB_UIS and own and facts.error("rocm-installed-told"):
+        return _into_the_web_ui(facts, own)
     if facts.platform.program in _WEB_UIS:
         # It installs a CUDA build of torch again when it starts.
         return (*other, *(f"or, in the environment of a program that leaves torch alone: {step}" for step in own[-1:]))
     if own:
         return (*own, f"or {other[0]}", *other[1:])
-    newer = f"Cards of RX 7000 and newer have builds of AMD's own: {_AMD_INDEX}"
+    newer = f"Cards of RX 7000 and newer have builds of AMD's own: {BUILDS}"
     return (*other, newer if gfx is None else "or Linux, or WSL 2, with a ROCm build of torch")
+
+
+def _into_the_web_ui(facts: Facts, own: tuple[str, ...]) -> tuple[str, ...]:
+    """AMD's own builds where somebody has taken them already, and the web UI runs with another torch."""
+    if facts.python.kind == "conda":
+        return (*own, 'python -c "import torch; print(torch.__version__, torch.cuda.is_available())"   # …+rocm… True')
+    command = own[-1].replace("python -m ", "")
+    return (
+        f"In webui-user.bat: set TORCH_COMMAND={command}   # and delete the folder venv: the web UI installs torch by "
+        "itself when it starts",
+        f"or, in its venv (venv\\Scripts\\activate): {'; '.join(own)}",
+    )
 
 
 def index_of(gfx: Optional[str]) -> Optional[str]:

@@ -13,7 +13,7 @@ from workbench.doctor.rules import llama_cpp
 from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.guess import guessed_error
-from workbench.doctor.rules.toolchain import toolkit_steps
+from workbench.doctor.rules.toolkits import toolkit_steps
 from workbench.doctor.tables import WHEELS, build_of, companion, companion_of, table, variant_of
 from workbench.doctor.versions import at_least, local_tag, minor_name, older, release_of
 

@@ -106,6 +106,8 @@ def no_cuda_gpus(facts: Facts) -> Result:
         return PASSED
     if error is None and (facts.torch.build in ("cpu", "mps") or facts.platform.system == "Darwin"):
         return PASSED
+    if error is None and facts.torch.build == "rocm" and facts.has_amd():
+        return PASSED  # rocm_no_device tells of it
     hip = facts.error("hip-no-gpus")
     if error is None and hip is not None and "no hip gpus" in hip.text.lower():
         return PASSED  # only a build for ROCm says so

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import (
@@ -23,6 +25,8 @@ def wsl_libcuda(facts: Facts) -> Result:
     """WSL: a Linux driver inside, or libcuda not on the loader's path."""
     if facts.platform.wsl is not True:
         return None if facts.platform.wsl is None else PASSED
+    if facts.torch.build == "rocm" or (facts.has_amd() and not facts.has_nvidia()):
+        return PASSED  # ROCm calls its device cuda, and wants no libcuda
     linux_driver = next((name for name in facts.packages if name.startswith("nvidia-driver-")), None)
     broken = cuda_works(facts) is False
     error = None if facts.environment.get("CUDA_VISIBLE_DEVICES") is not None else facts.error("no-cuda-gpus")
@@ -68,7 +72,7 @@ def libcuda_not_visible(facts: Facts) -> Result:
     wsl = facts.platform.wsl
     if error.id == "libcuda-missing":
         # torch looks in more places than others do, so this may fail where torch works.
-        asked_by_another = "ould not load library" in error.text
+        asked_by_another = re.search(r"ould not load library|lib under the names|dynamically load the", error.text)
         there = not cuda_works(facts) and (wsl or facts.driver.smi or facts.driver.version)
         return [_libcuda_missing(facts, error)] if asked_by_another or there else PASSED
     if cuda_works(facts):

@@ -296,6 +296,14 @@ def _more_shared_memory(facts: Facts) -> tuple[str, ...]:
     return (*steps, "num_workers=0 until then")
 
 
+# Limits are read at login, and handed down: to what mpirun, Slurm's and other daemons start, those of the daemon.
+_MORE_TO_LOCK = (
+    "echo '* - memlock unlimited' | sudo tee /etc/security/limits.d/memlock.conf   # then log out and in, and start "
+    "the daemons of Slurm, ssh and MPI anew (systemd: LimitMEMLOCK=infinity), for they hand their own limit down",
+    "mpirun <its options> bash -c 'ulimit -l'   # or srun, or plain: must say unlimited on every machine",
+)
+
+
 def memlock_or_nccl(facts: Facts) -> Result:
     """NCCL or RDMA fails for want of locked memory; between machines, for want of a way to the other."""
     call = facts.error("nccl")
@@ -333,11 +341,15 @@ def memlock_or_nccl(facts: Facts) -> Result:
             },
             (
                 *(network if bare and on_cluster else ()),
+                *(_MORE_TO_LOCK if facts.error("memlock") and not facts.platform.container else ()),
                 "docker run --ulimit memlock=-1 --ipc=host …"
-                + ("   # in a container; df -h /dev/shm shows what there is" if bare else ""),
+                + (
+                    "   # in a container; df -h /dev/shm shows what there is"
+                    if bare or not facts.platform.container
+                    else ""
+                ),
                 *(network if bare and not on_cluster else ()),
                 "NCCL_DEBUG=INFO names the call",
-                "in /etc/security/limits.conf it needs a new login",
             ),
             ISSUES + "NVIDIA/nccl-tests/issues/206",
             observed=True,

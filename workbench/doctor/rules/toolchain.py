@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Callable, Optional
 
-from workbench.doctor import fixes, system_packages, torch_builds
+from workbench.doctor import fixes, torch_builds
 from workbench.doctor.changes import Change, change_of
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules import llama_cpp
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.fetched_wheels import without_nvcc
+from workbench.doctor.rules.toolkits import fresh_toolkit, toolkit_steps
 from workbench.doctor.tables import WHEELS, build_of, torch_release, torch_releases, variant_of
 from workbench.doctor.versions import minor_name, older, release_of
 
@@ -37,6 +39,8 @@ def nvcc_mismatch(facts: Facts) -> Result:
                 **seen(error),
             },
             (
+                *_wheel_for_windows(facts, error),
+                *(() if older(built, "11.6") else without_nvcc(facts)),
                 *_same_cuda(facts, nvcc, built),
                 *(("or: export DS_BUILD_OPS=0",) if "DeepSpeed" in error.text and not fixes.on_windows(facts) else ()),
                 "or take a prebuilt wheel of the package",
@@ -49,6 +53,14 @@ def nvcc_mismatch(facts: Facts) -> Result:
     if told:
         return [make(max(told, key=lambda error: sum(map(bool, error.values.values()))))]
     return _failed_with_another_nvcc(facts, make)
+
+
+def _wheel_for_windows(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
+    """Windows: with the toolkit alone nothing is won there, and for flash-attn there are wheels that others made."""
+    if not fixes.on_windows(facts) or not re.search(r"flash[-_ ]?att", error.text, re.IGNORECASE):
+        return ()
+    wheels = (build_of("flash-attn") or {}).get("wheels")
+    return (f"Install a ready-made wheel for this torch, CUDA and Python: {wheels}",) if wheels else ()
 
 
 def _another_torch_in_the_build(facts: Facts, error: ErrorFact, nvcc: str, built: Optional[str]) -> Finding:
@@ -74,10 +86,20 @@ def _another_torch_in_the_build(facts: Facts, error: ErrorFact, nvcc: str, built
 
 def _failed_with_another_nvcc(facts: Facts, make: Callable[[ErrorFact], Finding]) -> Result:
     """CUDA code did not compile, and the nvcc that is here is of another major than torch's CUDA."""
-    error, nvcc, built = facts.error("cuda-object-failed"), release_of(facts.toolkit.nvcc), release_of(facts.torch.cuda)
+    error = facts.error("cuda-object-failed") or _build_cut_short(facts)
+    nvcc, built = release_of(facts.toolkit.nvcc), release_of(facts.torch.cuda)
     if error is None or nvcc is None or built is None or nvcc[0] == built[0]:
         return PASSED
     return [make(error)]
+
+
+def _build_cut_short(facts: Facts) -> Optional[ErrorFact]:
+    """A package with CUDA code that pip takes as sources and fails to install, where the paste ends before the why."""
+    taken = facts.error("source-taken")
+    package = taken.values.get("package", "") if taken else ""
+    compiles = package == "deepspeed" or (build_of(package) or {}).get("needs") == "cuda"
+    why_told = facts.error("build-failed", "unknown-error", "build-isolation-hides-torch", "cuda-home")
+    return taken if compiles and facts.error("install-fails-told") and not why_told else None
 
 
 def _same_cuda(facts: Facts, nvcc: Optional[str], built: Optional[str]) -> tuple[str, ...]:
@@ -85,7 +107,7 @@ def _same_cuda(facts: Facts, nvcc: Optional[str], built: Optional[str]) -> tuple
     toolkit, torch = _other_toolkit(facts, built), _torch_for(facts, nvcc)
     if torch is None or (built and built in (facts.toolkit.installed or ())):
         return (*toolkit, *((f"or: {torch}",) if torch else ()))
-    return (torch, *(f"or, to keep this torch: {step}" for step in toolkit))
+    return (torch, *(f"or, to keep this torch: {step}" for step in toolkit[:1]), *toolkit[1:])
 
 
 def _torch_for(facts: Facts, nvcc: Optional[str]) -> Optional[str]:
@@ -109,12 +131,20 @@ def _torch_for(facts: Facts, nvcc: Optional[str]) -> Optional[str]:
 
 
 def _other_toolkit(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
+    if cuda is None and not fixes.on_windows(facts):
+        return fresh_toolkit(facts)
     if cuda is None:
         return ("Install the toolkit of the CUDA that torch.version.cuda names, and point CUDA_HOME at it.",)
     if fixes.on_windows(facts):
         path = rf"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v{cuda}"
         return (fixes.export(facts, "CUDA_HOME", path, "a toolkit of torch's version, once it is installed"),)
-    return (fixes.export(facts, "CUDA_HOME", f"/usr/local/cuda-{cuda}", "a toolkit of torch's version"),)
+    command = fixes.export(facts, "CUDA_HOME", f"/usr/local/cuda-{cuda}", "a toolkit of torch's version")
+    if cuda in (facts.toolkit.installed or ()) or facts.platform.service in ("colab", "kaggle"):
+        return (command,)
+    install, *rest = fresh_toolkit(replace(facts, torch=replace(facts.torch, cuda=cuda)))
+    if facts.python.kind == "conda":
+        return (install, *rest)
+    return (f"{command}; where ls /usr/local shows none:", install, *rest)
 
 
 def cuda_home_unset(facts: Facts) -> Result:
@@ -202,94 +232,6 @@ def _without_compiling(facts: Facts) -> tuple[str, ...]:
     if package == "deepspeed" or facts.package("deepspeed"):
         return (f"or, where none of its own kernels is used: DS_BUILD_OPS=0 {fixes.install(facts, 'deepspeed')}",)
     return ("or take a prebuilt wheel of the package",)
-
-
-def toolkit_steps(facts: Facts) -> tuple[str, ...]:
-    """What brings the compiler of torch's CUDA, and points CUDA_HOME at it."""
-    cuda = facts.torch.cuda
-    if fixes.on_windows(facts):
-        return (
-            *_on_windows_path(facts),
-            f"Install the CUDA toolkit {cuda or 'of torch.version.cuda'} from "
-            "https://developer.nvidia.com/cuda-toolkit-archive, then open a new window",
-        )
-    if facts.python.kind == "conda" and cuda:
-        return (f"conda install -y -c nvidia cuda-nvcc={cuda}", "export CUDA_HOME=$CONDA_PREFIX")
-    if cuda:
-        return (
-            f"sudo apt install cuda-toolkit-{cuda.replace('.', '-')}   # from NVIDIA's package repository",
-            f"export CUDA_HOME=/usr/local/cuda-{cuda}",
-        )
-    torch_cuda = "$(python -c 'import torch; print(torch.version.cuda)')"
-    return (
-        "export CUDA_HOME=/usr/local/cuda PATH=/usr/local/cuda/bin:$PATH   # where ls /usr/local shows cuda",
-        f"else: conda install -y -c nvidia cuda-toolkit={torch_cuda} && export CUDA_HOME=$CONDA_PREFIX",
-        "or the toolkit of the version that torch.version.cuda names: https://developer.nvidia.com/cuda-downloads",
-    )
-
-
-def _on_windows_path(facts: Facts) -> tuple[str, ...]:
-    """A toolkit that is said to be installed, put before the others for this window."""
-    if not (facts.toolkit.installed or facts.error("installed-in-vain")):
-        return ()
-    version = (facts.toolkit.installed or ("<version>",))[0]
-    folder = rf"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v{version}"
-    return (
-        f'$env:CUDA_HOME = "{folder}"; $env:Path = "{folder}\\bin;$env:Path"   # PowerShell; that folder is there? '
-        "Windows open since before the installation do not know it; for good: the system's environment variables",
-    )
-
-
-def compiler_missing(facts: Facts) -> Result:
-    """Triton and torch.compile need a C compiler and Python's headers."""
-    error = facts.error("python-h", "no-compiler")
-    if error is None:
-        return PASSED
-    return [
-        Finding(
-            "missing-compiler-or-python-headers",
-            "error",
-            "There is no C compiler"
-            if error.id != "python-h"
-            else "Python's headers and libraries are missing, or of another Python"
-            if re.search(r"while importing|tcc\.exe", error.text)
-            else "Python's headers are missing",
-            "Triton (torch.compile, many kernels) compiles a small C file at run time.",
-            {**evidence(c_compiler=facts.platform.c_compiler, headers=facts.python.headers), **seen(error)},
-            _headers_on_windows(facts) if error.id == "python-h" and fixes.on_windows(facts) else _compiler_fix(facts),
-            ISSUES + "sgl-project/sglang/pull/18644",
-            affects=("chat",),
-            observed=True,
-        )
-    ]
-
-
-def _headers_on_windows(facts: Facts) -> tuple[str, ...]:
-    """python.org's installer brings the headers; the embeddable Python, which portable programs carry, does not."""
-    minor = minor_name(facts.python.version)
-    version = f"Python {minor}" if minor else "Python of the same version (3.x)"
-    return (
-        f"Install the whole {version} from https://www.python.org/downloads/windows/ beside this one.",
-        "Copy its folders include and libs next to the python.exe that the program uses: an embedded or portable "
-        "Python comes without them.",
-        "Then delete %USERPROFILE%\\.triton\\cache and run again.",
-    )
-
-
-def _compiler_fix(facts: Facts) -> tuple[str, ...]:
-    minor = minor_name(facts.python.version)
-    if fixes.on_windows(facts):
-        return ("Install the Visual Studio Build Tools with the C++ workload.",)
-    if facts.python.kind == "conda":
-        return ("conda install -y -c conda-forge gxx_linux-64",)
-    return (
-        system_packages.install(
-            facts,
-            apt=f"build-essential python{minor or '3'}-dev",
-            dnf=f"gcc gcc-c++ python{minor or '3'}-devel",
-            pacman="base-devel python",
-        ),
-    )
 
 
 def triton_cannot_link(facts: Facts) -> Result:
@@ -515,7 +457,6 @@ RULES: tuple[Rule, ...] = (
     nvcc_mismatch,
     cuda_home_unset,
     toolkit_too_old,
-    compiler_missing,
     triton_cannot_link,
     triton_missing,
     ptxas_too_old,

@@ -230,6 +230,8 @@ def driver_too_old(facts: Facts) -> Result:
         return None
     if cuda_works(facts) or (error is None and not old):
         return PASSED
+    if facts.has_amd() and not facts.has_nvidia() and not old:
+        return PASSED  # the words of a CUDA build on an AMD card
     windows = facts.platform.system == "Windows"
     minimum = minimum_driver(major, windows)[0] if major else None
     wheel = torch_builds.choose_wheel(facts)

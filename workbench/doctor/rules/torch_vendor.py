@@ -8,7 +8,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.machine import INTEGRATED
-from workbench.doctor.rules import amd_windows, intel
+from workbench.doctor.rules import amd_windows, intel, rocm_in_wsl
 from workbench.doctor.rules.common import (
     ALL_GPU_BENCHES,
     ISSUES,
@@ -33,6 +33,7 @@ def wrong_vendor(facts: Facts) -> Result:
             return [_without_code(facts, None, left)]
         asks = (
             _ASKS_CUDA & _messages(facts)
+            or (facts.error(*_OF_NVIDIA) and _discrete_amd(facts))
             or facts.error("device-is-cpu")
             or (
                 no_gpu_told(facts)
@@ -63,6 +64,10 @@ def wrong_vendor(facts: Facts) -> Result:
 _ASKS_CUDA = frozenset(("needs-gpu", "torch-not-compiled-with-cuda", "no-nvidia-driver", "no-cuda-gpus", "no-nvml"))
 
 
+# What torch says where libcuda is there, as ZLUDA or an earlier card has left it; a laptop may have both vendors.
+_OF_NVIDIA = ("driver-too-old", "driver-insufficient")
+
+
 def _messages(facts: Facts) -> frozenset[str]:
     return frozenset(error.id for error in facts.errors)
 
@@ -78,6 +83,12 @@ def _asks_amd_for_cuda(facts: Facts) -> Finding:
 
 
 def _to_rocm(facts: Facts) -> tuple[str, ...]:
+    if facts.error("cuda-only-package"):
+        return (
+            "Leave the package out where the program has a way without it: it is CUDA code, which no build of torch "
+            "for AMD compiles or runs",
+            "or a machine with an NVIDIA GPU: Colab, Kaggle, a rented one",
+        )
     remove = fixes.uninstall(facts, "torch", *[n for n in ("torchvision", "torchaudio") if facts.package(n)])
     if fixes.on_windows(facts):
         return amd_windows.steps(facts, remove)
@@ -93,6 +104,7 @@ def _to_rocm(facts: Facts) -> tuple[str, ...]:
         remove,
         fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts)}"),
         "sudo usermod -aG render,video $USER   # then log in anew: /dev/kfd must be readable",
+        *(("on Windows: " + amd_windows.steps(facts)[0],) if facts.platform.system is None else ()),
     )
 
 
@@ -103,7 +115,7 @@ def _discrete_amd(facts: Facts) -> bool:
 
 
 def _vendor(facts: Facts, id: str, title: str, fix: tuple[str, ...]) -> Finding:
-    error = facts.error("hip-no-gpus", *sorted(_ASKS_CUDA))
+    error = facts.error("hip-no-gpus", *sorted(_ASKS_CUDA), *_OF_NVIDIA)
     return Finding(
         id,
         "error",
@@ -127,10 +139,12 @@ def _vendor(facts: Facts, id: str, title: str, fix: tuple[str, ...]) -> Finding:
 
 def rocm_no_device(facts: Facts) -> Result:
     """ROCm build, AMD GPU, and still no device."""
-    error = facts.error("hip-no-gpus")
+    error = facts.error("hip-no-gpus") or rocm_in_wsl.silent(facts)
     if error is None or facts.nvidia_gpus():
         return PASSED
     gfx = amd_windows.target(facts)
+    if facts.platform.wsl:
+        return [rocm_in_wsl.no_device(facts, error, gfx)]
     if fixes.on_windows(facts):
         return [_not_in_windows(facts, error, gfx)]
     if gfx in _LEFT_BEHIND:
@@ -143,7 +157,7 @@ def rocm_no_device(facts: Facts) -> Result:
             "The user may lack access to /dev/kfd and /dev/dri, amdgpu is not loaded, or the container was started "
             "without them.",
             {**evidence(gpus=gpu_names(facts), devices=facts.platform.devices), **seen(error)},
-            (*(_ROCM_IN_WSL if facts.platform.wsl else _to_be_let_in(facts, nvidia=False)), "rocminfo | grep gfx"),
+            (*_to_be_let_in(facts, nvidia=False), "rocminfo | grep gfx"),
             ISSUES + "pytorch/pytorch/issues/70036",
             affects=ALL_GPU_BENCHES,
             observed=True,
@@ -174,14 +188,6 @@ def _not_in_windows(facts: Facts, error: ErrorFact, gfx: Optional[str]) -> Findi
         affects=ALL_GPU_BENCHES,
         observed=True,
     )
-
-
-_ROCM_IN_WSL = (
-    "Install the newest AMD Adrenalin driver in Windows 11, and run: wsl --update; wsl --shutdown   # in PowerShell",
-    "sudo amdgpu-install -y --usecase=wsl,rocm --no-dkms   # in Ubuntu 22.04 or 24.04, of the release that names this "
-    "card: https://rocm.docs.amd.com/projects/radeon-ryzen/en/latest/docs/install/installrad/wsl/install-radeon.html",
-    "ls -l /dev/dxg   # WSL's GPU; there is no /dev/kfd in it. Supported are RX 7900, RX 9000 and some Radeon Pro",
-)
 
 
 def device_not_allowed(facts: Facts) -> Result:
@@ -318,6 +324,17 @@ def _gfx_fix(facts: Facts, error: Optional[ErrorFact], gfx: Optional[str]) -> tu
             "HSA_OVERRIDE_GFX_VERSION does nothing on Windows; llama.cpp built with Vulkan runs on every card",
         )
     near = relative_of(gfx)
+    own = amd_windows.index_of(gfx)
+    if own and near and facts.error("override-in-vain"):
+        return (
+            f"{fixes.uninstall(facts, 'torch')}; "
+            + fixes.install(
+                facts, "torch", "torchvision", "torchaudio", options=f"--pre --index-url {amd_windows.BUILDS}{own}/"
+            )
+            + f"   # AMD's own builds, which have {gfx} by its name",
+            "unset HSA_OVERRIDE_GFX_VERSION",
+            "or llama.cpp built with Vulkan, which needs no ROCm",
+        )
     if near is None and gfx is not None:
         return (f"A build that knows {gfx}: {newer}", "or llama.cpp built with Vulkan, which needs no ROCm")
     override = (
@@ -327,7 +344,12 @@ def _gfx_fix(facts: Facts, error: Optional[ErrorFact], gfx: Optional[str]) -> tu
         "11.0.0 for gfx1101 to gfx1103 (RX 7000), none for other cards"
     )
     known = f"a build that knows it: {newer}"
+    if facts.torch.version is None and ("tensorflow" in text.lower() or facts.package("tensorflow-rocm")):
+        known = f"a newer ROCm with the tensorflow-rocm of its time: {_TENSORFLOW}"
     return (known, f"or: {override}") if gfx in _BUILT else (override, f"or {known}")
+
+
+_TENSORFLOW = "https://rocm.docs.amd.com/projects/install-on-linux/en/latest/install/3rd-party/tensorflow-install.html"
 
 
 def _ggml_fix(gfx: Optional[str]) -> tuple[str, ...]:
