@@ -11,6 +11,9 @@ OLD_OOM = (
     "CUDA out of memory. Tried to allocate 4.00 GiB (GPU 0; 10.73 GiB total capacity; 4.41 GiB already allocated; "
     "1.75 GiB free; {} cached)"
 )
+UP_TO_THE_LAST = (
+    "ERROR: Could not find a version that satisfies the requirement torch==2.5.1 (from versions: 2.2.0, 2.2.1, 2.2.2)"
+)
 OFFERED = "ERROR: Could not find a version that satisfies the requirement torch==2.0.1+cu118 (from versions: {})"
 NO_CUDA = "CUDA available: False\nCUDA devices: 0\nPyTorch version: 1.10.0\nCUDA version: {}\n"
 CUDNN = "with torch=1.6 and cuda={}: RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
@@ -249,8 +252,8 @@ def test_a_like_report_does_not_give_it(name: str) -> None:
             "whl/cu121 'torchaudio==2.5.*' torch==",
         ),
         ("ImportError: No module named torchvision", 'torchvision "torch==$(python -c'),
-        (f"MacBook Pro M3\n{OFFERED.format('2.2.0, 2.2.1, 2.2.2')}", "platform.machine"),
-        (f"an old MacBook\n{OFFERED.format('2.2.0, 2.2.1, 2.2.2')}", "torch==2.2.2"),
+        (f"MacBook Pro M3\n{UP_TO_THE_LAST}", "macos-aarch64"),
+        (f"an old MacBook\n{UP_TO_THE_LAST}", "torch==2.2.2"),
         ("On a GB200 machine (aarch64) pip install torch resulted in the CPU version of torch", "whl/cu128"),
     ],
 )
@@ -269,3 +272,8 @@ def test_the_fix_is_for_this_machine(text: str, step: str) -> None:
 )
 def test_an_image_tells_its_system(text: str, alpine: bool) -> None:
     assert (parse_report(text + OFFERED.format("none")).platform.libc == "musl") is alpine
+
+
+def test_an_alpine_image_is_no_fault_where_torch_is_not_missed() -> None:
+    said = judged("FROM python:3.12-alpine\nModuleNotFoundError: No module named 'yaml'")
+    assert "musl-alpine" not in [finding.id for finding in said.findings]

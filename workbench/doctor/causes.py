@@ -401,7 +401,9 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "build-failed": _BUILD_ROOTS,
     "extension-did-not-compile": _BUILD_ROOTS,
     "triton-helper-did-not-compile": (*_BUILD_ROOTS, "triton-cannot-link-libcuda"),
-    "no-wheel-for-this-platform": ("intel-python-on-mac", "musl-alpine"),
+    "no-wheel-for-this-platform": ("intel-python-on-mac", "no-torch-wheel-for-platform", "musl-alpine"),
+    "intel-python-on-mac": ("no-torch-wheel-for-platform",),
+    "torch-cpu-only": ("musl-alpine",),
     "requirements-contradict": (
         "library-config-missing",
         "project-allows-other-pythons",

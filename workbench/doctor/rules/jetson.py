@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Optional
 
 from workbench.doctor.facts import Facts
@@ -12,14 +13,56 @@ _JP6 = "https://pypi.jetson-ai-lab.io/jp6/cu126"
 _JP7 = "https://pypi.jetson-ai-lab.io/sbsa/cu130"
 
 
-def torch_steps() -> tuple[str, ...]:
+# The wheels that NVIDIA made for one JetPack and its Python alone: https://forums.developer.nvidia.com/t/72048
+_JP5 = (
+    "https://developer.download.nvidia.com/compute/redist/jp/v512/pytorch/"
+    "torch-2.1.0a0+41361538.nv23.06-cp38-cp38-linux_aarch64.whl"
+)
+_JP4 = "https://nvidia.box.com/shared/static/fjtbno0vpo676a25cgvuqc1wty0fkkg6.whl"
+# What tells the JetPack: its name, the release of L4T, the kernel, a board that got no newer one; else its CUDA.
+_JETPACKS = (
+    ("4", re.compile(r"jetpack[ -]?4|\br?32\.\d|\b4\.9\.\d+|jetson nano|\btx[12]\b")),
+    ("5", re.compile(r"jetpack[ -]?5|\br?35\.\d|\b5\.10\.\d+-?tegra")),
+    ("6", re.compile(r"jetpack[ -]?6|\br?36\.\d|\b5\.15\.\d+-?tegra")),
+    ("7", re.compile(r"jetpack[ -]?7|\br?38\.\d|\bthor\b")),
+)
+_CUDAS = {"10.2": "4", "11.4": "5", "12.2": "6", "12.6": "6", "13.0": "7"}
+
+
+def jetpack(facts: Facts) -> Optional[str]:
+    """The JetPack of this Jetson, where something tells it."""
+    names = [gpu.name or "" for gpu in facts.gpus or ()]
+    told = " ".join((facts.platform.os or "", facts.platform.kernel or "", *names)).lower()
+    found = [number for number, pattern in _JETPACKS if pattern.search(told)]
+    return found[0] if len(found) == 1 else _CUDAS.get(minor_name(facts.toolkit.nvcc) or "") if not found else None
+
+
+def torch_steps(facts: Facts) -> tuple[str, ...]:
     """What brings a torch that drives the GPU of a Jetson."""
+    release = jetpack(facts)
+    if release == "4":
+        return (
+            f"wget {_JP4} -O torch-1.10.0-cp36-cp36m-linux_aarch64.whl",
+            "sudo apt install -y python3-pip libopenblas-base libopenmpi-dev && python3.6 -m pip install Cython numpy "
+            "./torch-1.10.0-cp36-cp36m-linux_aarch64.whl   # JetPack 4: Python 3.6, and no newer wheel of NVIDIA's",
+            "Another Python or a newer torch: a container, dustynv/l4t-pytorch:r32.7.1",
+        )
+    if release == "5":
+        return (
+            f"python3.8 -m pip install {_JP5}   # JetPack 5: Python 3.8 and no other",
+            "Another Python: a container, dustynv/l4t-pytorch:r35.4.1, or build torch from source",
+        )
+    if release in ("6", "7"):
+        index, python = (_JP6, "python3.10") if release == "6" else (_JP7, "python3.12")
+        return (
+            f"{python} -m pip install --force-reinstall --index-url {index} torch torchvision   # JetPack {release}",
+            f"Another Python than {python[6:]}: a container, dustynv/l4t-pytorch, or build torch from source",
+        )
     return (
-        "Install NVIDIA's own build for your JetPack (6: Python 3.10; 5: Python 3.8 and no other): "
-        "https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/ (JetPack 4, Python 3.6: "
-        "https://forums.developer.nvidia.com/t/pytorch-for-jetson/72048)",
+        "cat /etc/nv_tegra_release   # R36 is JetPack 6, R35 is 5, R32 is 4; each has a build of NVIDIA's own:",
         f"JetPack 6: python3.10 -m pip install --force-reinstall --index-url {_JP6} torch torchvision   # JetPack 7 "
         f"(Thor): {_JP7}",
+        f"JetPack 5: python3.8 -m pip install {_JP5}   # Python 3.8 and no other; JetPack 4: Python 3.6 and torch 1.10",
         "Another Python than those: a container, dustynv/l4t-pytorch, or build torch from source",
     )
 

@@ -69,7 +69,7 @@ def torch_cpu_only(facts: Facts) -> Result:
         has_gpu = True  # of all small machines with this processor, only those with a GPU are complained about
     if error is None and not has_gpu:
         return None if has_gpu is None else PASSED
-    alone = has_gpu is None and facts.error("no-gpu-in-machine") is not None
+    alone = has_gpu is None and facts.error("no-gpu-in-machine", "cpu-wanted") is not None
     if error is not None and (facts.platform.system == "Darwin" or has_gpu is False or alone):
         return [_wants_what_is_not_there(facts, error)]
     return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
@@ -103,7 +103,13 @@ def _wants_what_is_not_there(facts: Facts, error: ErrorFact) -> Finding:
         "torch-cpu-only",
         "error",
         "The program asks for CUDA, and "
-        + ("a Mac has no NVIDIA GPU that torch can use" if mac else "this machine has no NVIDIA GPU"),
+        + (
+            "a Mac has no NVIDIA GPU that torch can use"
+            if mac
+            else "is to run without one"
+            if facts.error("no-gpu-in-machine") is None and facts.has_nvidia() is None
+            else "this machine has no NVIDIA GPU"
+        ),
         "No build of torch brings CUDA to it; the program has to be told to use another device.",
         {**evidence(torch__version=facts.torch.version, system=facts.platform.system), **seen(error)},
         (
@@ -187,7 +193,7 @@ def _is_aarch64_default(facts: Facts) -> bool:
 def _aarch64_cpu(facts: Facts) -> Finding:
     jetson = is_jetson(facts)
     image = facts.error("l4t-image")
-    fix = jetson_builds.torch_steps() if jetson else fixes.reinstall_torch(facts, keep_release=False)
+    fix = jetson_builds.torch_steps(facts) if jetson else fixes.reinstall_torch(facts, keep_release=False)
     if image is not None:
         fix = (
             "docker run --runtime nvidia dustynv/l4t-pytorch:r36.4.0 …   # the image's release must be the host's (cat "
@@ -215,6 +221,9 @@ def _aarch64_cpu(facts: Facts) -> Finding:
     )
 
 
+_ANOTHER_TORCH = (
+    " torch {named}, which is named, runs with this driver: another one is imported, brought along by a requirement."
+)
 _SINCE_CUDA_13 = ". Since torch 2.11 the default wheel is built with CUDA 13, which needs driver 580."
 
 
@@ -232,6 +241,9 @@ def driver_too_old(facts: Facts) -> Result:
         return PASSED
     if facts.has_amd() and not facts.has_nvidia() and not old:
         return PASSED  # the words of a CUDA build on an AMD card
+    another = error is not None and error.id == "driver-too-old" and old is False
+    if another:
+        cuda, major = None, None  # torch would not say so of the build that is named
     windows = facts.platform.system == "Windows"
     minimum = minimum_driver(major, windows)[0] if major else None
     wheel = torch_builds.choose_wheel(facts)
@@ -266,7 +278,8 @@ def driver_too_old(facts: Facts) -> Result:
             f"torch brings {wants}"
             + (f", which needs driver {minimum} or newer" if minimum else "")
             + ("." if major and major < 13 else _SINCE_CUDA_13)
-            + (note if newer_than_table("torch", facts.torch.version) else ""),
+            + (note if newer_than_table("torch", facts.torch.version) else "")
+            + (_ANOTHER_TORCH.format(named=facts.torch.version) if another and facts.torch.version else ""),
             {
                 **evidence(
                     torch__version=facts.torch.version,

@@ -8,7 +8,7 @@ from typing import Optional
 from workbench.doctor import fixes, torch_builds
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules import torch_libraries, web_uis
+from workbench.doctor.rules import intel_macs, named_builds, torch_libraries, web_uis
 from workbench.doctor.rules.common import (
     ISSUES,
     PASSED,
@@ -199,9 +199,14 @@ def no_wheel_for_python(facts: Facts) -> Result:
         or "alpine" in (facts.platform.os or "").lower()
     ):
         return PASSED
-    if _intel_mac(facts):
+    if intel_macs.python_of_one(facts):
         return PASSED
-    unpublished = _unpublished(facts, error) or _nightly_gone(facts, error) or _not_on_this_index(facts, error)
+    unpublished = (
+        named_builds.not_for_this_system(facts, error)
+        or _unpublished(facts, error)
+        or _nightly_gone(facts, error)
+        or _not_on_this_index(facts, error)
+    )
     if unpublished:
         return [unpublished]
     newest = torch_releases()[-1]
@@ -271,16 +276,6 @@ def _python_of(asked: str) -> str:
     version = asked.lstrip("=")
     release = torch_release(version)
     return release.python_all if release else torch_builds.last_python(version) or "3.7"
-
-
-def _intel_mac(facts: Facts) -> bool:
-    """Whether this is a Mac with an Intel processor, for which pip offers nothing newer than 2.2.2."""
-    if facts.platform.system == "Darwin" and facts.platform.machine is not None:
-        return facts.platform.machine == "x86_64"
-    error = facts.error("pip-no-torch")
-    offered = (error.values.get("offered", "") if error else "").split(",")
-    ends = offered[-1].strip() == "2.2.2" and len(offered) > 1
-    return ends and facts.platform.system in ("Darwin", None) and not fixes.on_windows(facts)
 
 
 def _older_python(asked: Optional[re.Match[str]]) -> tuple[str, ...]:
@@ -448,6 +443,9 @@ def musl(facts: Facts) -> Result:
         return None if facts.platform.libc is None else PASSED
     if facts.torch.installed and facts.probe("torch") and facts.torch.import_error is None:
         return PASSED
+    refused = facts.error("pip-no-torch", "no-wheel-for-this-platform", "source-taken", "build-failed")
+    if facts.origin == "report" and error is None and refused is None and not facts.lacks("torch"):
+        return None  # what fails there may have nothing to do with torch
     return [
         Finding(
             "musl-alpine",
@@ -468,45 +466,6 @@ def _made_for_glibc(error: Optional[ErrorFact]) -> str:
     path = error.values.get("path", "") if error else ""
     other = path and "/torch/" not in path
     return f"{path.split('/')[-1]} was made for glibc" if other else "torch has no wheels for it"
-
-
-def no_wheel_for_intel_mac(facts: Facts) -> Result:
-    """Intel Macs ended with torch 2.2.2."""
-    machine = facts.platform
-    if not _intel_mac(facts):
-        return None if machine.system is None or machine.machine is None else PASSED
-    if facts.error("pip-no-torch") is None and not facts.lacks("torch"):
-        return PASSED
-    emulated = "apple" in (machine.gpu_vendors or ())
-    here = 'python -c "import platform; print(platform.machine())"   # '
-    last = "python -m pip install torch==2.2.2 'numpy<2' 'transformers<4.58'   # needs Python 3.8 to 3.12"
-    return [
-        Finding(
-            "no-torch-wheel-for-platform",
-            "error",
-            "This Python is one for Intel Macs, for which torch ended with 2.2.2"
-            if emulated
-            else "torch ended for Intel Macs with 2.2.2",
-            "No newer wheels are made for macOS on x86-64, so pip offers nothing or an old release."
-            + (" On an Apple processor such a Python runs under Rosetta." if emulated else ""),
-            {**evidence(os=machine.os, machine=machine.machine), **seen(facts.error("pip-no-torch"))},
-            (
-                here + "x86_64 on an M processor means Rosetta",
-                fixes.new_environment("cpython-3.12-macos-aarch64"),
-                "source .venv/bin/activate",
-                "uv pip install torch   # then the rest of the program's requirements",
-            )
-            if emulated
-            else (
-                last,
-                here
-                + "x86_64 on an M processor: an Intel Python under Rosetta; make the environment with an arm64 one",
-            ),
-            ISSUES + "pytorch/pytorch/issues/161614",
-            affects=EVERYTHING,
-            observed=facts.error("pip-no-torch") is not None,
-        )
-    ]
 
 
 def python_bits(facts: Facts) -> Result:
@@ -534,7 +493,7 @@ RULES: tuple[Rule, ...] = (
     torch_missing,
     python_bits,
     musl,
-    no_wheel_for_intel_mac,
+    intel_macs.no_wheel,
     no_wheel_for_python,
     no_match,
     mkl_too_new,
