@@ -29,7 +29,7 @@ FIXES = {
     "bnb-cuda-version-override--legacy-loader": ("unset BNB_CUDA_VERSION", "bitsandbytes<0.45"),
     "bnb-source-install-not-compiled--override-checkout": ("unset BNB_CUDA_VERSION",),
     # 0.50 is no longer linked with cuSPARSE, and so asks for no nvJitLink.
-    "bnb-missing-runtime-lib--nvjitlink13": ("'bitsandbytes>=0.50'", "nvidia.cu13"),
+    "bnb-missing-runtime-lib--nvjitlink13": ('"bitsandbytes>=0.50"', "nvidia.cu13"),
     # Which torch is there is not known, and pip would replace one before 2.4.
     "bnb-missing-runtime-lib--cusparse11-loader": ("nvidia-cusparse-cu11", "export LD_LIBRARY_PATH=$(python -c"),
     "bnb-missing-runtime-lib--legacy-own-cuda": ("nvidia-cusparse-cu11",),
@@ -37,9 +37,9 @@ FIXES = {
     "bnb-legacy-loader--setup-failed-alone": ("%pip install -U bitsandbytes",),
     "bnb-too-old-for-windows--error-alone": ('"bitsandbytes<0.45"',),
     "bnb-no-lib-for-cuda--windowspath": (r"E:\Forge\webui\venv\Scripts\activate",),
-    "bnb-int8-old-gpu--m40": ("'bitsandbytes<0.47'", "load_in_4bit=True"),
+    "bnb-int8-old-gpu--m40": ('"bitsandbytes<0.47"', "load_in_4bit=True"),
     "bnb-unsupported-on-macos--container": ("MLX or llama.cpp", "--python 3.12"),
-    "bnb-wheel-without-rocm--int8params": ("--python 3.12", "/whl/rocm", "'bitsandbytes>=0.50'"),
+    "bnb-wheel-without-rocm--int8params": ("--python 3.12", "/whl/rocm", '"bitsandbytes>=0.50"'),
     "accelerate-message-without-cuda--installed-in-vain": ("torch.cuda.is_available()", "--index-url"),
     "accelerate-message-without-cuda--colab": ("Restart", "T4"),
     "bf16-unsupported-gpu--t4": ("--dtype half",),
@@ -55,7 +55,7 @@ def test_fix_holds_what_mends_it_in_this_order(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "wanted"), [("117", "'bitsandbytes<0.45'"), ("121", "'bitsandbytes<0.46'"), ("128", " bitsandbytes")]
+    ("cuda", "wanted"), [("117", '"bitsandbytes<0.45"'), ("121", '"bitsandbytes<0.46"'), ("128", " bitsandbytes")]
 )
 def test_checkout_gives_way_to_a_release_that_takes_the_torch_of_its_cuda(cuda: str, wanted: str) -> None:
     text = (

@@ -166,13 +166,13 @@ CASES = {
         "      ModuleNotFoundError: No module named 'pkg_resources'\n"
         "ERROR: Failed to build 'openai-whisper' when getting requirements to build wheel",
         "setuptools-mismatch",
-        ["'setuptools<81' wheel", "--no-build-isolation openai-whisper==20231117", "-r requirements.txt"],
+        ['"setuptools<81" wheel', "--no-build-isolation openai-whisper==20231117", "-r requirements.txt"],
         [],
     ),
     "pkg_resources in a program": (
         "    import pkg_resources\nModuleNotFoundError: No module named 'pkg_resources'",
         "setuptools-mismatch",
-        ["'setuptools<81'"],
+        ['"setuptools<81"'],
         ["isolation"],
     ),
     "an older neighbour of a wheel's library": (
@@ -313,7 +313,7 @@ CASES = {
         'File "/v/lib/python3.10/site-packages/tensorrt/__init__.py", line 68\n'
         "ImportError: libnvinfer.so.8: cannot open shared object file: No such file or directory",
         "library-does-not-load",
-        ["'tensorrt==8.*'"],
+        ['"tensorrt==8.*"'],
         [],
     ),
     "versions alone, of a build that is cut": (

@@ -113,7 +113,7 @@ def test_a_release_that_is_there_is_not_asked_for() -> None:
 @pytest.mark.parametrize(
     ("sentence", "step"),
     [
-        ("vLLM is not available. Please install vLLM with `pip install trl[vllm]` to use it.", "-U 'trl[vllm]'"),
+        ("vLLM is not available. Please install vLLM with `pip install trl[vllm]` to use it.", '-U "trl[vllm]"'),
         ("To decode 'mp3' files, please install 'torchaudio'.", "torch==2.7.0"),
         ("Triton needs to be installed to use these kernels", "install triton==3.3.1"),
     ],

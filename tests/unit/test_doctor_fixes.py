@@ -142,8 +142,8 @@ def test_a_pinned_neighbour_is_upgraded_or_kept_with_it() -> None:
     commands = [step for step in finding.fix if " install " in step]
     assert "tokenizers" in commands[0]
     assert "transformers" in commands[0]
-    assert "'accelerate<0.32' 'huggingface-hub<0.18,>=0.16.4'" in commands[1]
-    assert "'peft<0.14'" in "".join(of_file("transformers-import-error--pinned").fix)
+    assert '"accelerate<0.32" "huggingface-hub<0.18,>=0.16.4"' in commands[1]
+    assert '"peft<0.14"' in "".join(of_file("transformers-import-error--pinned").fix)
 
 
 def test_a_wheel_from_a_newer_system_is_compiled_here() -> None:
@@ -184,7 +184,7 @@ def test_a_name_that_a_program_of_ones_own_misses_is_no_reason_to_upgrade() -> N
     text = "ImportError: cannot import name 'PeftSavingCallback' from 'trl.trainer.utils' (/x/trl/trainer/utils.py)\n"
     assert "was written for" in first(text).fix[0]
     text = "cannot import name 'EncoderDecoderCache' from 'transformers' (/x/site-packages/transformers/__init__.py)\n"
-    assert "'peft<0.14'" in first(f"RuntimeError: Failed to import transformers.trainer\n{text}").fix[0]
+    assert '"peft<0.14"' in first(f"RuntimeError: Failed to import transformers.trainer\n{text}").fix[0]
 
 
 def test_a_driver_update_is_always_offered_beside_an_older_build() -> None:
@@ -275,25 +275,25 @@ LOADING = '  File "/p/lib/python3.11/site-packages/{}/__init__.py", line 3, in <
         (
             LOADING.format("transformers") + "ImportError: tokenizers>=0.11.1,!=0.11.3,<0.14 is required for a normal "
             "functioning of this module, but found tokenizers==0.20.3.",
-            "python -m pip install 'tokenizers>=0.11.1,!=0.11.3,<0.14' transformers",
+            'python -m pip install "tokenizers>=0.11.1,!=0.11.3,<0.14" transformers',
         ),
         # Not beyond the major that the name came in, nor beyond what the asker bears.
         (
             LOADING.format("peft") + "ModuleNotFoundError: No module named 'transformers.modeling_layers'\n\n"
             "peft 0.18.0\ntransformers 4.51.1",
-            "python -m pip install peft 'transformers>=4.52,<5'",
+            'python -m pip install peft "transformers>=4.52,<5"',
         ),
         (
             LOADING.format("diffusers") + "ImportError: cannot import name 'cached_download' from 'huggingface_hub' "
             "(/p/lib/python3.11/site-packages/huggingface_hub/__init__.py)",
-            "python -m pip install transformers huggingface-hub 'diffusers>=0.29'",
+            'python -m pip install transformers huggingface-hub "diffusers>=0.29"',
         ),
         # The error that was seen comes before what is only too old beside it.
         (
             LOADING.format("trl") + "ImportError: cannot import name 'top_k_top_p_filtering' from 'transformers' "
             "(/p/lib/python3.11/site-packages/transformers/__init__.py)\n\ntrl 0.7.1\naccelerate 0.23.0\n"
             "transformers 4.51.0",
-            "python -m pip install transformers 'trl>=0.8'",
+            'python -m pip install transformers "trl>=0.8"',
         ),
     ],
 )
@@ -337,7 +337,12 @@ def test_on_windows_torch_comes_from_an_index_with_cuda_builds(step: str, index:
     (put,) = in_environment(facts, (step,))
     assert re.findall(r"whl/(\w+)", put) == ([index] if index else [])
     assert put.replace(f" --index-url https://download.pytorch.org/whl/{index}", "").replace('"', "'") == step
-    assert in_environment(Facts(origin="report"), (step,)) == (step,)
+    assert in_environment(Facts(origin="report", platform=PlatformFacts(system="Linux")), (step,)) == (step,)
+
+
+def test_a_requirement_stands_in_the_quotes_that_every_shell_knows_where_none_is_told() -> None:
+    step = "python -m pip install 'numpy<2'   # not 'numpy<3'"
+    assert in_environment(Facts(origin="report"), (step,)) == ("python -m pip install \"numpy<2\"   # not 'numpy<3'",)
 
 
 def test_an_amd_gpu_gets_no_cuda_build() -> None:

@@ -283,7 +283,7 @@ AUTO = '  File "/p/lib/python3.10/site-packages/transformers/models/auto/configu
         (
             "KeyError: 'gemma2' even with Transformers 4.41.0\n" + AUTO,
             "transformers 4.41.0 does not know gemma2, which came with transformers 4.42",
-            "python -m pip install -U 'transformers>=4.42,<5'",
+            'python -m pip install -U "transformers>=4.42,<5"',
         ),
         (
             "transformers 5.15.0.dev0\nThe checkpoint has model type `gemma4_unified` but Transformers does not "
@@ -301,7 +301,7 @@ AUTO = '  File "/p/lib/python3.10/site-packages/transformers/models/auto/configu
         (
             '  File "/w/LLaMA-Factory/src/llamafactory/model/loader.py", line 104\n' + AUTO + "KeyError: 'qwen3_next'",
             "transformers does not know qwen3_next, which came with transformers 4.57",
-            "python -m pip install -U 'transformers>=4.57,<5'",
+            'python -m pip install -U "transformers>=4.57,<5"',
         ),
     ],
 )

@@ -101,7 +101,7 @@ CASES = {
     "bitsandbytes where pip put it": (
         OLD_LOADER.format("/home/u/.venv/lib/python3.10/site-packages/bitsandbytes"),
         "bnb-legacy-loader",
-        "'bitsandbytes<0.45'",
+        '"bitsandbytes<0.45"',
     ),
     "a name that no library has": (OVERRIDDEN.format("_nocublaslt114"), "bnb-cuda-version-override", "unset BNB"),
     "torch from the home directory": (SHADOWED.format("work"), "duplicate-torch-installs", "PYTHONNOUSERSITE"),
@@ -212,9 +212,9 @@ def test_where_it_is_not_so_nothing_says_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("torch", "python", "wanted"),
     [
-        ("torch 1.13.1+cu117", "3.8", "'bitsandbytes<0.45'"),
-        ("torch 2.0.1+cu118", "3.10", "'bitsandbytes<0.46'"),
-        ("torch 2.3.1+cu121", "3.9", "'bitsandbytes<0.49'"),
+        ("torch 1.13.1+cu117", "3.8", '"bitsandbytes<0.45"'),
+        ("torch 2.0.1+cu118", "3.10", '"bitsandbytes<0.46"'),
+        ("torch 2.3.1+cu121", "3.9", '"bitsandbytes<0.49"'),
         ("torch 2.6.0+cu124", "3.12", "-U bitsandbytes"),
     ],
 )

@@ -249,7 +249,7 @@ def test_a_like_report_does_not_give_it(name: str) -> None:
         (OFFERED.format("2.0.0, 2.0.1"), "--index-url https://download.pytorch.org/whl/cu118 torch==2.0.1"),
         (
             "torch==2.5.1+cu121\nModuleNotFoundError: No module named 'torchaudio'",
-            "whl/cu121 'torchaudio==2.5.*' torch==",
+            'whl/cu121 "torchaudio==2.5.*" torch==',
         ),
         ("ImportError: No module named torchvision", 'torchvision "torch==$(python -c'),
         (f"MacBook Pro M3\n{UP_TO_THE_LAST}", "macos-aarch64"),

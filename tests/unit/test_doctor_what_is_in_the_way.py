@@ -132,4 +132,4 @@ def test_room_is_made_where_the_notebook_has_some(told: str, step: str) -> None:
 
 def test_a_newer_hub_is_none_that_the_transformers_beside_it_does_not_bear() -> None:
     text = "ImportError: cannot import name 'is_offline_mode' from 'huggingface_hub' (/srv/huggingface_hub/__init__.py)"
-    assert first(text).fix[0].endswith("install transformers 'huggingface-hub>=1.2.1'")
+    assert first(text).fix[0].endswith('install transformers "huggingface-hub>=1.2.1"')

@@ -255,6 +255,8 @@ def _in_its_environment(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]
         steps = tuple(step.replace(_FLASH_WHEELS, _FLASH_WHEELS_FOR_WINDOWS) for step in steps)
         # A container there, and what a report tells of WSL, is Linux.
         steps = steps if facts.platform.wsl or facts.platform.container else shells.for_powershell(steps)
+    if facts.platform.system is None:
+        steps = shells.for_any(steps)
     if facts.platform.system == "Darwin" and not facts.platform.container:
         steps = shells.for_mac(steps)
     with_pip = any(re.search(r"\bpython -m pip (?:un)?install\b", step) for step in steps)

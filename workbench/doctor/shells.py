@@ -62,6 +62,14 @@ def _in_double_quotes(found: re.Match[str]) -> str:
     return re.sub(r"(?<![\w'])'([\w.\[\],<>=!~*+-]+)'", r'"\1"', found["words"])
 
 
+_PIP_WORDS = re.compile(r"(?<=pip install )(?P<words>[^;&#]*)")
+
+
+def for_any(steps: tuple[str, ...]) -> tuple[str, ...]:
+    """`steps` of a fix for a system that is not told: their requirements in the quotes that every shell knows."""
+    return tuple(_PIP_WORDS.sub(_in_double_quotes, step) for step in steps)
+
+
 # What Unix says, and what PowerShell says in its place; each is tried in turn.
 _WORDS: tuple[tuple[str, Union[str, Callable[[re.Match[str]], str]]], ...] = (
     (r"\bexport PATH=(?P<folder>[^\s:;&|$]+|<[^>]*>):\$PATH", r'$env:Path = "\g<folder>;$env:Path"'),
@@ -85,7 +93,7 @@ _WORDS: tuple[tuple[str, Union[str, Callable[[re.Match[str]], str]]], ...] = (
     (r"\bsource (?P<folder>[~.\w<>][\w./<> -]*?)/bin/activate", _activated),
     (r"\bpython3 (?=-m venv)", "python "),
     (r"\bmkdir -p ", "mkdir "),
-    (r"(?<=pip install )(?P<words>[^;&#]*)", _in_double_quotes),
+    (_PIP_WORDS.pattern, _in_double_quotes),
     (r"\bsudo reboot\b", "Restart-Computer"),
     (r"\bsudo (?=nvidia-smi\b|python\b|pip\b|docker\b)", ""),
 )
