@@ -268,3 +268,17 @@ def test_a_gate_that_ended_the_program_comes_before_what_torch_warned_of() -> No
         "torch-wheel-lacks-gpu-arch",
     ]
     assert first(warned + stopped + gated).id == "torch-wheel-lacks-gpu-arch"
+
+
+@pytest.mark.parametrize(
+    ("text", "container"),
+    [
+        ("我的系统没有使用docker，共享内存64g", None),
+        ("I run it on the host, not in docker.", None),
+        ("The GPU is not visible in docker.", "docker"),
+        ("I use docker; outside of the container it works.", None),
+        ("docker run --gpus all x: could not select device driver", "docker"),
+    ],
+)
+def test_a_container_is_none_that_is_denied(text: str, container: str) -> None:
+    assert parse_report(text).platform.container == container

@@ -112,6 +112,12 @@ _GFX = re.compile(r"(?<![a-z0-9])gfx(?:[789]\d[0-9a-f]|1[0-2]\d[0-9a-f])(?![0-9a
 _ROCMINFO = re.compile(r"\bName:\s{1,40}(?:amdgcn-amd-amdhsa--)?(gfx[0-9a-f]{3,4})\b")
 
 
+_NO_CONTAINER = re.compile(
+    r"(?:没有?|未|不是?)(?:在|使用|用)? ?(?:docker|容器)"
+    r"|\b(?:not|without) (?:(?:using|in|inside) )?(?:a |any )?(?:docker|container)\b"
+    r"|\bno docker\b(?! \w)|\boutside (?:of )?(?:the |a |any )?(?:docker|container)\b",
+    re.I,
+)
 # The image that a Dockerfile starts from, or that a container is run from.
 _FROM_IMAGE = re.compile(
     r"^(?:Step \d{1,3}/\d{1,3} : |#\d{1,3} \[[^\]]{1,60}\] )?\s{0,8}FROM (?:--\S+ )?(?P<image>\S{2,120})"
@@ -147,6 +153,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     if "alpine" in text and _is_alpine(short):
         draft.put(draft.platform, os="Alpine Linux", libc="musl")
     kind = next((name for name, words, pattern in _CONTAINERS if said(pattern, *words)), None)
+    if kind == "docker" and any(map(_NO_CONTAINER.search, short)):
+        kind = None
     if kind is not None and draft.platform.get("container") in (None, "docker"):
         draft.platform["container"] = kind
     program = next((name for name, words, pattern in _PROGRAMS if said(pattern, *words)), None)

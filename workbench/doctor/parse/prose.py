@@ -265,6 +265,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         _gpu(short, draft)
     if draft.torch.get("version") is None and "torch" not in draft.packages and draft.torch.get("installed") is None:
         _torch(short, draft)
+    if not draft.gpus and draft.platform.get("gpu_vendors") is None and any("/opt/rocm/" in line for line in short):
+        draft.put(draft.platform, gpu_vendors=("amd",))
     if any(_NVIDIA_THERE.search(line) and not _SUPPOSES.search(line) for line in short):
         draft.put(draft.platform, gpu_vendors=("nvidia",))
     _distribution(short, draft)

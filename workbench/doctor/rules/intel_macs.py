@@ -45,7 +45,8 @@ def _not_found(facts: Facts) -> Optional[ErrorFact]:
     uv = facts.error("no-wheel-for-this-platform")
     values = uv.values if uv else {}
     newer = values.get("package") == "torch" and at_least(values.get("version"), "2.3")
-    return facts.error("pip-no-torch") or (uv if newer and facts.error("intel-mac-told") else None)
+    told = facts.error("mac-torch-ends-told")
+    return facts.error("pip-no-torch") or (uv or told if (newer or told) and facts.error("intel-mac-told") else None)
 
 
 def no_wheel(facts: Facts) -> Result:

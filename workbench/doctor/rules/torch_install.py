@@ -444,7 +444,9 @@ def musl(facts: Facts) -> Result:
     if facts.torch.installed and facts.probe("torch") and facts.torch.import_error is None:
         return PASSED
     refused = facts.error("pip-no-torch", "no-wheel-for-this-platform", "source-taken", "build-failed")
-    if facts.origin == "report" and error is None and refused is None and not facts.lacks("torch"):
+    cut = facts.error("traceback-cut")
+    in_torch = cut is not None and "torch" in cut.values.get("callers", "").split(",")
+    if facts.origin == "report" and error is None and refused is None and not in_torch and not facts.lacks("torch"):
         return None  # what fails there may have nothing to do with torch
     return [
         Finding(
