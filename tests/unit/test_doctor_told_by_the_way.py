@@ -282,3 +282,14 @@ def test_a_gate_that_ended_the_program_comes_before_what_torch_warned_of() -> No
 )
 def test_a_container_is_none_that_is_denied(text: str, container: str) -> None:
     assert parse_report(text).platform.container == container
+
+
+def test_a_name_that_the_triton_of_this_torch_still_has_is_missed_in_an_older_one() -> None:
+    text = (
+        "ImportError: cannot import name 'triton_key' from 'triton.compiler.compiler' (/e/lib/python3.10/site-packages/"
+        "triton/compiler/compiler.py)\nPyTorch version: {}\n"
+    )
+    older, newer = (diagnose(parse_report(text.format(torch))).findings[0] for torch in ("2.4.0+cu121", "2.10.0+cu128"))
+    assert "gone" not in older.title
+    assert any("triton==3.0.0" in step for step in older.fix)
+    assert "gone since triton 3.5" in newer.title

@@ -19,6 +19,8 @@ _ROW = re.compile(
     r"[\s*•-]{0,12}([A-Za-z0-9][\w.-]{0,80})\s{1,80}v?(\d[\w+!-]{0,40}(?:\.[\w+!-]{1,40}){0,6})[.,;]?"
     r"(?:\s{1,40}\S.{0,200})?$"
 )
+# "accelerate - 0.27.0", as people write a list down.
+_TOLD_ROW = re.compile(r"(\s{0,12}(?:[*•-] )?[A-Za-z][\w.-]{0,60}) [-–] v?(\d{1,4}\.\d[\w.+!-]{0,40}\s{0,8})$")
 _DASHED = re.compile(
     r"\s{0,12}([A-Za-z][\w.]{0,40}(?:-[A-Za-z][\w.]{0,40}){0,4})-(\d{1,4}(?:\.\w{1,20}){1,4}(?:\+\w{1,20})?)[.,;]?\s{0,8}"
 )
@@ -90,6 +92,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _conda(_CONDA_ROW.match(line), draft, "conda list")
         elif text.startswith(("pytorch", "libtorch")) and _CONDA_BARE.match(line):
             _conda(_CONDA_BARE.match(line), draft, "conda list")
+        elif " - " in text or " – " in text:
+            _row(_TOLD_ROW.sub(r"\1 \2", line), draft, mode)
         elif "  " in text or mode == "pip" or text.count(" ") == 1 or text.startswith(("- ", "* ")):
             _row(line, draft, mode)
         elif "-" in text and " " not in text:

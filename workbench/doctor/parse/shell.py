@@ -80,7 +80,7 @@ _MAC = re.compile(
     r"\bApple M\d\b|\bMacBook\b"
     r"|MacBook-(?:Pro|Air)\b|\bfile:///Users/\w|/private/var/folders/"
     r"|/Library/Frameworks/Python\.framework/|\bdlopen\(/(?:Users|Library|opt/homebrew)/"
-    r"|\bMac M[1-5]\b"
+    r"|(?<![A-Za-z0-9])Mac M[1-5](?![A-Za-z0-9])"
     r"|\bMac (?:mini|[Ss]tudio)\b|\b(?:on|my|brand new|new) (?:a )?[Mm]ac(?:OS|Book)?\b|\bmacOS \d|\bMac ?OS ?X\b"
 )
 _APPLE_PROCESSOR = re.compile(

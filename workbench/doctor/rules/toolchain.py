@@ -367,7 +367,11 @@ def _gone(facts: Facts, error: Optional[ErrorFact]) -> Optional[Change]:
     found = _FROM_TRITON.search(error.text) if error else None
     path = f"{found['module']}.{found['name']}".lstrip(".") if found else ""
     change = change_of("triton", path, _triton(facts)) if path else None
-    return change if change is not None and not change.added and change.version else None
+    if change is None or change.added or not change.version:
+        return None
+    # That of a torch which is told still has it: then the one that is here is too old.
+    release = torch_release(facts.torch.version) if _triton(facts) is None else None
+    return None if release is not None and older(release.triton, change.version) else change
 
 
 _FROM_TRITON = re.compile(r"cannot import name '(?P<name>\w{1,80})' from 'triton\.?(?P<module>[\w.]{0,80})'")

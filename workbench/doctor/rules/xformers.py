@@ -32,7 +32,9 @@ def xformers_mismatch(facts: Facts) -> Result:
         Finding(
             "xformers-torch-mismatch",
             "error" if facts.error("attention-kernel-missing") else "warning",
-            f"xformers {version or ''} was built for torch {wanted or 'of another version'}".replace("  ", " ")
+            "xformers has no kernels for a Mac: its extensions are compiled for CUDA"
+            if facts.platform.system == "Darwin"
+            else f"xformers {version or ''} was built for torch {wanted or 'of another version'}".replace("  ", " ")
             + (f", not {torch}" if torch else ""),
             "Its CUDA extensions do not load. Installing it through pip may silently replace torch by the one it pins.",
             {**evidence(xformers=version, torch__version=torch, needs=wanted), **seen(error)},
