@@ -15,6 +15,7 @@ from tests.safety import ways
 from tests.safety.corpus import MARK, TEXT
 from tests.safety.scanner import APP, forbidden
 from workbench.session import protocol
+from workbench.session.client import SessionClient
 from workbench.text import sanitize
 
 pytestmark = [pytest.mark.model, pytest.mark.e2e]
@@ -73,23 +74,31 @@ async def chat(app: App) -> None:
     await until(lambda: app.shows("●"), "the hostile model does not load")
     app.press(F5)
     await until(lambda: app.shows("enter send"), "the field has no focus")
-    app.paste(TEXT[120:160])
-    app.press(ENTER)
     box = Box("default")
     client = await box.open()
-    answers: list[dict[str, object]] = []
-    while not answers or answers[-1]["state"] == "partial":
-        await asyncio.sleep(0.1)
-        listed = await client.ask(protocol.ListConversations(), protocol.ConversationsListed)
-        for found in listed.conversations:
-            opened = await client.ask(protocol.OpenConversation(str(found["id"])), protocol.ConversationRead)
-            answers = opened.conversation["messages"]
-    said = str(answers[-1]["text"])
+    said = ""
+    for asked in range(1, 5):
+        said = said or await answer(app, client, asked)
     assert sanitize(said) != said, "the model said nothing hostile"
     for keys in ("\x1bc", ESCAPE, "\x1bi", ESCAPE, "\x1bp", ESCAPE, ESCAPE, "x", ESCAPE, "Y"):
         app.press(keys)
         await app.quiet(0.2)
     await box.detach()
+
+
+async def answer(app: App, client: SessionClient, asked: int) -> str:
+    """What the model says to the question of this number; nothing where chance ends it before its first token."""
+    app.paste(TEXT[120:160])
+    app.press(ENTER)
+    answers: list[dict[str, object]] = []
+    while len(answers) < asked or answers[-1]["state"] == "partial":
+        await asyncio.sleep(0.1)
+        listed = await client.ask(protocol.ListConversations(), protocol.ConversationsListed)
+        for found in listed.conversations:
+            opened = await client.ask(protocol.OpenConversation(str(found["id"])), protocol.ConversationRead)
+            answers = [message for message in opened.conversation["messages"] if message["role"] == "assistant"]
+    assert answers[-1]["state"] == "complete", answers[-1]
+    return str(answers[-1]["text"])
 
 
 def clean(written: bytes) -> None:

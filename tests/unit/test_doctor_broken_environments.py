@@ -50,7 +50,7 @@ HUB_CONSTANT = trace("transformers/utils/hub.py") + (
 
 
 @pytest.mark.parametrize(
-    ("transformers", "wanted"), [("4.37.2", "'huggingface-hub>=0.19,<1'"), ("5.2.0", "'huggingface-hub>=0.19'")]
+    ("transformers", "wanted"), [("4.37.2", '"huggingface-hub>=0.19,<1"'), ("5.2.0", '"huggingface-hub>=0.19"')]
 )
 def test_a_hub_that_is_raised_stays_below_the_major_that_transformers_does_not_bear(transformers, wanted) -> None:
     finding = first(HUB_CONSTANT + listed(huggingface_hub="0.17.3", transformers=transformers))
@@ -75,7 +75,7 @@ PARQUET = "ImportError: Unable to find a usable engine; tried using: 'pyarrow', 
 
 def test_a_pyarrow_that_is_not_there_comes_in_a_release_for_the_numpy_that_is() -> None:
     old = " ".join(first(trace("pandas/io/parquet.py") + PARQUET + listed(pandas="2.2.0", numpy="1.26.3")).fix)
-    assert "'pyarrow<26.0'" in old
+    assert '"pyarrow<26.0"' in old
     assert "numpy>=2" not in old
     new = " ".join(first(trace("pandas/io/parquet.py") + PARQUET + listed(pandas="2.2.3", numpy="2.1.0")).fix)
     assert "-U pyarrow " in new
@@ -175,7 +175,7 @@ def test_a_package_without_its_version_comes_in_one_that_is_asked_for() -> None:
         + "ValueError: Unable to compare versions for huggingface-hub>=0.19.3,<1.0: need=0.19.3 found=None. This is "
         "unusual. Consider reinstalling huggingface-hub.\n"
     )
-    assert any("--force-reinstall --no-deps 'huggingface-hub>=0.19.3,<1.0'" in step for step in finding.fix)
+    assert any('--force-reinstall --no-deps "huggingface-hub>=0.19.3,<1.0"' in step for step in finding.fix)
 
 
 def test_what_only_seems_not_to_fit_follows_from_the_copy_outside() -> None:
