@@ -151,7 +151,7 @@ def _one_libcuda(facts: Facts) -> tuple[str, ...]:
         return (_COMPAT_OFF_THE_PATH, "sudo reboot   # where the driver was updated since the last one", _WHICH_LIBCUDA)
     return (
         "sudo reboot   # the module of before the driver's update still runs; then:",
-        "sudo apt install --reinstall $(dpkg -l | awk '/^ii  (libnvidia|nvidia-utils|nvidia-driver)/{print $2}') && "
+        "sudo apt install --reinstall $(dpkg -l | awk '/^ii +(libnvidia|nvidia-utils|nvidia-driver)/{print $2}') && "
         "sudo reboot   # all parts of one version"
         if system_packages.by_apt(facts)
         else "sudo ubuntu-drivers install && sudo reboot   # all parts of one version",
