@@ -7,6 +7,7 @@ import pytest
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.report import parse_report
+from workbench.doctor.report import to_json, to_text
 
 NO_TORCH = (
     "{}>pip install torch==1.5.1+cpu\n"
@@ -293,3 +294,11 @@ def test_a_name_that_the_triton_of_this_torch_still_has_is_missed_in_an_older_on
     assert "gone" not in older.title
     assert any("triton==3.0.0" in step for step in older.fix)
     assert "gone since triton 3.5" in newer.title
+
+
+def test_a_report_as_text_shows_a_command_whole_and_with_its_spaces() -> None:
+    shown = {"severity": "error", "title": "x", "id": "x", "why": "y", "evidence": {}, "source": ""}
+    step = "awk '/^ii  x/' " + "a" * 700 + "\x1b[2J"
+    text = to_text({**to_json(diagnose(parse_report("torch 2.4.0+cpu"))), "findings": [{**shown, "fix": [step]}]})
+    assert f"fix:  {step[:-4]}" in text
+    assert "\x1b" not in text

@@ -149,6 +149,11 @@ def to_text(report: Json) -> str:
     return "\n".join(lines)
 
 
+def _command(step: str) -> str:
+    """A step whole and with its spaces, which may matter to the shell."""
+    return " ".join(sanitize(step).splitlines())
+
+
 def _finding_lines(finding: Json) -> list[str]:
     lines = [f"{finding['severity'].upper()}  {one_line(finding['title'])}  [{finding['id']}]"]
     if finding.get("caused_by"):
@@ -156,7 +161,7 @@ def _finding_lines(finding: Json) -> list[str]:
         return lines
     lines.append(f"  {one_line(finding['why'], 600)}")
     lines += [f"  seen: {name} = {one_line(value, 240)}" for name, value in finding["evidence"].items()]
-    lines += [f"  fix:  {one_line(step, 600)}" for step in finding["fix"]]
+    lines += [f"  fix:  {_command(step)}" for step in finding["fix"]]
     if finding.get("source"):
         lines.append(f"  more: {finding['source']}")
     return lines
