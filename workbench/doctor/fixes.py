@@ -314,12 +314,31 @@ def _quoted(path: str) -> str:
     return path if " " not in path else f'"{path.replace("~", "$HOME", 1)}"'
 
 
+# What holds its packages where pip cannot write, and how one that is newer gets there.
+# https://nixos.org/manual/nixpkgs/stable/#python, https://pyinstaller.org/en/stable/operating-mode.html
+_NO_PIP_INSIDE = {
+    "nix": (
+        "nix flake update   # in the folder of the program's flake, then build and start it anew: this Python lies in "
+        "/nix/store, where pip cannot write, and its packages are those of its nixpkgs",
+        "in the flake, for a torch with CUDA: python3Packages.torch-bin (PyTorch's own wheel) in place of torch, from "
+        "a nixpkgs that has the release named below, with config = { allowUnfree = true; cudaSupport = true; }",
+        "or the program in an environment outside the store: python3 -m venv .venv && source .venv/bin/activate; "
+        "in it:",
+    ),
+    "packed": (
+        "Take a newer release of this program, or its package for this GPU: it was packed with a Python and a torch of "
+        "its own, which pip does not reach.",
+        "or run it from its source, in a venv (python -m venv .venv), after its requirements with:",
+    ),
+}
 _SAFE_PATH = re.compile(r"[\w.@+~:/\\ -]{1,200}")
 
 
 def _in_own_python(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
     """`steps` of a pasted report in the environment that its paths lie in: another Python would take the packages."""
     prefix = facts.python.prefix or ""
+    if facts.python.kind in _NO_PIP_INSIDE:
+        return _before_pip(steps, *_NO_PIP_INSIDE[facts.python.kind])
     if not _SAFE_PATH.fullmatch(prefix):
         return steps
     backslashes = "\\" in prefix or on_windows(facts)

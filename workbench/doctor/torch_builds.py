@@ -81,9 +81,13 @@ def is_published(torch_version: Optional[str]) -> bool:
     return version is not None and version.key[1] == 0 and plain is not None
 
 
-def python_fits(python: Optional[str], release: TorchRelease) -> Optional[bool]:
-    """Whether `release` has wheels for a Python version; None when the version is unknown."""
-    numbers, first, last = release_of(python), release_of(release.python_min), release_of(release.python_max)
+def python_fits(python: Optional[str], release: TorchRelease, everywhere: bool = False) -> Optional[bool]:
+    """Whether `release` has wheels for a Python version; None when the version is unknown.
+
+    `everywhere` leaves out a Python that has them on Linux x86-64 only.
+    """
+    newest = release.python_all if everywhere else release.python_max
+    numbers, first, last = release_of(python), release_of(release.python_min), release_of(newest)
     return None if numbers is None or first is None or last is None else first <= numbers <= last
 
 
@@ -100,7 +104,7 @@ def release_fits(facts: Facts, release: TorchRelease) -> bool:
     """Whether a release has wheels for this Python and libc, and is new enough for the transformers here."""
     # A torch of the first line tells that Python is one of its time, where nothing else does.
     python = facts.python.version or ("3.9" if older(facts.torch.version, "2.0") else None)
-    if python_fits(python, release) is False:
+    if python_fits(python, release, facts.platform.system in ("Windows", "Darwin")) is False:
         return False
     if facts.platform.libc == "glibc" and older(facts.platform.libc_version, release.glibc):
         return False

@@ -80,6 +80,8 @@ REMARKS = frozenset(
         "vgpu-guest",
         "rented-machine",
         "remote-code",
+        "modelscope-told",
+        "tmpfs-told",
         "docker-desktop",
         "appliance",
         "mig-told",

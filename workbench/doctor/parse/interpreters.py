@@ -1,4 +1,4 @@
-"""The environment that the paths of a traceback lie in: a venv, a program's own Python, pipx. Stdlib only."""
+"""The environment that the paths of a traceback lie in: a venv, a program's own Python, pipx, Nix. Stdlib only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         prefixes = _prefixes(_WITH_SLASHES.sub(_of_windows, line[:_MAX_LINE].replace("\\\\", "\\")))
         seen.update((kind, prefix) for prefix in prefixes if (kind := _kind(prefix)))
     if not seen:
-        draft.put(draft.python, **(_portable_python(lines) or _compiled_python(lines)))
+        draft.put(draft.python, **(_portable_python(lines) or _packed_python(lines) or _compiled_python(lines)))
     else:
         kind, prefix = seen.most_common(1)[0][0]
         # An environment that uv made has no pip in it.
@@ -69,6 +69,23 @@ def _portable_python(lines: Sequence[str]) -> dict[str, str]:
     return {}
 
 
+# PyInstaller's programs show the paths of modules without a folder above them, or the one that they unpack into.
+_PACKED = re.compile(
+    r"[/\\]_MEI\d{4,8}[/\\]|[/\\]_internal[/\\](?:torch|transformers|numpy)[/\\]"
+    r"|(?:^|(?<=[\s`]))torch[/\\](?:\w{1,30}[/\\]){0,4}\w{1,30}\.py:\d{1,5}: \w*Warning"
+    r"|File \"(?:torch|transformers)\\(?:\w{1,30}\\){0,4}\w{1,30}\.py\", line \d"
+)
+
+
+def _packed_python(lines: Sequence[str]) -> dict[str, str]:
+    """A program that was packed together with its Python and torch: no pip reaches into it."""
+    found = any(
+        _PACKED.search(line[:_MAX_LINE])
+        for line in itertools.islice((x for x in lines if "torch" in x or "_MEI" in x or "_internal" in x), _MAX_PATHS)
+    )
+    return {"kind": "packed"} if found else {}
+
+
 def _of_windows(path: re.Match[str]) -> str:
     return path[0].replace("/", "\\")
 
@@ -89,13 +106,15 @@ def _prefixes(line: str) -> set[str]:
 
 
 def _kind(prefix: str) -> str:
-    """``venv``, ``portable`` or ``pipx``; ``""`` for a Python of the system and what cannot be told."""
+    """``venv``, ``portable``, ``pipx`` or ``nix``; ``""`` for a Python of the system and what cannot be told."""
     *above, name = re.split(r"[/\\]", prefix)
     folders = [folder.lower() for folder in above]
     if "..." in folders:
         return ""
     if folders[-2:] == ["pipx", "venvs"]:
         return "pipx"
+    if folders[:3] == ["", "nix", "store"]:
+        return "nix"
     windows = bool(re.match(r"[A-Za-z]:\\", prefix))
     # Python's own installer for Windows puts it there.
     standard = any(folder in ("programs", "program files", "windowsapps", "appdata", "roaming") for folder in folders)

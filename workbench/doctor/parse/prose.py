@@ -30,7 +30,7 @@ _DEVICES = (
     re.compile(r"Using torch device: (?P<name>NVIDIA .{3,60}?)\s*$"),
 )
 _GEFORCE = re.compile(
-    r"(?<![a-z])(?P<line>RTX|GTX)[ -]?(?P<number>\d{3,4})(?!\d)[ -]?(?P<kind>Ti\b|Super\b|D\b)?", re.I
+    r"(?<![a-z])(?P<line>RTX|GTX|GeForce)[ -]?(?P<number>\d{3,4})(?![\dM])[ -]?(?P<kind>Ti\b|Super\b|D\b)?", re.I
 )
 _PROFESSIONAL = re.compile(
     r"\bRTX (?:PRO \d{4}|A\d{4}|\d{4} Ada)\b"
@@ -71,7 +71,7 @@ _INTEL = re.compile(r"\bIntel(?:\(R\))? Arc\b|\bArc ?(?:\(TM\) )?[AB]\d{3}M?\b")
 _BARE = re.compile(
     r"(?:\b(?:my|an?|the|on|with|have|dedicated|discrete|GPU|card|\d ?[x*×])[ :]{0,2}|[有用是卡张块]\s?)"
     r"(?P<number>[2345]0[5-9]0)(?:[ -]?(?P<kind>ti)\b|\b)"
-    r"|\b(?P<number2>[2345]0[5-9]0)(?:[ -]?(?P<kind2>ti))? (?:GPUs?|cards?|graphics)\b",
+    r"|\b(?P<number2>[2345]0[5-9]0|10[5-8]0|16[56]0)(?:[ -]?(?P<kind2>ti))? (?:GPUs?|cards?|graphics)\b",
     re.I,
 )
 _TORCH = re.compile(
@@ -223,7 +223,10 @@ _SUPPOSES = re.compile(r"\b(?:if|unless|whether|in case)\b|如果|假如", re.I)
 _CONDITION = re.compile(
     r"\b(?:if|when(?! (?:i|we) )|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn(?!ing\s)", re.I
 )
-_MAC = re.compile(r"\bi?Mac(?:Book|OS| ?mini| ?Studio)?\b|\bApple (?:silicon|M\d)|\bM[1-5] (?:Pro|Max|Ultra)\b", re.I)
+_MAC = re.compile(
+    r"\bi?Mac(?:Book(?:[ -]?(?:Pro|Air))?|OS| ?mini| ?Studio)?\b|\bApple (?:silicon|M\d)|\bM[1-5] (?:Pro|Max|Ultra)\b",
+    re.I,
+)
 _OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
 _NOT_WSL = re.compile(
@@ -454,12 +457,14 @@ def _gpu_names(line: str) -> list[str]:
     names += [f"AMD Instinct {match[0].upper()}" for match in _INSTINCT.finditer(line)]
     names += [f"AMD Radeon Pro WX {match['number']}" for match in _RADEON_PRO.finditer(line)]
     for match in _BARE.finditer(line):
-        names.append(_geforce("RTX", match["number"] or match["number2"], match["kind"] or match["kind2"]))
+        names.append(_geforce("GeForce", match["number"] or match["number2"], match["kind"] or match["kind2"]))
     return [name for name in names if gpu_capability(name) is not None]
 
 
 def _geforce(line: str, number: str, kind: Optional[str]) -> str:
     kinds = {"ti": " Ti", "super": " SUPER", "d": " D"}
+    if line.upper() == "GEFORCE":
+        line = "RTX" if len(number) > 3 and number[0] in "2345" else "GTX"
     return f"NVIDIA GeForce {line.upper()} {number}{kinds.get((kind or '').lower(), '')}"
 
 

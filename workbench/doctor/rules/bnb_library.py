@@ -97,12 +97,25 @@ def legacy_loader(facts: Facts) -> Result:
             (
                 *leave_checkout(facts),
                 *(kernels_of_this_gpu(facts) if is_jetson(facts) else (upgrade(facts),)),
+                *_newer_cuda(facts),
             ),
             BNB + "issues/741",
             affects=QUANTIZED,
             observed=error is not None,
         )
     ]
+
+
+def _newer_cuda(facts: Facts) -> tuple[str, ...]:
+    """No release has a library for CUDA 10; whether torch is of it, or only the toolkit beside it, has to be seen."""
+    wanted = facts.torch.cuda or _wanted_cuda(facts.error("bnb-library-not-found")) or ""
+    if not wanted.startswith("10.") or is_jetson(facts):
+        return ()
+    look = f'{fixes.python_command(facts)} -c "import torch; print(torch.version.cuda)"'
+    return (
+        f"{look}   # 10.x? no bitsandbytes has a library for it: a newer torch as well, with",
+        *fixes.reinstall_torch(facts, keep_release=False),
+    )
 
 
 def _loaded_and_failed_elsewhere(facts: Facts) -> bool:

@@ -18,7 +18,7 @@ def disk_full(facts: Facts) -> Result:
     """No room where models are kept."""
     error = facts.error("no-space")
     shared = facts.error("nccl-shared-memory")
-    if error is not None and shared is not None and error.line == shared.line:
+    if error is not None and ((shared is not None and error.line == shared.line) or in_shared_memory(error)):
         error = None  # what is full is /dev/shm
     disks = [disk for disk in facts.platform.disks or () if disk.free_bytes is not None]
     if error is None and not disks:
@@ -32,7 +32,7 @@ def disk_full(facts: Facts) -> Result:
         Finding(
             "hf-cache-disk-full",
             "error" if full else "warning",
-            "The disk is full"
+            _what_is_full(facts, error)
             if full
             else f"Little room is left for models: {format_bytes(where.free_bytes or 0) if where else ''}",
             "Downloads, installs and the tables that datasets keeps of each map() need room where the cache and the "
@@ -53,16 +53,48 @@ def disk_full(facts: Facts) -> Result:
     ]
 
 
+def in_shared_memory(error: Optional[ErrorFact]) -> bool:
+    """Whether the room that ran out is /dev/shm's: multiprocessing puts its arrays there."""
+    return error is not None and bool(error.values.get("shared")) and not error.values.get("pip")
+
+
+def _what_is_full(facts: Facts, error: Optional[ErrorFact]) -> str:
+    told = error.values if error is not None else {}
+    in_memory = facts.error("tmpfs-told")
+    if in_memory is not None and not told.get("saves"):
+        where = next((path for path in in_memory.values.values() if path), "the temporary directory")
+        return f"{where} is full: it lies in main memory (tmpfs), and is small"
+    return "Docker's disk is full" if told.get("image") else "The disk is full"
+
+
 def _room(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     """Room where it ran out, as far as the frames above the error tell what was being written."""
     told = error.values if error is not None else {}
     if facts.platform.service in _IN_NOTEBOOKS and not told.get("saves"):
         return _IN_NOTEBOOKS[facts.platform.service]
-    if told.get("pip"):
+    if told.get("image"):
+        return _room_for_images(facts)
+    if told.get("pip") or facts.error("tmpfs-told"):
         return _room_for_pip(facts)
     if error is not None and re.search(r"\bld: |collect2|\bcc1|fatal error: |\bas: ", error.text):
         return _room_for_build()
     return _room_for_checkpoints(facts) if told.get("saves") else _room_for_models(facts)
+
+
+def _room_for_images(facts: Facts) -> tuple[str, ...]:
+    """Layers, images and the cache of builds lie where the daemon keeps them, whatever room the other disks have."""
+    on_desktop = fixes.on_windows(facts) or facts.platform.system == "Darwin" or facts.error("docker-desktop")
+    return (
+        "docker system df; docker system prune -a   # what takes the room, and away with unused images, containers and "
+        "the cache of builds",
+        "Docker Desktop: Settings, Resources, Advanced: Disk image location, Virtual disk limit: more; Apply"
+        if on_desktop
+        else 'df -h /var/lib/docker   # no other room? /etc/docker/daemon.json: {"data-root": "/a/big/disk/docker"}, '
+        "then sudo systemctl restart docker",
+        "On GitHub's runners first: sudo rm -rf /usr/share/dotnet /usr/local/lib/android /opt/ghc /opt/hostedtoolcache",
+        "In a Dockerfile: RUN pip install --no-cache-dir …, and nothing that COPY doubles: COPY --from takes what it "
+        "copies once more",
+    )
 
 
 def _room_for_build() -> tuple[str, ...]:
@@ -103,9 +135,15 @@ _IN_NOTEBOOKS = {
 def _room_for_models(facts: Facts) -> tuple[str, ...]:
     if fixes.on_windows(facts):
         return (fixes.export(facts, "HF_HOME", r"D:\hf", "any disk with room; pip uses TEMP"), "hf cache prune")
+    if facts.error("modelscope-told"):
+        return (
+            "export MODELSCOPE_CACHE=/a/big/disk/modelscope   # df -h: which has room; swift keeps there what it makes "
+            "of data sets, and models",
+            "export HF_HOME=/a/big/disk/hf   # for what comes by way of datasets and the Hub",
+            "du -xh --max-depth=2 ~/.cache | sort -h | tail   # what takes the room: delete what is not needed",
+        )
     return (
-        "export HF_HOME=/a/big/disk/hf   # df -h: which has room; datasets' map() too; MODELSCOPE_CACHE: ModelScope, "
-        "TMPDIR: pip",
+        "export HF_HOME=/a/big/disk/hf   # df -h: which has room; datasets' map() too; TMPDIR: pip",
         "hf cache prune   # or: hf cache rm, for models that are no longer needed",
         "df -i   # room, and still full? then the number of files is",
     )

@@ -11,7 +11,7 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.symptoms import message_of_symptom
-from workbench.doctor.rules import main_memory, media, offered, pip_sides, wheel_files
+from workbench.doctor.rules import main_memory, media, offered, pip_sides, server_memory, wheel_files
 from workbench.doctor.rules.building import ready_wheel
 from workbench.doctor.rules.common import Result, seen
 from workbench.doctor.tables import faults, message_of, table
@@ -72,6 +72,8 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
 def _title(facts: Facts, row: dict[str, Any]) -> str:
     if row["id"] == "host-memory-exhausted" and (told := main_memory.title(facts)):
         return told
+    if row["id"] == "gpu-memory-not-free-at-start" and (told := server_memory.title(facts)):
+        return told
     on_mac = facts.platform.system == "Darwin"
     return str(row["mac_title"] if on_mac and "mac_title" in row else row["title"])
 
@@ -79,6 +81,7 @@ def _title(facts: Facts, row: dict[str, Any]) -> str:
 # What comes before a row's own steps, by what else is told.
 _FIRST: dict[str, Callable[[Facts], tuple[str, ...]]] = {
     "host-memory-exhausted": main_memory.steps,
+    "gpu-memory-not-free-at-start": server_memory.steps,
     "torchcodec-does-not-load": media.torchcodec_steps,
     "requirements-contradict": pip_sides.steps,
     "tls-interception": offered.trusting,

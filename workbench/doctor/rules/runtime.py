@@ -20,6 +20,7 @@ from workbench.doctor.rules.common import (
     gpu_names,
     seen,
 )
+from workbench.doctor.rules.hub import in_shared_memory
 from workbench.doctor.rules.less_memory import less_memory, smaller_job
 from workbench.doctor.versions import at_least, older
 from workbench.text import format_bytes
@@ -139,7 +140,7 @@ def allocator_fragmentation(facts: Facts) -> Result:
         if "CUDA error: out of memory" in error.text and not error.values.get("wanted_mib"):
             return _card_is_full(facts, error)
         amount = float(error.values.get("reserved") or 0) * (1 if error.values.get("unit") == "GiB" else 1 / 1024)
-        fragmented = amount >= 1.0 and _would_do(error, amount)
+        fragmented = _in_pieces(error, amount) and _would_do(error, amount)
         advice = _allocator_setting(facts, error) if fragmented else ()
         shared = ": other programs use the card too" if facts.error("gpu-is-shared") else ""
         return Finding(
@@ -157,6 +158,17 @@ def allocator_fragmentation(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("oom",), make)
+
+
+_MUCH_GIB, _SOME_GIB = 1.0, 0.5
+_SOME_PART = 0.03
+
+
+def _in_pieces(error: ErrorFact, amount: float) -> bool:
+    """Whether as much lies unused, in GiB, as to tell of it: some of the card suffices where less was asked for."""
+    wanted, total = (float(error.values.get(name) or 0) / 1024 for name in ("wanted_mib", "total_mib"))
+    some = max(_SOME_GIB, _SOME_PART * total)
+    return amount >= _MUCH_GIB or (amount >= some and 0 < 2 * wanted <= amount)
 
 
 def _allocator_setting(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
@@ -259,7 +271,8 @@ def shm_too_small(facts: Facts) -> Result:
     # A worker that just disappears inside a container mostly died of the 64 MB that it has there.
     vanished = facts.error("killed-worker") if facts.platform.container and not fixes.on_windows(facts) else None
     vanished = vanished if vanished and "DataLoader worker" in vanished.text and "exited" in vanished.text else None
-    error = facts.error("shm", "nccl-shared-memory") or vanished
+    full = facts.error("no-space")
+    error = facts.error("shm", "nccl-shared-memory") or (full if in_shared_memory(full) else None) or vanished
     total = facts.platform.shm_total_bytes
     small = bool(facts.platform.container and total is not None and total < SMALL_SHM_BYTES)
     if error is None and total is None:

@@ -378,7 +378,11 @@ def wheel_lacks_gpu_arch(facts: Facts) -> Result:
                 ),
                 **seen(error or facts.error("no-kernel-image")),
             },
-            (*(_IN_ITS_OWN if elsewhere else ()), *_arch_fix(facts, capability)),
+            (
+                *(_IN_ITS_OWN if elsewhere else ()),
+                *_other_accelerator(facts, capability),
+                *_arch_fix(facts, capability),
+            ),
             ISSUES + ("pytorch/pytorch/issues/150733" if new else "pytorch/pytorch/issues/190385"),
             affects=ALL_GPU_BENCHES,
             observed=error is not None or facts.error("no-kernel-image") is not None or facts.torch.kernel_ok is False,
@@ -390,6 +394,13 @@ _IN_ITS_OWN = (
     'python -c "import torch, sys; print(sys.executable, torch.__version__)"   # with the program\'s own Python (its '
     "venv, python_embeded): that is the one to mend, with that very python.exe in the commands below",
 )
+
+
+def _other_accelerator(facts: Facts, capability: Optional[str]) -> tuple[str, ...]:
+    """Kaggle still lends the P100, for which its image's torch has no code any more (Kaggle/kaggle-cli 1151)."""
+    if facts.platform.service != "kaggle" or not older(capability, "7.0"):
+        return ()
+    return ("Settings, Accelerator: GPU T4 x2   # the torch of Kaggle's image has no code for the P100 any more",)
 
 
 def _beyond(code: Optional[Kernels], capability: Optional[str]) -> bool:
@@ -495,7 +506,7 @@ def no_kernel_image(facts: Facts) -> Result:
             if old_torch
             else own_kernels.compiled_anew(facts, own, capability)
             if own
-            else _other_build(facts, error),
+            else (*_other_accelerator(facts, capability), *_other_build(facts, error)),
             ISSUES + "vllm-project/vllm/issues/1284",
             affects=ALL_GPU_BENCHES,
             observed=True,

@@ -212,7 +212,7 @@ def no_wheel_for_python(facts: Facts) -> Result:
     newest = torch_releases()[-1]
     python = facts.python.version
     fits = any(torch_builds.python_fits(python, release) for release in torch_releases())
-    asked = re.search(r"\btorch(==[\w.+]{1,30})", error.text)
+    asked = _pinned(error.text)
     return [
         Finding(
             "no-torch-wheel-for-python",
@@ -224,8 +224,8 @@ def no_wheel_for_python(facts: Facts) -> Result:
             {**evidence(python=python, bits=facts.python.bits, offered=error.values.get("offered")), **seen(error)},
             web_uis.other_python(facts)
             if asked and web_uis.installs_torch_itself(facts)
-            else _asked_release(facts, asked[1], error)
-            if asked and not fits
+            else _asked_release(facts, asked, error)
+            if asked and (not fits or _too_new_for(python, asked))
             else (
                 f"Use Python {newest.python_min} to 3.14 (64-bit) for torch {newest.name}: {fixes.new_environment()}",
                 _activate(facts),
@@ -245,9 +245,15 @@ def no_wheel_for_python(facts: Facts) -> Result:
     ]
 
 
-def _no_wheel_title(python: Optional[str], asked: Optional[re.Match[str]]) -> str:
+def _pinned(text: str) -> Optional[str]:
+    """The release that is asked for, as ``==2.1.0``; of ``~=2.1.0``, ``<=2.1.0`` and ``==2.1.*`` the one they name."""
+    found = re.search(r"\btorch ?(?:[=~<]=) ?(?P<version>\d{1,2}\.\d[\w.+]{0,25})", text)
+    return "==" + found["version"].rstrip(".") if found else None
+
+
+def _no_wheel_title(python: Optional[str], asked: Optional[str]) -> str:
     if asked:
-        return f"torch{asked[1]} has no wheel for " + (f"Python {python}" if python else "this Python")
+        return f"torch{asked} has no wheel for " + (f"Python {python}" if python else "this Python")
     return f"pip finds no torch wheel for Python {python}" if python else "pip finds no torch wheel for this Python"
 
 
@@ -257,7 +263,7 @@ def _activate(facts: Facts) -> str:
 
 def _asked_release(facts: Facts, asked: str, error: ErrorFact) -> tuple[str, ...]:
     """How to get the very release that is asked for, and what is there without it."""
-    tag = local_tag(asked) or ""
+    tag = local_tag(asked) or error.values.get("index", "")
     python = _python_of(asked)
     index = f" --index-url {WHEELS}/{tag}" if re.fullmatch(r"cu\d{2,3}|cpu", tag) else ""
     offered = [word.strip() for word in error.values.get("offered", "").split(",") if at_least(word.strip(), "1.0")]
@@ -278,12 +284,18 @@ def _python_of(asked: str) -> str:
     return release.python_all if release else torch_builds.last_python(version) or "3.7"
 
 
-def _older_python(asked: Optional[re.Match[str]]) -> tuple[str, ...]:
+def _too_new_for(python: Optional[str], asked: str) -> bool:
+    """Whether the very release that is asked for came before this Python, on this system or on any."""
+    release = torch_release(asked.lstrip("="))
+    return release is not None and torch_builds.python_fits(python, release, everywhere=True) is False
+
+
+def _older_python(asked: Optional[str]) -> tuple[str, ...]:
     """The Python for a release that one insists on."""
     if asked is None:
         return ()
-    python = _python_of(asked[1])
-    return (f"To keep torch{asked[1]}: an environment with Python {python}: {fixes.new_environment(python)}",)
+    python = _python_of(asked)
+    return (f"To keep torch{asked}: an environment with Python {python}: {fixes.new_environment(python)}",)
 
 
 def _unpublished(facts: Facts, error: ErrorFact) -> Optional[Finding]:
