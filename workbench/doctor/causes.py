@@ -151,6 +151,7 @@ _BUILD_ROOTS = (
     "host-memory-exhausted",
     "cuda-headers-missing",
     "build-library-not-found",
+    "cuda-toolkit-in-parts",
     "cuda-compiler-does-not-work",
     "header-missing",
     "triton-missing-or-wrong",

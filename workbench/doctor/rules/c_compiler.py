@@ -27,7 +27,9 @@ def compiler_missing(facts: Facts) -> Result:
             else "Python's headers and libraries are missing, or of another Python"
             if re.search(r"while importing|tcc\.exe", error.text)
             else "Python's headers are missing",
-            "Triton (torch.compile, many kernels) compiles a small C file at run time.",
+            "pip found no ready wheel of a package and compiles it."
+            if "error: command '" in error.text
+            else "Triton (torch.compile, many kernels) compiles a small C file at run time.",
             {**evidence(c_compiler=facts.platform.c_compiler, headers=facts.python.headers), **seen(error)},
             _headers_on_windows(facts) if error.id == "python-h" and fixes.on_windows(facts) else _compiler_fix(facts),
             ISSUES + "sgl-project/sglang/pull/18644",
