@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from workbench.doctor.diagnose import diagnose
@@ -302,3 +304,15 @@ def test_a_report_as_text_shows_a_command_whole_and_with_its_spaces() -> None:
     text = to_text({**to_json(diagnose(parse_report("torch 2.4.0+cpu"))), "findings": [{**shown, "fix": [step]}]})
     assert f"fix:  {step[:-4]}" in text
     assert "\x1b" not in text
+
+
+JETSON = (Path(__file__).parent.parent / "data" / "doctor" / "bnb-jetson--compiled-without-cuda.txt").read_text(
+    encoding="utf-8"
+)
+
+
+def test_a_bitsandbytes_without_cuda_is_compiled_on_a_jetson_and_only_there() -> None:
+    first = diagnose(parse_report(JETSON)).findings[0]
+    assert "-DCOMPUTE_CAPABILITY=87" in first.fix[-1]
+    elsewhere = diagnose(parse_report(JETSON.replace("AGX Orin 64GB, JetPack 5.1.2", "RTX 3090")))
+    assert "bnb-jetson" not in {finding.id for finding in elsewhere.findings}

@@ -40,10 +40,12 @@ _PROFESSIONAL = re.compile(
     re.I,
 )
 _JETSON = re.compile(
-    r"\bJetson\b.{0,30}?\b(?P<kind>AGX Orin|Orin(?: Nano| NX)?|AGX Xavier|Xavier|Thor|TX2|Nano)\b", re.I
+    r"\bJetson\b.{0,30}?\b(?P<kind>AGX Orin|Orin(?: Nano| NX| AGX)?|AGX Xavier|Xavier|Thor|TX2|Nano)\b", re.I
 )
 _JETSON_WORDS = re.compile(
-    r"\b(?:my|a|an|the|on|for|with|NVIDIA) Jetson\b|\bJet ?[Pp]ack ?(?:version ?)?[4-7]\b|\bL4T\b|-tegra\b", re.I
+    r"\b(?:my|a|an|the|on|for|with|NVIDIA) Jetson\b|\bJet ?[Pp]ack ?(?:version ?)?[4-7]\b|\bL4T\b|-tegra\b"
+    r"|\b(?:AGX|NX) (?:Orin|Xavier)\b|\bOrin (?:NX|Nano|AGX)\b",
+    re.I,
 )
 _RADEON = re.compile(
     r"(?<![a-z])(?:Radeon ?)?(?:RX[ -]?(?P<number>\d{3,4})|(?P<bare>[5679]\d00)(?= ?XT))[ -]?(?P<kind>XTX|XT|GRE|M)?\b",

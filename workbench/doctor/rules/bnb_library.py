@@ -379,8 +379,11 @@ def kernels_of_this_gpu(facts: Facts) -> tuple[str, ...]:
     """How the library is compiled for this GPU."""
     capability = next((gpu.compute_capability for gpu in facts.gpus or () if gpu.compute_capability), None)
     wanted = (capability or "87").replace(".", "")
+    # The last release that takes Python 3.8 and the CUDA 11.4 of JetPack 5; 0.45 wants newer ones.
+    old = older(facts.python.version, "3.9") or older(facts.torch.cuda or facts.toolkit.nvcc, "11.8")
     build = (
-        "git clone https://github.com/bitsandbytes-foundation/bitsandbytes && cd bitsandbytes && cmake "
+        f"git clone {'-b 0.44.1 ' if old else ''}"
+        "https://github.com/bitsandbytes-foundation/bitsandbytes && cd bitsandbytes && cmake "
         f"-DCOMPUTE_BACKEND=cuda -DCOMPUTE_CAPABILITY={wanted} -S . && make && "
         f"{fixes.python_command(facts)} -m pip install ."
     )

@@ -15,7 +15,7 @@ from workbench.doctor.rules.bnb_library import (
     leave_checkout,
     shipped_for,
 )
-from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, gpu_names, is_jetson, seen
+from workbench.doctor.rules.common import PASSED, Result, Rule, cuda_works, evidence, gpu_names, is_jetson, seen
 from workbench.doctor.versions import at_least, older
 
 
@@ -176,22 +176,31 @@ def wheel_of_x86(facts: Facts) -> Result:
 
 def jetson(facts: Facts) -> Result:
     """Jetson is not covered by the aarch64 wheels."""
-    return from_message(
-        facts,
-        ("bnb-named-symbol",),
-        lambda error: Finding(
+    error = facts.error("bnb-named-symbol")
+    if error is None and is_jetson(facts) and cuda_works(facts) is not False:
+        error = facts.error("bnb-no-gpu-support", "bnb-setup-failed")
+    if error is None:
+        return PASSED
+    without = error.id != "bnb-named-symbol"
+    return [
+        Finding(
             "bnb-jetson",
             "error",
-            "This bitsandbytes has no kernels for this GPU",
-            "'named symbol not found' means that the library holds no code for the device; the aarch64 wheels cover "
-            "servers, not Jetson boards, and a build from source the cards that it was told of.",
+            "This bitsandbytes was compiled without CUDA, and no wheel has it for a Jetson"
+            if without
+            else "This bitsandbytes has no kernels for this GPU",
+            "The wheels for ARM cover servers, not Jetson boards, and a build from sources only what it was told to "
+            "compile."
+            if without
+            else "'named symbol not found' means that the library holds no code for the device; the aarch64 wheels "
+            "cover servers, not Jetson boards, and a build from source the cards that it was told of.",
             {**evidence(bitsandbytes=facts.bitsandbytes.version, machine=facts.platform.machine), **seen(error)},
-            kernels_of_this_gpu(facts),
+            (*leave_checkout(facts), *kernels_of_this_gpu(facts)),
             BNB,
             affects=QUANTIZED,
             observed=True,
-        ),
-    )
+        )
+    ]
 
 
 RULES: tuple[Rule, ...] = (
