@@ -35,7 +35,64 @@ FIRST_FIX = {
         "sudo dracut --force && sudo reboot",
     ),
     "nouveau where pacman is called": ("$ pacman -Q nvidia\n" + NOUVEAU, "sudo mkinitcpio -P && sudo reboot"),
-    "nouveau, nothing told": (NOUVEAU, "sudo update-initramfs -u && sudo reboot"),
+    "nouveau, nothing told": (
+        NOUVEAU,
+        "{ sudo update-initramfs -u || sudo dracut --force || sudo mkinitcpio -P; } && sudo reboot",
+    ),
+    "an option of a module on NixOS": (
+        "NixOS 25.05 (Warbler), RTX 3080\nnvidia_uvm: uvm_pmm_gpu.c request_free_mem_region() err -34\n",
+        'boot.extraModprobeConfig = "options nvidia_uvm uvm_disable_hmm=1";',
+    ),
+    "another libcuda on the machine itself": (
+        "NVIDIA-SMI 535.154.05  Driver Version: 535.154.05  CUDA Version: 12.3\n" + ERROR_804,
+        "sudo reboot",
+    ),
+    "ranks of one jsrun set": (
+        "jsrun -n 1 -r 1 -c 42 -g 6 -a 6 ./a\nCUDA error: all CUDA-capable devices are busy or unavailable\n",
+        "jsrun -n 6 -g 1 -a 1",
+    ),
+    "a job of PBS": (
+        "#PBS -l gpus=1\nCUDA error: all CUDA-capable devices are busy or unavailable\n",
+        "nvidia-smi --query-compute-apps",
+    ),
+    "the word all for CUDA": (
+        "docker-compose.yml:\n    environment:\n      CUDA_VISIBLE_DEVICES: all\n"
+        "RuntimeError: No CUDA GPUs are available\n",
+        "Take CUDA_VISIBLE_DEVICES out of the container's environment",
+    ),
+    "a container beside one that has the GPU": (
+        "root@4728a09607c1:/opt# python3 a.py\nAssertionError: \nFound no NVIDIA driver on your system. Please check\n"
+        "$ sudo docker run --gpus all nvidia/cuda:12.4.1-base-ubuntu22.04 nvidia-smi\n"
+        "| NVIDIA-SMI 550.59       Driver Version: 550.59       CUDA Version: 12.4     |\n",
+        "docker run --gpus all",
+    ),
+    "a pod of k3s": (
+        "In k3s with the NVIDIA container toolkit my container's log says that it finds no NVIDIA driver.\n"
+        "On the same node a test pod runs nvidia-smi fine.\n",
+        "runtimeClassName: nvidia",
+    ),
+    "the words of torch 1.3, with a driver that runs its CUDA": (
+        "THCudaCheck FAIL file=/opt/conda/conda-bld/pytorch/work/aten/src/THC/THCGeneral.cpp line=50 error=999 : "
+        "unknown error\nPyTorch version: 1.3.1\nCUDA used to build PyTorch: 10.1.243\nIs CUDA available: No\n"
+        "GPU models and configuration: GPU 0: GeForce GTX 1080\nNvidia driver version: 435.21\n",
+        "sudo rmmod nvidia_uvm",
+    ),
+    "no room for CUDA's own context": (
+        "CudaException: CUDA_ERROR_OUT_OF_MEMORY\n    at jcuda.driver.JCudaDriver.cuCtxCreate(JCudaDriver.java)\n",
+        "nvidia-smi   # who holds how much",
+    ),
+    "some of WSL's GPUs run": (
+        'WSL 2, Windows Server 2022:10.0.20348.2849\nwith vLLM "out of memory" comes when the number of GPUs is '
+        "greater than 3, everything is normal when the number of GPUs is set to 2\n",
+        "export CUDA_VISIBLE_DEVICES=0,1",
+    ),
+    "what was done in WSL, told on Windows": (
+        "Host OS: Microsoft Windows 11 Pro 10.0.22621\nWSL2 with a fresh install of Ubuntu 22.04\n"
+        "Command executed in WSL2: conda create -n rapids\n"
+        "numba.cuda.cudadrv.error.CudaSupportError: Error at driver init: Call to cuInit results in "
+        "CUDA_ERROR_OUT_OF_MEMORY (2)\n",
+        "export CUDA_VISIBLE_DEVICES=0   # fewer GPUs",
+    ),
     "nouveau, a distribution against its tool": (
         "Ubuntu 22.04, apt install alien; yum install came from a guide\n" + NOUVEAU,
         "sudo update-initramfs -u",
@@ -104,6 +161,25 @@ def test_the_first_fix_is_that_of_this_machine(name: str) -> None:
 
 
 SILENT = {
+    "a Windows older than WSL's CUDA has no libcuda there": (
+        "WSL2 on Windows 10 version 1909 (OS Build 18363.1256)\nImportError: libcuda.so.1: cannot open shared object "
+        "file: No such file or directory\n",
+        "libcuda-not-visible",
+    ),
+    "Windows itself, where WSL works": (
+        "Windows 11\nIn WSL2 it works fine. With WSL2 and Ubuntu no problem either.\n"
+        "Unexpected error from cudaGetDeviceCount(). Error 2: out of memory\n",
+        "wsl-error-2",
+    ),
+    "a number in a compose file": (
+        "    environment:\n      - CUDA_VISIBLE_DEVICES=0\nRuntimeError: No CUDA GPUs are available\n",
+        "cuda-visible-devices-wrong",
+    ),
+    "a pod that waits for a GPU": (
+        "kubernetes: pod is pending, 0/3 nodes are available: insufficient nvidia.com/gpu, no GPU; the GPU operator is "
+        "installed\n",
+        "container-without-gpu-runtime",
+    ),
     "a fabric's GPU is waited for": ("H200\n" + FABRIC, "cuda-not-ready"),
     "MIG by its name alone": (
         "CUDA_VISIBLE_DEVICES=MIG-377e0049-554c-540b-93c6-d0976f8426cb python a.py\n",

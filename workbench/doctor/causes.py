@@ -379,6 +379,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "extension-built-for-other-cuda": ("program-lacks-cuda-library",),
     "xpu-not-available": ("xpu-has-no-float64",),
     "cuda-compat-on-unsupported-gpu": ("host-driver-does-not-start",),
+    "host-driver-does-not-start": ("driver-library-version-mismatch",),
     # An old driver explains why CUDA is not there; which of two copies is imported does not.
     "duplicate-torch-installs": ("driver-too-old-for-wheel-cuda",),
     "rocm-gfx-unsupported": ("integrated-gpu-taken", "amd-override-of-another-gpu"),

@@ -77,6 +77,8 @@ _EARLY_IMAGES = {
     "sudo pacman -S": "sudo mkinitcpio -P",
     "sudo emerge": "sudo dracut --force",
 }
+# Where nothing tells the distribution: the one of the three that is there.
+_ANY_EARLY_IMAGE = "{ sudo update-initramfs -u || sudo dracut --force || sudo mkinitcpio -P; }"
 
 
 # Debian's names with those of Fedora, Arch, openSUSE, Homebrew and Alpine; an empty one is part of every system there.
@@ -136,9 +138,32 @@ _DRIVERS = {
 }
 
 
+# https://wiki.nixos.org/wiki/NixOS_modules: nothing under /etc/modprobe.d stays there, the configuration writes it.
+_MODULE_OPTION = re.compile(
+    r"echo '(?P<option>options [^'\n]{3,120})' \| sudo tee \S+ && sudo update-initramfs -u(?: && sudo reboot)?"
+)
+
+
+def on_nixos(facts: Facts) -> bool:
+    """Whether the system is NixOS, which is changed by its configuration alone."""
+    return "nixos" in _named_system(facts).lower() or facts.error("nixos-told") is not None
+
+
+def _early_image(facts: Facts, step: str) -> str:
+    """A step that sets a module's option, or writes the early image anew, by the tool of this distribution."""
+    if on_nixos(facts):
+        configured = r'boot.extraModprobeConfig = "\g<option>";   # in configuration.nix; then '
+        return _MODULE_OPTION.sub(configured + "sudo nixos-rebuild boot && sudo reboot", step)
+    tool = _tool(facts)
+    unknown = not facts.platform.os and tool == "sudo apt install" and not facts.error("calls-apt")
+    if unknown and facts.platform.system in (None, "Linux") and "ubuntu" not in _named_system(facts).lower():
+        return step.replace(_INITRAMFS, _ANY_EARLY_IMAGE)
+    return step.replace(_INITRAMFS, _EARLY_IMAGES.get(tool, _INITRAMFS))
+
+
 def _driver(facts: Facts) -> Optional[str]:
     """The command for NVIDIA's driver where it is another than Ubuntu's."""
-    debian = re.search(r"\bdebian\b", facts.platform.os or "", re.I)
+    debian = re.search(r"\bdebian\b|\bkali\b", facts.platform.os or "", re.I)
     return "sudo apt install nvidia-driver" if debian else _DRIVERS.get(_tool(facts))
 
 
@@ -146,8 +171,7 @@ def adapted(facts: Facts, step: str) -> str:
     """A step that calls Debian's apt, for the distribution, the Mac or the container that the facts name."""
     driver = _driver(facts)
     step = _DRIVER.sub(driver, step) if driver else step
-    early = _EARLY_IMAGES.get(_tool(facts))
-    step = _by_yum(facts, step.replace(_INITRAMFS, early) if early else step)
+    step = _by_yum(facts, _early_image(facts, step))
     found = _APT.search(step)
     if found is None:
         return step

@@ -206,7 +206,9 @@ def _transformers_torch(draft: Draft, value: str) -> None:
 def _build_cuda(draft: Draft, value: str) -> None:
     draft.saw("collect_env")
     if _known(value) and re.match(r"\d", value):
-        draft.put(draft.torch, cuda=value.split()[0], build="cuda")
+        # torch 1.x for CUDA 9 and 10 names the patch too, 10.1.243, which no driver's number has.
+        patch = re.fullmatch(r"((?:9|10)\.\d)\.\d{1,4}", value.split()[0])
+        draft.put(draft.torch, cuda=patch[1] if patch else value.split()[0], build="cuda")
         return
     # "Could not collect" is what torch 2.13 prints for None: with a torch that is there, it means a CPU or ROCm build.
     draft.torch.setdefault("no_cuda", True)

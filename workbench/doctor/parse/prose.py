@@ -130,6 +130,8 @@ _DISTRIBUTIONS = (
         r"(?: (?:Linux )?\d{1,2}\b)?"
     ),
     re.compile(r"\blinux-cachyos\b"),
+    re.compile(r"\bNixOS\b|\bGentoo\b|\bKali Linux\b"),
+    re.compile(r"\b[Dd]ebian (?:GNU/Linux )?(?:9|1[0-3])\b"),
     re.compile(r"(?<=\bis )Arch\b|(?<=\bon )Arch\b|\bArch\b(?= (?:packages?|repo|user|based)\b)"),
 )
 # What the kernels of these are called, and the commands that only they have.
@@ -234,6 +236,14 @@ _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Sub
 _NOT_WSL = re.compile(
     r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
 )
+_DONE_IN_WSL = re.compile(
+    r"\b(?:in|inside|under|within|via|using|on|and) (?:my |the |a )?WSL ?-?2?\b"
+    r"|\bWSL ?-?2? (?:with|running|and|Ubuntu)\b"
+    r"|\b(?:Ubuntu|Debian)[ \d.-]{0,8}(?:\(|on |in )?WSL",
+    re.I,
+)
+_WORKS = re.compile(r"\b(?:works?|worked|fine|no (?:problem|issue|error)s?|tried|also)\b", re.I)
+_WINDOWS_SITE = re.compile(r"[A-Za-z]:\\[^\n]{0,200}(?:site-packages|\\Lib\\|python\.exe)", re.I)
 _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b|/lib/modules/3\.4\.0\+/")
 _WSL_KERNEL = re.compile(r"\b[4-9]\.\d{1,3}\.\d{1,4}(?:\.\d{1,3})?-microsoft-standard", re.I)
 _WINDOWS = re.compile(
@@ -397,11 +407,19 @@ def _started(lines: Sequence[str], draft: Draft) -> None:
         return
 
 
+def _worked_in_wsl(lines: Sequence[str]) -> bool:
+    """Whether several lines tell of what was done in WSL, on a Windows whose own Python shows no file."""
+    if any(_WINDOWS_SITE.search(line) for line in lines if "\\" in line):
+        return False
+    told = [line for line in lines if "wsl" in line.lower() and _DONE_IN_WSL.search(line) and not _NOT_WSL.search(line)]
+    return len(told) > 1 and not any(_WORKS.search(line) for line in told)
+
+
 def _wsl(lines: Sequence[str], draft: Draft) -> None:
     # Who names Windows and shows paths of Linux names the host of a WSL.
     kernel = any(_WSL_KERNEL.search(line) for line in lines if "-microsoft-" in line)
     inside = kernel or any(_UNIX_SITE.search(line) for line in lines)
-    hosts = draft.platform.get("system") == "Windows" and inside
+    hosts = draft.platform.get("system") == "Windows" and (inside or _worked_in_wsl(lines))
     old = any(_OLD_WSL_KERNEL.search(line) for line in lines if "Microsoft" in line or "/3.4.0+" in line)
     elsewhere = draft.platform.get("system") in ("Windows", "Darwin") and not hosts and not old
     if elsewhere or draft.platform.get("wsl") is False:

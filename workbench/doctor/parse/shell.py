@@ -20,6 +20,10 @@ _ASSIGNMENT = re.compile(
     r"([A-Za-z][A-Za-z0-9_]{2,60})="
     r"(\"[^\"\n]{0,2000}\"|'[^'\n]{0,2000}'|\S{0,2000})"
 )
+# In the environment of a compose file or a pod: "CUDA_VISIBLE_DEVICES: all", "- CUDA_VISIBLE_DEVICES=all".
+_IN_YAML = re.compile(
+    r"\s{2,24}(?:- ?)?[\"']?([A-Z][A-Z0-9_]{2,60})[\"']?(?:: {1,4}|=)([\"']?[\w,.:/-]{0,200}[\"']?)\s{0,8}$"
+)
 # "A=1 B=2 python …": the second and the next.
 _BESIDE = re.compile(r"(?<=\s)([A-Z][A-Z0-9_]{2,60})=(\S{1,200})(?=\s)")
 _ENVIRON = re.compile(
@@ -120,7 +124,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what the lines tell by the way."""
     available: list[bool] = []
     for index, line in enumerate(lines):
-        if "=" in line:
+        if "=" in line or ("_" in line and ": " in line):
             _variable(line, draft)
         if "echo" in line and "$" in line:
             _echo(lines, index, draft)
@@ -237,7 +241,7 @@ def _named_system(line: str, draft: Draft) -> None:
 
 def _variable(line: str, draft: Draft) -> None:
     """The variables that a line sets: one or more before a command, or one in a program."""
-    match = _ASSIGNMENT.match(line)
+    match = _ASSIGNMENT.match(line) or _IN_YAML.match(line)
     if match is None:
         assigned = _ENVIRON.search(line)
         if assigned is not None:

@@ -28,23 +28,18 @@ def compute_mode_exclusive(facts: Facts) -> Result:
         Finding(
             "compute-mode-exclusive",
             "error",
-            "The GPU accepts one process only, or none" if limited else "The GPU is busy or unavailable",
+            "Several ranks meet on one GPU, which is in exclusive mode and accepts one process"
+            if facts.error("jsrun-set-of-several-ranks")
+            else "The GPU accepts one process only, or none"
+            if limited
+            else "The GPU is busy or unavailable",
             "In exclusive compute mode a second process is refused with 'all CUDA-capable devices are busy or "
             "unavailable'. A vGPU guest without a licence and a half-installed driver say the same.",
             {**evidence(compute_mode=limited), **seen(error)},
             (
-                *(
-                    (
-                        "nvidia-smi; echo $CUDA_VISIBLE_DEVICES   # in the job: it must be the GPU that Slurm gave, "
-                        "not one "
-                        "set by hand; in a container pass it on",
-                        "#SBATCH --exclusive, or ask the administrators: without ConstrainDevices=yes in cgroup.conf "
-                        "jobs meet on one GPU",
-                    )
-                    if facts.platform.service == "slurm" and facts.origin == "report"
-                    else ()
-                ),
-                "sudo nvidia-smi -c 0   # default mode: several processes",
+                *_on_a_cluster(facts),
+                "sudo nvidia-smi -c 0   # default mode: several processes"
+                + ("; on a cluster for its administrators" if _on_a_cluster(facts) else ""),
                 "nvidia-smi   # which process holds it",
             ),
             ISSUES + "NVIDIA/DIGITS/issues/2005",
@@ -52,6 +47,36 @@ def compute_mode_exclusive(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _on_a_cluster(facts: Facts) -> tuple[str, ...]:
+    """In a batch job nobody changes the mode: each process has to go to a GPU of its own."""
+    if facts.origin != "report":
+        return ()
+    jsrun = facts.error("jsrun-set-of-several-ranks")
+    if jsrun is not None:
+        ranks = int(jsrun.values.get("ranks") or 1)
+        return (
+            f"jsrun -n {ranks} -g 1 -a 1 -c 7 …   # {ranks} resource sets with a rank and a GPU each: on Summit and "
+            "its kin the GPUs are in exclusive mode, and a second rank is refused",
+            "#BSUB -alloc_flags gpudefault   # in the job script, where several ranks are to share a GPU",
+        )
+    if facts.platform.service == "slurm":
+        return (
+            "nvidia-smi; echo $CUDA_VISIBLE_DEVICES   # in the job: it must be the GPU that Slurm gave, not one "
+            "set by hand; in a container pass it on",
+            "#SBATCH --exclusive, or ask the administrators: without ConstrainDevices=yes in cgroup.conf jobs meet on "
+            "one GPU",
+        )
+    if facts.error("batch-job-told"):
+        return (
+            "nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory --format=csv; echo $CUDA_VISIBLE_DEVICES   # in "
+            "the job, before the program: is the GPU that it was given held by another job? Then hand the job in again "
+            "and tell the administrators its node and GPU",
+            "export CUDA_VISIBLE_DEVICES=$(nvidia-smi --query-gpu=index,memory.used --format=csv,noheader,nounits | "
+            "sort -t, -nk2 | head -1 | cut -d, -f1)   # only where the whole node is this job's: its emptiest GPU",
+        )
+    return ()
 
 
 def mig(facts: Facts) -> Result:

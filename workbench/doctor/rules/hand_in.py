@@ -120,10 +120,16 @@ def told_of_a_container(facts: Facts) -> Optional[str]:
     without_smi = kind == "docker" and facts.error("nvidia-smi-missing") is not None
     nvml = facts.error("nvml-fails")
     without_nvml = kind == "docker" and nvml is not None and "an't initialize" in nvml.text  # torch's own warning
-    known = kind in ("podman", "kubernetes", "apptainer") or without_smi or without_nvml
+    known = kind in ("podman", "kubernetes", "apptainer") or without_smi or without_nvml or _host_answers(facts)
     seen_to = blind or without_smi or without_nvml or facts.error("no-nvidia-driver")
     told_better = facts.error("singularity-no-nv-files") is not None
     return kind if known and seen_to and facts.origin == "report" and not told_better else None
+
+
+def _host_answers(facts: Facts) -> bool:
+    """Whether nvidia-smi is shown at work, and torch in a docker container finds no driver: another container is."""
+    of_torch = facts.error("no-nvidia-driver") is not None and facts.platform.container == "docker"
+    return of_torch and bool(facts.driver.version) and facts.driver.error is None
 
 
 def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
@@ -163,7 +169,8 @@ def hand_in_gpu(facts: Facts) -> tuple[str, ...]:
     refused = facts.error("container-no-gpu-driver")
     # An engine that refuses the GPU lacks the toolkit; where nobody has asked for one, that comes first.
     asked = facts.error("gpus-handed-in", "container-no-gpu-driver", "container-finds-no-cdi-device")
-    first = () if asked or snap else (ASK_DOCKER,)
+    # Nor does it lack it where a GPU was handed to another container, which --gpus in a paste then tells of.
+    first = () if snap or (asked and not _host_answers(facts)) else (ASK_DOCKER,)
     return (
         *(
             (

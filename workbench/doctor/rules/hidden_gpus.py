@@ -38,6 +38,8 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
         fault = f"is set to {shown}, which is no number here"
     if fault is None and facts.error("no-cuda-gpus") and not facts.gpus and re.fullmatch(r"[1-9]\d{0,3}", shown):
         fault = f"names GPU {shown}, which is not there"
+    if fault is None and (facts.error("no-cuda-gpus") or facts.torch.cuda_available is False):
+        fault = _no_device_name(shown)
     if fault is None:
         return PASSED
     by_slurm = shown == "NoDevFiles"
@@ -60,6 +62,7 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
             if by_slurm
             else (
                 *_out_of_program(facts),
+                *_out_of_container(facts),
                 fixes.unset(facts, "CUDA_VISIBLE_DEVICES", "or set it to indices from 0, before the process starts"),
             ),
             ISSUES + "KeYang8/WITT/issues/34",
@@ -80,6 +83,26 @@ def _out_of_program(facts: Facts) -> tuple[str, ...]:
         "'/environ.*CUDA_VISIBLE_DEVICES/s/^( *)/\\1pass  # /'   # in the program's folder: takes the lines out that "
         "set it; the shell's variable counts then",
     )
+
+
+def _out_of_container(facts: Facts) -> tuple[str, ...]:
+    """What a compose file or a pod sets is taken out there."""
+    if facts.origin != "report" or facts.platform.container not in ("docker", "podman", "kubernetes"):
+        return ()
+    return (
+        "Take CUDA_VISIBLE_DEVICES out of the container's environment (compose file, pod, -e), then make it anew: "
+        "docker compose up -d   # 'all' is a word of NVIDIA_VISIBLE_DEVICES; inside, the GPUs count from 0",
+    )
+
+
+def _no_device_name(value: str) -> Optional[str]:
+    """A word where CUDA wants numbers or UUIDs: it then shows none, as torch's own reading of the variable tells.
+
+    https://github.com/pytorch/pytorch/blob/v2.7.0/torch/cuda/__init__.py (_parse_visible_devices)
+    """
+    first = value.split(",")[0].strip()
+    word = re.fullmatch(r"[A-Za-z][\w:.-]{1,20}", first) and not first.startswith(("GPU-", "MIG-"))
+    return f"is '{first}', which is neither a number nor a UUID" if word else None
 
 
 def _visible_fault(value: str, count: Optional[int]) -> Optional[str]:

@@ -19,6 +19,7 @@ from workbench.doctor.rules.common import (
     no_gpu_told,
     seen,
 )
+from workbench.doctor.rules.wsl import hands_in_no_gpu
 
 
 def wsl_libcuda(facts: Facts) -> Result:
@@ -34,7 +35,8 @@ def wsl_libcuda(facts: Facts) -> Result:
     signs = linux_driver or facts.driver.libcuda == "" or facts.error("no-lcuda") or error or told
     # Another program may find another libcuda than torch, for which all is well.
     works = cuda_works(facts) and not (error and "cuInit" in error.text)
-    if works or not (broken or linux_driver or error) or not signs:
+    too_many = facts.error("fewer-gpus-work", "error-2-init")  # fewer of them do run
+    if works or not (broken or linux_driver or error) or not signs or too_many:
         return PASSED
     return [
         Finding(
@@ -73,6 +75,8 @@ def libcuda_not_visible(facts: Facts) -> Result:
     if error.id == "libcuda-missing":
         # torch looks in more places than others do, so this may fail where torch works.
         asked_by_another = re.search(r"ould not load library|lib under the names|dynamically load the", error.text)
+        if wsl and hands_in_no_gpu(facts):
+            return PASSED
         there = not cuda_works(facts) and (wsl or facts.driver.smi or facts.driver.version)
         return [_libcuda_missing(facts, error)] if asked_by_another or there else PASSED
     if cuda_works(facts):
@@ -142,7 +146,7 @@ def wsl_error_2(facts: Facts) -> Result:
             "Under WSL every visible GPU takes pinned memory at start; with several of them it runs out.",
             {**evidence(gpus=gpu_names(facts), kernel=facts.platform.kernel), **seen(error)},
             (
-                "export CUDA_VISIBLE_DEVICES=0   # fewer GPUs",
+                _as_many_as_run(error),
                 "more memory= in %UserProfile%\\.wslconfig, then wsl --shutdown",
                 "the newest Windows driver, or native Linux",
             ),
@@ -151,6 +155,13 @@ def wsl_error_2(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _as_many_as_run(error: ErrorFact) -> str:
+    """Fewer GPUs: as many of them as the text says run, or one."""
+    found = re.search(r"\b(?:set to|with|when|using)\b[^.\n]{0,20}\b([2-7]|two|three)\b", error.text, re.IGNORECASE)
+    count = {"two": 2, "three": 3}.get(found[1].lower()) or int(found[1]) if found else 1
+    return f"export CUDA_VISIBLE_DEVICES={','.join(map(str, range(count)))}   # fewer GPUs"
 
 
 def _one_card_refuses(facts: Facts, error: ErrorFact) -> Finding:

@@ -188,6 +188,12 @@ def cuda_compat_on_unsupported_gpu(facts: Facts) -> Result:
     ]
 
 
+def _bare(facts: Facts) -> bool:
+    """Whether the text shows the machine itself, and nothing of a container or a job on another's machine."""
+    shown = bool(facts.driver.version or facts.platform.modules) and facts.origin == "report"
+    return shown and not (facts.platform.container or facts.platform.service or facts.toolkit.compat)
+
+
 def _newer_driver(facts: Facts) -> tuple[str, ...]:
     if facts.error("rented-machine"):
         return (
@@ -203,6 +209,10 @@ def _newer_driver(facts: Facts) -> tuple[str, ...]:
         )
     if facts.toolkit.compat:
         return (_COMPAT_OFF_THE_PATH, "sudo ubuntu-drivers install && sudo reboot   # where its CUDA is wanted")
+    if _bare(facts):
+        reboot, *rest = _one_libcuda(facts)
+        newer = "sudo ubuntu-drivers install && sudo reboot   # still so: one driver, its module and libcuda together"
+        return (reboot, newer, *rest[1:])
     update = (
         "sudo ubuntu-drivers install && sudo reboot   # on the host, not in the container: a driver whose CUDA "
         "(nvidia-smi's heading) is at least the image's; an update that waits for its reboot is mended by it too"

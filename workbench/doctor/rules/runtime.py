@@ -137,7 +137,8 @@ def allocator_fragmentation(facts: Facts) -> Result:
     """CUDA out of memory, with or without much memory reserved and unused."""
 
     def make(error: ErrorFact) -> Finding:
-        if "CUDA error: out of memory" in error.text and not error.values.get("wanted_mib"):
+        at_start = "CUDA error: out of memory" in error.text or facts.error("context-without-memory")
+        if at_start and not error.values.get("wanted_mib"):
             return _card_is_full(facts, error)
         amount = float(error.values.get("reserved") or 0) * (1 if error.values.get("unit") == "GiB" else 1 / 1024)
         fragmented = _in_pieces(error, amount) and _would_do(error, amount)

@@ -21,8 +21,8 @@ from workbench.doctor.rules.hand_in import FIRST_DRIVER, WSL_GUIDE
 from workbench.doctor.versions import older
 
 _FIRST_BUILD = 19044
-"""Windows 10 21H2, the first release with CUDA in WSL "
-"(https://learn.microsoft.com/windows/ai/directml/gpu-cuda-in-wsl)."""
+"""Windows 10 21H2, the first release with CUDA in WSL
+(https://learn.microsoft.com/windows/ai/directml/gpu-cuda-in-wsl)."""
 _SERVER_2022 = 20348
 _NO_GPU = (
     "wsl-gpu-blocked",
@@ -48,13 +48,21 @@ def _complaint(facts: Facts) -> tuple[bool, Optional[ErrorFact]]:
     return missed and (error is not None or facts.torch.cuda_available is False or no_gpu_told(facts)), error
 
 
+def hands_in_no_gpu(facts: Facts) -> bool:
+    """Whether this Windows is known to have no CUDA for WSL: then no libcuda lies there either."""
+    build = facts.platform.windows_build
+    return build is not None and (build < _FIRST_BUILD or build == _SERVER_2022)
+
+
 def windows_too_old(facts: Facts) -> Result:
     """CUDA in WSL came with Windows 10 21H2."""
     build = facts.platform.windows_build
     missed, error = _complaint(facts)
     if build is None:
         return None
-    if not missed or not (build < _FIRST_BUILD or build == _SERVER_2022):
+    if facts.error("fewer-gpus-work", "error-2-init"):
+        return PASSED  # CUDA reaches the GPUs there
+    if not missed or not hands_in_no_gpu(facts):
         return PASSED
     server = build == _SERVER_2022
     return [
