@@ -26,6 +26,18 @@ FIRST_STEP = {
     "rocm-no-device--in-container": "docker run --device=/dev/kfd",
     "rocm-gfx-unsupported--override-in-vain": "python -m pip uninstall -y torch; python -m pip install --pre",
     "memlock-or-nccl--limits-conf": "echo '* - memlock unlimited'",
+    "memlock-or-nccl--create-qp": "echo '* - memlock unlimited'",
+    "memlock-or-nccl--in-a-slurm-job": "echo '* - memlock unlimited'",
+    "build-isolation-hides-torch--cpu-torch-on-windows": "python -m pip install setuptools wheel ninja packaging",
+    "cuda-home-unset--said-to-be-set-on-windows": "$env:CUDA_HOME = (Get-ChildItem",
+    "triton-missing-or-wrong--common-with-a-space": "python -m pip install -U --index-url",
+    "triton-missing-or-wrong--common-from-a-checkout": "git pull   # in the checkout of unsloth",
+    "triton-missing-or-wrong--gone-on-windows": "C:\\apps\\ComfyUI_windows_portable\\python_embeded\\python.exe -m pip "
+    'install "triton-windows<3.3"',
+    "flash-attn-built-for-other-torch--dll-alone": "python -m pip uninstall -y flash-attn",
+    "missing-compiler-or-python-headers--sgl-image": "apt-get update && apt-get install -y build-essential python$(",
+    "torchvision-torch-mismatch--xformers-names-the-torch": "python -m pip install --index-url "
+    "https://download.pytorch.org/whl/cu121 torch==2.1.0 torchvision",
 }
 
 
@@ -47,6 +59,37 @@ def test_torch_has_looked_in_the_usual_folder_before_it_complains() -> None:
     assert first_steps(f"{unset}\nI already installed CUDA and set the root.")[0].startswith("export CUDA_HOME=$(ls -d")
     assert "cuda-12.1" in first_steps(f"{unset}\nI am sure that cuda12.1 is installed correctly.")[0]
     assert "/usr/local/cuda/bin" in first_steps("nvcc: command not found")[0]
+
+
+def test_what_is_asked_to_be_set_is_not_said_to_be_set() -> None:
+    unset = "OSError: CUDA_HOME environment variable is not set. Please set it to your CUDA install root."
+    asked = f"{unset}\nFailed to build. Please set CUDA_HOME or CUDA_PATH to your toolkit and try again."
+    assert diagnose(parse_report(asked)).findings[0].title.endswith("there is no toolkit")
+
+
+def test_on_linux_the_torch_of_a_build_is_one_with_cuda() -> None:
+    text = (
+        '  File "/tmp/pip-build-env-ab12cd34/overlay/lib/python3.11/site-packages/torch/utils/a.py", line 1\n'
+        "OSError: CUDA_HOME environment variable is not set. Please set it to your CUDA install root."
+    )
+    assert diagnose(parse_report(text)).findings[0].id == "cuda-home-unset"
+
+
+def test_a_queue_pair_that_is_not_permitted_is_no_matter_of_locked_memory() -> None:
+    text = "misc/ibvwrap.cc:160 NCCL WARN Call to ibv_create_qp failed with error Operation not permitted"
+    assert not any("locked memory (ulimit" in finding.title for finding in diagnose(parse_report(text)).findings)
+
+
+def test_wheels_of_flash_attn_for_windows_are_looked_for_where_there_are_some() -> None:
+    steps = first_steps((DATA / "flash-attn-built-for-other-torch--dll-alone.txt").read_text(encoding="utf-8"))
+    assert "flash-attention-prebuild-wheels" in steps[1]
+    assert not any("Dao-AILab/flash-attention/releases" in step for step in steps)
+
+
+def test_in_a_slurm_job_no_docker_is_asked_for() -> None:
+    steps = first_steps((DATA / "memlock-or-nccl--in-a-slurm-job.txt").read_text(encoding="utf-8"))
+    assert not any("docker" in step for step in steps)
+    assert any("slurm.conf" in step for step in steps)
 
 
 def test_few_and_distant_processes_are_strangers() -> None:

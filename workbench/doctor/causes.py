@@ -420,7 +420,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
         "mingw-in-place-of-msvc",
         "build-library-not-found",
     ),
-    "cuda-home-unset": ("cuda-home-malformed",),
+    "cuda-home-unset": ("cuda-home-malformed", "build-isolation-hides-torch"),
     "no-cuda-gpus-available": (
         "gpu-asked-while-building-image",
         "cuda-asked-on-ascend",

@@ -30,11 +30,12 @@ _PATH = re.compile(r"\bWindowsPath\(|'WindowsPath'")
 
 
 def _only_there(line: str) -> bool:
-    """Whether a line can only have been printed on Windows."""
+    """Whether a line can only have been printed on Windows: Python's loader speaks of DLLs nowhere else."""
     return (
         ("fatal error" in line and _MSVC.search(line) is not None)
         or ("..\\" in line and _TORCH_SOURCE.search(line) is not None)
         or ("WindowsPath" in line and _PATH.search(line) is not None)
+        or "DLL load failed while importing" in line
     )
 
 

@@ -12,6 +12,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules import llama_cpp
 from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.fetched_wheels import ready_wheels
 from workbench.doctor.rules.guess import guessed_error
 from workbench.doctor.rules.toolkits import toolkit_steps
 from workbench.doctor.tables import WHEELS, build_of, companion, companion_of, table, variant_of
@@ -43,14 +44,53 @@ def build_isolation(facts: Facts) -> Result:
             {**evidence(package=package if row or package != "<package>" else None), **seen(error)},
             (
                 *_without_isolation(facts, failed.values if failed else error.values, package),
-                *((f"or a ready-made wheel: {row['wheels']}",) if row and row.get("wheels") else ()),
+                *((f"or a ready-made wheel: {wheels}",) if (wheels := ready_wheels(facts, row)) else ()),
             ),
             "https://github.com/Dao-AILab/flash-attention/issues/246",
             affects=("chat",),
             observed=True,
         )
 
-    return from_message(facts, ("build-without-torch",), make) or _before_the_build(facts, make)
+    return (
+        _cpu_torch_of_the_build(facts)
+        or from_message(facts, ("build-without-torch",), make)
+        or _before_the_build(facts, make)
+    )
+
+
+def _cpu_torch_of_the_build(facts: Facts) -> Result:
+    """Windows: the torch that pip fetches for a build is a CPU build, and such a one looks for no CUDA.
+
+    CUDA_HOME is None there without torch.version.cuda:
+    https://github.com/pytorch/pytorch/blob/main/torch/utils/cpp_extension.py
+    """
+    error = facts.error("cuda-home")
+    if error is None or not facts.error("torch-of-the-build") or not fixes.on_windows(facts):
+        return None
+    failed = facts.error("build-failed")
+    typed = failed.values if failed else {}
+    package = typed.get("package") or typed.get("wanted") or ""
+    target = typed.get("target") or (package if package not in ("", "torch", "pip") else "-e .")
+    again = fixes.install(facts, *target.split(), options="--no-build-isolation")
+    return [
+        Finding(
+            "build-isolation-hides-torch",
+            "error",
+            "pip builds with a torch of its own, on Windows a CPU build, and that one looks for no CUDA, "
+            "whatever CUDA_HOME says",
+            "The path in the traceback is pip's environment for builds. It fetches torch from the package index there, "
+            "whose Windows wheels are for the CPU, whatever torch and toolkit are installed here.",
+            {**evidence(package=package or None), **seen(error)},
+            (
+                fixes.install(facts, "setuptools", "wheel", "ninja", "packaging"),
+                again + "   # in the folder of the project, or with what was typed before; it compiles with nvcc and "
+                "Visual C++",
+            ),
+            _PIP,
+            affects=("chat",),
+            observed=True,
+        )
+    ]
 
 
 def _without_isolation(facts: Facts, typed: dict[str, str], package: str) -> tuple[str, ...]:
@@ -223,8 +263,8 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
         steps += _for_windows(facts, row)
         if row.get("last"):
             steps += [f"{fixes.install(facts, package, options='--only-binary :all:')}   # {row['last']}"]
-        if row.get("wheels"):
-            steps.append(f"Take a ready-made wheel for this torch, CUDA and Python: {row['wheels']}")
+        if wheels := ready_wheels(facts, row):
+            steps.append(f"Take a ready-made wheel for this torch, CUDA and Python: {wheels}")
         steps += [
             *_as_alternative(toolkit_steps(facts)),
             fixes.export(facts, "MAX_JOBS", "4", "each compiler takes some gigabytes of memory"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Optional
 
 from workbench.doctor import fixes, system_packages
 from workbench.doctor.facts import Facts
@@ -63,16 +64,31 @@ def _compiler_fix(facts: Facts) -> tuple[str, ...]:
             "apt-get update && apt-get install -y build-essential   # this Python was compiled, as in images called "
             "python: it has its headers; as root, in a Dockerfile with RUN",
         )
+    of_image = _in_image(facts, minor)
+    if of_image:
+        return of_image
     if facts.python.kind == "uv" or re.search(r"/\.pyenv/|/uv/python/", facts.python.executable or ""):
         return (system_packages.install(facts, "build-essential", dnf="gcc gcc-c++", pacman="base-devel"),)
-    return (
-        system_packages.install(
-            facts,
-            apt=f"build-essential python{minor or '3'}-dev",
-            dnf=f"gcc gcc-c++ python{minor or '3'}-devel",
-            pacman="base-devel python",
-        ),
+    step = system_packages.install(
+        facts,
+        apt=f"build-essential python{minor or '3'}-dev",
+        dnf=f"gcc gcc-c++ python{minor or '3'}-devel",
+        pacman="base-devel python",
     )
+    return (step.replace("sudo apt install", "sudo apt update && sudo apt install", 1),)
+
+
+def _in_image(facts: Facts, minor: Optional[str]) -> tuple[str, ...]:
+    """Images and rented machines: root without sudo and lists of packages that are empty, often another Python too.
+
+    Their Python may not be the distribution's (python3-dev is of that one), so that its own number is asked for.
+    """
+    container = facts.platform.container in ("docker", "kubernetes") or facts.error("rented-machine", "image-path")
+    if not container or not system_packages.by_apt(facts) or facts.platform.system == "Darwin":
+        return ()
+    number = minor or """$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"""
+    step = f"apt-get update && apt-get install -y build-essential python{number}-dev"
+    return (f"{step}   # in the container, as root; in a Dockerfile with RUN",)
 
 
 RULES: tuple[Rule, ...] = (compiler_missing,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 from workbench.doctor import fixes
 from workbench.doctor.facts import Facts
@@ -38,3 +38,9 @@ def without_nvcc(facts: Facts, package: str = "") -> tuple[str, ...]:
 def _with_a_wheel(package: str, torch: Optional[str]) -> str:
     last = next((release for bound, release in _LAST_FLASH_ATTN if older(torch, bound)), None)
     return f"{package}=={last}" if package == "flash-attn" and last else package
+
+
+def ready_wheels(facts: Facts, row: Optional[dict[str, Any]]) -> str:
+    """Where ready-made wheels of a package are, on Windows those that others make where the project makes none."""
+    row = row or {}
+    return str((row.get("windows_wheels") if fixes.on_windows(facts) else None) or row.get("wheels") or "")

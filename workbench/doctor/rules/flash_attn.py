@@ -9,7 +9,8 @@ from workbench.doctor import fixes, torch_builds
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, cuda_major, evidence, seen
-from workbench.doctor.rules.fetched_wheels import without_nvcc
+from workbench.doctor.rules.fetched_wheels import ready_wheels, without_nvcc
+from workbench.doctor.tables import build_of
 from workbench.doctor.versions import at_least, minor_name, older, release_of
 
 
@@ -73,7 +74,11 @@ def _flash_attn_3(facts: Facts) -> tuple[str, ...]:
 
 def flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
     if fixes.on_windows(facts):
-        return ("The project makes no wheels for Windows: take one made for exactly this torch, CUDA and Python.",)
+        url = ready_wheels(facts, build_of("flash-attn"))
+        return (
+            f"Install a wheel that others made, for exactly this torch, CUDA and Python: {url}   # by its address: "
+            "python -m pip install --no-deps <address of the .whl>; the project itself makes none for Windows",
+        )
     if facts.torch.version and not torch_builds.is_published(facts.torch.version):
         return _flash_attn_compiled(facts)  # no wheel is made for a vendor's own build
     wanted = ", ".join(

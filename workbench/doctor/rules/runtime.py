@@ -318,6 +318,22 @@ _MORE_TO_LOCK = (
 )
 
 
+def _more_to_lock(facts: Facts) -> tuple[str, ...]:
+    """The limit itself, and how one machine does without what needs it until an administrator has raised it."""
+    slurm = (
+        "PropagateResourceLimitsExcept=MEMLOCK   # in slurm.conf, as the administrator: else a job takes the limit of "
+        "the login node along",
+    )
+    without = fixes.export(facts, "NCCL_IB_DISABLE", "1", "until then, on one machine: it needs no InfiniBand")
+    return (*_MORE_TO_LOCK, *(slurm if facts.platform.service == "slurm" else ()), without)
+
+
+def _in_docker(facts: Facts, bare: bool) -> str:
+    step = "docker run --ulimit memlock=-1 --ipc=host …"
+    shown = bare or not facts.platform.container
+    return step + ("   # in a container; df -h /dev/shm shows what there is" if shown else "")
+
+
 def memlock_or_nccl(facts: Facts) -> Result:
     """NCCL or RDMA fails for want of locked memory; between machines, for want of a way to the other."""
     call = facts.error("nccl")
@@ -330,6 +346,7 @@ def memlock_or_nccl(facts: Facts) -> Result:
     # The call that failed is not told: outside of containers the network is as likely.
     told = facts.error("memlock") is not None or bool(facts.platform.container)
     bare = unexplained and not told
+    locked = facts.error("memlock") is not None and not facts.platform.container
     on_cluster = facts.platform.service == "slurm" or facts.error("cluster-files")
     network = (
         "export NCCL_SOCKET_IFNAME=<interface of ip -br addr>   # on one machine: lo; without InfiniBand, or where it "
@@ -344,6 +361,8 @@ def memlock_or_nccl(facts: Facts) -> Result:
             "A call to the system failed in NCCL: most likely it finds too little shared memory, or takes a network "
             "that does not work here"
             if bare
+            else "The limit on locked memory (ulimit -l) keeps NCCL or RDMA from the InfiniBand card"
+            if locked
             else "NCCL cannot get the memory it wants to lock or share",
             "RDMA needs locked memory (ulimit -l), and NCCL needs /dev/shm; containers limit both.",
             {
@@ -355,13 +374,8 @@ def memlock_or_nccl(facts: Facts) -> Result:
             },
             (
                 *(network if bare and on_cluster else ()),
-                *(_MORE_TO_LOCK if facts.error("memlock") and not facts.platform.container else ()),
-                "docker run --ulimit memlock=-1 --ipc=host …"
-                + (
-                    "   # in a container; df -h /dev/shm shows what there is"
-                    if bare or not facts.platform.container
-                    else ""
-                ),
+                *(_more_to_lock(facts) if locked else ()),
+                *(() if locked and on_cluster else (_in_docker(facts, bare),)),
                 *(network if bare and not on_cluster else ()),
                 "NCCL_DEBUG=INFO names the call",
             ),

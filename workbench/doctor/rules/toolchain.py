@@ -12,8 +12,8 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules import llama_cpp
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
-from workbench.doctor.rules.fetched_wheels import without_nvcc
-from workbench.doctor.rules.toolkits import fresh_toolkit, toolkit_steps
+from workbench.doctor.rules.fetched_wheels import ready_wheels, without_nvcc
+from workbench.doctor.rules.toolkits import fresh_toolkit, not_seen, toolkit_steps
 from workbench.doctor.tables import WHEELS, build_of, torch_release, torch_releases, variant_of
 from workbench.doctor.versions import minor_name, older, release_of
 
@@ -59,7 +59,7 @@ def _wheel_for_windows(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
     """Windows: with the toolkit alone nothing is won there, and for flash-attn there are wheels that others made."""
     if not fixes.on_windows(facts) or not re.search(r"flash[-_ ]?att", error.text, re.IGNORECASE):
         return ()
-    wheels = (build_of("flash-attn") or {}).get("wheels")
+    wheels = ready_wheels(facts, build_of("flash-attn"))
     return (f"Install a ready-made wheel for this torch, CUDA and Python: {wheels}",) if wheels else ()
 
 
@@ -157,7 +157,7 @@ def cuda_home_unset(facts: Facts) -> Result:
         lambda error: Finding(
             "cuda-home-unset",
             "error",
-            "A package wants to compile CUDA code, and there is no toolkit",
+            f"A package wants to compile CUDA code, and {not_seen(facts)}",
             "torch's wheels bring the CUDA runtime, not the compiler.",
             {**evidence(nvcc=facts.toolkit.nvcc), **seen(error)},
             llama_cpp.without_toolkit(facts, error) or _compiling_or_not(facts),
@@ -227,8 +227,9 @@ def _without_compiling(facts: Facts) -> tuple[str, ...]:
     failed = facts.error("build-failed")
     package = failed.values.get("package", "") if failed else ""
     row = build_of(package)
-    if row and row.get("wheels"):
-        return (f"or a ready-made wheel for this torch, CUDA and Python: {row['wheels']}",)
+    wheels = ready_wheels(facts, row)
+    if wheels:
+        return (f"or a ready-made wheel for this torch, CUDA and Python: {wheels}",)
     if package == "deepspeed" or facts.package("deepspeed"):
         return (f"or, where none of its own kernels is used: DS_BUILD_OPS=0 {fixes.install(facts, 'deepspeed')}",)
     return ("or take a prebuilt wheel of the package",)
@@ -305,7 +306,13 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
         else ""
     )
     if caller and caller not in ("torch", "triton"):
-        return (fixes.install(facts, caller, upgrade=True),)
+        bring = fixes.install(facts, caller, upgrade=True)
+        if error is not None and error.values.get("checkout"):
+            return (f"git pull   # in the checkout of {caller}, which is what runs", f"or, outside of it: {bring}")
+        return (bring,)
+    gone = _gone(facts, error)
+    if gone is not None and (fixes.on_windows(facts) or facts.error("visual-studio-told")):
+        return _caller_and_triton_on_windows(facts, gone)
     if fixes.on_windows(facts) or (error is not None and error.id == "libtriton"):
         wanted = f"triton-windows=={minor_name(pinned)}.*" if pinned else "triton-windows"
         bring = fixes.install(facts, wanted, upgrade=True)
@@ -332,7 +339,6 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
             ),
         )
     listed = f"{fixes.python_command(facts)} -c \"import importlib.metadata as m; print(m.requires('torch'))\""
-    gone = _gone(facts, error)
     if gone is not None:
         return (fixes.install(facts, f"triton<{gone.version}"), f"{listed}   # which triton this torch was made for")
     names = "next((r.split(';')[0] for r in m.requires('torch') if r.startswith('triton')), 'triton')"
@@ -342,6 +348,25 @@ def _triton_fix(facts: Facts, error: Optional[ErrorFact], pinned: Optional[str])
         f'{fixes.python_command(facts)} -m pip install "{asked}"   # the triton that this torch itself asks for',
         *other,
         "Restart the notebook kernel or the program.",
+    )
+
+
+def _caller_and_triton_on_windows(facts: Facts, gone: Change) -> tuple[str, ...]:
+    """The triton-windows before the change; the index has none before 3.2, so that torch has to follow there.
+
+    https://pypi.org/project/triton-windows/#history
+    """
+    newer = (
+        fixes.fresh_torch(facts, "torchvision", "torchaudio", upgrade=True),
+        fixes.uninstall(facts, "triton"),
+        fixes.install(facts, "triton-windows", upgrade=True),
+    )
+    if gone.version and not older(gone.version, "3.3"):
+        before = fixes.install(facts, f"triton-windows<{gone.version}")
+        return (before, *(f"or a newer torch with its own: {step}" for step in newer[:1]), *newer[2:])
+    return (
+        *newer,
+        'or, without torch.compile, leave the torch: $env:TORCHDYNAMO_DISABLE = "1"',
     )
 
 
@@ -365,7 +390,9 @@ def _triton_title(facts: Facts, error: Optional[ErrorFact], differs: bool) -> st
 def _gone(facts: Facts, error: Optional[ErrorFact]) -> Optional[Change]:
     """What the table says of the name that is asked for by its path, where a release took it away."""
     found = _FROM_TRITON.search(error.text) if error else None
-    path = f"{found['module']}.{found['name']}".lstrip(".") if found else ""
+    path = ".".join(filter(None, (found["module"], found["name"]) if found else ()))
+    if not path and error is not None and "No module named" in error.text:
+        path = error.values.get("module", "")
     change = change_of("triton", path, _triton(facts)) if path else None
     if change is None or change.added or not change.version:
         return None

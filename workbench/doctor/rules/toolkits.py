@@ -14,10 +14,44 @@ _KEYRING = (
 )
 
 
+_INSTALLED = "export CUDA_HOME=$(ls -d /usr/local/cuda-* /opt/cuda 2>/dev/null | tail -1)   # the installed one"
+# A torch without CUDA looks for no toolkit, whatever the variable says:
+# https://github.com/pytorch/pytorch/blob/main/torch/utils/cpp_extension.py, at CUDA_HOME.
+_LOOKED = (
+    'python -c "import torch.utils.cpp_extension as e; print(e.torch.version.cuda, e.CUDA_HOME)"   # what the build '
+    "sees, in the same shell; None None: this torch is a CPU build, which looks for no toolkit"
+)
+
+
+def not_seen(facts: Facts) -> str:
+    """What is wrong with the toolkit of somebody whose build finds none: there is none, or it is not seen."""
+    if facts.error("cuda-home-told-set"):
+        return "the CUDA_HOME that is said to be set does not reach it: another name, or a shell opened before"
+    if _told_to_be_there(facts):
+        return "does not see the toolkit that is said to be installed"
+    return "there is no toolkit"
+
+
+def _set_for_this_window(facts: Facts) -> tuple[str, ...]:
+    """Windows: what is set in its dialogs is known to programs that are started afterwards, by its exact name."""
+    newest = r'(Get-ChildItem "$env:ProgramFiles\NVIDIA GPU Computing Toolkit\CUDA" | Select-Object -Last 1).FullName'
+    return (
+        f"$env:CUDA_HOME = {newest}   # PowerShell, in the window that builds: the name is CUDA_HOME, with _; an "
+        "error: no toolkit is installed there",
+        _LOOKED,
+        '[Environment]::SetEnvironmentVariable("CUDA_HOME", $env:CUDA_HOME, "User")   # for good; then close and open '
+        "the terminal, VS Code and PyCharm anew",
+    )
+
+
 def toolkit_steps(facts: Facts) -> tuple[str, ...]:
     """What brings the compiler of torch's CUDA, and points CUDA_HOME at it."""
     error = facts.error("cuda-home")
-    if fixes.on_windows(facts):
+    windows = fixes.on_windows(facts)
+    told = facts.error("cuda-home-told-set") is not None
+    if told and (windows or facts.error("system-variables-told")) and not facts.platform.wsl:
+        return _set_for_this_window(facts)
+    if windows:
         return (
             *_on_windows_path(facts),
             f"Install the CUDA toolkit {facts.torch.cuda or 'of torch.version.cuda'} from "
@@ -25,8 +59,10 @@ def toolkit_steps(facts: Facts) -> tuple[str, ...]:
         )
     steps = fresh_toolkit(facts)
     there = _told_to_be_there(facts)
+    if told and not there:
+        there = _INSTALLED
     if there:
-        return (there, *(f"or: {step}" for step in steps[:1]), *steps[1:])
+        return (there, *((_LOOKED,) if told else ()), *(f"or: {step}" for step in steps[:1]), *steps[1:])
     if error is not None and _torch_has_looked(error):
         elsewhere = "or, where one lies elsewhere: export CUDA_HOME=<it>   # ls -d /usr/local/cuda-* /opt/cuda"
         return (*steps, elsewhere)
@@ -59,7 +95,7 @@ def _told_to_be_there(facts: Facts) -> str:
     versions = facts.toolkit.installed or ((facts.toolkit.nvcc,) if facts.toolkit.nvcc else ())
     wanted = release_of(facts.torch.cuda)
     if not versions and facts.error("toolkit-installed-told"):
-        return "export CUDA_HOME=$(ls -d /usr/local/cuda-* /opt/cuda 2>/dev/null | tail -1)   # the installed one"
+        return _INSTALLED
     if len(versions) != 1 or (wanted and (release_of(versions[0]) or wanted)[0] != wanted[0]):
         return ""
     folder = f"/usr/local/cuda-{versions[0]}"

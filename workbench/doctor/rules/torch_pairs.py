@@ -63,6 +63,9 @@ def torchvision_mismatch(facts: Facts) -> Result:
 def _title(facts: Facts, name: str, broken_off: bool, major: Optional[str]) -> str:
     what = " ".join(filter(None, (name, facts.package(name))))
     torch = f"torch {facts.torch.version}" if facts.torch.version else "the torch here"
+    of_xformers = _torch_of_xformers(facts)
+    if of_xformers:
+        return f"torchvision and xformers do not belong to {torch}: xformers was built for torch {of_xformers}"
     if broken_off:
         return f"{what} does not load: most likely it does not belong to {torch}"
     return f"{what} does not belong to {torch}" + (f": it was built for CUDA {major}" if major else "")
@@ -106,8 +109,32 @@ def _reinstall_pair(facts: Facts, name: str) -> tuple[str, ...]:
     return (back, f"or, for the torch that is here now: {here[0]}", *here[1:]) if back else here
 
 
+def _torch_of_xformers(facts: Facts) -> str:
+    """The torch that xformers names as its own, where nothing else says which one torchvision belongs to.
+
+    Two that do not fit the torch that is here say that it is torch that was replaced.
+    """
+    error = facts.error("xformers-extensions")
+    built, have = (error.values.get(key) or "" for key in ("built", "have")) if error else ("", "")
+    tag = local_tag(built) or ""
+    if not tag.startswith("cu") or built == have or facts.package("torchvision") or torch_release(built) is None:
+        return ""
+    return built
+
+
+def _with_xformers(facts: Facts, built: str) -> str:
+    release, number = torch_release(built), built.split("+")[0]
+    vision = f"torchvision=={release.torchvision}" if release and release.latest == number else "torchvision"
+    options = f"--index-url {WHEELS}/{local_tag(built)}"
+    step = fixes.install(facts, f"torch=={number}", vision, "torchaudio", options=options)
+    return f"{step}   # the torch that xformers here was built for"
+
+
 def _torch_of_companions(facts: Facts) -> str:
     """The command that brings a torch back whose companions are still there, each with the tag of its CUDA."""
+    of_xformers = _torch_of_xformers(facts)
+    if of_xformers:
+        return _with_xformers(facts, of_xformers)
     vision = facts.package("torchvision") or ""
     pair, tag = companion("torchvision", vision), local_tag(vision) or ""
     if not pair or not tag.startswith("cu") or not facts.torch.version or local_tag(facts.torch.version):
