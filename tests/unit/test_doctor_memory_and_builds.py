@@ -29,6 +29,8 @@ FIRST_STEP = {
     "memlock-or-nccl--create-qp": "echo '* - memlock unlimited'",
     "memlock-or-nccl--in-a-slurm-job": "echo '* - memlock unlimited'",
     "build-isolation-hides-torch--cpu-torch-on-windows": "python -m pip install setuptools wheel ninja packaging",
+    "cuda-home-unset--nvcc-runs-and-torch-does-not-look": 'python -c "import torch; print(torch.__version__',
+    "cuda-home-unset--cuda-by-anaconda": "conda install -y -c nvidia/label/cuda-",
     "cuda-home-unset--said-to-be-set-on-windows": "$env:CUDA_HOME = (Get-ChildItem",
     "triton-missing-or-wrong--common-with-a-space": "python -m pip install -U --index-url",
     "triton-missing-or-wrong--common-from-a-checkout": "git pull   # in the checkout of unsloth",

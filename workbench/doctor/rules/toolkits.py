@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from workbench.doctor import fixes, system_packages
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.versions import release_of
@@ -27,9 +29,30 @@ def not_seen(facts: Facts) -> str:
     """What is wrong with the toolkit of somebody whose build finds none: there is none, or it is not seen."""
     if facts.error("cuda-home-told-set"):
         return "the CUDA_HOME that is said to be set does not reach it: another name, or a shell opened before"
+    if _torch_does_not_look(facts):
+        return "torch looks for no toolkit although nvcc is there: most likely this torch is a build for the CPU"
+    if facts.error("cuda-of-conda-told"):
+        return "there is no toolkit: what conda brings beside torch is the runtime, without nvcc"
     if _told_to_be_there(facts):
         return "does not see the toolkit that is said to be installed"
     return "there is no toolkit"
+
+
+def _torch_does_not_look(facts: Facts) -> bool:
+    """Whether nvcc runs and torch says that there is none: it asks PATH itself, unless it is built without CUDA."""
+    error = facts.error("cuda-home")
+    says = error is not None and _torch_has_looked(error) and "does not exist" not in error.text
+    unknown = facts.torch.cuda is None and facts.torch.build in (None, "cpu")
+    return says and unknown and facts.toolkit.nvcc is not None and bool(facts.error("nvcc-printed"))
+
+
+def _torch_with_cuda(facts: Facts) -> tuple[str, ...]:
+    first, *rest = fixes.reinstall_torch(facts)
+    return (
+        'python -c "import torch; print(torch.__version__, torch.version.cuda)"   # None: a build for the CPU; then:',
+        first,
+        *rest,
+    )
 
 
 def _set_for_this_window(facts: Facts) -> tuple[str, ...]:
@@ -49,6 +72,10 @@ def toolkit_steps(facts: Facts) -> tuple[str, ...]:
     error = facts.error("cuda-home")
     windows = fixes.on_windows(facts)
     told = facts.error("cuda-home-told-set") is not None
+    if _torch_does_not_look(facts):
+        return _torch_with_cuda(facts)
+    if facts.error("cuda-of-conda-told") and not windows:
+        return fresh_toolkit(replace(facts, python=replace(facts.python, kind="conda")))
     if told and (windows or facts.error("system-variables-told")) and not facts.platform.wsl:
         return _set_for_this_window(facts)
     if windows:
