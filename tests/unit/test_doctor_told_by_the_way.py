@@ -316,3 +316,24 @@ def test_a_bitsandbytes_without_cuda_is_compiled_on_a_jetson_and_only_there() ->
     assert "-DCOMPUTE_CAPABILITY=87" in first.fix[-1]
     elsewhere = diagnose(parse_report(JETSON.replace("AGX Orin 64GB, JetPack 5.1.2", "RTX 3090")))
     assert "bnb-jetson" not in {finding.id for finding in elsewhere.findings}
+
+
+def test_the_versions_that_a_model_was_made_with_are_not_those_that_are_here() -> None:
+    facts = parse_report(
+        "Model was trained with pyannote.audio 0.0.1, yours is 3.3.2. Bad things might happen.\n"
+        "Model was trained with torch 1.10.0+cu102, yours is 2.5.1. Bad things might happen.\n"
+        "Could not load library libcudnn_ops_infer.so.8. Error: libcudnn_ops_infer.so.8: cannot open shared object "
+        "file: No such file or directory\n"
+    )
+    assert facts.torch.version == "2.5.1"
+    assert "ctranslate2>=4.5" in diagnose(facts).findings[0].fix[0]
+
+
+def test_a_torch_without_cuda_is_told_by_bitsandbytes_too() -> None:
+    said = (
+        "Could not load bitsandbytes native library: 'NoneType' object has no attribute 'split'\n"
+        '  File "/home/me/env/lib/python3.10/site-packages/bitsandbytes/cuda_specs.py", line 24, in '
+        "get_cuda_version_tuple\nbitsandbytes 0.43.1\n"
+    )
+    assert diagnose(parse_report(said + "RTX 3060\n")).findings[0].id == "torch-cpu-only"
+    assert diagnose(parse_report(said + "AMD GPU, rocm-libs 6.0\n")).findings[0].id == "bnb-wheel-without-rocm"

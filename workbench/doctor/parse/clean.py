@@ -59,6 +59,8 @@ _BARE_NAME = re.compile(
     r"(?<=cannot import name )['\"`]?(\w{1,80})['\"`]? from ['\"`]?(?!(?:partially|the|a|my|this|it|its|module)\b)"
     r"([A-Za-z_][\w.]{1,80}\w)['\"`]?(?![\w'])"
 )
+# pyannote names the versions that a model was made with beside those that are here.
+_MADE_WITH = re.compile(r"was trained with ([\w.-]{2,40}) [\w.+]{2,30}, yours is (\d[\w.+]{1,30})")
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
 
 
@@ -100,6 +102,8 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
         text = _BARE_MODULE.sub(r"No module named '\1'", text)
     if "cannot import name" in text:
         text = _BARE_NAME.sub(r"'\1' from '\2'", text)
+    if ", yours is " in text:
+        text = _MADE_WITH.sub(lambda found: f"runs beside {found[1]} {found[2].rstrip('.')}", text)
     if "<" in text:
         text = _TAGS.sub("", text)
     lines: list[str] = []

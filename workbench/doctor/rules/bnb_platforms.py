@@ -34,8 +34,8 @@ def rocm(facts: Facts) -> Result:
         # The traceback is cut, and loading in 8 or 4 bits is what AMD's GPUs fail in with older releases.
         title = "Loading in 8 or 4 bits fails on this AMD GPU: bitsandbytes most likely has no ROCm library"
         return [_rocm(facts, "bnb-wheel-without-rocm", title, asked)]
-    bare = facts.error("bnb-no-gpu-support", "bnb-legacy-loader", "bnb-setup-failed")
-    if bare is not None and version is None and facts.torch.build != "cuda" and _only_amd(facts):
+    bare = facts.error("bnb-no-gpu-support", "bnb-legacy-loader", "bnb-setup-failed", "bnb-finds-no-cuda-in-torch")
+    if bare is not None and not at_least(version, "0.49.0") and facts.torch.build != "cuda" and _only_amd(facts):
         return [_rocm(facts, "bnb-wheel-without-rocm", "This bitsandbytes has no ROCm library for the AMD GPU", bare)]
     if error is None and (facts.torch.build is None or version is None):
         return None

@@ -45,7 +45,7 @@ from workbench.doctor.versions import at_least, older, release_of
 
 def torch_cpu_only(facts: Facts) -> Result:
     """A CPU build of torch in a machine with an NVIDIA GPU."""
-    error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
+    error = _not_compiled(facts) or _wants_cuda(facts)
     build = facts.torch.build
     on_mac = facts.error("torch-not-compiled-with-cuda", "no-nvidia-driver", "needs-gpu")
     if on_mac is not None and facts.platform.system == "Darwin":
@@ -58,7 +58,7 @@ def torch_cpu_only(facts: Facts) -> Result:
         return [_aarch64_cpu(facts)] if error or facts.torch.cuda_available is False else None
     if error is not None and facts.platform.gpu_vendors == ("intel",) and facts.platform.system != "Darwin":
         return [_for_intel(facts, error)]
-    if build is None and error is not None and error.id != "torch-not-compiled-with-cuda":
+    if build is None and error is not None and not _not_compiled(facts):
         return None
     has_gpu = facts.has_nvidia()
     if has_gpu is None and facts.toolkit.nvcc and facts.origin == "report":
@@ -73,6 +73,13 @@ def torch_cpu_only(facts: Facts) -> Result:
     if error is not None and (facts.platform.system == "Darwin" or has_gpu is False or alone):
         return [_wants_what_is_not_there(facts, error)]
     return [_aarch64_cpu(facts) if _is_aarch64_default(facts) else _cpu_only(facts)]
+
+
+def _not_compiled(facts: Facts) -> Optional[ErrorFact]:
+    """torch's own word that it was built without CUDA, or bitsandbytes' where it is not ROCm that torch has instead."""
+    return facts.error("torch-not-compiled-with-cuda") or (
+        None if facts.has_amd() else facts.error("bnb-finds-no-cuda-in-torch")
+    )
 
 
 def _for_intel(facts: Facts, error: ErrorFact) -> Finding:
@@ -142,7 +149,7 @@ def _wants_cuda(facts: Facts) -> Optional[ErrorFact]:
 
 
 def _cpu_only(facts: Facts) -> Finding:
-    error = facts.error("torch-not-compiled-with-cuda") or _wants_cuda(facts)
+    error = _not_compiled(facts) or _wants_cuda(facts)
     windows = facts.platform.system == "Windows"
     tail = " On Windows plain 'pip install torch' always gives it." if windows else ""
     return Finding(
