@@ -337,3 +337,16 @@ def test_a_torch_without_cuda_is_told_by_bitsandbytes_too() -> None:
     )
     assert diagnose(parse_report(said + "RTX 3060\n")).findings[0].id == "torch-cpu-only"
     assert diagnose(parse_report(said + "AMD GPU, rocm-libs 6.0\n")).findings[0].id == "bnb-wheel-without-rocm"
+
+
+def test_a_header_of_cuda_that_no_list_names_is_missed_too() -> None:
+    said = "src/a.cu:3:10: fatal error: {}: No such file or directory\ncompilation terminated.\n"
+    for header in ("cuda/std/functional", "cuda_fp8.h", "curand_kernel.h"):
+        first = diagnose(parse_report(said.format(header))).findings[0]
+        assert (first.id, header in first.title) == ("cuda-headers-missing", True)
+
+
+def test_on_windows_no_module_of_linux_is_blamed() -> None:
+    said = "CUDA initialization: CUDA unknown error - this may be due to an incorrectly set up environment\n"
+    assert "nvidia_uvm" in diagnose(parse_report(said + "OS: Ubuntu 22.04\n")).findings[0].title
+    assert "nvidia_uvm" not in diagnose(parse_report(said + "OS: Microsoft Windows 11\n")).findings[0].title

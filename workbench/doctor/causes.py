@@ -162,6 +162,18 @@ _BUILD_ROOTS = (
     "conda-linker-on-system-libraries",
     "cuda-libraries-for-linking-missing",
     "git-distrusts-folder",
+    "cmake-architecture-not-known",
+    "cmake-of-another-time",
+    "compiled-for-gpus-too-old",
+    "compiler-does-not-know-cstdint",
+    "compiler-refuses-source",
+    "cuda-not-in-visual-studio",
+    "cxx-standard-too-old",
+    "host-compiler-too-old-for-torch",
+    "msvc-too-old-for-source",
+    "nvcc-too-old-for-source",
+    "openblas-target-unknown",
+    "readme-not-beside-pyproject",
 )
 
 # What Python takes in place of a package of the environment, which then seems to be of a release that does not fit.

@@ -63,7 +63,9 @@ _INSTINCT = re.compile(r"\bMI(?:100|2[15]0X?|300[XA]|325X|35[05]X)\b")
 _RADEON_PRO = re.compile(r"\bWX ?(?P<number>\d{4})\b")
 _UNIX_SITE = re.compile(r"(?:/home/|/root/|/usr/|/opt/)\S{1,160}/(?:site|dist)-packages/")
 _AMD = re.compile(
-    r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b|\brocm-(?:libs|dev|core|hip-\w{2,9})\b", re.I
+    r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b|\brocm-(?:libs|dev|core|hip-\w{2,9})\b"
+    r"|\bstable-diffusion-webui-(?:directml|amdgpu)\b",
+    re.I,
 )
 _INTEGRATED = re.compile(
     r"\b(?:integrated|on-?board|iGPU|APU|Ryzen|[67][68]0M|8[89]0M|80[56]0S|Renoir|Lucienne|Cezanne|Barcelo|Rembrandt|"

@@ -11,7 +11,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.building import newest_wheel
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
 from workbench.doctor.tables import build_of, table
-from workbench.doctor.versions import minor_name
+from workbench.doctor.versions import minor_name, older
 
 _OF_CUDA = re.compile(r"cu(?!dnn|rl|te|tlass)\w{2,30}\.(?:h|hpp)|cuda/|cub/|thrust/|nv/|nvtx3?/|nvToolsExt\.h")
 _LAUNCHER = re.compile(r"(?:main|cuda_utils|hip_utils|__triton_launcher|launcher)\.c\b")
@@ -139,29 +139,60 @@ def _of_cuda(facts: Facts, error: ErrorFact, header: str) -> Result:
             + "   # triton brings cuda.h itself since 2.0, with torch 2.0 and newer",
             *_toolkit(facts),
         )
+    elif facts.error("cuda-headers-missing"):
+        return PASSED  # told of by its own words
     else:
-        return PASSED
+        steps = _newer_toolkit(facts, header) if _came_with(facts, header) else _toolkit(facts, "")
+    since = _came_with(facts, header)
     return [
         Finding(
             "cuda-headers-missing",
             "error",
-            f"A compiler does not find CUDA's headers ({header})",
+            f"The CUDA toolkit that compiles, {facts.toolkit.nvcc}, is too old: {header} came with CUDA {since}"
+            if since
+            else f"A compiler does not find CUDA's headers ({header})",
             "torch's wheels bring libraries, not all headers; they come with the toolkit, and are looked for below "
             "CUDA_HOME.",
             {**evidence(header=header, image=image or None), **seen(error)},
             steps,
-            _TRITON if devel == image else "https://hub.docker.com/r/nvidia/cuda",
+            "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/"
+            if since
+            else _TRITON
+            if devel == image
+            else "https://hub.docker.com/r/nvidia/cuda",
             affects=("chat",),
             observed=True,
         )
     ]
 
 
-def _toolkit(facts: Facts) -> tuple[str, ...]:
+# CUDA's release notes, "new features" of each.
+_CAME_WITH = ((r"cuda_fp[46]\.h", "12.8"), (r"cuda_fp8\.h", "11.8"), (r"cuda_bf16\.h|cub/|cuda/std/", "11.0"))
+
+
+def _came_with(facts: Facts, header: str) -> str:
+    """The release of CUDA that brought a header, where the compiler that is here is older; ``""`` else."""
+    since = next((release for pattern, release in _CAME_WITH if re.match(pattern, header)), "")
+    return since if since and older(facts.toolkit.nvcc, since) else ""
+
+
+def _newer_toolkit(facts: Facts, header: str) -> tuple[str, ...]:
+    own = facts.torch.cuda if facts.torch.cuda and not older(facts.torch.cuda, _came_with(facts, header)) else None
+    wanted = own or _came_with(facts, header)
+    return (
+        f"ls -d /usr/local/cuda*   # a newer one may be there: export CUDA_HOME=/usr/local/cuda-{wanted} "
+        f"PATH=/usr/local/cuda-{wanted}/bin:$PATH",
+        f"else: conda install -y -c nvidia/label/cuda-{wanted}.0 cuda-toolkit && export CUDA_HOME=$CONDA_PREFIX",
+        "Then delete the build folder (~/.cache/torch_extensions, ~/.cache/flashinfer), and run the same again.",
+    )
+
+
+def _toolkit(facts: Facts, lead: str = "or ") -> tuple[str, ...]:
     if facts.torch.version and not torch_builds.is_published(facts.torch.version):
         return ("This torch is a nightly or a build of its own: " + fixes.fresh_torch(facts, upgrade=True),)
     return (
-        "or the headers of torch's CUDA: conda install -y -c nvidia cuda-toolkit, and export CUDA_HOME=$CONDA_PREFIX",
+        f"{lead}conda install -y -c nvidia cuda-toolkit && export CUDA_HOME=$CONDA_PREFIX"
+        "   # the headers, of torch's CUDA: cuda-toolkit=<its version>",
     )
 
 

@@ -27,6 +27,17 @@ _LOST_BY_SLEEP = ("gpu-driver-lost-its-way", "gpu-memory-fault")
 _RELOAD = "sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm"
 
 
+_WHY = (
+    "nvidia-smi asks the module nvidia, and CUDA nvidia_uvm besides. After suspend and resume, or when it was never "
+    "loaded, CUDA finds no device although nvidia-smi works. Changing CUDA_VISIBLE_DEVICES inside the program does "
+    "the same."
+)
+_WHY_ON_WINDOWS = (
+    "The driver answers CUDA with its 'unknown error': after sleep, after an update without a restart, or where "
+    "CUDA_VISIBLE_DEVICES was changed once the program had started."
+)
+
+
 def cuda_unknown_error(facts: Facts) -> Result:
     """CUDA fails to start for want of the unified-memory device."""
     error = facts.error("cuda-unknown-error")
@@ -46,10 +57,10 @@ def cuda_unknown_error(facts: Facts) -> Result:
             if new_kernel
             else "CUDA does not start: the nvidia_uvm module is stuck since the machine was suspended"
             if suspended
+            else "CUDA does not start: the driver is stuck, or the program hid its GPUs after it had started"
+            if facts.platform.system == "Windows"
             else "CUDA does not start: the nvidia_uvm module is missing or stuck",
-            "nvidia-smi asks the module nvidia, and CUDA nvidia_uvm besides. After suspend and resume, or when it was "
-            "never loaded, CUDA finds no device although nvidia-smi works. Changing CUDA_VISIBLE_DEVICES inside the "
-            "program does the same.",
+            _WHY_ON_WINDOWS if facts.platform.system == "Windows" else _WHY,
             {**evidence(devices=nodes), **seen(error or told)},
             _new_driver() if new_kernel else _reload(facts, suspended),
             ISSUES + "pytorch/pytorch/issues/100095",
