@@ -111,3 +111,39 @@ def test_old_bitsandbytes_beside_cuda_10_needs_a_newer_torch_too() -> None:
         "CUDA SETUP: CUDA detection failed! Possible reasons:\n"
     )[0]
     assert any("torch.version.cuda" in step for step in found.fix)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("numpy-older-than-build--torch-says-numpy-is-not-available", 'install -U "numpy<2"'),
+        ("no-wheel-for-this-platform--uv-tool-of-a-newer-python", "uv tool run --python 3.12"),
+        ("no-wheel-for-this-platform--uv-on-a-mac-with-3-13", "uv python pin 3.12"),
+        ("no-wheel-for-this-platform--poetry-with-3-12", "poetry env use 3.11"),
+        ("no-torch-wheel-for-platform--poetry-leaves-only-the-processor", "torch==2.2.2"),
+        ("gpu-memory-held-by-other-process--in-chinese", "fuser -v /dev/nvidia*"),
+    ],
+)
+def test_a_step_is_for_the_installer_and_the_side_that_has_to_move(name: str, step: str) -> None:
+    assert any(step in word for word in _first(name).fix[:2])
+
+
+def test_apple_s_own_processor_is_not_taken_for_intel_s() -> None:
+    text = (DATA / "no-torch-wheel-for-platform--poetry-leaves-only-the-processor.txt").read_text(encoding="utf-8")
+    assert _findings(text.replace("osx 14.5", "macOS 14.5, Apple M2"))[0].id == "no-wheel-for-this-platform"
+
+
+def test_numpy_2_is_told_from_an_older_one_by_its_number() -> None:
+    found = _findings(
+        "UserWarning: Failed to initialize NumPy: module compiled against ABI version 0x1000009 but this version of "
+        "numpy is 0x2000000 (Triggered internally at ../torch/csrc/utils/tensor_numpy.cpp:77.)\n"
+        "RuntimeError: Numpy is not available\n"
+    )[0]
+    assert found.id == "numpy2-with-old-torch"
+
+
+def test_an_old_numpy_that_is_told_of_is_not_called_numpy_2() -> None:
+    text = "RuntimeError: Numpy is not available\nOSX, pip installed torch (v. 1.10.1) and numpy(1.21.4)."
+    found = _findings(text)[0]
+    assert "NumPy 2 is installed" not in found.title
+    assert "1.21.4" in found.title

@@ -81,7 +81,7 @@ _BARE = re.compile(
     re.I,
 )
 _TORCH = re.compile(
-    r"\b(?:py)?torch(?:[ -]version)?[`*]{0,2}(?: is|:| ?={1,2}| v|-)? {0,2}[`*]{0,2}v?"
+    r"\b(?:py)?torch(?:[ -]version)?[`*]{0,2}(?: is|:| ?={1,2}| v|-| ?\((?:v\.|version)?)? {0,2}[`*]{0,2}v?"
     r"(?P<version>[012]\.\d{1,2}(?:\.\d{1,2}(?:\.dev\d{8})?)?(?:\+\w{3,12}(?:\.\d){0,2})?)(?![\w.]*[-.]\w)"
     r"(?! ?\+(?!\w)|,? (?:or|and)(?: a)? (?:newer|later|above|higher|greater|up)\b)",
     re.I,
@@ -163,7 +163,7 @@ _OF_ANOTHER = re.compile(
     re.I,
 )
 _ABOUT_ANOTHER = re.compile(
-    r"\brequires\b|pip3? install|conda install|\(you have|\bwith CUDA \d{4}\b"
+    r"\brequires\b|pip3? install\b|conda install\b|\(you have|\bwith CUDA \d{4}\b"
     r"|(?<![\w-])[\w-]{1,60}==\S{1,40} .{0,200}torch==",
     re.I,
 )
@@ -232,7 +232,8 @@ _CONDITION = re.compile(
     r"\b(?:if|when(?! (?:i|we) )|in case|unless|whether|should|no)\b|[<{=]|assert|raise|print|warn(?!ing\s)", re.I
 )
 _MAC = re.compile(
-    r"\bi?Mac(?:Book(?:[ -]?(?:Pro|Air))?|OS| ?mini| ?Studio)?\b|\bApple (?:silicon|M\d)|\bM[1-5] (?:Pro|Max|Ultra)\b",
+    r"\bi?Mac(?:Book(?:[ -]?(?:Pro|Air))?|OS| ?mini| ?Studio)?\b|\bOS ?X 1\d|\bApple (?:silicon|M\d)"
+    r"|\bM[1-5] (?:Pro|Max|Ultra)\b",
     re.I,
 )
 _OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, torch_builds
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, evidence, seen
+from workbench.doctor.tables import torch_release
 from workbench.doctor.versions import at_least, minor_name, older
 
 _LAST = "2.2.2"
@@ -21,8 +22,22 @@ def python_of_one(facts: Facts) -> bool:
         return mac or (facts.platform.system is None and not fixes.on_windows(facts))
     if not mac or facts.platform.container:
         return False
-    told = facts.error("intel-mac-told") is not None and not _apple_chip(facts)
+    told = (facts.error("intel-mac-told") is not None or _left_out(facts)) and not _apple_chip(facts)
     return facts.platform.machine == "x86_64" or (facts.platform.machine is None and told)
+
+
+def _refused(facts: Facts) -> Optional[ErrorFact]:
+    """What uv or Poetry says of a torch newer than the last for Intel Macs, that it has no file for this platform."""
+    error = facts.error("no-wheel-for-this-platform", "poetry-finds-no-wheel")
+    values = error.values if error else {}
+    return error if values.get("package") == "torch" and at_least(values.get("version"), "2.3") else None
+
+
+def _left_out(facts: Facts) -> bool:
+    """Whether only the processor is left as the reason: the release has wheels for this Python on every system."""
+    error = _refused(facts)
+    release = torch_release(error.values["version"]) if error else None
+    return release is not None and torch_builds.python_fits(facts.python.version, release, everywhere=True) is True
 
 
 def _offered_up_to_the_last(facts: Facts) -> bool:
@@ -42,11 +57,9 @@ def _apple_chip(facts: Facts) -> bool:
 
 def _not_found(facts: Facts) -> Optional[ErrorFact]:
     """What pip or uv says that finds no torch as new as the one asked for."""
-    uv = facts.error("no-wheel-for-this-platform")
-    values = uv.values if uv else {}
-    newer = values.get("package") == "torch" and at_least(values.get("version"), "2.3")
-    told = facts.error("mac-torch-ends-told")
-    return facts.error("pip-no-torch") or (uv or told if (newer or told) and facts.error("intel-mac-told") else None)
+    newer, told = _refused(facts), facts.error("mac-torch-ends-told")
+    known = facts.error("intel-mac-told") or _left_out(facts) or facts.platform.machine == "x86_64"
+    return facts.error("pip-no-torch") or (newer or told if known else None)
 
 
 def no_wheel(facts: Facts) -> Result:
@@ -101,6 +114,8 @@ def _arm64_python(facts: Facts) -> tuple[str, ...]:
 def _the_last(facts: Facts, before: str = "") -> tuple[str, ...]:
     """What installs the last release, which needs Python 3.8 to 3.12."""
     pinned = "torch==2.2.2 'numpy<2' 'transformers<4.58'"
+    if facts.error("poetry-finds-no-wheel") is not None:
+        return (f"{before}poetry env use 3.11 && poetry add {pinned}   # poetry lock, where another package pins it",)
     if facts.error("no-wheel-for-this-platform") is not None:
         return (f"{before}uv python pin 3.12 && uv add {pinned}   # without a project: uv pip install {pinned}",)
     if at_least(facts.python.version, "3.13"):

@@ -27,6 +27,8 @@ def numpy_abi(facts: Facts) -> Result:
         return PASSED
     if error is None and not clash:
         return PASSED
+    if error is not None and _numpy_is_older(facts):
+        return PASSED
     changed = _changed_under_notebook(error)
     if error is not None and changed:
         return [changed]
@@ -34,15 +36,11 @@ def numpy_abi(facts: Facts) -> Result:
     # torch itself never says the second of these.
     known = bool(torch and numpy) or bool(package) or _built_for_numpy_1(error) == ""
     other = error is not None and not clash and (error.id == "numpy-dtype-size" or known)
-    told_less = bool(numpy and older(numpy, "2.0"))
     return [
         Finding(
             "numpy2-with-old-torch",
             "error",
-            f"{package or 'A compiled package here'} was built for NumPy 1, but "
-            + (f"another NumPy than {numpy} is loaded" if told_less else f"NumPy {numpy or '2'} is installed")
-            if other
-            else f"torch {torch or ''} was built for NumPy 1, but NumPy {numpy or '2'} is installed".replace("  ", " "),
+            _title(torch, numpy, package, other, _built_for_numpy_1(error) == "torch"),
             "NumPy 2 changed its binary interface; torch takes it from 2.3 on (Windows: 2.4.1)."
             if not other
             else "NumPy 2 changed its binary interface; what was compiled for NumPy 1 has to become newer.",
@@ -53,6 +51,30 @@ def numpy_abi(facts: Facts) -> Result:
             observed=error is not None or (step is not None and step.status != "passed"),
         )
     ]
+
+
+def _title(torch: Optional[str], numpy: Optional[str], package: str, other: bool, by_torch: bool) -> str:
+    here = f"torch {torch}" if torch else "torch"
+    if not other:
+        return f"{here} was built for NumPy 1, but NumPy {numpy or '2'} is installed"
+    less = bool(older(numpy, "2.0"))
+    if less and by_torch:
+        return f"{here} finds no NumPy that it can use, though NumPy {numpy} is told of"
+    return f"{package or 'A compiled package here'} was built for NumPy 1, but " + (
+        f"another NumPy than {numpy} is loaded" if less else f"NumPy {numpy or '2'} is installed"
+    )
+
+
+# https://github.com/numpy/numpy/blob/main/numpy/_core/code_generators/cversions.txt: NumPy 2.0 has 0x12, and 0x2000000
+# where the whole interface is numbered.
+_API_OF_NUMPY_2, _ABI_OF_NUMPY_1, _ABI_OF_NUMPY_2 = 0x12, 0x1000000, 0x2000000
+
+
+def _numpy_is_older(facts: Facts) -> bool:
+    """Whether it is said in numbers that NumPy is older than what torch was compiled with, not a NumPy 2."""
+    told = facts.error("numpy-older-than-build")
+    have = int(told.values["have"], 16) if told is not None and told.values.get("have") else None
+    return have is not None and (have < _API_OF_NUMPY_2 or _ABI_OF_NUMPY_1 <= have < _ABI_OF_NUMPY_2)
 
 
 def _changed_under_notebook(error: Optional[ErrorFact]) -> Optional[Finding]:
@@ -92,6 +114,13 @@ def _compiled_for_numpy_1(error: Optional[ErrorFact]) -> str:
 
 
 def _numpy_fix(facts: Facts, error: Optional[ErrorFact], other: bool, package: str) -> tuple[str, ...]:
+    if other and not package and _built_for_numpy_1(error) == "torch" and older(facts.package("numpy"), "2.0"):
+        return (
+            fixes.install(facts, "numpy<2", options="--force-reinstall --no-cache-dir"),
+            f'{fixes.python_command(facts)} -c "import numpy; print(numpy.__version__, numpy.__file__)"   # in the '
+            "environment of the program: which copy is it, and does it load by itself?",
+            "or a newer torch: " + fixes.fresh_torch(facts, upgrade=True),
+        )
     older_numpy, upgrade = fixes.install(facts, "numpy<2"), "or upgrade the package that the message names"
     if package and may_install(facts, package):
         upgrade = f"or: {fixes.install(facts, package, upgrade=True)}"

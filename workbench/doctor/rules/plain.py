@@ -74,6 +74,8 @@ def _title(facts: Facts, row: dict[str, Any]) -> str:
         return told
     if row["id"] == "gpu-memory-not-free-at-start" and (told := server_memory.title(facts)):
         return told
+    if row["id"] == "no-wheel-for-this-platform" and "weak" not in row and (told := wheel_files.no_wheel_title(facts)):
+        return told
     on_mac = facts.platform.system == "Darwin"
     return str(row["mac_title"] if on_mac and "mac_title" in row else row["title"])
 
@@ -85,7 +87,7 @@ _FIRST: dict[str, Callable[[Facts], tuple[str, ...]]] = {
     "torchcodec-does-not-load": media.torchcodec_steps,
     "requirements-contradict": pip_sides.steps,
     "tls-interception": offered.trusting,
-    "no-wheel-for-this-platform": wheel_files.steps_on_arm,
+    "no-wheel-for-this-platform": wheel_files.no_wheel_steps,
 }
 
 

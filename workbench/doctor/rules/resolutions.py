@@ -13,7 +13,7 @@ from workbench.doctor.parse.resolutions import asks, constraints, wheels_told
 from workbench.doctor.rules import pip_sides
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, seen
 from workbench.doctor.rules.offered import oldest_python, python_for, python_of_its_time
-from workbench.doctor.tables import table
+from workbench.doctor.tables import table, torch_releases
 from workbench.doctor.versions import minor_name, normalize, older, release_of, satisfies
 
 _UV = "https://docs.astral.sh/uv/concepts/resolution/"
@@ -380,6 +380,8 @@ def _fell_back(values: dict[str, str]) -> _Told:
 def _tags(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
     """A package whose wheels are for other Pythons or systems."""
     name, offered = values["name"], wheels_told(values["told"])
+    if name == "torch" and values["tag"] == "Python" and not offered:
+        return _torch_of_another_python(values)
     if not offered or name == "torch":
         return None
     steps = list(_by_tags(facts, values, offered))
@@ -394,6 +396,32 @@ def _tags(facts: Facts, values: dict[str, str]) -> Optional[_Told]:
         f"{name}{values.get('spec', '')}{who} has wheels for {offered} alone, and none that fit here",
         "uv takes no release that has neither a wheel for this Python and system nor a source.",
         tuple(steps),
+    )
+
+
+def _torch_of_another_python(values: dict[str, str]) -> Optional[_Told]:
+    """Releases of torch that came before the Python that is here, or end before it."""
+    spec = values.get("asked") or values.get("spec", "")
+    release = next((item for item in reversed(torch_releases()) if satisfies(item.latest, spec)), None)
+    if not spec or release is None:
+        return None
+    python = release.python_all
+    asker = values.get("asker", "")
+    who = f", which {asker} asks for," if asker and asker not in _OWN else ""
+    typed = re.search(r"tool dependencies", values["told"])
+    return (
+        f"torch{spec}{who} has no wheels for this Python",
+        f"Each release of torch has wheels for the Pythons of its time; those of torch {release.name} end with "
+        f"{python}.",
+        (
+            f"uv tool run --python {python} <the same tool>   # uv tool install --python {python} to keep it",
+            "or a release of the tool that takes a newer torch: uv tool run --python 3.12 <the tool>@latest",
+        )
+        if typed
+        else (
+            f"{fixes.new_environment(python, anew=True)}   # in a project: uv python pin {python}, and in "
+            "pyproject.toml requires-python to match; then the same command",
+        ),
     )
 
 

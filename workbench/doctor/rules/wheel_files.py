@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-from workbench.doctor import fixes
+from workbench.doctor import fixes, torch_builds
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.fetched_wheels import without_nvcc
-from workbench.doctor.tables import table
+from workbench.doctor.tables import TorchRelease, table, torch_release, torch_releases
 from workbench.doctor.versions import minor_name, normalize, older
 
 _SOURCE = "https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/"
@@ -193,16 +193,62 @@ _PROJECTS = {
 }
 
 
-def steps_on_arm(facts: Facts) -> tuple[str, ...]:
+def no_wheel_title(facts: Facts) -> str:
+    """The title of uv's or Poetry's refusal where it is known what the wheels of this torch are lacking; else empty."""
+    release = _torch_before_python(facts)
+    if release is None:
+        return ""
+    where = f" on {_SHOWN[facts.platform.system]}" if facts.platform.system in _SHOWN else ""
+    return f"torch {_torch_refused(facts)} has no wheel for Python {minor_name(facts.python.version)}{where}"
+
+
+def no_wheel_steps(facts: Facts) -> tuple[str, ...]:
+    """The first steps of a project of uv or Poetry whose torch has no wheel here."""
+    return _on_arm(facts) or _with_older_python(facts)
+
+
+def _torch_refused(facts: Facts) -> str:
+    error = facts.error("no-wheel-for-this-platform", "poetry-finds-no-wheel")
+    return error.values.get("version", "") if error and error.values.get("package") == "torch" else ""
+
+
+def _on_arm(facts: Facts) -> tuple[str, ...]:
     """How a project of uv gets a torch with CUDA for ARM (GB10, GH200): not every index has one."""
-    error = facts.error("no-wheel-for-this-platform")
-    version = error.values.get("version", "") if error and error.values.get("package") == "torch" else ""
-    if facts.platform.machine != "aarch64" or "+cu" not in version:
+    if facts.platform.machine != "aarch64" or "+cu" not in _torch_refused(facts):
         return ()
     return (
         'in pyproject.toml, for the index that torch comes from: url = "https://download.pytorch.org/whl/cu130", and '
         "torch>=2.9 with the torchvision and torchaudio of the same day   # for ARM there are wheels in cu130, and for "
         "torch 2.8 in cu129",
+    )
+
+
+def _torch_before_python(facts: Facts) -> Optional[TorchRelease]:
+    """The release of torch that is refused, where it came before this Python, on this system or on any."""
+    release = torch_release(_torch_refused(facts).partition("+")[0] or None)
+    return release if release and not _fits(facts, release) else None
+
+
+def _fits(facts: Facts, release: TorchRelease) -> bool:
+    elsewhere = facts.platform.system in ("Windows", "Darwin")
+    return torch_builds.python_fits(facts.python.version, release, elsewhere) is not False
+
+
+def _with_older_python(facts: Facts) -> tuple[str, ...]:
+    release = _torch_before_python(facts)
+    if release is None:
+        return ()
+    newer = next((item.latest for item in torch_releases() if item.latest != release.latest and _fits(facts, item)), "")
+    python, poetry = release.python_all, facts.error("poetry-finds-no-wheel") is not None
+    pinned = f"poetry env use {python} && poetry install" if poetry else f"uv python pin {python} && uv sync"
+    return (
+        f"{pinned}   # the newest Python that torch {release.name} has wheels for on each system; {python} must be "
+        "installed, and pyproject.toml allow it",
+        *(
+            (f"or, with this Python, a newer torch: {'poetry' if poetry else 'uv'} add 'torch>={newer}'",)
+            if newer
+            else ()
+        ),
     )
 
 
