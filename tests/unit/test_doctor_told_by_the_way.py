@@ -350,3 +350,11 @@ def test_on_windows_no_module_of_linux_is_blamed() -> None:
     said = "CUDA initialization: CUDA unknown error - this may be due to an incorrectly set up environment\n"
     assert "nvidia_uvm" in diagnose(parse_report(said + "OS: Ubuntu 22.04\n")).findings[0].title
     assert "nvidia_uvm" not in diagnose(parse_report(said + "OS: Microsoft Windows 11\n")).findings[0].title
+
+
+def test_a_torch_for_the_cpu_that_got_installed_is_told_in_words() -> None:
+    said = "--extra-index-url https://download.pytorch.org/whl/cu118\ntorch\ntorchvision\n\n{}\n"
+    blamed = diagnose(parse_report(said.format("with this requirements.txt the torch cpu version gets installed")))
+    assert blamed.findings[0].id == "torch-cpu-only"
+    wanted = diagnose(parse_report(said.format("I want a torch cpu version, is it smaller when installed?")))
+    assert not [finding for finding in wanted.findings if finding.severity == "error"]

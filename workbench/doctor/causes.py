@@ -417,7 +417,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "triton-helper-did-not-compile": (*_BUILD_ROOTS, "triton-cannot-link-libcuda"),
     "no-wheel-for-this-platform": ("intel-python-on-mac", "no-torch-wheel-for-platform", "musl-alpine"),
     "intel-python-on-mac": ("no-torch-wheel-for-platform",),
-    "torch-cpu-only": ("musl-alpine",),
+    "torch-cpu-only": ("musl-alpine", "cuda-wheel-on-amd"),
     "requirements-contradict": (
         "library-config-missing",
         "project-allows-other-pythons",

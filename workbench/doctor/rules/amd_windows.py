@@ -75,8 +75,8 @@ def _directml(facts: Facts) -> tuple[str, ...]:
         return (switch,) if facts.platform.program == "sd-webui-amd" else (clone, switch)
     if facts.platform.program == "comfyui":
         return (
-            fixes.install(facts, "torch-directml"),
-            "python main.py --directml   # the portable build: add --directml to the line in run_nvidia_gpu.bat",
+            f"{fixes.install(facts, 'torch-directml')}   # and start it with --directml: python main.py --directml, or "
+            "in the line of the portable build's run_nvidia_gpu.bat",
         )
     return (
         fixes.install(facts, "torch-directml") + "   # Python 3.8 to 3.12; the device is torch_directml.device()",

@@ -43,7 +43,7 @@ def rocm(facts: Facts) -> Result:
         return PASSED
     if facts.bitsandbytes.works:
         return PASSED
-    if older(version, "0.49.0"):
+    if older(version, "0.50.0" if facts.platform.system == "Windows" else "0.49.0"):
         return [_rocm(facts, "bnb-wheel-without-rocm", f"bitsandbytes {version} has no ROCm library", error)]
     shipped, wanted = shipped_for(facts, "rocm"), digits(facts.torch.hip)
     if error is None:
@@ -68,9 +68,8 @@ def _rocm(facts: Facts, id: str, title: str, error: Optional[ErrorFact]) -> Find
         id,
         "error",
         title,
-        "ROCm libraries are in the wheels from 0.49 on (6.2 to 7.2); ROCm 7.14 needs 0.50, whose file names also "
-        "spell the "
-        "version right.",
+        "ROCm libraries are in the wheels for Linux from 0.49 on (6.2 to 7.2), in those for Windows from 0.50 on (7.2 "
+        "and newer); ROCm 7.14 needs 0.50, whose file names also spell the version right.",
         {
             **evidence(bitsandbytes=facts.bitsandbytes.version, torch__hip=facts.torch.hip),
             **seen(error or facts.error("bnb-no-gpu-support")),

@@ -137,6 +137,12 @@ def _vendor(facts: Facts, id: str, title: str, fix: tuple[str, ...]) -> Finding:
     )
 
 
+_AMDGPU = (
+    "no /dev/kfd at all: install AMD's driver (amdgpu-dkms) and restart: "
+    "https://rocm.docs.amd.com/projects/install-on-linux/en/latest/install/quick-start.html"
+)
+
+
 def rocm_no_device(facts: Facts) -> Result:
     """ROCm build, AMD GPU, and still no device."""
     error = facts.error("hip-no-gpus") or rocm_in_wsl.silent(facts)
@@ -153,11 +159,13 @@ def rocm_no_device(facts: Facts) -> Result:
         Finding(
             "rocm-no-device",
             "error",
-            "ROCm finds no GPU",
-            "The user may lack access to /dev/kfd and /dev/dri, amdgpu is not loaded, or the container was started "
-            "without them.",
+            "ROCm finds no GPU"
+            if facts.platform.container or gfx
+            else "ROCm finds no GPU: its driver is not there, or this user may not open it",
+            "The wheel brings ROCm's libraries, not the kernel's driver amdgpu with /dev/kfd, and only the groups "
+            "render and video may open that; a container has to be started with it.",
             {**evidence(gpus=gpu_names(facts), devices=facts.platform.devices), **seen(error)},
-            (*_to_be_let_in(facts, nvidia=False), "rocminfo | grep gfx"),
+            (*_to_be_let_in(facts, nvidia=False), "rocminfo | grep gfx", *(() if gfx else (_AMDGPU,))),
             ISSUES + "pytorch/pytorch/issues/70036",
             affects=ALL_GPU_BENCHES,
             observed=True,
