@@ -306,9 +306,8 @@ def test_a_report_as_text_shows_a_command_whole_and_with_its_spaces() -> None:
     assert "\x1b" not in text
 
 
-JETSON = (Path(__file__).parent.parent / "data" / "doctor" / "bnb-jetson--compiled-without-cuda.txt").read_text(
-    encoding="utf-8"
-)
+REPORTS = Path(__file__).parent.parent / "data" / "doctor"
+JETSON = (REPORTS / "bnb-jetson--compiled-without-cuda.txt").read_text(encoding="utf-8")
 
 
 def test_a_bitsandbytes_without_cuda_is_compiled_on_a_jetson_and_only_there() -> None:
@@ -358,3 +357,24 @@ def test_a_torch_for_the_cpu_that_got_installed_is_told_in_words() -> None:
     assert blamed.findings[0].id == "torch-cpu-only"
     wanted = diagnose(parse_report(said.format("I want a torch cpu version, is it smaller when installed?")))
     assert not [finding for finding in wanted.findings if finding.severity == "error"]
+
+
+def test_a_mac_with_an_amd_gpu_is_not_sent_to_rocm() -> None:
+    said = "Apple Macbook, Intel 2019, AMD Radeon 5500\nAssertionError: Torch not compiled with CUDA enabled\n"
+    ids = {finding.id for finding in diagnose(parse_report(said)).findings}
+    assert "torch-cpu-only" in ids
+    assert "cuda-wheel-on-amd" not in ids
+
+
+def test_a_library_of_torchs_own_cuda_is_missing_on_the_loaders_path_and_not_another_build() -> None:
+    same = (REPORTS / "extension-built-for-other-cuda--same-major.txt").read_text(encoding="utf-8")
+    first = diagnose(parse_report(same)).findings[0]
+    assert "LD_LIBRARY_PATH" in first.fix[-1]
+    other = diagnose(parse_report(same.replace("libnvrtc.so.12", "libnvrtc.so.13"))).findings[0]
+    assert "built for CUDA 13" in other.title
+
+
+def test_a_build_beside_a_torch_for_rocm_is_sent_to_rocm() -> None:
+    said = (REPORTS / "cuda-home-unset--torch-for-rocm.txt").read_text(encoding="utf-8")
+    assert "ROCM_HOME" in diagnose(parse_report(said)).findings[0].fix[0]
+    assert "ROCM" not in "".join(diagnose(parse_report(said.replace("+rocm6.3", "+cu126"))).findings[0].fix)

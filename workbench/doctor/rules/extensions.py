@@ -43,6 +43,8 @@ def extension_for_other_cuda(facts: Facts) -> Result:
     importer = _importer(error)
     vllm = importer == "vllm" or bool(error and "vllm" in error.text) or (not importer and _speaks_of_vllm(facts))
     who = "vLLM" if vllm else importer.replace("_", "-") or "An extension"
+    if error is not None and library and major and major == str(own) and runtime_of(facts, library):
+        return [_of_the_same_cuda(facts, error, library, "" if who == "An extension" else who)]
     return [
         Finding(
             "extension-built-for-other-cuda",
@@ -63,6 +65,22 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _of_the_same_cuda(facts: Facts, error: ErrorFact, library: str, who: str) -> Finding:
+    """torch loads its own by its path; what else wants the same library asks the loader, which does not look there."""
+    return Finding(
+        "extension-built-for-other-cuda",
+        "error",
+        f"{who or 'An extension'} wants {library}, of the same CUDA as torch, which is on no path of the loader",
+        "torch loads the libraries of NVIDIA's wheels by their place; another package finds them only where "
+        "LD_LIBRARY_PATH or a toolkit of this CUDA has them.",
+        {**evidence(library=library, torch__cuda=facts.torch.cuda, nvcc=facts.toolkit.nvcc), **seen(error)},
+        runtime_of(facts, library),
+        ISSUES + "vllm-project/vllm/issues/52300",
+        affects=MODEL_BENCHES,
+        observed=True,
+    )
 
 
 def _went_on(facts: Facts, error: ErrorFact) -> bool:

@@ -10,7 +10,7 @@ from workbench.doctor import fixes, torch_builds
 from workbench.doctor.changes import Change, change_of
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules import llama_cpp
+from workbench.doctor.rules import llama_cpp, no_cuda_here
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.fetched_wheels import ready_wheels, without_nvcc
 from workbench.doctor.rules.toolkits import fresh_toolkit, not_seen, toolkit_steps
@@ -150,7 +150,9 @@ def _other_toolkit(facts: Facts, cuda: Optional[str]) -> tuple[str, ...]:
 def cuda_home_unset(facts: Facts) -> Result:
     """Something wants to compile and finds no toolkit."""
     if facts.platform.system == "Darwin":
-        return from_message(facts, ("cuda-home",), lambda error: _no_cuda_on_a_mac(facts, error))
+        return from_message(facts, ("cuda-home",), lambda error: no_cuda_here.on_a_mac(facts, error))
+    if facts.torch.build == "rocm":
+        return from_message(facts, ("cuda-home",), lambda error: no_cuda_here.beside_rocm(facts, error))
     return from_message(
         facts,
         ("cuda-home",),
@@ -164,24 +166,6 @@ def cuda_home_unset(facts: Facts) -> Result:
             ISSUES + "facebookresearch/votenet/issues/2",
             observed=True,
         ),
-    )
-
-
-def _no_cuda_on_a_mac(facts: Facts, error: ErrorFact) -> Finding:
-    return Finding(
-        "cuda-home-unset",
-        "error",
-        "A package wants to compile CUDA code, and a Mac has no CUDA",
-        "CUDA is for NVIDIA GPUs; macOS has neither driver nor toolkit since 10.13. Whatever CUDA_HOME is set to, "
-        "there is nothing to compile with.",
-        {**evidence(system=facts.platform.system, nvcc=facts.toolkit.nvcc), **seen(error)},
-        (
-            "Leave the package out where the project has a way without it: a CPU or MPS option, attention without "
-            "flash-attn, a branch for Apple silicon",
-            "or run it on a machine with an NVIDIA GPU: a rented one, Colab, Kaggle",
-        ),
-        "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/",
-        observed=True,
     )
 
 

@@ -27,6 +27,8 @@ from workbench.doctor.rules.common import (
 def wrong_vendor(facts: Facts) -> Result:
     """A ROCm build on an NVIDIA box, or a CUDA build on a box that has only AMD."""
     nvidia, amd, build = facts.has_nvidia(), facts.has_amd(), facts.torch.build
+    if facts.platform.system == "Darwin":
+        return PASSED  # macOS has neither CUDA nor ROCm
     if build is None:
         left = amd_windows.target(facts)
         if amd and not nvidia and left in _LEFT_BEHIND and no_gpu_told(facts) and not fixes.on_windows(facts):
