@@ -369,7 +369,7 @@ def test_a_mac_with_an_amd_gpu_is_not_sent_to_rocm() -> None:
 def test_a_library_of_torchs_own_cuda_is_missing_on_the_loaders_path_and_not_another_build() -> None:
     same = (REPORTS / "extension-built-for-other-cuda--same-major.txt").read_text(encoding="utf-8")
     first = diagnose(parse_report(same)).findings[0]
-    assert "LD_LIBRARY_PATH" in first.fix[-1]
+    assert any("LD_LIBRARY_PATH" in step for step in first.fix)
     other = diagnose(parse_report(same.replace("libnvrtc.so.12", "libnvrtc.so.13"))).findings[0]
     assert "built for CUDA 13" in other.title
 
@@ -378,3 +378,20 @@ def test_a_build_beside_a_torch_for_rocm_is_sent_to_rocm() -> None:
     said = (REPORTS / "cuda-home-unset--torch-for-rocm.txt").read_text(encoding="utf-8")
     assert "ROCM_HOME" in diagnose(parse_report(said)).findings[0].fix[0]
     assert "ROCM" not in "".join(diagnose(parse_report(said.replace("+rocm6.3", "+cu126"))).findings[0].fix)
+
+
+def test_a_portable_python_in_a_folder_with_blanks_is_called_as_both_shells_of_windows_take_it() -> None:
+    said = (
+        "D:\\my programs\\ComfyUI_windows_portable>.\\python_embeded\\python.exe -s ComfyUI\\main.py\n"
+        "D:\\my programs\\ComfyUI_windows_portable\\python_embeded\\Lib\\site-packages\\torch\\cuda\\__init__.py:235: "
+        "UserWarning:\nNVIDIA GeForce RTX 5070 Ti with CUDA capability sm_120 is not compatible with the current "
+        "PyTorch installation.\nThe current PyTorch install supports CUDA capabilities sm_50 sm_90.\n"
+    )
+    fix = diagnose(parse_report(said)).findings[0].fix
+    assert fix[0].startswith('pushd "D:\\my programs\\ComfyUI_windows_portable\\python_embeded"')
+    assert fix[1].startswith(".\\python.exe -m pip ")
+
+
+def test_bitsandbytes_that_is_missing_comes_in_a_release_that_leaves_torch_alone() -> None:
+    said = "pip list\ntorch 2.3.0a0+6ddf5cf85e.nv24.4\nImportError: No module named 'bitsandbytes'\n"
+    assert any("bitsandbytes<0.48" in step for step in diagnose(parse_report(said)).findings[0].fix)

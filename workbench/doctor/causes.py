@@ -411,6 +411,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
         "numpy-older-than-build",
     ),
     "llama-cpp-tools-missing": ("python-command-missing",),
+    "llama-cpp-no-layers": ("driver-userspace-mismatch", "driver-library-version-mismatch", "no-nvidia-driver"),
     "missing-compiler-or-python-headers": ("windows-policy-blocks-file",),
     "build-failed": _BUILD_ROOTS,
     "extension-did-not-compile": _BUILD_ROOTS,

@@ -350,7 +350,10 @@ def _in_own_python(facts: Facts, steps: tuple[str, ...]) -> tuple[str, ...]:
         )
     if facts.python.kind == "portable":
         program = f"{prefix}\\python.exe" if backslashes else f"{prefix}/bin/python"
-        program = f'& "{program}"' if " " in program else program
+        if backslashes and " " in program:
+            # cmd knows no "& ", and PowerShell calls no quoted program without it; both know pushd.
+            inside = tuple(re.sub(r"\bpython (?=-m |-c )", lambda _: ".\\python.exe ", step) for step in steps)
+            return (f'pushd "{prefix}"   # the program\'s own Python', *inside) if inside != steps else steps
         return tuple(re.sub(r"\bpython (?=-m |-c )", lambda _: f"{program} ", step) for step in steps)
     if facts.python.kind == "pipx":
         name = shlex.quote(PurePath(prefix).name)

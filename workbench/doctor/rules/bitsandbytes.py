@@ -10,6 +10,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.bnb_library import (
     BNB,
     QUANTIZED,
+    fitting_release,
     is_installed,
     leave_checkout,
     upgrade,
@@ -47,7 +48,7 @@ def _absent(facts: Facts, error: Optional[ErrorFact]) -> Finding:
         "bitsandbytes is not installed: no 4-bit or 8-bit loading",
         "int8, NF4 and FP4 are done by bitsandbytes; full-precision models load without it.",
         {**evidence(interpreter=facts.python.executable), **seen(error)},
-        (*fixes.preparation(facts), fixes.install(facts, "bitsandbytes")),
+        (*fixes.preparation(facts), fixes.install(facts, fitting_release(facts))),
         BNB,
         affects=QUANTIZED,
         observed=True,

@@ -76,7 +76,10 @@ def _of_the_same_cuda(facts: Facts, error: ErrorFact, library: str, who: str) ->
         "torch loads the libraries of NVIDIA's wheels by their place; another package finds them only where "
         "LD_LIBRARY_PATH or a toolkit of this CUDA has them.",
         {**evidence(library=library, torch__cuda=facts.torch.cuda, nvcc=facts.toolkit.nvcc), **seen(error)},
-        runtime_of(facts, library),
+        (
+            *runtime_of(facts, library),
+            f"or the build of {who or 'that package'} that was made for torch {minor_name(facts.torch.version)}.",
+        ),
         ISSUES + "vllm-project/vllm/issues/52300",
         affects=MODEL_BENCHES,
         observed=True,

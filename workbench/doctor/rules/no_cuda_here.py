@@ -1,4 +1,4 @@
-"""What is answered to a build that wants a CUDA toolkit where there cannot be one: on a Mac, beside a torch for ROCm."""
+"""The answer to a build that wants CUDA's toolkit where it has no use: on a Mac, beside a torch for ROCm."""
 
 from __future__ import annotations
 
