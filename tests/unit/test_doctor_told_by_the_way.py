@@ -395,3 +395,10 @@ def test_a_portable_python_in_a_folder_with_blanks_is_called_as_both_shells_of_w
 def test_bitsandbytes_that_is_missing_comes_in_a_release_that_leaves_torch_alone() -> None:
     said = "pip list\ntorch 2.3.0a0+6ddf5cf85e.nv24.4\nImportError: No module named 'bitsandbytes'\n"
     assert any("bitsandbytes<0.48" in step for step in diagnose(parse_report(said)).findings[0].fix)
+
+
+def test_on_a_windows_that_its_pause_tells_the_driver_is_updated_first() -> None:
+    said = "RuntimeError: The NVIDIA driver on your system is too old (found version 11070).\n"
+    windows = diagnose(parse_report(said + "Press any key to continue . . .\n")).findings[0]
+    assert windows.fix[0].startswith("Update the NVIDIA driver to 527.41")
+    assert "pip uninstall" in diagnose(parse_report(said)).findings[0].fix[0]

@@ -192,6 +192,7 @@ _WINDOWS_SITE = re.compile(r"[A-Za-z]:\\[^\n]{0,200}(?:site-packages|\\Lib\\|pyt
 _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b|/lib/modules/3\.4\.0\+/")
 _WSL_KERNEL = re.compile(r"\b[4-9]\.\d{1,3}\.\d{1,4}(?:\.\d{1,3})?-microsoft-standard", re.I)
 _WINDOWS = re.compile(
+    r"\bPress any key to continue \. \. \.|"
     r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<!works )(?<!fine )(?<!worked )(?<!runs )\bon windows\b"
     r"|\bwindows (?:pc|laptop|machine|user|server)\b"
     r"|\b(?:downloaded|installed|installing|have) (?:microsoft )?visual ?studio\b(?! code)|\bComfyUI_windows_portable\b"

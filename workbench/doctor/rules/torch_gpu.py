@@ -269,6 +269,10 @@ def driver_too_old(facts: Facts) -> Result:
         fix.append(f"or a tag of {facts.platform.image} for an older CUDA: nvidia-smi on the host shows what it runs")
     elif wheel is not None and _of_blackwell(facts):
         fix = ["Update the NVIDIA driver to 580 or newer, then reboot: the first that knew this GPU was 570"]
+    elif wheel is not None and windows and fix and not any(older(number, "5.0") for _, number in capabilities(facts)):
+        # A desktop's driver is its user's; programs that bring their own torch get the old one back.
+        command, *rest = fixes.reinstall_torch(facts)
+        fix = [f"{fix[0]} https://www.nvidia.com/drivers", f"or, with the driver as it is: {command}", *rest]
     elif wheel is not None:
         fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
     elif not fix:
