@@ -402,3 +402,14 @@ def test_on_a_windows_that_its_pause_tells_the_driver_is_updated_first() -> None
     windows = diagnose(parse_report(said + "Press any key to continue . . .\n")).findings[0]
     assert windows.fix[0].startswith("Update the NVIDIA driver to 527.41")
     assert "pip uninstall" in diagnose(parse_report(said)).findings[0].fix[0]
+
+
+def test_a_vllm_without_code_for_a_new_gpu_is_followed_as_a_whole_and_not_by_its_torch() -> None:
+    said = "vLLM on an RTX 5090:\nRuntimeError: CUDA error: no kernel image is available for execution on the device\n"
+    here = diagnose(parse_report(said)).findings[0]
+    assert "vLLM" in here.title
+    assert here.fix[0].startswith("uv pip install -U vllm")
+    image = diagnose(parse_report(said + "docker run --gpus all vllm/vllm-openai:latest\n")).findings[0]
+    assert image.fix[0].startswith("docker pull vllm/vllm-openai")
+    alone = diagnose(parse_report(said.replace("vLLM on", "A program on"))).findings[0]
+    assert "vllm" not in " ".join(alone.fix)

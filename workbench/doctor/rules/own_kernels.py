@@ -33,3 +33,11 @@ def compiled_anew(facts: Facts, package: str, capability: Optional[str]) -> tupl
         'python -c "import torch; print(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())"   # torch '
         "itself must have the first in its list, too",
     )
+
+
+def newer_vllm(facts: Facts) -> tuple[str, ...]:
+    """vLLM with the torch that it was compiled for: a newer torch alone leaves its own kernels without the GPU."""
+    environment = "uv pip install -U vllm --torch-backend=auto   # in a fresh environment; 0.10 and newer know RTX 50"
+    image = "docker pull vllm/vllm-openai:latest   # the image of today; pip on the host changes nothing in a container"
+    steps = (image, f"or without it: {environment}") if facts.platform.container else (environment, f"or: {image}")
+    return (*steps, "nvidia-smi   # its driver has to know the CUDA of that build: 570 for 12.8, 580 for 13")

@@ -487,11 +487,14 @@ def no_kernel_image(facts: Facts) -> Result:
     capability = next((item for _, item in capabilities(facts)), None)
     dropped = bare and older(capability, "7.5") and _raised_by_torch(error)
     too_new = bare and at_least(capability, "9.0") and not facts.torch.installed
+    vllm = too_new and bool(facts.package("vllm") or facts.error("of-vllm"))
     title = (
         "This torch is too old for this GPU"
         if old_torch
         else "This torch, most likely, has no kernels for a GPU as old as this one"
         if dropped
+        else "This vLLM, most likely, is older than this GPU: its kernels, or those of its torch, have no code for it"
+        if vllm
         else "This torch, most likely, is older than this GPU and has no kernels for it"
         if too_new
         else f"{library} has no kernels for this GPU"
@@ -517,6 +520,8 @@ def no_kernel_image(facts: Facts) -> Result:
             if old_torch
             else own_kernels.compiled_anew(facts, own, capability)
             if own
+            else own_kernels.newer_vllm(facts)
+            if vllm
             else (*_other_accelerator(facts, capability), *_other_build(facts, error)),
             ISSUES + "vllm-project/vllm/issues/1284",
             affects=ALL_GPU_BENCHES,
