@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -413,3 +414,22 @@ def test_a_vllm_without_code_for_a_new_gpu_is_followed_as_a_whole_and_not_by_its
     assert image.fix[0].startswith("docker pull vllm/vllm-openai")
     alone = diagnose(parse_report(said.replace("vLLM on", "A program on"))).findings[0]
     assert "vllm" not in " ".join(alone.fix)
+
+
+def test_docker_that_cannot_hand_in_a_gpu_is_not_said_to_have_been_started_without() -> None:
+    said = (
+        "$ docker run --gpus all -it image\n"
+        'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].\n'
+    )
+    assert "container toolkit" in diagnose(parse_report(said)).findings[0].title
+
+
+def test_the_index_of_an_old_torch_is_named_by_two_numbers_of_its_cuda() -> None:
+    step = diagnose(parse_report("RuntimeError: operator torchvision::nms does not exist\n")).findings[0].fix[0]
+    asks = step[step.index('python -c "') + len('python -c "') :].split('"')[0]
+    torch = SimpleNamespace(__version__="1.1.0", version=SimpleNamespace(cuda="9.0.176"))
+    told: list[str] = []
+    names = {"torch": torch, "print": lambda *words: told.append(" ".join(map(str, words)))}
+    exec(asks.removeprefix("import torch; "), names)
+    assert "cu90" in told[0]
+    assert "cu90176" not in told[0]

@@ -13,7 +13,7 @@ COMPANIONS = ("torchvision", "torchaudio")
 
 _ASKS = (
     "import torch; v, _, t = torch.__version__.partition('+'); c = torch.version.cuda; "
-    "t = t or (c and 'cu' + c.replace('.', '')) or 'cpu'"
+    "t = t or (c and 'cu' + ''.join(c.split('.')[:2])) or 'cpu'"
 )
 _NOTE = "the one of the torch that is here, which stays; where that is AMD's, NVIDIA's or conda's own: from there"
 

@@ -193,6 +193,8 @@ def container_without_gpu_runtime(facts: Facts) -> Result:
             "error",
             "The container asks for an NVIDIA GPU, and this machine has another kind"
             if _other_graphics(facts)
+            else "Docker on this host has nothing that hands in an NVIDIA GPU: its container toolkit is missing"
+            if error is not None and "could not select device driver" in error.text and "nvidia" not in error.text
             else "Likely: the container was started without the GPU"
             if told
             else "The container was started without the GPU",
