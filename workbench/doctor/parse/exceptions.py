@@ -75,6 +75,13 @@ def _end_of_report(lines: Sequence[str]) -> int:
     return next((number for number in range(title, len(lines)) if lines[number].startswith("## Logs")), len(lines))
 
 
+# Cut within its words, or what a launcher says of the program that it started: a whole error above it says more.
+_SAYS_LITTLE = re.compile(
+    r"(?:unexpected keyword argument|has no attribute|cannot import name|No module named)['\"`]?\s{0,4}$"
+    r"|CalledProcessError: Command (?:$|'\['[^']{1,300}python[\w.]{0,8}', ?(?:$|'[^'-][^']{0,300}\.py'))"
+)
+
+
 def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
     """The exception that ends the paste, unless its line is in `told`; lines are counted from 1.
 
@@ -82,9 +89,10 @@ def last_exception(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
     """
     lines = lines[: _end_of_report(lines)]
     numbers = range(len(lines) - 1, -1, -1)
-    last = next(
-        (number for number in numbers if _ends(lines[number]) or _closes(lines, number) or _opens(lines, number)), None
-    )
+    ends = (number for number in numbers if _ends(lines[number]) or _closes(lines, number) or _opens(lines, number))
+    last = next(ends, None)
+    if last is not None and _SAYS_LITTLE.search(lines[last][:_MAX_LINE]):
+        last = next((number for number in ends if not _SAYS_LITTLE.search(lines[number][:_MAX_LINE])), last)
     if last is None:
         return _mentioned(lines, told)
     root = _root_of_chain(lines, last)
@@ -207,9 +215,11 @@ def _mentioned(lines: Sequence[str], told: set[int]) -> Optional[ErrorFact]:
         looked += 1
         if looked > _MAX_MENTIONS:
             return None
-        if (_CODE.match(short) and not _TITLE.match(short)) or _WARNS.search(short):
-            continue
         found = _IN_LINE.search(short)
+        # What is said of a warning behind the error ("used to be a warning") does not make it one.
+        before = short[: found.start()] if found else short
+        if (_CODE.match(short) and not _TITLE.match(short)) or _WARNS.search(before):
+            continue
         text = found["error"] if found else short.strip() if _BARE.search(short) else ""
         text = text or _argument_told(lines, short)
         if text:

@@ -38,13 +38,28 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         prefixes = _prefixes(_WITH_SLASHES.sub(_of_windows, line[:_MAX_LINE].replace("\\\\", "\\")))
         seen.update((kind, prefix) for prefix in prefixes if (kind := _kind(prefix)))
     if not seen:
-        draft.put(draft.python, **(_portable_python(lines) or _packed_python(lines) or _compiled_python(lines)))
+        draft.put(
+            draft.python,
+            **(_named_python(lines) or _portable_python(lines) or _packed_python(lines) or _compiled_python(lines)),
+        )
     else:
         kind, prefix = seen.most_common(1)[0][0]
         # An environment that uv made has no pip in it.
         of_uv = kind == "venv" and any(map(_PYTHON_OF_UV.search, lines))
         draft.put(draft.python, kind="uv" if of_uv else kind, prefix=prefix)
         draft.put(draft.platform, system="Windows" if any(map(_OF_WINDOWS.search, lines)) else None)
+
+
+# The first line that webui.bat of stable-diffusion-webui, and of what descends from it, prints.
+_STARTED = re.compile(
+    r'^\s{0,4}venv "(?P<prefix>[A-Za-z]:\\[^"<>|:*?\n]{1,200}?)\\Scripts\\python\.exe"', re.IGNORECASE
+)
+
+
+def _named_python(lines: Sequence[str]) -> dict[str, str]:
+    """The environment that a program says it starts with, where no path of a package names one."""
+    found = next(filter(None, map(_STARTED.match, itertools.islice(lines, _MAX_PATHS))), None)
+    return {"kind": "venv", "prefix": found["prefix"]} if found else {}
 
 
 # Programs for Windows that bring a Python along, as it is called, and as a prompt in their folder names them.

@@ -35,6 +35,8 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     if weak and error is None:
         return weak
     error = error or facts.error("extension-symbol")
+    if facts.error("launched-program-failed") and error is not None and "CalledProcessError" not in error.text:
+        weak = [finding for finding in weak if finding.id != "cause-stands-above"]  # what stands above is there
     guessed = library_error(facts, error) if error else None
     # A message that a rule knows, and that no rule found to fit here, still says something in its own words.
     error = error or _failure(facts)
