@@ -341,6 +341,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "torch-wheel-lacks-gpu-arch",
         "ctranslate2-int8-on-this-card",
         "cublas-without-bfloat16",
+        "cublas-without-fp8",
         "cublas-of-another-place",
     ),
     "bnb-int8-old-gpu": (),

@@ -485,6 +485,8 @@ def _same_old_release(facts: Facts) -> Optional[str]:
     tags: list[str] = next((tags for name, tags in rows.items() if minor_name(name) == minor_name(version)), [])
     # Ampere and Ada run from CUDA 11 on, no older card is left out by it, and a driver of it runs each of its builds.
     fits = bool(tags) and at_least(cuda_of(tags[-1]), "11.0")
+    if older(version, "1.7") and any(at_least(gpu.compute_capability, "8.0") for gpu in facts.nvidia_gpus()):
+        version, tags, fits = "1.7.1", rows["1.7.1"], True  # the nearest that was built with CUDA 11
     newest = tags[-1] if fits and not (driver and driver_runs(driver, 11, on_windows(facts)) is False) else None
     companions = torch_companions(facts)
     return install(facts, f"torch=={version}+{newest}", *companions, options=f"-f {rows['page']}") if newest else None

@@ -344,6 +344,7 @@ _FIELDS: dict[str, Handler] = {
     "nvidia driver": _driver,
     "cuda driver version": _driver,
     "nvcc": _toolkit,
+    "nvcc version": _toolkit,
     "cuda runtime version": _toolkit,
     "python version": _python,
     "python": _python,

@@ -34,7 +34,7 @@ _JETSON = re.compile(
 )
 _JETSON_WORDS = re.compile(
     r"\b(?:my|a|an|the|on|for|with|NVIDIA) Jetson\b|\bJet ?[Pp]ack ?(?:version ?)?[4-7]\b|\bL4T\b|-tegra\b"
-    r"|\b(?:AGX|NX) (?:Orin|Xavier)\b|\bOrin (?:NX|Nano|AGX)\b",
+    r"|\b(?:AGX|NX) (?:Orin|Xavier)\b|\bOrin (?:NX|Nano|AGX)\b|\bjetson@[\w-]{1,40}[:~ ]|/home/jetson/",
     re.I,
 )
 _RADEON = re.compile(

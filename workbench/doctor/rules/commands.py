@@ -25,6 +25,12 @@ _COMMANDS = {
     "uvicorn": ("uvicorn", "uvicorn"),
     "modelscope": ("modelscope", "modelscope.cli.cli"),
     "llamafactory-cli": ("llamafactory", "llamafactory.cli"),
+    "lm_eval": ("lm-eval", "lm_eval"),
+    "lm-eval": ("lm-eval", "lm_eval"),
+    "swift": ("ms-swift", "swift.cli.main"),  # what the index calls swift is OpenStack's
+    "whisper": ("openai-whisper", "whisper"),
+    "optimum-cli": ("optimum", "optimum.commands.optimum_cli"),
+    "autotrain": ("autotrain-advanced", ""),
 }
 _PATH = re.compile(r"[\w.@+~:/\\ -]{2,200}")
 

@@ -65,14 +65,22 @@ def torch_code(facts: Facts) -> Optional[Kernels]:
 def uncovered(facts: Facts) -> Optional[list[tuple[GpuFacts, str]]]:
     """GPUs for which the installed torch has no code; None when either side is unknown."""
     code, gpus = torch_code(facts), capabilities(facts)
-    if code is None and gpus and older(facts.torch.version, "2.7") and facts.torch.build in (None, "cuda"):
-        # Whatever it was built with: Blackwell came to torch with 2.7, and nothing before runs on it.
-        return [(gpu, capability) for gpu, capability in gpus if at_least(capability, "10.0")] or None
+    if code is None and gpus and facts.torch.build in (None, "cuda"):
+        first = _first_unknown(facts.torch.version, facts.torch.cuda)
+        return [(gpu, capability) for gpu, capability in gpus if first and at_least(capability, first)] or None
     if code is None or not gpus:
         return None
     highest_ptx = arch_numbers(facts.torch.arch_list or ())[1] if facts.torch.arch_list else None
     ptx = highest_ptx if facts.torch.arch_list else (code.arch[-1] if code.ptx else None)
     return [(gpu, capability) for gpu, capability in gpus if covers(code.arch, capability, ptx) is False]
+
+
+def _first_unknown(version: Optional[str], cuda: Optional[str]) -> Optional[str]:
+    """The capability from which on no build of a torch has code, whatever else it was built with."""
+    # Ampere came with CUDA 11, which torch has been built with since 1.7; Blackwell with torch 2.7.
+    if older(version, "1.7") or (older(cuda, "11.0") and older(version, "2.0")):
+        return "8.0"
+    return "10.0" if older(version, "2.7") else None
 
 
 def evidence(**items: object) -> dict[str, str]:

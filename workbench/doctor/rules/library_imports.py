@@ -12,6 +12,7 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, evidence, model_left_out, seen
 from workbench.doctor.rules.guess import decided_name
 from workbench.doctor.rules.unknown.apart import first_without
+from workbench.doctor.rules.unknown.instead import no_package
 from workbench.doctor.rules.unknown.packages import may_install
 from workbench.doctor.tables import table
 from workbench.doctor.versions import at_least, older, parse_version
@@ -32,7 +33,8 @@ def library_import(facts: Facts) -> Result:
         return None
     if model_left_out(facts):
         return PASSED  # torch is what is missing
-    return [import_finding(facts, error.values.get("package") or error.values["package2"], error)]
+    package = error.values.get("package") or error.values["package2"]
+    return [no_package(facts, error) or import_finding(facts, package, error)]
 
 
 IMPORT_FINDINGS = {

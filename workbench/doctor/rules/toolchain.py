@@ -10,10 +10,11 @@ from workbench.doctor import fixes, torch_builds
 from workbench.doctor.changes import Change, change_of
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules import llama_cpp, no_cuda_here
+from workbench.doctor.rules import llama_cpp, no_cuda_here, torch_of_builds
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
 from workbench.doctor.rules.fetched_wheels import ready_wheels, without_nvcc
 from workbench.doctor.rules.toolkits import fresh_toolkit, not_seen, toolkit_steps
+from workbench.doctor.rules.torch_of_builds import major
 from workbench.doctor.tables import WHEELS, build_of, torch_release, torch_releases, variant_of
 from workbench.doctor.versions import minor_name, older, release_of
 
@@ -25,8 +26,12 @@ def nvcc_mismatch(facts: Facts) -> Result:
         detected = error.values.get("detected") or error.values.get("installed")
         built = facts.torch.cuda or error.values.get("torch")
         nvcc = detected or facts.toolkit.nvcc
-        if nvcc and facts.error("torch-of-the-build"):
-            return _another_torch_in_the_build(facts, error, nvcc, error.values.get("torch"))
+        if nvcc and torch_of_builds.fetched_for_the_build(facts, error):
+            return torch_of_builds.another_torch_in_the_build(
+                facts, error, nvcc, error.values.get("torch"), _torch_for(facts, nvcc)
+            )
+        if detected and major(facts.toolkit.nvcc) == major(built) != major(detected):
+            return torch_of_builds.home_of_another_toolkit(facts, error, detected, built)
         return Finding(
             "nvcc-torch-cuda-mismatch",
             "error",
@@ -61,27 +66,6 @@ def _wheel_for_windows(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
         return ()
     wheels = ready_wheels(facts, build_of("flash-attn"))
     return (f"Install a ready-made wheel for this torch, CUDA and Python: {wheels}",) if wheels else ()
-
-
-def _another_torch_in_the_build(facts: Facts, error: ErrorFact, nvcc: str, built: Optional[str]) -> Finding:
-    """pip builds in an environment of its own, with a torch that it fetched for the purpose."""
-    torch = _torch_for(facts, nvcc)
-    return Finding(
-        "nvcc-torch-cuda-mismatch",
-        "error",
-        f"nvcc is of CUDA {nvcc}, and the torch that pip fetched for the build alone of CUDA {built or '(another)'}",
-        "pip builds in an environment of its own and installs there what the project's pyproject.toml asks for: its "
-        "torch, not the one that is installed here.",
-        {**evidence(nvcc=nvcc, torch_of_the_build=built), **seen(error)},
-        (
-            *((torch,) if torch else ()),
-            fixes.install(facts, "ninja", "packaging", "setuptools", "wheel"),
-            fixes.install(facts, ".", options="--no-build-isolation -e")
-            + "   # or the package's name in place of -e .",
-        ),
-        "https://pip.pypa.io/en/stable/reference/build-system/#build-isolation",
-        observed=True,
-    )
 
 
 def _failed_with_another_nvcc(facts: Facts, make: Callable[[ErrorFact], Finding]) -> Result:

@@ -13,6 +13,7 @@ from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
+from workbench.doctor.rules.unknown.instead import another_copy
 from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports, may_install
 from workbench.doctor.tables import names_read, names_text, table
 from workbench.doctor.versions import at_least, older
@@ -75,8 +76,10 @@ def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         return _compiled_part_missing(facts, error, package, path)
     if found["attribute"] and change is None and not asked_by_package and _is_module(package, below):
         return _not_imported_yet(error, package, f"{found['owner']}.{own}")
-    return _misspelled(error, package, found["name"] or found["attribute"] or "") or changed(
-        facts, error, package, change, below
+    return (
+        _misspelled(error, package, found["name"] or found["attribute"] or "")
+        or another_copy(facts, error, package, below)
+        or changed(facts, error, package, change, below)
     )
 
 

@@ -1,0 +1,142 @@
+"""What people paste when they train and serve models: the first finding, and a piece of its fix."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.parse.report import parse_report
+
+_MISMATCH = (
+    "      RuntimeError:\n      The detected CUDA version (11.8) mismatches the version that was used to compile\n"
+    "      PyTorch (12.1). Please make sure to use the same CUDA versions.\n"
+)
+# Each: the paste, the first finding, what stands in its title, what its first step holds.
+FIRST = {
+    "an RTX 30 beside a torch of CUDA 10's time": (
+        "One RTX3090, cuda10.1 and torch1.5.0 as the requirements ask.\n"
+        "RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        ("torch-wheel-lacks-gpu-arch", "RTX 3090", "torch==1.7.1+cu110"),
+    ),
+    "the torch that pip fetches for a build is not the one that is here": (
+        ">>> torch.__version__\n'2.1.1+cu118'\nI build vllm-0.3.1 with \"pip install -e .\"\n" + _MISMATCH,
+        ("nvcc-torch-cuda-mismatch", "fetched for the build", "use_existing_torch.py"),
+    ),
+    "vLLM as the index has it": (
+        "`pip install vllm` ends in\n" + _MISMATCH,
+        ("nvcc-torch-cuda-mismatch", "fetched for the build", "uv venv vllm"),
+    ),
+    "without isolation it is torch's own": (
+        "pip install --no-build-isolation -e . in vllm's folder\n" + _MISMATCH,
+        ("nvcc-torch-cuda-mismatch", "nvcc is of CUDA 11.8, torch of CUDA 12.1", "/whl/cu118"),
+    ),
+    "an nvcc that fits, beside a CUDA_HOME that does not": (
+        "OS: Rocky Linux 9\nnvcc version: 11.8\ntorch 2.0.1+cu118\nRuntimeError: The detected CUDA version (12.2) "
+        "mismatches the version that was used to compile PyTorch (11.8). Please make sure to use the same.",
+        ("nvcc-torch-cuda-mismatch", "beside the nvcc of 11.8 that fits torch", "CUDA_HOME"),
+    ),
+    "a file of the index in place of a program's folder": (
+        'webui/server.py", line 12, in <module>\n    import modules.extensions as extensions_module\n'
+        "ModuleNotFoundError: No module named 'modules.extensions'; 'modules' is not a package",
+        ("package-shadowed", "program's own folder modules", "uninstall -y modules"),
+    ),
+    "a file of one's own in place of a package": (
+        '  File "/w/train.py", line 3, in <module>\n    from datasets.features import Image\n'
+        "ModuleNotFoundError: No module named 'datasets.features'; 'datasets' is not a package",
+        ("package-shadowed", "datasets.py is imported", "Rename datasets.py"),
+    ),
+    "of the family of transformers, too": (
+        "ModuleNotFoundError: No module named 'transformers.models'; 'transformers' is not a package",
+        ("package-shadowed", "transformers.py is imported", "Rename transformers.py"),
+    ),
+    "a release that has the name, and a program that runs without it": (
+        "peft-0.5.0\naccelerate-0.22.0\nImportError: cannot import name 'is_npu_available' from 'accelerate.utils' "
+        "(/opt/conda/lib/python3.10/site-packages/accelerate/utils/__init__.py)",
+        ("accelerate-import-error", "not the accelerate 0.22.0", "Restart"),
+    ),
+    "a checkout hides the installed package": (
+        'Traceback (most recent call last):\n  File "/data/w/lmdeploy/lmdeploy/turbomind/turbomind.py", line 22, in '
+        "<module>\n    import _turbomind as _tm  # noqa: E402\nModuleNotFoundError: No module named '_turbomind'",
+        ("package-shadowed", "lmdeploy is imported from its source folder", "cd ~"),
+    ),
+    "LMDeploy on Windows": (
+        "assert CUDA_PATH is not None, 'Can not find $env:CUDA_PATH'\nAssertionError: Can not find $env:CUDA_PATH",
+        ("lmdeploy-without-cuda-toolkit", "CUDA_PATH is not set", "winget install -e --id Nvidia.CUDA"),
+    ),
+    "fp8 in a build for CUDA 11": (
+        "With fast mode on: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmulAlgoGetHeuristic( ltHandle, "
+        "computeDesc.descriptor())`. An RTX 4080, CUDA v11.8, Windows 11.",
+        ("cublas-without-fp8", "does not multiply fp8", "/whl/cu126"),
+    ),
+    "Signal's axolotl": (
+        "    from axolotl.kdf.hkdfv3 import HKDFv3\nModuleNotFoundError: No module named 'axolotl'",
+        ("program-not-installed", "python-axolotl", "install python-axolotl"),
+    ),
+    "OpenStack's swift over ms-swift": (
+        "git clone …/swift && cd swift && pip install -e '.[llm]'\npip install 'swift[seq_parallel]'\n"
+        "swift web-ui: No module named 'swift.cli.main'",
+        ("program-not-installed", "OpenStack's", "uninstall -y swift ms-swift"),
+    ),
+    "a web UI told of in a sentence": (
+        "I put in the text generation web UI; at its start: \"ModuleNotFoundError: No module named 'gradio'\" error.",
+        ("module-missing", "The web UI does not find gradio", "its own script"),
+    ),
+    "a Jetson by its prompt": (
+        "(base) jetson@nx:~/FastChat$ python3 -m fastchat.serve\nAssertionError: Torch not compiled with CUDA enabled",
+        ("aarch64-cpu-only-wheel", "A Jetson needs", "nv_tegra_release"),
+    ),
+    "a name that came to torch with 2.2": (
+        "ImportError: cannot import name 'return_and_correct_aliasing' from 'torch.utils._python_dispatch'",
+        ("package-versions-do-not-fit", "came with torch 2.2", "install -U torch"),
+    ),
+    "the harness of before 0.4": (
+        "    from lm_eval.api.model import LM\nModuleNotFoundError: No module named 'lm_eval.api'",
+        ("package-versions-do-not-fit", "lm-eval is too old", "lm-eval>=0.4"),
+    ),
+    "a command missed in a sentence": (
+        "I did pip install -e . and when I run it, it says lm_eval not found.",
+        ("command-not-found", "lm_eval is not found", "python -m lm_eval"),
+    ),
+    "a command whose package has another name": (
+        "bash: whisper: command not found",
+        ("command-not-found", "whisper is not found", "python -m whisper"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_the_first_finding_and_its_first_steps(name: str) -> None:
+    text, (finding, title, step) = FIRST[name]
+    first = diagnose(parse_report(text)).findings[0]
+    assert first.id == finding
+    assert title in first.title
+    steps = [line for line in first.fix if "uninstall -y torch" not in line]
+    assert step in steps[0]
+
+
+# Each: a paste that is like one above, and what must not be found in it.
+NOT = {
+    "a torch of CUDA 10's time on a card of its time": ("RTX 2080 Ti, torch 1.5.0\nRuntimeError: x", "lacks-gpu-arch"),
+    "a part of an installed package": (
+        '  File "/v/lib/python3.10/site-packages/regex/regex/regex.py", line 4, in <module>\n    import _regex\n'
+        "ModuleNotFoundError: No module named '_regex'",
+        "package-shadowed",
+    ),
+    "a release that has not yet the name": (
+        "accelerate-0.12.0\nImportError: cannot import name 'is_npu_available' from 'accelerate.utils'",
+        "What runs is not",
+    ),
+    "the trainer axolotl": ("No module named 'axolotl'", "python-axolotl"),
+    "a bfloat16 product": (
+        "RTX 4090, cu118: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmulAlgoGetHeuristic( CUDA_R_16BF)`",
+        "fp8",
+    ),
+    "a file that a program does not find": ("the log says model not found", "command-not-found"),
+}
+
+
+@pytest.mark.parametrize("name", NOT)
+def test_a_like_paste_does_not_give_it(name: str) -> None:
+    text, unwanted = NOT[name]
+    for finding in diagnose(parse_report(text)).findings:
+        assert unwanted not in f"{finding.id} {finding.title}"
