@@ -143,3 +143,80 @@ def test_accelerate_launch_without_a_configuration() -> None:
     error = "AttributeError: 'NoneType' object has no attribute 'lower'\n"
     assert _first(line + error).id == "accelerate-not-configured"
     assert _first("    name = args.model.lower()\n" + error).id != "accelerate-not-configured"
+
+
+# Where the paths of no package are shown, and the program's own folder tells of the environment that it always has.
+IN_A_PROGRAM = "  File \"{}\", line 3, in <module>\n    import cv2\nModuleNotFoundError: No module named 'cv2'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "activated"),
+    [
+        (IN_A_PROGRAM.format("G:\\SM\\Data\\Packages\\ComfyUI\\nodes.py"), "G:\\SM\\Data\\Packages\\ComfyUI\\venv\\"),
+        (IN_A_PROGRAM.format("/opt/SM/Data/Packages/kohya_ss/setup/a.py"), "/opt/SM/Data/Packages/kohya_ss/venv/"),
+        (IN_A_PROGRAM.format("D:\\ai\\stable-diffusion-webui\\launch.py"), "D:\\ai\\stable-diffusion-webui\\venv\\"),
+        (
+            "** Python executable: E:\\Comfy\\.venv\\Scripts\\python.exe\n"
+            + IN_A_PROGRAM.format("E:\\App\\ComfyUI\\nodes.py"),
+            "E:\\Comfy\\.venv\\",
+        ),
+        (
+            "  creator CPython3Windows(dest=D:\\x\\kohya\\venv, clear=False)\n"
+            + IN_A_PROGRAM.format("D:\\x\\kohya\\a.py"),
+            "D:\\x\\kohya\\venv\\",
+        ),
+    ],
+)
+def test_the_environment_in_a_programs_own_folder(text: str, activated: str) -> None:
+    steps = _first(text).fix
+    assert any(f"{activated}Scripts\\activate" in step or f"{activated}bin/activate" in step for step in steps), steps
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        IN_A_PROGRAM.format("/stable-diffusion-webui/launch.py"),  # an image has none
+        IN_A_PROGRAM.format("/content/stable-diffusion-webui/launch.py"),
+        '  File "C:\\Python310\\lib\\site-packages\\x\\y.py", line 3, in y\n'
+        + IN_A_PROGRAM.format("D:\\ai\\stable-diffusion-webui\\launch.py"),
+        IN_A_PROGRAM.format("D:\\ai\\my-project\\launch.py"),
+    ],
+)
+def test_no_environment_is_made_up(text: str) -> None:
+    assert not any("activate" in step for step in _first(text).fix)
+
+
+def test_the_number_typed_before_a_command_is_changed_there() -> None:
+    text = (
+        "$ CUDA_VISIBLE_DEVICES={} python main.py --lr 1\n"
+        "RuntimeError: cuda runtime error (38) : no CUDA-capable device is detected\n"
+        "| NVIDIA-SMI 535.54.03   Driver Version: 535.54.03   CUDA Version: 12.2 |\n"
+    )
+    assert _first(text.format("3")).fix[0].startswith("CUDA_VISIBLE_DEVICES=0 python main.py --lr 1   #")
+    assert not any("CUDA_VISIBLE_DEVICES=0 python" in step for step in _first(text.format("0")).fix)
+
+
+def test_titles_turn_pythons_words() -> None:
+    told = _first("[Bug]: I can't import name packaging from pkg_resources on a fresh install")
+    assert told.id == "setuptools-mismatch"
+    assert "pip install insightface" in _first("Reactor: No module named insightface").fix[0]
+
+
+def test_compiled_packages_that_were_never_there() -> None:
+    found = _first("ModuleNotFoundError: No module named 'detectron2'\n")
+    assert found.id == "module-missing"
+    assert "git+https://github.com/facebookresearch/detectron2" in found.fix[0]
+    assert "--no-deps" not in found.fix[0]
+    old = (
+        "ImportError: /home/u/.local/lib/python3.8/site-packages/detectron2/_C.cpython-38-x86_64-linux-gnu.so: "
+        "undefined symbol: _ZNK2at10TensorBase8data_ptrIdEEPT_v\ntorch 1.9.0+cu111\n"
+    )
+    assert any("wheels/cu111/torch1.9/index.html" in step for step in _first(old).fix)
+
+
+def test_what_pip_offered_torn_by_the_terminal() -> None:
+    text = (
+        "ERROR: Could not find a version that satisfies the requirement transformers>=3.0.2 (from a) (fr\n"
+        "om versions: 0.1, 2.0.0, 2.5.0, 2.5.1)\nERROR: No matching distribution found for transformers>=3.0.2\n"
+    )
+    assert "ends there with 2.5.1" in _first(text).title

@@ -28,39 +28,6 @@ from workbench.doctor.versions import (
 
 PYTHON = "python"
 # Import names that are not the package's name with other dashes.
-_IMPORTED_AS = {
-    "PIL": "pillow",
-    "awq": "autoawq",
-    "cpuinfo": "py-cpuinfo",
-    "cv2": "opencv-python",
-    "llama_cpp": "llama-cpp-python",
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-    "attr": "attrs",
-    "flashinfer": "flashinfer-python",
-    "orbax": "orbax-checkpoint",
-    "lightning": "pytorch-lightning",
-    "llava": "llava",
-    "absl": "absl-py",
-    "bs4": "beautifulsoup4",
-    "dateutil": "python-dateutil",
-    "docx": "python-docx",
-    "dotenv": "python-dotenv",
-    "faiss": "faiss-cpu",
-    "ffmpeg": "ffmpeg-python",
-    "fitz": "pymupdf",
-    "git": "gitpython",
-    "open_clip": "open-clip-torch",
-    "psycopg2": "psycopg2-binary",
-    "pyannote": "pyannote-audio",
-    "pynvml": "nvidia-ml-py",
-    "pywt": "pywavelets",
-    "skimage": "scikit-image",
-    "umap": "umap-learn",
-    "websocket": "websocket-client",
-    "whisper": "openai-whisper",
-    "zmq": "pyzmq",
-}
 _APART_MONTHS = 2
 """Releases of one month may know each other; from here on the younger one is taken to be the newer."""
 
@@ -70,7 +37,7 @@ def pip_name(module: str) -> str:
     if module.startswith("google.protobuf"):
         return "protobuf"
     first = module.split(".")[0]
-    return _IMPORTED_AS.get(first, normalize(first))
+    return str(table("imports")["called"].get(first, normalize(first)))
 
 
 def installed_version(facts: Facts, package: str) -> Optional[str]:

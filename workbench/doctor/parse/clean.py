@@ -42,6 +42,17 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _EMPHASIS = re.compile(r"^([ \t]{0,6}[-*][ \t]{1,3})__([A-Za-z][^_\n]{0,40})__", re.MULTILINE)
 # A C++ name that lost its underlines, or got marks in front of them, where a page took them for emphasis.
 _MANGLED = re.compile(r"(?<=symbol: )[*\\_]{0,3}(Z[NTVKI][\w*\\]{3,300})")
+# In titles and sentences Python's words are turned a little, and the quotes left out.
+_CANNOT = re.compile(
+    r"\b(?:can['’]?t|can not|cannot|could ?n['’]?t|could not|unable to|failed to|error importing) import (?:the )?name"
+    r"(?= ['\"`]?\w)",
+    re.I,
+)
+_UNQUOTED_MODULE = re.compile(
+    r"^(?![^\n]{0,200}(?:Error|\bpy(?:thon)?[\w.]{0,8}): )([^\n]{0,200}\bNo module named )"
+    r"([A-Za-z_]\w{1,40}(?:\.\w{1,40}){0,5})(?=[ \t]{0,4}$)",
+    re.MULTILINE,
+)
 # People put other quotes round the name than Python does.
 _MODULE = re.compile(r"(?<=No module named )[\"`]([\w.]{1,80})[\"`]")
 # In headings and in sentences an error is cut down to what was missing: "ImportError: libcudart.so.12".
@@ -96,10 +107,12 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     if "symbol: " in text:
         text = _MANGLED.sub(lambda found: "_" + found[1].replace("\\", "").replace("*", "_"), text)
     if "No module named" in text:
-        text = _MODULE.sub(r"'\1'", text)
+        text = _UNQUOTED_MODULE.sub(r"\1'\2'", _MODULE.sub(r"'\1'", text))
     if "Error: " in text:
         text = _BARE_LIBRARY.sub(r"\1: cannot open shared object file: No such file or directory", text)
         text = _BARE_MODULE.sub(r"No module named '\1'", text)
+    if "import" in text and "name" in text:
+        text = _CANNOT.sub("cannot import name", text)
     if "cannot import name" in text:
         text = _BARE_NAME.sub(r"'\1' from '\2'", text)
     if ", yours is " in text:

@@ -35,6 +35,8 @@ REMARKS = frozenset(
         "driver-from-run-file",
         "module-from-source",
         "devices-set-in-program",
+        "devices-set-on-command",
+        "compiled-package-told",
         "smi-fails-told",
         "fewer-gpus-work",
         "optimus-told",

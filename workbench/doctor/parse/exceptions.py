@@ -53,7 +53,8 @@ _CHAINED = re.compile(
 # "I get `unexpected keyword argument tokenizer`", and the call stands in the code that was pasted with it.
 _TOLD_ARGUMENT = re.compile(r"unexpected keyword argument[: ]{1,3}['\"`‘]{0,2}(?P<argument>[a-z]\w{1,40})\b")
 _CALLED = re.compile(r"\b(?P<call>[A-Z]\w{2,60})\($|\b(?P<inline>[A-Z]\w{2,40}(?:Trainer|Config|Arguments|Pipeline))\(")
-_WARNS = re.compile(r"Warning|DEPRECATION|deprecat", re.I)
+# TensorFlow warns of each library of CUDA that it does not find, and goes on.
+_WARNS = re.compile(r"Warning|DEPRECATION|deprecat|dso_loader\.cc", re.I)
 _FRAME = re.compile(
     r"(?:[Ff]ile ['\"]?(?P<path>[^'\",\n]{2,300})['\"]?(?:, line \d|:\d)|^\[?(?P<notebook>[/~]\S{2,300}\.py)\b"
     r"|^\s{0,8}(?P<bare>\S{0,200}(?:site|dist)-packages\S{1,200}\.py)[:(\]])"

@@ -19,12 +19,13 @@ _SITE = re.compile(
 )
 # A path of Windows as Python's WindowsPath and some programs write it.
 _WITH_SLASHES = re.compile(r"(?<![A-Za-z])[A-Za-z]:/(?!/)[^\s\"'<>|:*?]{1,300}")
-_PYTHON_OF_UV = re.compile(r"[/\\]uv[/\\]python[/\\]cpython-3")
+_PYTHON_OF_UV = re.compile(r"[/\\]uv[/\\]python[/\\]cpython-3|^\W{0,4}Using C?Python 3[\d.]{1,8} environment at: ")
 _OF_WINDOWS = re.compile(r"\\Lib\\site-packages\\", re.IGNORECASE)
 _VENV = re.compile(r"\.?(?:[\w-]*v(?:irtual)?env[\w.-]*|env)", re.IGNORECASE)
 # Programs that bring a Python along: ComfyUI's portable edition, launchers, one-click installers.
 _PORTABLE = re.compile(
-    r"(?:python[\w.-]*embed\w*|py(?:thon)?3\d{1,2}|python_?\d{0,3}|system|runtime|installer_files[/\\]env)", re.I
+    r"(?:python[\w.-]*embed\w*|python_standalone|py(?:thon)?3\d{1,2}|python_?\d{0,3}|system|runtime|installer_files[/\\]env)",
+    re.I,
 )
 
 
@@ -40,31 +41,74 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     if not seen:
         draft.put(
             draft.python,
-            **(_named_python(lines) or _portable_python(lines) or _packed_python(lines) or _compiled_python(lines)),
+            **(
+                _named_python(lines)
+                or _portable_python(lines)
+                or _packed_python(lines)
+                or _compiled_python(lines)
+                or _programs_python(lines)
+            ),
         )
     else:
         kind, prefix = seen.most_common(1)[0][0]
-        # An environment that uv made has no pip in it.
-        of_uv = kind == "venv" and any(map(_PYTHON_OF_UV.search, lines))
-        draft.put(draft.python, kind="uv" if of_uv else kind, prefix=prefix)
+        draft.put(draft.python, kind=_venv_of(lines) if kind == "venv" else kind, prefix=prefix)
         draft.put(draft.platform, system="Windows" if any(map(_OF_WINDOWS.search, lines)) else None)
 
 
-# The first line that webui.bat of stable-diffusion-webui, and of what descends from it, prints.
+def _venv_of(lines: Sequence[str]) -> str:
+    """The kind of a venv here: one that uv made has no pip in it."""
+    return "uv" if any(map(_PYTHON_OF_UV.search, lines)) else "venv"
+
+
+# What programs say of the environment that they start with or make: the first line of stable-diffusion-webui's
+# webui.bat and of what descends from it, ComfyUI-Manager's "Python executable", virtualenv's account of a new one.
 _STARTED = re.compile(
-    r'^\s{0,4}venv "(?P<prefix>[A-Za-z]:\\[^"<>|:*?\n]{1,200}?)\\Scripts\\python\.exe"', re.IGNORECASE
+    r'^\s{0,4}venv "(?P<webui>[A-Za-z]:\\[^"<>|:*?\n]{1,200}?)\\Scripts\\python\.exe"'
+    r"|\bPython executable: (?:[\d:. T-]{10,30} - +)*"
+    r"(?P<shown>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{1,200}?|/[\w.@+/ -]{1,200}?))[/\\](?:Scripts|bin)[/\\]python"
+    r"|\bcreator CPython3\w{0,10}\(dest=(?P<made>[^,\n]{2,200}),",
+    re.IGNORECASE,
 )
 
 
 def _named_python(lines: Sequence[str]) -> dict[str, str]:
     """The environment that a program says it starts with, where no path of a package names one."""
-    found = next(filter(None, map(_STARTED.match, itertools.islice(lines, _MAX_PATHS))), None)
-    return {"kind": "venv", "prefix": found["prefix"]} if found else {}
+    for found in filter(None, map(_STARTED.search, itertools.islice(lines, _MAX_PATHS))):
+        prefix = found["webui"] or found["made"] or found["shown"]
+        if _kind(prefix) == "venv":
+            return {"kind": _venv_of(lines), "prefix": prefix}
+    return {}
+
+
+# Programs whose installer makes an environment in their own folder: what Stability Matrix installs (its
+# BaseGitPackage: <library>/Packages/<program>/venv), stable-diffusion-webui's webui.bat and webui.sh, kohya_ss's setup.
+_INSTALLED_BY = re.compile(
+    r"(?P<folder>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?|/[\w.@+-]{1,60}(?:/[\w.@+ -]{1,60}){0,8}?)"
+    r"[/\\](?:Data[/\\]Packages[/\\][\w. -]{1,60}?|(?:stable-diffusion-webui[\w.-]{0,30}|kohya_ss)(?=[/\\]\w)))"
+    r"(?=[/\\])"
+)
+# Only where these lie on somebody's own disk: in an image, and on a notebook's machine, they have no environment.
+_OWN_DISK = re.compile(r"[A-Za-z]:\\|/home/|/Users/|/mnt/|/opt/")
+
+
+def _programs_python(lines: Sequence[str]) -> dict[str, str]:
+    """The environment in the folder of a program that always has one there, where no package's path tells another."""
+    told = [
+        line[:_MAX_LINE] for line in itertools.islice((x for x in lines if "ackages" in x or "File " in x), _MAX_PATHS)
+    ]
+    if any("-packages" in line for line in told):
+        return {}
+    for found in filter(None, map(_INSTALLED_BY.search, told)):
+        folder = found["folder"]
+        if _OWN_DISK.match(folder) or re.search(r"[/\\]Data[/\\]Packages[/\\]", folder):
+            return {"kind": _venv_of(lines), "prefix": folder + ("\\" if "\\" in folder else "/") + "venv"}
+    return {}
 
 
 # Programs for Windows that bring a Python along, as it is called, and as a prompt in their folder names them.
 _CALLED = re.compile(
-    r"(?<![\w\\])(?P<prefix>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?|\.)\\python_embed\w{0,4})\\python\.exe"
+    r"(?<![\w\\])(?P<prefix>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?|\.|[\w.-]{1,60})\\python_(?:embed\w{0,4}|standalone))"
+    r"\\(?:python\.exe|Lib\\)"
 )
 _PORTABLE_FOLDER = re.compile(
     r"^\s{0,4}(?P<folder>[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?ComfyUI_windows_portable(?!\w))(?:[\\>]|$)", re.IGNORECASE
@@ -73,7 +117,7 @@ _PORTABLE_FOLDER = re.compile(
 
 def _portable_python(lines: Sequence[str]) -> dict[str, str]:
     """The Python that a program for Windows brought along, where no path of a package names it."""
-    called = [line[:_MAX_LINE] for line in itertools.islice((x for x in lines if "python_embed" in x), _MAX_PATHS)]
+    called = [line[:_MAX_LINE] for line in itertools.islice((x for x in lines if "python_" in x), _MAX_PATHS)]
     prefixes = [found["prefix"] for found in map(_CALLED.search, called) if found]
     if prefixes:  # a whole path before one that holds in the program's folder only
         return {"kind": "portable", "prefix": max(prefixes, key=lambda prefix: ":" in prefix)}

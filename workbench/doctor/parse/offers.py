@@ -19,6 +19,8 @@ _ASKED = re.compile(
     rf"{_MARK} (?P<package>[A-Za-z][\w.-]{{0,60}})(?:\[[\w,-]{{1,60}}\])? ?(?P<spec>[<>=!~][^\s(;]{{1,80}})?"
     rf"(?: ?;[^()]{{0,200}})?(?: ?{_FROM}){{0,3}} ?\(from versions: ?(?P<offered>[^)]{{0,{_MAX_LINE}}})"
 )
+# A terminal breaks its line within a word too.
+_TORN = re.compile(r"\((?=[a-z ]{13,14}:)f ?r ?o ?m ?v ?e ?r ?s ?i ?o ?n ?s")
 _WANTS = re.compile(r"(?P<version>\d[\w.+!-]{0,30}) Requires-Python (?P<python>[<>=!~][\d.*,<>=!~ ]{1,40}?)(?=;|$)")
 _INDEX = re.compile(
     r"(?:(?<!extra)(?<!extra-)index-url[= ]|(?<![\w-])-i |Looking in indexes: )(?P<url>https?://[^\s,'\"]{4,120})"
@@ -33,7 +35,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         return
     # A line that was wrapped by the terminal or by who wrote it down goes on in the next ones.
     told = " ".join(" ".join(line[:_MAX_LINE].split()) for line in lines[number : number + 4])
-    asked = _ASKED.search(told)
+    asked = _ASKED.search(_TORN.sub("(from versions", told))
     if asked is None:
         return
     offered = [version.strip() for version in asked["offered"].split(",")]

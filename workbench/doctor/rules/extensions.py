@@ -170,7 +170,10 @@ def _mixed_majors(facts: Facts) -> bool:
 
 
 # Told by rules of their own: torch itself, torchvision and torchaudio.
-_OF_TORCH = re.compile(r"(?:lib)?(?:torch|torch_\w+|torchvision|torchaudio|c10|c10_\w+|shm)|_torchaudio\w*")
+_OF_TORCH = re.compile(
+    r"(?:lib)?(?:torch|torch_(?!scatter|cluster|sparse|spline_conv)\w+|torchvision|torchaudio|c10|c10_\w+|shm)"
+    r"|_torchaudio\w*"
+)
 
 
 def extension_for_other_torch(facts: Facts) -> Result:
@@ -185,7 +188,7 @@ def extension_for_other_torch(facts: Facts) -> Result:
         return PASSED
     if facts.error("torchvision-symbol", "torchaudio-symbol", "torchtext-symbol", "bnb-required-cpu"):
         return PASSED
-    name = _extension_of(error, module)
+    name = _extension_of(facts, error, module)
     if name is None:
         return PASSED
     return [
@@ -201,7 +204,8 @@ def extension_for_other_torch(facts: Facts) -> Result:
                 **evidence(torch__version=facts.torch.version, torch__cuda=facts.torch.cuda, module=module),
                 **seen(error),
             },
-            (
+            _in_a_checkout(error)
+            or (
                 *_not_needed(facts, normalize(name)),
                 *(matching_build(facts, normalize(name)) or _its_build(facts, normalize(name))),
                 *_compiled_here(facts, name),
@@ -213,16 +217,34 @@ def extension_for_other_torch(facts: Facts) -> Result:
     ]
 
 
-def _extension_of(error: ErrorFact, module: str) -> Optional[str]:
+# The compiled part of a program lies in its source folder: /home/me/repos/mmdetection/mmdet/ops/dcn/deform_conv_cuda.
+_CHECKOUT = re.compile(r"(?:/[\w.@+-]{1,60}){2,14}/\w{1,60}\.(?:cpython-)?[\w.-]{0,40}so: undefined symbol")
+
+
+def _in_a_checkout(error: ErrorFact) -> tuple[str, ...]:
+    """The steps for what was compiled in a program's own folder, where no package of pip is to be replaced."""
+    if "-packages" in error.text or not _CHECKOUT.search(error.text):
+        return ()
+    return (
+        "find . -name '*.so' -delete; rm -rf build   # in the program's source folder, the one of its setup.py",
+        "python -m pip install --no-build-isolation --no-deps -e .   # compiled anew against the torch that is here: "
+        "nvcc of torch's own CUDA (torch.version.cuda), and CUDA_HOME naming it",
+    )
+
+
+def _extension_of(facts: Facts, error: ErrorFact, module: str) -> Optional[str]:
     """The package whose compiled part does not load; None where it may be one that has nothing to do with torch."""
+    if module in ("_C", "_ext"):
+        told = facts.error("compiled-package-told")
+        return told.values["name"] if told else None
     if error.id == "extension-symbol" and module == "it":
         return None
     folder = re.search(r"(?:site|dist)-packages[/\\](?P<package>[A-Za-z]\w{1,40})[/\\]", error.text)
-    told = error.values.get("wanted") or error.values.get("owner") or error.values.get("importer")
+    named = error.values.get("wanted") or error.values.get("owner") or error.values.get("importer")
     if folder and not folder["package"].startswith("torch"):
         package = folder["package"]
     else:
-        package = told.lower() if told and error.values.get("dll") else module
+        package = named.lower() if named and error.values.get("dll") else module
     name = package_of(module) or re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", package)
     # A DLL that is missing may be of any package; only what is compiled against torch is judged here.
     of_torch = (

@@ -63,7 +63,8 @@ def cuda_visible_devices_wrong(facts: Facts) -> Result:
             else (
                 *_out_of_program(facts),
                 *_out_of_container(facts),
-                fixes.unset(facts, "CUDA_VISIBLE_DEVICES", "or set it to indices from 0, before the process starts"),
+                _typed_anew(facts)
+                or fixes.unset(facts, "CUDA_VISIBLE_DEVICES", "or set it to indices from 0, before the process starts"),
             ),
             ISSUES + "KeYang8/WITT/issues/34",
             affects=ALL_GPU_BENCHES,
@@ -195,6 +196,15 @@ def _plain_cloud_image(facts: Facts) -> bool:
     return told and bare and facts.driver.version is None and facts.torch.build is None and not _by_conda(facts)
 
 
+def _typed_anew(facts: Facts) -> str:
+    """The command of the paste with GPU 0, where it was typed with the number of another one."""
+    typed = facts.error("devices-set-on-command")
+    if typed is None or typed.values["value"].startswith("0"):
+        return ""
+    command = f"CUDA_VISIBLE_DEVICES=0 {typed.values['command']}"
+    return f"{command}   # the {typed.values['value']} typed before it names no GPU here: nvidia-smi -L lists them"
+
+
 def _find_variable(facts: Facts) -> str:
     look = (
         "findstr /s /n CUDA_VISIBLE_DEVICES *.py *.bat *.ps1"
@@ -207,7 +217,7 @@ def _find_variable(facts: Facts) -> str:
 def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
     if not answered and facts.has_amd() and not facts.nvidia_gpus():
         return _for_amd(facts)
-    hidden = (
+    hidden = _typed_anew(facts) or (
         fixes.unset(facts, "CUDA_VISIBLE_DEVICES")
         if "CUDA_VISIBLE_DEVICES" in facts.environment
         else _find_variable(facts)

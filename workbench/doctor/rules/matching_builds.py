@@ -8,7 +8,7 @@ from typing import Any, Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import Facts
 from workbench.doctor.tables import table, variant_of
-from workbench.doctor.versions import minor_name, release_of
+from workbench.doctor.versions import minor_name, older, release_of
 
 # Modules that are not named after the package that brings them.
 _MODULES = {
@@ -100,6 +100,8 @@ def matching_build(facts: Facts, name: str) -> tuple[str, ...]:
     row = _row(name)
     if row is None:
         return ()
+    if older(facts.torch.version, row.get("until", "0")):
+        row = {**row, "install": row["install_until"]}
     torch, cuda = facts.torch.version, facts.torch.cuda or facts.toolkit.nvcc or facts.driver.cuda
     numbers = release_of(cuda)
     values = {

@@ -21,11 +21,13 @@ def cudnn_missing(facts: Facts) -> Result:
     others = [facts.error(name) for name in ("torch-library-missing", "onnxruntime-provider")]
     if any(other is not None and other.line == error.line for other in others):
         return PASSED
-    library = error.values.get("library") or error.values.get("missing") or error.values.get("dll") or "cuDNN"
+    told = (error.values.get(name) for name in ("library", "missing", "dll", "asked", "part"))
+    library = next(filter(None, told), "cuDNN")
     if library.startswith("libcuda."):
         return PASSED
     part = error.values.get("part")
-    if part:
+    # CTranslate2 before 4.5 opens the parts of cuDNN 8 itself.
+    if part and not (part.endswith(".8") and older(facts.package("ctranslate2"), "4.5")):
         return [_part_not_loaded(facts, error, part)]
     major = error.values.get("major", "")
     return [
@@ -36,7 +38,7 @@ def cudnn_missing(facts: Facts) -> Result:
             "torch finds the cuDNN of its own wheels, other programs (CTranslate2 in faster-whisper, onnxruntime) only "
             "one on the loader's path, and of the major version that they were built for.",
             {**evidence(library=library, torch__version=facts.torch.version), **seen(error)},
-            _cudnn_fix(facts, major, error.values.get("folder")),
+            _cudnn_fix(facts, major, error.values.get("folder"), library.endswith(".dll")),
             ISSUES + "SYSTRAN/faster-whisper/issues/516",
             affects=("chat",),
             observed=True,
@@ -67,15 +69,20 @@ def _part_not_loaded(facts: Facts, error: ErrorFact, part: str) -> Finding:
     )
 
 
-def _cudnn_fix(facts: Facts, major: str, folder: Optional[str]) -> tuple[str, ...]:
+def _cudnn_fix(facts: Facts, major: str, folder: Optional[str], dll: bool = False) -> tuple[str, ...]:
     if folder:
         there = fixes.export(
             facts, "LD_LIBRARY_PATH", f"{folder}:$LD_LIBRARY_PATH", "it is there, on no path of the loader"
         )
         return (there, *((f"or: {_newer_ctranslate2(facts)}",) if major in ("", "8") else ()))
-    if fixes.on_windows(facts):
+    if fixes.on_windows(facts) or dll:
         newer = (_newer_ctranslate2(facts),) if major in ("", "8") else ()
-        return (*newer, "or put the folder torch\\lib of this environment on PATH")
+        return (
+            *newer,
+            "or put the folder torch\\lib of this environment on PATH",
+            "or, for a program that is an .exe of its own: cuBLAS's and cuDNN's DLLs beside it, "
+            "https://github.com/Purfview/whisper-standalone-win/releases/tag/libs",
+        )
     if major == "9":
         return (" && ".join(_cudnn_wheel(facts, "9", "12")),)
     cuda = _cuda_in_use(facts)

@@ -82,6 +82,20 @@ def _told_of(facts: Facts) -> Optional[ErrorFact]:
     return facts.error("after-suspend", "after-kernel-change")
 
 
+def _for_lxc() -> tuple[str, ...]:
+    """A container of LXC has the device files of its host, made before it starts and by the numbers of this boot."""
+    return (
+        "sudo nvidia-modprobe -u -c=0 && ls -l /dev/nvidia*   # on the host (Proxmox itself): loads nvidia_uvm and "
+        "makes /dev/nvidia-uvm; the number before its comma is another one after many boots",
+        "In /etc/pve/lxc/<id>.conf: dev0: /dev/nvidia0, dev1: /dev/nvidiactl, dev2: /dev/nvidia-uvm, dev3: "
+        "/dev/nvidia-uvm-tools   # follows the number by itself; with lxc.cgroup2.devices.allow: c <that number>:* rwm "
+        "and lxc.mount.entry it has to be changed by hand; then: pct reboot <id>",
+        "On the host, for every boot: (sudo crontab -l; echo '@reboot /usr/bin/nvidia-modprobe -u -c=0') | sudo "
+        "crontab -   # the container must not start before it: startup: up=60 in its options",
+        _RELOAD + "   # on the host, where it stays: with nothing using the GPU",
+    )
+
+
 def _new_driver() -> tuple[str, ...]:
     return (
         "sudo modprobe nvidia_uvm; sudo dmesg | tail   # what the kernel says of it: 'Unknown symbol' is an old driver",
@@ -95,6 +109,8 @@ def _reload(facts: Facts, suspended: bool) -> tuple[str, ...]:
     again = "start it anew" if kind in ("apptainer", "kubernetes") else f"{kind or 'docker'} restart <container>"
     inside = f"; then the container: {again.replace(' (snap)', '')}"
     where = f"   # on the host, with nothing using the GPU{inside if kind else ''}"
+    if kind == "lxc" and not suspended:
+        return _for_lxc()
     return (
         _RELOAD + where,
         "sudo nvidia-modprobe -u -c=0   # makes /dev/nvidia-uvm where the module is loaded",

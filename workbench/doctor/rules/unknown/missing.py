@@ -11,6 +11,7 @@ from workbench.doctor.changes import PYTHON, change_of, installed_version, pip_n
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.matching_builds import matching_build
 from workbench.doctor.rules.platforms import instead_of
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.demands import packages_asked, releases_asked
@@ -125,7 +126,9 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     name = pip_name(module)
     if facts.origin == "report" and (installed_version(facts, name) or _installed_in_vain(facts, name)):
         return _in_another_python(facts, error, name)
-    if module not in known_imports():
+    # Nothing is there yet that would have to stay as it is.
+    compiled = tuple(step.replace("--force-reinstall --no-deps ", "") for step in matching_build(facts, name))
+    if module not in known_imports() and not compiled:
         return _of_no_known_package(facts, error, module)
     return Finding(
         "module-missing",
@@ -134,7 +137,7 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "It was never installed, or into another Python than the one that runs the program.",
         {**evidence(needed_by=error.values.get("importer")), **seen(error)},
         (
-            *(instead_of(facts, name) or _install_one(facts, name, next(iter(callers_of(error)), ""))),
+            *(instead_of(facts, name) or compiled or _install_one(facts, name, next(iter(callers_of(error)), ""))),
             *_left_from_before(facts, name),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
         ),
