@@ -93,6 +93,19 @@ FIRST = {
         "    from lm_eval.api.model import LM\nModuleNotFoundError: No module named 'lm_eval.api'",
         ("package-versions-do-not-fit", "lm-eval is too old", "lm-eval>=0.4"),
     ),
+    "a release that pip fetches for an upgrade": (
+        "ImportError: cannot import name 'ModelFilter' from 'huggingface_hub' (/v/huggingface_hub/__init__.py)\n"
+        "Requirement already satisfied: transformers in /v/site-packages (4.25.1)\nCollecting transformers\n"
+        "  Downloading transformers-4.44.1-py3-none-any.whl.metadata (43 kB)\n"
+        "Requirement already satisfied: huggingface-hub in /v/site-packages (0.20.3)\nCollecting huggingface-hub\n"
+        "  Downloading huggingface_hub-0.24.6-py3-none-any.whl.metadata (13 kB)",
+        ("huggingface-hub-import-error", "gone since huggingface-hub 0.24", "huggingface-hub<0.24"),
+    ),
+    "an old packaging": (
+        "---> 28 if _version.parse(pyarrow.__version__).major < 3:\n"
+        "AttributeError: 'Version' object has no attribute 'major'",
+        ("package-versions-do-not-fit", "packaging is too old", "install -U packaging"),
+    ),
     "a command missed in a sentence": (
         "I did pip install -e . and when I run it, it says lm_eval not found.",
         ("command-not-found", "lm_eval is not found", "python -m lm_eval"),

@@ -59,6 +59,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     """Take the packages that any list names."""
     mode = ""
     satisfied: list[tuple[str, str]] = []
+    fetched: dict[str, str] = {}
     for index, line in enumerate(lines):
         text = line.strip()
         if not text:
@@ -84,6 +85,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _conda(_CONDA_ROW.match(line), draft, "conda list")
         elif text.startswith("Requirement already satisfied: "):
             satisfied += _SATISFIED.findall(text[:600])
+        elif text.startswith("Downloading ") and (wheel := _DOWNLOADED.match(text)):
+            fetched[normalize(wheel[1])] = wheel[2]
         elif text.startswith("Successfully installed"):
             draft.saw("pip install")
             for name, version in _INSTALLED.findall(text[:4000]):
@@ -98,8 +101,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
             _row(line, draft, mode)
         elif "-" in text and " " not in text:
             _dashed(line, draft)
-    for name, version in satisfied:  # what was installed after that counts before it
-        draft.package(name, version, "pip install")
+    for name, version in satisfied:  # what was installed after that, or is fetched for an upgrade, counts before it
+        draft.package(name, fetched.get(normalize(name), version), "pip install")
 
 
 # What pip show tells of a package, one fact a line; of its requirements only those for this system.
@@ -125,6 +128,7 @@ _SATISFIED = re.compile(
     r"Requirement already satisfied: ([A-Za-z0-9][\w.-]{0,60}?)(?:\[[\w,-]{0,60}\])?(?:[<>=!~][^\s]{0,80})? in "
     r".{1,300}\((\d[\w.+!]{0,40})\)$"
 )
+_DOWNLOADED = re.compile(r"Downloading (?:https?://\S{1,200}/)?([A-Za-z0-9][\w.]{0,60})-(\d[\w.+!]{0,40})-(?:py|cp)\d")
 _COLLECTED = re.compile(r"Collecting (torchvision|torchaudio)==(\d[\w.+]{0,20})$")
 
 
