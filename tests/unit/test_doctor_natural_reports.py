@@ -106,6 +106,35 @@ FIRST = {
         "AttributeError: 'Version' object has no attribute 'major'",
         ("package-versions-do-not-fit", "packaging is too old", "install -U packaging"),
     ),
+    "a title over a traceback that is cut": (
+        "# Not compiled with CUDA\nI run this on a 3090, Windows.\nTraceback (most recent call last):\n"
+        '  File "C:\\py\\site-packages\\torch\\nn\\modules\\module.py", line 749, in <lambda>\n'
+        "    return self._apply(lambda t: t.cuda(",
+        ("torch-cpu-only", "CPU build", "/whl/cu126"),
+    ),
+    "kernels of AutoGPTQ by the name of exllama": (
+        "autgptq: CUDA extension not installed and exllama_kernels not installed",
+        ("extension-built-for-other-torch", "auto-gptq is installed without kernels", "gptqmodel"),
+    ),
+    "AutoGPTQ is slow, not llama.cpp": (
+        "text-generation-webui, autoGPTQ 0.3.2, RTX 3060\n2023-08-10 WARNING:CUDA kernels for auto_gptq are not "
+        "installed, this will result in very slow inference speed.\nWARNING:CUDA extension not installed.",
+        ("extension-built-for-other-torch", "auto-gptq", "gptqmodel"),
+    ),
+    "a pair known apart, and a traceback cut in its first frame": (
+        "accelerate==0.21.0, transformers==4.37.2, peft==0.17.1\nTraceback (most recent call last):\n"
+        '  File "/w/venv/lib/python3.10/site-packages/transf',
+        ("packages-known-apart", "transformers 4.37.2 is too old for peft 0.17.1", "activate"),
+    ),
+    "a symbol of the C++ library": (
+        "ImportError: /w/vendor/cuda_utils.cpython-39-x86_64-linux-gnu.so: undefined symbol: "
+        "_ZNSt15__exception_ptr13exception_ptr10_M_releaseEv",
+        ("library-does-not-load", "the libstdc++ that is loaded", "LD_PRELOAD"),
+    ),
+    "a kernel that was not compiled": (
+        "ImportError: /w/vllm/vllm/_C.abi3.so: undefined symbol: _Z24silu_and_mul_nvfp4_quantRN2at6TensorES1_S1_S1_",
+        ("extension-built-for-other-cuda", "without a part of its own", "TORCH_CUDA_ARCH_LIST"),
+    ),
     "a command missed in a sentence": (
         "I did pip install -e . and when I run it, it says lm_eval not found.",
         ("command-not-found", "lm_eval is not found", "python -m lm_eval"),

@@ -69,6 +69,8 @@ _ANSWERS_WRONGLY = re.compile(r"\b(?:gibberish|garbage|nonsense|garbled)\b", re.
 _SEVERAL = re.compile(
     r"\b(?:both|two|[2-8]x?|multiple|second) ?(?:GPUs?|[AHLV]\d{2,3}s?)\b|tensor_split|split_mode", re.I
 )
+_OTHER_LOADER = re.compile(r"auto_?gptq|exllama|autoawq", re.I)
+_OWN_FORMAT = re.compile(r"llama[._-]?cpp|\bgg(?:uf|ml)\b", re.I)
 _GPU = re.compile(r"\b(?:GPU|CUDA|RTX|GTX|GeForce|Graphics card)\b", re.I)
 
 
@@ -101,6 +103,9 @@ def _without_layers(lines: Sequence[str], draft: Draft, at_work: Optional[int]) 
         draft.errors.append(ErrorFact("llama-cpp-layers-in-vain", mask_text(lines[slow - 1].strip()[:300]), slow))
         return
     if slow is None or many or _first(lines, _SEVERAL) or not _first(lines, _GPU):
+        return
+    # A web UI's other loaders are slow for reasons of their own.
+    if _first(lines, _OTHER_LOADER) and not _first(lines, _OWN_FORMAT):
         return
     draft.saw("llama.cpp")
     draft.errors.append(ErrorFact("llama-cpp-no-layers", mask_text(lines[slow - 1].strip()[:300]), slow))

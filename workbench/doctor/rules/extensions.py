@@ -55,6 +55,8 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             if library and major
             else f"{who} wants {library}, which is not there"
             if library
+            else f"{who} was compiled without a part of its own, which its other files call"
+            if error and _OWN_SYMBOL.search(error.text)
             else f"{who} does not fit this torch",
             "A compiled package looks for the CUDA runtime or the torch symbols that it was built with, and this "
             "environment has others.",
@@ -65,6 +67,17 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+# A function in no namespace, as C++ writes it: what is of torch begins with _ZN.
+_OWN_SYMBOL = re.compile(r"undefined symbol: _Z\d{1,3}[a-z]\w{4,200}?(?:2at6Tensor|$)")
+# cmake leaves kernels out for cards that are not in the list, and takes up what an earlier build left.
+_VLLM_AGAIN = (
+    "git pull; rm -rf build .deps vllm/*.so; export TORCH_CUDA_ARCH_LIST=$(nvidia-smi --query-gpu=compute_cap "
+    "--format=csv,noheader | head -1)   # in the checkout: nothing is left of the build before",
+    "python -m pip install --no-build-isolation -e .",
+    "or the ready wheel: uv venv vllm && uv pip install --python vllm vllm --torch-backend=auto",
+)
 
 
 def _of_the_same_cuda(facts: Facts, error: ErrorFact, library: str, who: str) -> Finding:
@@ -120,6 +133,8 @@ def _rebuilt(facts: Facts, who: str, cuda: Optional[int]) -> tuple[str, ...]:
         )
     if who == "vLLM":
         error = facts.error("vllm-symbol", "cudart-missing")
+        if error is not None and _OWN_SYMBOL.search(error.text):
+            return _VLLM_AGAIN
         if error is not None and "undefined symbol" in error.text and "-packages" not in error.text:
             return (
                 "python use_existing_torch.py   # in the checkout",
@@ -245,6 +260,7 @@ def _extension_of(facts: Facts, error: ErrorFact, module: str) -> Optional[str]:
         package = folder["package"]
     else:
         package = named.lower() if named and error.values.get("dll") else module
+    module = "auto_gptq" if module == "exllama" and "exllama_kernels" in error.text else module
     name = package_of(module) or re.sub(r"^lib(?=torch)|_(?:ext|extensions|cuda|C|torch)$", "", package)
     # A DLL that is missing may be of any package; only what is compiled against torch is judged here.
     of_torch = (
@@ -276,11 +292,22 @@ def _its_build(facts: Facts, name: str) -> tuple[str, ...]:
     match = ", ".join(filter(None, (f"torch {torch}" if torch else "", f"CUDA {cuda}" if cuda else "")))
     if match:
         return (f"Install the build of {name} that was made for {match}.", *_SUCCESSORS.get(name, ()))
+    successor = (
+        (f"{fixes.uninstall(facts, name)}; " + _GPTQMODEL.format(install=fixes.install(facts, *_GPTQ, upgrade=True)),)
+        if name == "auto-gptq"
+        else ()
+    )
     return (
+        *successor,
         f'{fixes.python_command(facts)} -c "import torch; print(torch.__version__, torch.version.cuda)"',
         f"Install the build of {name} that was made for exactly these two versions.",
-        *_SUCCESSORS.get(name, ()),
+        *(() if successor else _SUCCESSORS.get(name, ())),
     )
+
+
+# AutoGPTQ ended with 0.7.1, whose wheels are for torch 2.2; transformers reads GPTQ models by GPTQModel and optimum.
+_GPTQ = ("gptqmodel", "optimum", "transformers")
+_GPTQMODEL = "{install}   # GPTQModel reads the same models, for today's torch and transformers"
 
 
 # Packages that are made no more, and what reads the same models.

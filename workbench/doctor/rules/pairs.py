@@ -36,7 +36,9 @@ def _trace(facts: Facts, row: dict[str, Any]) -> Optional[ErrorFact]:
     told = next((error for error in facts.errors if row["named"] in error.text), None)
     cut = facts.error("traceback-cut")
     packages = cut.values.get("callers", "").replace("_", "-").split(",") if cut else []
-    return told or (cut if row["package"] in packages or row["needs"] in packages else None)
+    # Cut in its first frames a traceback names no package at all.
+    through = not any(packages) or row["package"] in packages or row["needs"] in packages
+    return told or (cut if through else None)
 
 
 def _finding(facts: Facts, row: dict[str, Any], error: Optional[ErrorFact]) -> Finding:
