@@ -42,6 +42,10 @@ FIXES = {
     "bnb-wheel-without-rocm--int8params": ("--python 3.12", "/whl/rocm", '"bitsandbytes>=0.50"'),
     "accelerate-message-without-cuda--installed-in-vain": ("torch.cuda.is_available()", "--index-url"),
     "accelerate-message-without-cuda--colab": ("Restart", "T4"),
+    # CUDA 11.4 and Python 3.8 are JetPack 5's: newer sources do not build there.
+    "bnb-jetson--jetpack5-in-prose": ("-b 0.44.1", "COMPUTE_CAPABILITY=87"),
+    "bnb-legacy-loader--orin-by-capability": ("-b 0.44.1", "COMPUTE_CAPABILITY=87"),
+    "bnb-source-install-not-compiled--rocm-of-system": ("Move /srv/build/bitsandbytes", '"bitsandbytes>=0.50"'),
     "bf16-unsupported-gpu--t4": ("--dtype half",),
 }
 
@@ -115,3 +119,38 @@ def test_old_loader_that_guessed_another_cuda_than_torchs_is_itself_the_cause() 
 def test_the_wheel_for_every_system_is_no_fault_on_x86(machine: str) -> None:
     text = f"Linux box 6.8.0 {machine} GNU/Linux\nUsing cached bitsandbytes-0.42.0-py3-none-any.whl (105.0 MB)\n"
     assert "bnb-wheel-for-other-processor" not in ids(diagnosed(text))
+
+
+TITLES = {
+    # Up to 0.49 the number is 10 * major + minor: 84 is ROCm 7.14.
+    "bnb-no-lib-for-rocm--rocm84": "ROCm 7.14",
+    "bnb-source-install-not-compiled--rocm-of-system": "ROCm 6.3 of torch",
+    "bnb-legacy-loader--v100-cuda-setup": "0.37",
+}
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_title_says_what_the_loader_only_hints_at(name: str) -> None:
+    report = diagnosed((DATA / f"{name}.txt").read_text(encoding="utf-8"))
+    assert TITLES[name] in report.findings[0].title
+    assert "bnb-wheel-without-rocm" not in ids(report)
+    assert "bnb-no-lib-for-cuda" not in ids(report)
+
+
+def test_early_branch_for_rocm_is_not_taken_for_one_of_cuda() -> None:
+    library = "/opt/env/lib/python3.10/site-packages/bitsandbytes/libbitsandbytes_"
+    report = diagnosed(
+        f"Could not find the bitsandbytes CUDA binary at PosixPath('{library}hip_nohipblaslt.so')\n"
+        f"Could not load bitsandbytes native library: {library}cpu.so: cannot open shared object file: No such file\n"
+    )
+    assert ids(report)[0] == "bnb-source-install-not-compiled"
+    assert "for ROCm" in report.findings[0].title
+    assert "bnb-no-lib-for-cuda" not in ids(report)
+
+
+def test_notebook_loads_the_libraries_itself() -> None:
+    text = "Google Colab\nOSError: libcusparse.so.11: cannot open shared object file: No such file or directory\n"
+    text += "Could not load bitsandbytes native library: libcusparse.so.11: cannot open shared object file\n"
+    steps = "\n".join(diagnosed(text).findings[0].fix)
+    assert "ctypes.CDLL" in steps
+    assert "LD_LIBRARY_PATH" not in steps

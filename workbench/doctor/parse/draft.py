@@ -49,6 +49,7 @@ REMARKS = frozenset(
         "install-fails-told",
         "toolkit-installed-told",
         "rocm-installed-told",
+        "jetpack-told",
         "override-in-vain",
         "rocminfo-lists-no-gpu",
         "root-at-localhost",

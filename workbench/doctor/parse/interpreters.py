@@ -24,7 +24,8 @@ _OF_WINDOWS = re.compile(r"\\Lib\\site-packages\\", re.IGNORECASE)
 _VENV = re.compile(r"\.?(?:[\w-]*v(?:irtual)?env[\w.-]*|env)", re.IGNORECASE)
 # Programs that bring a Python along: ComfyUI's portable edition, launchers, one-click installers.
 _PORTABLE = re.compile(
-    r"(?:python[\w.-]*embed\w*|python_standalone|py(?:thon)?3\d{1,2}|python_?\d{0,3}|system|runtime|installer_files[/\\]env)",
+    r"(?:python[\w.-]*embed\w*|python_(?:standalone|env)|py(?:thon)?3\d{1,2}|python_?\d{0,3}|system|runtime"
+    r"|installer_files[/\\]env)",
     re.I,
 )
 
@@ -107,7 +108,7 @@ def _programs_python(lines: Sequence[str]) -> dict[str, str]:
 
 # Programs for Windows that bring a Python along, as it is called, and as a prompt in their folder names them.
 _CALLED = re.compile(
-    r"(?<![\w\\])(?P<prefix>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?|\.|[\w.-]{1,60})\\python_(?:embed\w{0,4}|standalone))"
+    r"(?<![\w\\])(?P<prefix>(?:[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?|\.|[\w.-]{1,60})\\python_(?:embed\w{0,4}|standalone|env))"
     r"\\(?:python\.exe|Lib\\)"
 )
 _PORTABLE_FOLDER = re.compile(

@@ -9,6 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, is_jetson, seen
+from workbench.doctor.rules.jetson import jetpack
 from workbench.doctor.tables import bitsandbytes_release, table, torch_releases, variant_of
 from workbench.doctor.versions import at_least, older, release_of
 
@@ -83,7 +84,7 @@ def legacy_loader(facts: Facts) -> Result:
         Finding(
             "bnb-too-old-for-windows" if windows else "bnb-legacy-loader",
             "error",
-            "bitsandbytes is too old" + (" for Windows" if windows else ": its loader guesses where CUDA is"),
+            _title_of_old(error, windows),
             "Up to 0.42 it searches the file system for libcudart and has no Windows library; from 0.43 on it takes "
             "the CUDA that torch brings.",
             {
@@ -104,6 +105,13 @@ def legacy_loader(facts: Facts) -> Result:
             observed=error is not None,
         )
     ]
+
+
+def _title_of_old(error: Optional[ErrorFact], windows: bool) -> str:
+    if error is not None and "name 'cuda_setup' is not defined" in error.text:
+        # 0.37.0's cuda_setup/main.py: only its branch for such cards names what it never imports.
+        return "bitsandbytes 0.37 fails by a slip of its own on GPUs below compute capability 7.5: it is too old"
+    return "bitsandbytes is too old" + (" for Windows" if windows else ": its loader guesses where CUDA is")
 
 
 def _newer_cuda(facts: Facts) -> tuple[str, ...]:
@@ -149,7 +157,9 @@ def leave_checkout(facts: Facts) -> tuple[str, ...]:
 
 
 def source_not_compiled(facts: Facts) -> Result:
-    """A checkout or source build without any native library."""
+    """A checkout or source build without any native library; those for ROCm have a rule of their own."""
+    if facts.error("bnb-rocm-library-not-found"):
+        return PASSED
     error = facts.error("bnb-required-cpu", "bnb-forgot-compile")
     libraries = facts.bitsandbytes.libraries
     wanted = facts.error("bnb-library-not-found") if _is_checkout(facts) else None
@@ -380,7 +390,7 @@ def kernels_of_this_gpu(facts: Facts) -> tuple[str, ...]:
     capability = next((gpu.compute_capability for gpu in facts.gpus or () if gpu.compute_capability), None)
     wanted = (capability or "87").replace(".", "")
     # The last release that takes Python 3.8 and the CUDA 11.4 of JetPack 5; 0.45 wants newer ones.
-    old = older(facts.python.version, "3.9") or older(facts.torch.cuda or facts.toolkit.nvcc, "11.8")
+    old = older(facts.python.version, "3.9") or older(_cuda_to_build_with(facts), "11.8")
     build = (
         f"git clone {'-b 0.44.1 ' if old else ''}"
         "https://github.com/bitsandbytes-foundation/bitsandbytes && cd bitsandbytes && cmake "
@@ -396,6 +406,15 @@ def kernels_of_this_gpu(facts: Facts) -> tuple[str, ...]:
         f"{upgrade(facts)}   # has code for newer cards; none for some older ones:",
         f"{build}   # the GPU's own number: nvidia-smi --query-gpu=compute_cap --format=csv",
     )
+
+
+def _cuda_to_build_with(facts: Facts) -> Optional[str]:
+    """The CUDA of torch or of the compiler; on a Jetson that of its JetPack, or the one whose library is wanted."""
+    known = facts.torch.cuda or facts.toolkit.nvcc
+    if known or not is_jetson(facts):
+        return known
+    wanted = _wanted_cuda(facts.error("bnb-library-not-found"))
+    return wanted or {"4": "10.2", "5": "11.4"}.get(jetpack(facts) or "")
 
 
 RULES: tuple[Rule, ...] = (

@@ -16,7 +16,7 @@ from workbench.doctor.rules.bnb_library import (
     shipped_for,
 )
 from workbench.doctor.rules.common import PASSED, Result, Rule, cuda_works, evidence, gpu_names, is_jetson, seen
-from workbench.doctor.versions import at_least, older
+from workbench.doctor.versions import at_least, minor_name, older
 
 
 def rocm(facts: Facts) -> Result:
@@ -29,6 +29,9 @@ def rocm(facts: Facts) -> Result:
                 facts, "bnb-no-lib-for-rocm", "The ROCm library of this bitsandbytes was built for another ROCm", error
             )
         ]
+    unbuilt = facts.error("bnb-rocm-library-not-found")
+    if unbuilt is not None and facts.error("bnb-required-cpu"):
+        return [_not_built_for(facts, unbuilt)]
     asked = facts.error("asks-quantized") if facts.error("traceback-cut") else None
     if asked is not None and version is None and (facts.torch.build == "rocm" or facts.has_amd()):
         # The traceback is cut, and loading in 8 or 4 bits is what AMD's GPUs fail in with older releases.
@@ -51,11 +54,46 @@ def rocm(facts: Facts) -> Result:
         fits = fits or bool(at_least(version, "0.50.0") and any(item[:1] == wanted[:1] for item in shipped or ()))
         if fits:
             return PASSED
-    return [
-        _rocm(
-            facts, "bnb-no-lib-for-rocm", f"bitsandbytes has no library for ROCm {facts.torch.hip or ''}".strip(), error
-        )
-    ]
+    rocm = minor_name(facts.torch.hip) or _asked_rocm(error) or ""
+    return [_rocm(facts, "bnb-no-lib-for-rocm", f"bitsandbytes has no library for ROCm {rocm}".strip(), error)]
+
+
+# Up to 0.49 the name is 10 * major + minor (cuda_specs.py), so that ROCm 7.10 and newer seem to be of an eighth one.
+_NO_SUCH_ROCM = 79
+
+
+def _asked_rocm(error: Optional[ErrorFact]) -> Optional[str]:
+    """The ROCm of torch, by the name of the library that was looked for."""
+    number = error.values.get("wanted", "") if error else ""
+    if error is None or not number:
+        return None
+    if len(number) == 2 and int(number) > _NO_SUCH_ROCM and "no compatible" not in error.text.lower():
+        return f"7.{int(number) - 70}"
+    return f"{number[0]}.{number[1:]}"
+
+
+def _not_built_for(facts: Facts, error: ErrorFact) -> Finding:
+    """Of AMD's sources: CMake names the library by the ROCm of the system, the loader by that of torch."""
+    rocm = _asked_rocm(error)
+    return Finding(
+        "bnb-source-install-not-compiled",
+        "error",
+        f"bitsandbytes was built from sources, without a library for the ROCm {rocm} of torch"
+        if rocm
+        else "bitsandbytes was built from sources, without a library for ROCm",
+        "The name of what is compiled has the ROCm of the system in it, that of what is loaded the ROCm of torch: "
+        "where the two differ, the library is there under another name. The wheels have those of ROCm 6.2 and newer.",
+        {
+            **evidence(
+                bitsandbytes=facts.bitsandbytes.version, location=facts.bitsandbytes.location, asked_for_rocm=rocm
+            ),
+            **seen(error),
+        },
+        _for_rocm(facts),
+        BNB + "issues/1519",
+        affects=QUANTIZED,
+        observed=True,
+    )
 
 
 def _only_amd(facts: Facts) -> bool:

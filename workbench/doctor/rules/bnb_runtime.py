@@ -89,6 +89,16 @@ _IN_ONE_FOLDER = 13
 """The CUDA from which on NVIDIA's wheels have no number in their names, and lie in one folder."""
 
 
+# A notebook's Python has read LD_LIBRARY_PATH long ago; what it has loaded already, the loader finds by its name. In
+# this order, for each may need those before it; up to CUDA 12 each wheel has a folder of its own.
+_LOADED_FIRST = (
+    "import ctypes, glob, nvidia; [ctypes.CDLL(f, mode=ctypes.RTLD_GLOBAL) for n in ('nvjitlink/lib/libnvJitLink', "
+    "'cuda_runtime/lib/libcudart', 'cublas/lib/libcublasLt', 'cublas/lib/libcublas', 'cusparse/lib/libcusparse') "
+    "for f in glob.glob(list(nvidia.__path__)[0] + '/' + n + '.so.{major}*')]   # in a cell, before bitsandbytes is "
+    "imported; after an import that failed, restart the session first"
+)
+
+
 def _libraries(facts: Facts, major: str) -> tuple[str, ...]:
     names = (*_LINKED, *(("nvjitlink",) if major != "11" else ()))
     if int(major) >= _IN_ONE_FOLDER:
@@ -99,6 +109,8 @@ def _libraries(facts: Facts, major: str) -> tuple[str, ...]:
         of_package = [f"nvidia.{name.replace('-', '_')}" for name in names]
         modules = ", ".join(of_package)
         folders = f"':'.join(m.__path__[0] + '/lib' for m in ({modules}))"
+    if facts.platform.service in ("colab", "kaggle") and int(major) < _IN_ONE_FOLDER:
+        return (fixes.install(facts, *packages), _LOADED_FIRST.format(major=major))
     return (
         fixes.install(facts, *packages),
         f'export LD_LIBRARY_PATH=$({fixes.python_command(facts)} -c "import {modules}; print({folders})")'

@@ -125,8 +125,14 @@ def last_lines(text: str) -> Optional[str]:
     return "\n".join(lines[-4:])[:600] or None
 
 
+# https://developer.nvidia.com/cuda-gpus: Nano, TX2, Xavier and Orin; no card has them.
+_TEGRA = ("5.3", "6.2", "7.2", "8.7")
+
+
 def is_jetson(facts: Facts) -> bool:
     """Whether a GPU is one of NVIDIA's Jetson boards, which have builds of torch of their own."""
+    if any(gpu.compute_capability in _TEGRA for gpu in facts.gpus or ()):
+        return True
     named = [gpu.name or "" for gpu in facts.gpus or ()] + [facts.platform.kernel or "", facts.platform.os or ""]
     return any(re.search(r"jetson|\borin|xavier|tegra\b|\bjetpack|\bl4t\b", name.lower()) for name in named)
 

@@ -34,7 +34,11 @@ def jetpack(facts: Facts) -> Optional[str]:
     names = [gpu.name or "" for gpu in facts.gpus or ()]
     told = " ".join((facts.platform.os or "", facts.platform.kernel or "", *names)).lower()
     found = [number for number, pattern in _JETPACKS if pattern.search(told)]
-    return found[0] if len(found) == 1 else _CUDAS.get(minor_name(facts.toolkit.nvcc) or "") if not found else None
+    if found:
+        return found[0] if len(found) == 1 else None
+    prose = facts.error("jetpack-told")
+    said = prose.values if prose else {}
+    return said.get("release") or _CUDAS.get(minor_name(facts.toolkit.nvcc or said.get("cuda")) or "")
 
 
 def torch_steps(facts: Facts) -> tuple[str, ...]:
