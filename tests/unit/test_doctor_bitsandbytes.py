@@ -154,3 +154,19 @@ def test_notebook_loads_the_libraries_itself() -> None:
     steps = "\n".join(diagnosed(text).findings[0].fix)
     assert "ctypes.CDLL" in steps
     assert "LD_LIBRARY_PATH" not in steps
+
+
+@pytest.mark.parametrize(
+    ("number", "rocm"), [("80", "ROCm 7.10"), ("84", "ROCm 7.14"), ("72", "ROCm 7.2"), ("63", "ROCm 6.3")]
+)
+def test_number_in_the_name_of_a_rocm_library(number: str, rocm: str) -> None:
+    text = "RuntimeError: Configured ROCm binary not found at /srv/env/lib/python3.12/site-packages/bitsandbytes/"
+    assert diagnosed(f"{text}libbitsandbytes_rocm{number}.so\n").findings[0].title.endswith(rocm)
+
+
+def test_python_of_a_portable_program_by_the_path_in_its_traceback() -> None:
+    folder = r"H:\ui\python_env"
+    text = "The card is an RX 7900 XTX (gfx1100)\n"
+    text += f'  File "{folder}\\Lib\\site-packages\\torch\\cuda\\__init__.py", line 584, in _lazy_init\n'
+    steps = diagnosed(text + "AssertionError: Torch not compiled with CUDA enabled\n").findings[0].fix
+    assert steps[0].startswith(f"{folder}\\python.exe -m pip")
