@@ -135,6 +135,11 @@ FIRST = {
         "ImportError: /w/vllm/vllm/_C.abi3.so: undefined symbol: _Z24silu_and_mul_nvfp4_quantRN2at6TensorES1_S1_S1_",
         ("extension-built-for-other-cuda", "without a part of its own", "TORCH_CUDA_ARCH_LIST"),
     ),
+    "Kaggle's image and the card that it has left behind": (
+        "machine_shape allocates a P100, the default Kaggle image's torch has no sm_60 kernels, all operations end "
+        "with cudaErrorNoKernelImageForDevice",
+        ("no-kernel-image", "as old as this one", "GPU T4 x2"),
+    ),
     "a command missed in a sentence": (
         "I did pip install -e . and when I run it, it says lm_eval not found.",
         ("command-not-found", "lm_eval is not found", "python -m lm_eval"),

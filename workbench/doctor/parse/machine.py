@@ -85,7 +85,11 @@ _PROGRAMS = (
         ),
     ),
 )
-_KAGGLE = re.compile(r"/kaggle/(?:working|input)\b|\b(?:in|on|a|my) (?:a )?kaggle(?: notebook| kernel)?\b", re.I)
+_KAGGLE = re.compile(
+    r"/kaggle/(?:working|input)\b|\b(?:in|on|a|my) (?:a )?kaggle(?: notebook| kernel)?\b|\bkaggle(?:'s)? image\b"
+    r"|\bmachine_shape\b",
+    re.I,
+)
 _COLAB = re.compile(
     r"(?<![-\w/.])(?:google ?)?colab(?:oratory)?(?![-\w/]|\.\w)|/content/(?:drive|gdrive|sample_data)\b"
     r"|\]\(https://localhost:8080/#\)"  # as its tracebacks link each file

@@ -485,7 +485,8 @@ def no_kernel_image(facts: Facts) -> Result:
     old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
     bare = not covered and facts.torch.version is None and not (who or ggml or own)
     capability = next((item for _, item in capabilities(facts)), None)
-    dropped = bare and older(capability, "7.5") and _raised_by_torch(error)
+    told = _raised_by_torch(error) or facts.platform.service == "kaggle"  # whose image is meant
+    dropped = bare and older(capability, "7.5") and told
     too_new = bare and at_least(capability, "9.0") and not facts.torch.installed
     vllm = too_new and bool(facts.package("vllm") or facts.error("of-vllm"))
     title = (
@@ -512,7 +513,7 @@ def no_kernel_image(facts: Facts) -> Result:
                 if old_torch
                 else "The code that was launched was not built for "
             )
-            + ("newer cards." if old or not covered else "other cards."),
+            + ("cards as old as this one." if dropped else "newer cards." if old or not covered else "other cards."),
             {**evidence(gpus=gpu_names(facts), torch__version=facts.torch.version), **seen(error)},
             _build_of_llama_cpp(facts)
             if ggml
