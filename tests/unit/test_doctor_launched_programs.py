@@ -220,3 +220,27 @@ def test_what_pip_offered_torn_by_the_terminal() -> None:
         "om versions: 0.1, 2.0.0, 2.5.0, 2.5.1)\nERROR: No matching distribution found for transformers>=3.0.2\n"
     )
     assert "ends there with 2.5.1" in _first(text).title
+
+
+@pytest.mark.parametrize(
+    ("path", "python"),
+    [
+        ("C:\\ai\\ComfyUI_windows_portable\\ComfyUI\\nodes.py", "C:\\ai\\ComfyUI_windows_portable\\python_embeded"),
+        ("D:\\webui_forge_cu121_torch21\\webui\\launch.py", "D:\\webui_forge_cu121_torch21\\system\\python"),
+        ("E:\\x y\\sd.webui\\webui\\launch.py", "E:\\x y\\sd.webui\\system\\python"),
+        ("Pack\\python_standalone\\Lib\\cv3\\a.py", "Pack\\python_standalone"),
+    ],
+)
+def test_the_python_that_a_ready_made_package_brings(path: str, python: str) -> None:
+    found = _first(f'Traceback (most recent call last):\n  File "{path}", line 3, in a\n{BNB}')
+    assert python in "".join(found.fix), found.fix
+
+
+BNB = "bitsandbytes\\cextension.py CUDA Setup failed despite GPU being available. Please run the following command\n"
+
+
+def test_programs_that_need_torchvision_get_it_with_torch() -> None:
+    told = "AssertionError: Torch not compiled with CUDA enabled\n{} on Windows 11, RTX 3060, torch 2.6.0+cpu\n"
+    for program in ("FramePack", "InvokeAI", "kohya_ss", "framepack_cu126"):
+        assert any("torchvision==" in step for step in _first(told.format(program)).fix), program
+    assert not any("torchvision" in step for step in _first(told.format("my script")).fix)

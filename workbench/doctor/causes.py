@@ -413,6 +413,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
         "numpy-older-than-build",
     ),
     "llama-cpp-tools-missing": ("python-command-missing",),
+    "python-command-missing": ("webui-finds-no-python",),
     "llama-cpp-no-layers": ("driver-userspace-mismatch", "driver-library-version-mismatch", "no-nvidia-driver"),
     "missing-compiler-or-python-headers": ("windows-policy-blocks-file",),
     "build-failed": _BUILD_ROOTS,

@@ -48,7 +48,8 @@ class PlatformFacts:
     service: Optional[str] = None
     """``colab``, ``kaggle``, ``slurm``, ``systemd``; ``""`` when it was looked for and is none."""
     program: Optional[str] = None
-    """The web UI that a report is about: ``comfyui``, ``sd-webui``, ``sd-webui-amd``, ``zluda``."""
+    """The web UI that a report is about: ``comfyui``, ``sd-webui``, ``sd-webui-amd``, ``zluda``; else ``with-pictures``
+    for one that needs torchvision."""
     memory_total_bytes: Optional[int] = None
     memory_available_bytes: Optional[int] = None
     shm_total_bytes: Optional[int] = None

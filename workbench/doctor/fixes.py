@@ -511,7 +511,8 @@ def _cpu_torch(facts: Facts, keep_release: bool) -> str:
 
 def fresh_torch(facts: Facts, *others: str, upgrade: bool = False) -> str:
     """The command that installs torch anew; on Windows the package index has CPU builds only."""
-    return install(facts, "torch", *others, options=_index_of_torch(facts), upgrade=upgrade)
+    companions = (name for name in torch_companions(facts) if name not in others)
+    return install(facts, "torch", *companions, *others, options=_index_of_torch(facts), upgrade=upgrade)
 
 
 def _index_of_torch(facts: Facts, version: Optional[str] = None) -> str:
@@ -613,7 +614,7 @@ def repair_in_words(facts: Facts) -> tuple[str, ...]:
 
 
 # Programs that do not start without both.
-_WITH_PICTURES = frozenset(("comfyui", "sd-webui", "sd-webui-amd"))
+_WITH_PICTURES = frozenset(("comfyui", "sd-webui", "sd-webui-amd", "with-pictures"))
 
 
 _COMPANION_MISSING = re.compile(r"No module named '?(torchvision|torchaudio)\b")

@@ -48,6 +48,7 @@ _CANNOT = re.compile(
     r"(?= ['\"`]?\w)",
     re.I,
 )
+_NO_MODULE = re.compile(r"\bno module named:? (?=['\"`]?[A-Za-z_])")
 _UNQUOTED_MODULE = re.compile(
     r"^(?![^\n]{0,200}(?:Error|\bpy(?:thon)?[\w.]{0,8}): )([^\n]{0,200}\bNo module named )"
     r"([A-Za-z_]\w{1,40}(?:\.\w{1,40}){0,5})(?=[ \t]{0,4}$)",
@@ -106,6 +107,8 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     text = _EMPHASIS.sub(r"\1\2", text) if "__" in text else text
     if "symbol: " in text:
         text = _MANGLED.sub(lambda found: "_" + found[1].replace("\\", "").replace("*", "_"), text)
+    if "module named" in text:
+        text = _NO_MODULE.sub("No module named ", text)
     if "No module named" in text:
         text = _UNQUOTED_MODULE.sub(r"\1'\2'", _MODULE.sub(r"'\1'", text))
     if "Error: " in text:

@@ -112,7 +112,11 @@ _CALLED = re.compile(
     r"\\(?:python\.exe|Lib\\)"
 )
 _PORTABLE_FOLDER = re.compile(
-    r"^\s{0,4}(?P<folder>[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?ComfyUI_windows_portable(?!\w))(?:[\\>]|$)", re.IGNORECASE
+    r"^\s{0,4}(?P<folder>[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?ComfyUI_windows_portable(?!\w))(?:[\\>]|$)"
+    # and as a path of the program's own files does
+    r"|(?P<inside>[A-Za-z]:\\[^\"'<>|:*?\n]{0,200}?ComfyUI_windows_portable)(?=\\ComfyUI\\)"
+    r"|(?P<system>[A-Za-z]:\\(?:[^\"'<>|:*?\n]{0,200}?\\)?(?:sd\.webui|webui_forge_\w{2,30}))(?=\\webui\\)",
+    re.IGNORECASE,
 )
 
 
@@ -122,10 +126,12 @@ def _portable_python(lines: Sequence[str]) -> dict[str, str]:
     prefixes = [found["prefix"] for found in map(_CALLED.search, called) if found]
     if prefixes:  # a whole path before one that holds in the program's folder only
         return {"kind": "portable", "prefix": max(prefixes, key=lambda prefix: ":" in prefix)}
-    for line in itertools.islice((line for line in lines if "windows_portable" in line.lower()), _MAX_PATHS):
-        found = _PORTABLE_FOLDER.search(line[:_MAX_LINE])
-        if found:
-            return {"kind": "portable", "prefix": found["folder"] + r"\python_embeded"}
+    marks = ("windows_portable", "sd.webui\\", "webui_forge_")
+    told = (line[:_MAX_LINE] for line in lines if any(mark in line.lower() for mark in marks))
+    for found in filter(None, map(_PORTABLE_FOLDER.search, itertools.islice(told, _MAX_PATHS))):
+        if found["system"]:
+            return {"kind": "portable", "prefix": found["system"] + r"\system\python"}
+        return {"kind": "portable", "prefix": (found["folder"] or found["inside"]) + r"\python_embeded"}
     return {}
 
 

@@ -53,6 +53,7 @@ _GPU_AT_WORK = re.compile(
 _SOME_LAYER = re.compile(r"offloaded [1-9]\d{0,3}/\d{1,4} layers to GPU")
 _MANY_LAYERS = re.compile(
     r"(?:pass\w{0,3}|set\w{0,4}|with|given?) (?:the )?n_gpu_layers|n_gpu_layers (?:has|have) no effect"
+    r"|\b(?:chang|set|try|tried|vary|increas)\w{0,4} (?:the )?n_gpu_layers\b|\bn_gpu_layers to -?\d"
     r"|n[_-]gpu[_-]layers[\"']?\s{0,3}[=: ]\s{0,3}-?[1-9]|(?:^|\s)-ngl[= ]-?[1-9]|N_GPU_LAYERS=-?[1-9]"
 )
 _SLOW = re.compile(
@@ -61,7 +62,8 @@ _SLOW = re.compile(
     r"|GPU (?:is )?(?:idle|not used|unused)|\b0\.\d{1,3} ?(?:tok|t/s)"
     r"|GPU is not used|\b(?:near|nearly|almost) 0 ?%? (?:usage|utili[sz]ation)|(?:throughput|speed) is (?:\w+ )?low"
     r"|\bhigh CPU|CPU (?:occupation|usage|load|utili[sz]ation) is (?:\w+ )?high|\bruns? on (?:the )?CPU\b"
-    r"|(?:don't|doesn't|not|isn't|never).{0,30}\bGPU\b|CPU (?:is )?(?:busy|at 100|only)|only (?:the )?CPU)",
+    r"|(?:don't|doesn't|not|cannot|can't|unable to|isn't|never).{0,30}\bGPU\b"
+    r"|CPU (?:is )?(?:busy|at 100|only)|only (?:the )?CPU)",
     re.I,
 )
 _ANSWERS_WRONGLY = re.compile(r"\b(?:gibberish|garbage|nonsense|garbled)\b", re.I)

@@ -85,6 +85,13 @@ _PROGRAMS = (
         ),
     ),
 )
+# Trainers, upscalers and detectors that do not start without torchvision.
+_NEED_VISION = (
+    *("invokeai", "kohya_ss", "sd-scripts", "fooocus", "onetrainer", "fluxgym", "framepack", "swarmui", "ai-toolkit"),
+    *("facefusion", "musubi", "diffusion-pipe", "ultralytics", "yolov", "mmdet", "detectron2", "easyocr", "gfpgan"),
+    *("realesrgan", "real-esrgan", "supir", "roop", "rembg"),
+)
+_NEEDS_VISION = re.compile(rf"(?<![a-z])(?:{'|'.join(_NEED_VISION)})(?![a-rt-z])", re.I)
 _KAGGLE = re.compile(
     r"/kaggle/(?:working|input)\b|\b(?:in|on|a|my) (?:a )?kaggle(?: notebook| kernel)?\b|\bkaggle(?:'s)? image\b"
     r"|\bmachine_shape\b",
@@ -162,6 +169,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     if kind is not None and draft.platform.get("container") in (None, "docker"):
         draft.platform["container"] = kind
     program = next((name for name, words, pattern in _PROGRAMS if said(pattern, *words)), None)
+    if program is None and said(_NEEDS_VISION, *_NEED_VISION):
+        program = "with-pictures"
     draft.put(draft.platform, program=program)
     if program == "zluda" and "/home/" not in text:
         draft.put(draft.platform, system="Windows")  # the web UIs that bring it do so for Windows

@@ -53,7 +53,7 @@ _INSTINCT = re.compile(r"\bMI(?:100|2[15]0X?|300[XA]|325X|35[05]X)\b")
 _RADEON_PRO = re.compile(r"\bWX ?(?P<number>\d{4})\b")
 _AMD = re.compile(
     r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b|\brocm-(?:libs|dev|core|hip-\w{2,9})\b"
-    r"|\bstable-diffusion-webui-(?:directml|amdgpu)\b",
+    r"|\bstable-diffusion-webui-(?:directml|amdgpu)\b|\bamdgpu-install\b",
     re.I,
 )
 _INTEGRATED = re.compile(

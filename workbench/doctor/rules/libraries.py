@@ -43,6 +43,12 @@ _PROCEDURE = re.compile(
     r"procedure|program could not|Prozedur|procédure|procedimiento|procedura|процедур|指定的程序|プロシージャ|프로시저",
     re.I,
 )
+# Windows' error 182, in its languages: the file that was found is not the one that was meant.
+_CANNOT_RUN = re.compile(
+    r"operating system cannot run|操作系统无法运行|não pode executar|kann \S{1,4} nicht ausführen|ne peut pas exécuter"
+    r"|no puede ejecutar|作業系統無法執行|オペレーティング システムは \S{1,3}を実行できません|не может выполнить",
+    re.I,
+)
 _PACKAGE = re.compile(r"(?:site|dist)-packages[/\\](\w{2,60})[/\\.]")
 # The path cut down to the package's own folder.
 _SHORT = re.compile(r"(?<![\w/\\.])([a-z]\w{2,60})/_\w{1,40}\.so: undefined symbol")
@@ -242,6 +248,21 @@ def _dll(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     redistributable = (
         "Install the newest Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe"
     )
+    if _CANNOT_RUN.search(error.text):
+        return _finding(
+            facts,
+            error,
+            f"{whose}: a DLL of the same name, of another program, comes first",
+            "Error 182: of two files with one name Windows took the wrong one: libiomp5md.dll and MKL's are brought by "
+            "Anaconda, Intel's tools, MATLAB and others, and whoever has put its folder on PATH is first.",
+            (
+                "where.exe libiomp5md.dll mkl_rt.dll zlibwapi.dll   # those outside of this environment's Python are "
+                "in the way: take their folders out of PATH (System, Environment variables), and open a new window",
+                again(facts, asker or "torch"),
+                f"or an environment of its own, 64-bit, in which nothing else is: {fixes.new_environment('3.10')}",
+            ),
+            "https://github.com/pytorch/pytorch/issues/36868",
+        )
     if _PROCEDURE.search(error.text):
         return _finding(
             facts,
@@ -263,6 +284,14 @@ def _dll(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         f"{whose}: a DLL that it needs is missing or of another version",
         "The message names the file that was asked for, not the one below it that is missing: Microsoft's C++ runtime, "
         "or the DLLs of the CUDA or torch that the package was built with.",
-        (redistributable, again(facts, asker)),
+        (
+            redistributable,
+            again(facts, asker),
+            *(
+                ()
+                if asker
+                else ("an extension of one's own: import torch before it, since torch's DLLs lie in torch\\lib",)
+            ),
+        ),
         "https://learn.microsoft.com/en-us/cpp/windows/latest-supported-vc-redist",
     )

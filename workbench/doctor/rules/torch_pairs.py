@@ -82,6 +82,8 @@ def _load_broken_off(facts: Facts) -> Optional[ErrorFact]:
     load, cut, last = (facts.error(name) for name in ("companion-load-cut", "traceback-cut", "unknown-error"))
     if load is None:
         return None
+    if "arrow" in load.values and cut is None and last is None:
+        return load
     ends_there = cut is not None and cut.values.get("callers", "").split(",")[0] in ("torch", _named(load))
     return load if ends_there or (last is not None and re.fullmatch(r"OSError: [~/]\S*", last.text)) else None
 
