@@ -244,3 +244,33 @@ def test_programs_that_need_torchvision_get_it_with_torch() -> None:
     for program in ("FramePack", "InvokeAI", "kohya_ss", "framepack_cu126"):
         assert any("torchvision==" in step for step in _first(told.format(program)).fix), program
     assert not any("torchvision" in step for step in _first(told.format("my script")).fix)
+
+
+def test_pipx_by_the_command_that_installed_the_program() -> None:
+    told = "`pipx install insanely-fast-whisper --force`\nAssertionError: Torch not compiled with CUDA enabled\n"
+    assert _first(told).fix[0].startswith("pipx runpip insanely-fast-whisper uninstall")
+    assert "pipx" not in "".join(_first(told.replace("pipx", "pip")).fix)
+
+
+def test_the_system_by_what_only_its_nvidia_smi_tells() -> None:
+    row = "|   0  NVIDIA GeForce RTX 4080 L...  WDDM | 00000000:01:00.0  On |                  N/A |\n"
+    told = "| NVIDIA-SMI 532.09    Driver Version: 532.09    CUDA Version: 12.1 |\n" + row
+    assert parse_report(told).platform.system == "Windows"
+    assert parse_report(told + "inside WSL: nvidia-smi fails\n").platform.system != "Windows"
+    assert parse_report(told.replace("WDDM", " Off")).platform.system is None
+
+
+def test_builds_for_cuda_on_a_mac() -> None:
+    told = (
+        "/Users/me/w $ python -m pip install torch --index-url https://download.pytorch.org/whl/cu121\n"
+        "ERROR: Could not find a version that satisfies the requirement torch (from versions: none)\n"
+        "ERROR: No matching distribution found for torch\nmacOS 14, M2\n"
+    )
+    assert "no builds for a Mac" in _first(told).title
+    assert "index-url" not in _first(told).fix[0].split("#")[0]
+
+
+def test_blackwell_told_without_a_model() -> None:
+    told = "CUDA error: no kernel image is available for execution on the device ({})\n"
+    assert "whl/cu128" in _first(told.format("Blackwell GPU")).fix[0]
+    assert "get_arch_list" in _first(told.format("my GPU")).fix[0]

@@ -49,7 +49,7 @@ class PlatformFacts:
     """``colab``, ``kaggle``, ``slurm``, ``systemd``; ``""`` when it was looked for and is none."""
     program: Optional[str] = None
     """The web UI that a report is about: ``comfyui``, ``sd-webui``, ``sd-webui-amd``, ``zluda``; else ``with-pictures``
-    for one that needs torchvision."""
+    for one that needs torchvision or torchaudio."""
     memory_total_bytes: Optional[int] = None
     memory_available_bytes: Optional[int] = None
     shm_total_bytes: Optional[int] = None

@@ -163,8 +163,9 @@ def companion(facts: Facts, name: str) -> str:
     """The command that installs torchvision or torchaudio, and leaves the torch that is here as it is."""
     version, tag = str(facts.torch.version or ""), local_tag(facts.torch.version) or ""
     if version:
-        own = re.fullmatch(r"cu\d{2,3}|cpu", tag) and at_least(version, "1.13")
-        options = f"--index-url {WHEELS}/{tag}" if own else ""
+        # A tag of AMD's own builds goes on behind the number of ROCm: rocm7.2.0.lw.git7e1940d4.
+        own = re.match(r"(?:cu\d{2,3}|cpu)$|rocm\d{1,2}\.\d{1,2}", tag) if at_least(version, "1.13") else None
+        options = f"--index-url {WHEELS}/{own[0]}" if own else ""
         return install(facts, name, f"torch=={version.split('+')[0]}", options=options)
     if on_windows(facts):
         return f"{install(facts, name)}   # with torch==<the version that pip show torch names> in the same command"
@@ -648,4 +649,7 @@ def rocm_index(facts: Facts, newest: bool = False) -> str:
     """The package index with ROCm builds of the installed release, or of the newest one that has them."""
     with_rocm = [release for release in reversed(torch_releases()) if release.rocm]
     current = None if newest else torch_release(facts.torch.version)
+    told = re.match(r"rocm\d{1,2}\.\d{1,2}", local_tag(facts.torch.version) or "")
+    if told and not newest:
+        return f"{WHEELS}/{told[0]}"
     return f"{WHEELS}/rocm{current.rocm if current and current.rocm else with_rocm[0].rocm}"

@@ -37,6 +37,7 @@ REMARKS = frozenset(
         "devices-set-in-program",
         "devices-set-on-command",
         "compiled-package-told",
+        "blackwell-told",
         "smi-fails-told",
         "fewer-gpus-work",
         "optimus-told",

@@ -47,6 +47,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
                 or _portable_python(lines)
                 or _packed_python(lines)
                 or _compiled_python(lines)
+                or _pipx_python(lines)
                 or _programs_python(lines)
             ),
         )
@@ -164,6 +165,18 @@ def _compiled_python(lines: Sequence[str]) -> dict[str, str]:
     """The place of a Python that no distribution packaged, headers and all."""
     found = any(_COMPILED.search(line[:_MAX_LINE]) for line in itertools.islice(lines, _MAX_PATHS))
     return {"prefix": "/usr/local"} if found else {}
+
+
+_PIPX = re.compile(
+    r"(?:^|[`$>] ?)pipx (?:install|upgrade|reinstall) (?:-{1,2}\w\S{0,40} ){0,4}(?P<name>[a-z][\w.-]{1,60})"
+)
+
+
+def _pipx_python(lines: Sequence[str]) -> dict[str, str]:
+    """The environment that pipx made of its own for a program, by the command that installed it."""
+    called = itertools.islice((line[:_MAX_LINE] for line in lines if "pipx " in line), _MAX_PATHS)
+    found = next(filter(None, map(_PIPX.search, called)), None)
+    return {"kind": "pipx", "prefix": f"pipx/venvs/{found['name']}"} if found else {}
 
 
 def _prefixes(line: str) -> set[str]:

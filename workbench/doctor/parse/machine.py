@@ -85,11 +85,12 @@ _PROGRAMS = (
         ),
     ),
 )
-# Trainers, upscalers and detectors that do not start without torchvision.
+# Programs that do not start without torchvision, or torchaudio.
 _NEED_VISION = (
     *("invokeai", "kohya_ss", "sd-scripts", "fooocus", "onetrainer", "fluxgym", "framepack", "swarmui", "ai-toolkit"),
     *("facefusion", "musubi", "diffusion-pipe", "ultralytics", "yolov", "mmdet", "detectron2", "easyocr", "gfpgan"),
     *("realesrgan", "real-esrgan", "supir", "roop", "rembg"),
+    *("whisperx", "insanely-fast-whisper", "pyannote", "xtts", "sovits", "demucs"),
 )
 _NEEDS_VISION = re.compile(rf"(?<![a-z])(?:{'|'.join(_NEED_VISION)})(?![a-rt-z])", re.I)
 _KAGGLE = re.compile(

@@ -231,6 +231,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     if any(_NVIDIA_THERE.search(line) and not _SUPPOSES.search(line) for line in short):
         draft.put(draft.platform, gpu_vendors=("nvidia",))
     _distribution(short, draft)
+    _by_driver_model(short, draft)
     draft.put(draft.python, kind="uv" if any(map(_OF_UV.search, short)) else None)
     _toolkit(short, draft)
     _python(short, draft)
@@ -335,6 +336,16 @@ def _distribution(lines: Sequence[str], draft: Draft) -> None:
     named = (name for name, pattern in _KERNELS if any(map(pattern.search, lines)))
     name = next(named, None)
     draft.put(draft.platform, os=name, system="Linux" if name else None)
+
+
+def _by_driver_model(lines: Sequence[str], draft: Draft) -> None:
+    """Only Windows' own nvidia-smi tells a driver model; it may be pasted beside what a container or WSL says."""
+    told = any(gpu.get("driver_model") for gpu in draft.gpus.values())
+    if told and not draft.platform.get("container") and not any(map(_LINUX_TOO.search, lines)):
+        draft.put(draft.platform, system="Windows")
+
+
+_LINUX_TOO = re.compile(r"wsl|linux|ubuntu|debian|docker|container|/(?:home|usr|mnt|opt|root)/", re.IGNORECASE)
 
 
 def _worked_in_wsl(lines: Sequence[str]) -> bool:

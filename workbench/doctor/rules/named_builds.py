@@ -13,6 +13,8 @@ from workbench.doctor.rules.common import evidence, seen
 
 def not_for_this_system(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     """A build for one CUDA, or for the CPU of a PC, asked for on a Mac or in a container on one."""
+    if facts.platform.system == "Darwin" and facts.torch.asked_cuda and "+" not in error.text:
+        return _index_of_cuda(facts, error)
     asked = re.search(r"torch==(\d{1,2}\.\d{1,2}\.\d)\+(cu\d{2,3}|cpu|rocm[\d.]{1,5})\b", error.text)
     offers = facts.error("pip-offers")
     offered = error.values.get("offered") or (offers.text if offers else "")
@@ -36,6 +38,24 @@ def not_for_this_system(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             "torchvision and torchaudio",
         ),
         "https://pytorch.org/get-started/previous-versions/",
+        affects=("chat", "vram", "architecture"),
+        observed=True,
+    )
+
+
+def _index_of_cuda(facts: Facts, error: ErrorFact) -> Finding:
+    """An index that has nothing for macOS at all."""
+    return Finding(
+        "no-torch-wheel-for-platform",
+        "error",
+        f"PyTorch's index for CUDA {facts.torch.asked_cuda} has no builds for a Mac, which has no CUDA",
+        "On macOS the one build of PyPI serves Apple's GPU as well, as the device mps.",
+        {**evidence(asked=facts.torch.asked_cuda, system=facts.platform.system), **seen(error)},
+        (
+            fixes.install(facts, "torch", "torchvision", "torchaudio") + "   # without --index-url",
+            "and the program on Apple's GPU: device 'mps' in place of 'cuda' (insanely-fast-whisper: --device-id mps)",
+        ),
+        "https://docs.pytorch.org/docs/stable/notes/mps.html",
         affects=("chat", "vram", "architecture"),
         observed=True,
     )

@@ -587,6 +587,9 @@ _FIRST_FOR = {
 
 def _which_code(facts: Facts) -> tuple[str, ...]:
     """What to look at where neither the card nor torch's build is known, and what follows from it."""
+    if facts.error("blackwell-told"):
+        newer = fixes.install(facts, "torch", "torchvision", upgrade=True)
+        return (f"{newer} --index-url https://download.pytorch.org/whl/cu128   # {_FIRST_FOR[False]}",)
     return (
         f'{fixes.python_command(facts)} -c "import torch; print(torch.cuda.get_device_capability(), '
         'torch.cuda.get_arch_list(), torch.__version__)"   # the first must be in the list; where it is not:',
