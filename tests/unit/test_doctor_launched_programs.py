@@ -274,3 +274,22 @@ def test_blackwell_told_without_a_model() -> None:
     told = "CUDA error: no kernel image is available for execution on the device ({})\n"
     assert "whl/cu128" in _first(told.format("Blackwell GPU")).fix[0]
     assert "get_arch_list" in _first(told.format("my GPU")).fix[0]
+
+
+def test_after_a_fresh_driver_a_reboot_comes_first() -> None:
+    told = "RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment\n"
+    assert _first("I just installed the nvidia driver.\n" + told).fix[0].startswith("sudo reboot")
+    assert _first(told).fix[0].startswith("sudo rmmod nvidia_uvm")
+    again = "I just installed the nvidia driver and rebooted, still the same.\n" + told
+    assert _first(again).fix[0].startswith("sudo rmmod nvidia_uvm")
+
+
+def test_an_override_in_bashrc_does_not_reach_ollamas_service() -> None:
+    told = (
+        "Ollama uses only the CPU. The 6700M GPU runs stable diffusion, Ubuntu 22.04 with AMD ROCm installed.\n"
+        "AMD ROCm setup in .bashrc\nexport {}HSA_OVERRIDE_GFX_VERSION=10.3.0\nHow to enable my AMD GPU?\n"
+    )
+    found = _first(told.format(""))
+    assert "shell alone" in found.title
+    assert 'Environment="HSA_OVERRIDE_GFX_VERSION=10.3.0"' in found.fix[0]
+    assert "shell alone" not in _first(told.format("NO_")).title

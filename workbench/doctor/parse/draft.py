@@ -38,6 +38,7 @@ REMARKS = frozenset(
         "devices-set-on-command",
         "compiled-package-told",
         "blackwell-told",
+        "driver-just-installed",
         "smi-fails-told",
         "fewer-gpus-work",
         "optimus-told",

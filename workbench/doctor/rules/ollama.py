@@ -286,11 +286,39 @@ def _on_intel_mac(facts: Facts, error: ErrorFact) -> Finding:
     )
 
 
+def _is_service(facts: Facts) -> bool:
+    """Whether Ollama runs as the service that its installer makes on Linux, as far as is told."""
+    inside = facts.platform.container or facts.platform.service in ("colab", "kaggle", "slurm")
+    return not inside and not fixes.on_windows(facts) and facts.platform.system != "Darwin"
+
+
+def _override_for_the_shell(facts: Facts, error: ErrorFact, override: str) -> Finding:
+    return _finding(
+        facts,
+        error,
+        "ollama-finds-no-gpu",
+        "Likely: HSA_OVERRIDE_GFX_VERSION is set for the shell alone, and Ollama's service does not see it",
+        "A service reads no .bashrc; without the override Ollama's ROCm leaves out the relatives of the cards that it "
+        "has code for, such as gfx1031 beside gfx1030, while programs that are started in the shell run.",
+        (
+            *setting(facts, "HSA_OVERRIDE_GFX_VERSION", override),
+            "rocminfo | grep gfx; id ollama   # the user ollama must be in the groups render and video: "
+            "sudo usermod -aG render,video ollama",
+            f"or, with Ollama 0.12.11 or newer: {setting(facts, 'OLLAMA_VULKAN', '1')[0]}",
+        ),
+        "gpu",
+        severity="warning",
+    )
+
+
 def _finds_none(facts: Facts, error: ErrorFact) -> Finding:
     if is_jetson(facts):
         return _on_jetson(facts, error)
     if facts.platform.system == "Darwin" and facts.platform.machine == "x86_64":
         return _on_intel_mac(facts, error)
+    override = facts.environment.get("HSA_OVERRIDE_GFX_VERSION")
+    if override and error.id == "ollama-gpu-not-used" and _is_service(facts):
+        return _override_for_the_shell(facts, error, override)
     nvidia = (
         "nvidia-smi   # must answer, with driver 531 or newer and a card of compute capability 5.0 or newer",
         "sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm   # after sleep",

@@ -111,7 +111,11 @@ def _reload(facts: Facts, suspended: bool) -> tuple[str, ...]:
     where = f"   # on the host, with nothing using the GPU{inside if kind else ''}"
     if kind == "lxc" and not suspended:
         return _for_lxc()
+    fresh = facts.error("driver-just-installed") is not None and not facts.error("rebooted-in-vain")
+    rebooted_first = fresh and not kind and not suspended
+    first = "sudo reboot   # a driver that was installed or updated just now is whole only after it; if it stays:"
     return (
+        *((first,) if rebooted_first else ()),
         _RELOAD + where,
         "sudo nvidia-modprobe -u -c=0   # makes /dev/nvidia-uvm where the module is loaded",
         *(
@@ -124,7 +128,7 @@ def _reload(facts: Facts, suspended: bool) -> tuple[str, ...]:
             if suspended
             else ()
         ),
-        "sudo reboot",
+        *(() if rebooted_first else ("sudo reboot",)),
     )
 
 
