@@ -293,3 +293,12 @@ def test_an_override_in_bashrc_does_not_reach_ollamas_service() -> None:
     assert "shell alone" in found.title
     assert 'Environment="HSA_OVERRIDE_GFX_VERSION=10.3.0"' in found.fix[0]
     assert "shell alone" not in _first(told.format("NO_")).title
+
+
+def test_an_import_cut_off_behind_the_file_of_an_extension() -> None:
+    told = "ImportError: /e/lib/python3.8/site-packages/mmcv/_ext.cpython-38-x86_64-linux-gnu.so:{}\n"
+    found = _first(told.format(""))
+    assert found.id == "extension-built-for-other-torch"
+    assert found.title.startswith("mmcv")
+    other = _first(told.format(" cannot open shared object file: No such file or directory"))
+    assert other.id != "extension-built-for-other-torch"
