@@ -298,13 +298,17 @@ def _libc(draft: Draft, value: str) -> None:
         draft.put(draft.platform, libc=match[1], libc_version=match[2])
 
 
+# "AMD (ROCm)" is a choice of a form, and no card.
+_MAKER_ALONE = re.compile(r"(?:AMD|NVIDIA)(?: GPU)? ?\((?:ROCm|CUDA)\)", re.IGNORECASE)
+
+
 def _gpu_type(draft: Draft, value: str) -> None:
     name = _known(value)
     vendor = re.match(r"(cuda|nvidia|amd|rocm)\b", value, re.IGNORECASE)
     if vendor:
         kind = "amd" if vendor[1].lower() in ("amd", "rocm") else "nvidia"
         draft.put(draft.platform, gpu_vendors=(kind,))
-    if name and gpu_vendor(name):
+    if name and gpu_vendor(name) and not _MAKER_ALONE.fullmatch(name):
         count = re.match(r"(\d{1,2})\s?[x×]\s", name)
         for index in range(min(int(count[1]), 16) if count else 1):
             name_gpu(draft, index, re.sub(r"^\d{1,2}\s?[x×]\s", "", name)[:80])

@@ -38,10 +38,10 @@ _CONTAINERS = (
     ),
     (
         "kubernetes",
-        ("kubectl", "k8s", "k0s", "k3s", "minikube", "kubernetes", " pod", "gke", "eke", "openshift"),
+        ("kubectl", "k8s", "k0s", "k3s", "minikube", "kubernetes", "cpu-manager", " pod", "gke", "eke", "openshift"),
         re.compile(
             r"\bkubectl\b|\b(?:micro)?k8s\b|\bk[03]s\b|\bminikube\b"
-            r"|\bkubernetes(?:-created)? (?:pods?|containers?|cluster|node)"
+            r"|\bkubernetes(?:-created)? (?:pods?|containers?|cluster|node|配置|集群)|\bcpu-manager-policy\b"
             r"|\bin (?:the|a|my|each|every) pod\b|\b[GE]KE: pods?\b|\bGKE\b|\bopenshift\b",
             re.I,
         ),

@@ -52,7 +52,8 @@ _AMD_CHIP = re.compile(
 _INSTINCT = re.compile(r"\bMI(?:100|2[15]0X?|300[XA]|325X|35[05]X)\b")
 _RADEON_PRO = re.compile(r"\bWX ?(?P<number>\d{4})\b")
 _AMD = re.compile(
-    r"\bAMD (?:GPU|card|graphics|Radeon|windows|显卡)|\bAMD显卡|\bRadeon\b|\brocm-(?:libs|dev|core|hip-\w{2,9})\b"
+    r"\bAMD (?:GPU|card|graphics|Radeon|(?:on |for )?windows|显卡)"
+    r"|\bAMD显卡|\bRadeon\b|\brocm-(?:libs|dev|core|hip-\w{2,9})\b"
     r"|\bstable-diffusion-webui-(?:directml|amdgpu)\b|\bamdgpu-install\b",
     re.I,
 )
@@ -66,6 +67,7 @@ _INTEL = re.compile(r"\bIntel(?:\(R\))? Arc\b|\bArc ?(?:\(TM\) )?[AB]\d{3}M?\b")
 _BARE = re.compile(
     r"(?:\b(?:my|an?|the|on|with|have|dedicated|discrete|GPU|card|\d ?[x*×])[ :]{0,2}|[有用是卡张块]\s?)"
     r"(?P<number>[2345]0[5-9]0)(?:[ -]?(?P<kind>ti)\b|\b)"
+    r"|(?<![\w.=-])(?P<number3>[2345]0[5-9]0)[ -]?(?P<kind3>ti)\b"
     r"|\b(?P<number2>[2345]0[5-9]0|10[5-8]0|16[56]0)(?:[ -]?(?P<kind2>ti))? (?:GPUs?|cards?|graphics)\b",
     re.I,
 )
@@ -133,7 +135,13 @@ def _gpu_names(line: str) -> list[str]:
     names += [f"AMD Instinct {match[0].upper()}" for match in _INSTINCT.finditer(line)]
     names += [f"AMD Radeon Pro WX {match['number']}" for match in _RADEON_PRO.finditer(line)]
     for match in _BARE.finditer(line):
-        names.append(_geforce("GeForce", match["number"] or match["number2"], match["kind"] or match["kind2"]))
+        names.append(
+            _geforce(
+                "GeForce",
+                match["number"] or match["number2"] or match["number3"],
+                match["kind"] or match["kind2"] or match["kind3"],
+            )
+        )
     return [name for name in names if gpu_capability(name) is not None]
 
 

@@ -133,8 +133,15 @@ _NO_CUDA = re.compile(
     r"(?:run|use|see|find|detect|access)(?: on| with)? "
     r"(?:the |my |any )?(?:GPUs?|cuda)\b|\bgpu is unable to run torch|torch ?\S{0,16} ?cpu ?版"
     r"|\b(?:us(?:es?|ing)|run(?:s|ning)? on|work(?:s|ing)? on) (?:the |my )?CPU (?:instead of|rather than|and not)"
-    r"|\bkeeps? using (?:the |my )?CPU\b|\btorch reports (?:GPU|cuda) not available\b",
+    r"|\bkeeps? using (?:the |my )?CPU\b|\btorch reports (?:GPU|cuda) not available\b"
+    r"|\b(?:unable to|not able to|can(?:not|'t)) run (?:[\w.-]{2,20} ){1,3}(?:on|in|with) (?:a |the |my )?GPUs?\b"
+    r"(?! ?(?:mem|ram))",
     re.I,
+)
+# What has CUDA libraries of its own: that it sees no GPU says nothing of torch.
+_OF_OTHER_FRAMEWORK = re.compile(r"\b(?:tensorflow|tf ?2?|keras|jax|paddle(?:paddle)?|cupy)\b", re.I)
+_SHOWS_TENSORFLOW = re.compile(
+    r"\btensorflow/(?:core|stream_executor|compiler|python)/|^\W{0,6}TensorFlow version", re.I
 )
 # The same so vaguely that it counts only where no error is shown.
 _WITHOUT_CUDA = re.compile(
@@ -173,7 +180,8 @@ _CONDITION = re.compile(
 )
 _MAC = re.compile(
     r"\bi?Mac(?:Book(?:[ -]?(?:Pro|Air))?|OS| ?mini| ?Studio)?\b|\bOS ?X 1\d|\bApple (?:silicon|M\d)"
-    r"|\bM[1-5] (?:Pro|Max|Ultra)\b",
+    r"|\bM[1-5] (?:Pro|Max|Ultra)\b|/Library/Frameworks/Python\.framework/|/opt/homebrew/|/Applications/\S{2,40}\.app/"
+    r"|^Device: mps\b",
     re.I,
 )
 _OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)
@@ -192,7 +200,8 @@ _WINDOWS_SITE = re.compile(r"[A-Za-z]:\\[^\n]{0,200}(?:site-packages|\\Lib\\|pyt
 _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b|/lib/modules/3\.4\.0\+/")
 _WSL_KERNEL = re.compile(r"\b[4-9]\.\d{1,3}\.\d{1,4}(?:\.\d{1,3})?-microsoft-standard", re.I)
 _WINDOWS = re.compile(
-    r"\bPress any key to continue \. \. \.|"
+    r"\bPress any key to continue \. \. \.|^\s{0,4}(?:\([\w.-]{1,40}\) )?(?:PS )?[A-Z]:\\[^>\n]{0,120}>"
+    r"|\b(?:in|from|using|via|use|open(?:ed)?|with|run) (?:the |an? |my )?(?:windows )?power ?shell\b|\bcmd\.exe\b|"
     r"(?<![a-z])win(?:dows)? ?(?:10|11)\b|(?<!works )(?<!fine )(?<!worked )(?<!runs )\bon windows\b"
     r"|\bwindows (?:pc|laptop|machine|user|server)\b"
     r"|\b(?:downloaded|installed|installing|have) (?:microsoft )?visual ?studio\b(?! code)|\bComfyUI_windows_portable\b"
@@ -235,11 +244,12 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     draft.put(draft.python, kind="uv" if any(map(_OF_UV.search, short)) else None)
     _toolkit(short, draft)
     _python(short, draft)
-    told = any(map(_told_blind, short)) or (
+    of_torch = _of_torch(short)
+    told = any(map(_told_blind, of_torch)) or (
         any(_STARTED_ON_CPU.search(line) for line in short) and any(_WANTS_GPU.search(line) for line in short)
     )
     if not told and not draft.complaints and not any(map(_SHOWS_AN_ERROR.search, short)):
-        told = any(_WITHOUT_CUDA.search(line) and not _CONDITION.search(line) for line in short)
+        told = any(_WITHOUT_CUDA.search(line) and not _CONDITION.search(line) for line in of_torch)
     vendors = draft.platform.get("gpu_vendors") or ()
     on_mac = any(_MAC.search(line) and not _OTHER_SYSTEM.search(line) for line in short)
     if not draft.gpus and "nvidia" not in vendors and on_mac:
@@ -251,6 +261,13 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     unix = any(_UNIX_SITE.search(line) for line in short)
     if draft.platform.get("system") is None and not unix and any(_WINDOWS.search(line) for line in short):
         draft.put(draft.platform, system="Windows")
+
+
+def _of_torch(lines: list[str]) -> list[str]:
+    """The lines that may tell of torch's GPU: none of TensorFlow's or JAX's, and none at all of a paste about it."""
+    if any(map(_SHOWS_TENSORFLOW.search, lines)) and not any("torch" in line.lower() for line in lines):
+        return []
+    return [line for line in lines if "torch" in line.lower() or not _OF_OTHER_FRAMEWORK.search(line)]
 
 
 def _told_blind(line: str) -> bool:

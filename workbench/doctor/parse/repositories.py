@@ -33,7 +33,9 @@ _QUOTED = re.compile(
 def with_repository(error: ErrorFact, lines: Sequence[str]) -> ErrorFact:
     """An error with what stands around it: the repository or folder that is named, who asks pip for what."""
     if error.id == "pip-sides":
-        listed = itertools.islice(lines, error.line, error.line + _MAX_SIDES)
+        # Without its line breaks, as some paste it, all stands behind the colon.
+        behind = lines[error.line - 1].partition("caused by:")[2].replace(" The user requested", "\nThe user requested")
+        listed = itertools.chain(behind.split("\n"), itertools.islice(lines, error.line, error.line + _MAX_SIDES))
         return replace(
             error, values={"sides": "\n".join(line[:_MAX_SIDE].strip() for line in listed if _SIDE.search(line))}
         )

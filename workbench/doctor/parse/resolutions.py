@@ -150,7 +150,10 @@ def _kind(told: str) -> dict[str, str]:
 def asks(told: str) -> list[tuple[str, str, str]]:
     """Who asks for which versions of what: asker with its version, name, specifier, in the order told."""
     # The last sentence of Poetry's names the project itself.
-    told = re.sub(rf"(?<=So, because ){_NAME}(?= depends on )", "your project", told)
+    own = re.search(rf"(?<=So, because )({_NAME})(?= depends on )", told)
+    told = re.sub(rf"\b{re.escape(own[1])}(?= depends on )", "your project", told) if own else told
+    # "a depends on b (1.0) which depends on c (>=2)"
+    told = re.sub(rf"({_NAME}) \(([^)]{{1,40}})\) which depends on ", r"\1 (\2), \1 (\2) depends on ", told)
     found = []
     typed = re.search(r"Cannot install (.{3,400}?) because these package versions", told)
     for part in re.split(r", | and ", typed[1]) if typed else ():

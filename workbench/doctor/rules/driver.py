@@ -44,7 +44,9 @@ def driver_library_version_mismatch(facts: Facts) -> Result:
         return PASSED
     # A table of nvidia-smi in the same paste is that of a place where it works, mostly the host.
     # What the container toolkit says, it says on the host.
+    # So does the distribution's own update tell of the host.
     on_host = bool(error and re.search(r"nvidia-container-cli|nvidia-docker\b", error.text))
+    on_host = on_host or facts.error("system-updated-told") is not None
     listed = bool(error and facts.origin == "report" and facts.driver.version)
     inside = not on_host and (bool(facts.platform.container) or listed)
     fix = (

@@ -294,23 +294,37 @@ def _nowhere(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     name = error.values["package"]
     if error.values.get("oldest") or name in _known() or facts.error("index-only-torch", "build-failed"):
         return None
+    too_new = (
+        (
+            f"{fixes.new_environment('3.11')}   # Python {minor_name(facts.python.version)} is newer than most "
+            "packages know, and for theirs pip says that there is none",
+        )
+        if at_least(minor_name(facts.python.version), "3.13")
+        else ()
+    )
     return _found(
         facts,
         error,
-        f"The index that pip asked has nothing called {name} that fits here",
+        f"The index that pip asked has nothing called {name} that fits "
+        + (f"Python {minor_name(facts.python.version)}" if too_new else "here"),
         "Either there is no such package (a program of the system, a project that lives on GitHub alone, a "
         "private or "
         "misspelt name), or it has wheels for other Pythons or systems only.",
         (
+            *too_new,
             *(
                 ()
-                if fixes.on_windows(facts)
+                if fixes.on_windows(facts) or too_new
                 else (f"sudo apt install {name}   # where it is a program of the system; Mac: brew",)
             ),
             f"https://pypi.org/project/{name}/ tells: where that page is missing, install it as its own guide "
             f"says, mostly "
             "from its repository: python -m pip install git+https://github.com/<owner>/<repository>",
-            f"where it is there, its files' names tell for which Pythons: {fixes.new_environment()}",
+            *(
+                ()
+                if too_new
+                else (f"where it is there, its files' names tell for which Pythons: {fixes.new_environment()}",)
+            ),
         ),
     )
 

@@ -106,6 +106,7 @@ def _steps(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Sequence[str]
     fits = {
         "named": bool(error.values.get("caller")),
         "rented": facts.error("rented-machine") is not None,
+        "kubernetes": facts.platform.container == "kubernetes",
         "wsl": in_wsl,
         "windows": windows,
         "mac": facts.platform.system == "Darwin",

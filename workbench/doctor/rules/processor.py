@@ -7,7 +7,7 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules.common import Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.common import ISSUES, Result, Rule, evidence, from_message, seen
 
 _MACHINES = {
     "proxmox": "Proxmox: qm set <id> --cpu host, or Hardware, Processors, Type: host; then stop and start the machine",
@@ -26,6 +26,9 @@ def hidden_instructions(facts: Facts) -> Result:
     """An illegal instruction, where the paste names the virtual machine or the program."""
 
     def make(error: ErrorFact) -> Finding:
+        board = facts.error("raspberry-pi")
+        if board is not None:
+            return _small_arm(facts, error, board)
         machine = _machine(facts)
         steps = (*((_MACHINES[machine],) if machine else ()), *_program(facts))
         return Finding(
@@ -48,6 +51,28 @@ def hidden_instructions(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("cpu-lacks-instructions",), make)
+
+
+def _small_arm(facts: Facts, error: ErrorFact, board: ErrorFact) -> Finding:
+    """torch's wheels for aarch64 use instructions of ARMv8.2, which came with the Pi 5."""
+    return Finding(
+        "cpu-lacks-instructions",
+        "error",
+        "torch's wheel uses instructions that the Raspberry Pi's processor does not have",
+        "The Cortex-A72 of a Pi 4 (A53 of a Pi 3) knows ARMv8.0; wheels for aarch64 from torch 2.4 on, and those with "
+        "+cpu of 2.0, are compiled for newer ones. A Pi 5 runs them.",
+        {**evidence(machine=board.values.get("machine"), torch__version=facts.torch.version), **seen(error)},
+        (
+            fixes.install(facts, "torch==2.3.1", "torchvision==0.18.1", "numpy<2")
+            + "   # from PyPI, without an index of its own; Python 3.8 to 3.12, 64 bit (uname -m: aarch64)",
+            "torch 1.9 to 1.13: export OPENBLAS_CORETYPE=ARMV8   # before the program",
+            "or without torch at run time: the model as NCNN, TFLite or ONNX (yolo export format=ncnn, on another "
+            "machine)",
+        ),
+        ISSUES + "pytorch/pytorch/issues/97226",
+        affects=("chat", "architecture", "vram"),
+        observed=True,
+    )
 
 
 def _machine(facts: Facts) -> Optional[str]:

@@ -91,7 +91,8 @@ def _to_rocm(facts: Facts) -> tuple[str, ...]:
             "for AMD compiles or runs",
             "or a machine with an NVIDIA GPU: Colab, Kaggle, a rented one",
         )
-    remove = fixes.uninstall(facts, "torch", *[n for n in ("torchvision", "torchaudio") if facts.package(n)])
+    beside = [name for name in ("torchvision", "torchaudio") if facts.package(name)]
+    remove = fixes.uninstall(facts, "torch", *beside)
     if fixes.on_windows(facts):
         return amd_windows.steps(facts, remove)
     if facts.platform.program in ("sd-webui", "sd-webui-amd"):
@@ -104,7 +105,7 @@ def _to_rocm(facts: Facts) -> tuple[str, ...]:
         )
     return (
         remove,
-        fixes.install(facts, "torch", options=f"--index-url {fixes.rocm_index(facts)}"),
+        fixes.install(facts, "torch", *beside, options=f"--index-url {fixes.rocm_index(facts)}"),
         "sudo usermod -aG render,video $USER   # then log in anew: /dev/kfd must be readable",
         *(("on Windows: " + amd_windows.steps(facts)[0],) if facts.platform.system is None else ()),
     )
@@ -406,10 +407,13 @@ def _rocblas_fix(facts: Facts, gfx: Optional[str]) -> tuple[str, ...]:
 
 
 def integrated_gpu_taken(facts: Facts) -> Result:
-    """ROCm fails on the GPU inside the processor, and there is a card."""
+    """ROCm fails on the GPU inside the processor, or crashes where it lists that beside a card."""
     error = facts.error("rocblas-no-kernels", "hip-no-binary")
     asked = (error.values.get("gfx") if error else None) or ""
     card = amd_windows.target(facts)
+    listed = facts.error("integrated-gfx-listed")
+    if error is None and listed is not None and facts.torch.build == "rocm" and not facts.nvidia_gpus():
+        error, asked = facts.error("crash-in-compiled-code"), listed.values.get("gfx", "")
     if error is None or asked not in INTEGRATED or card is None or card in INTEGRATED:
         return PASSED
     return [

@@ -1,0 +1,151 @@
+"""What people paste of programs for pictures and speech, and of the systems below them: the first finding and fix."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.parse.report import parse_report
+
+# Each: the paste, the first finding, what stands in its title, what its first step holds.
+FIRST = {
+    "a title that tells it, above a traceback that breaks off": (
+        "Unable to run yolov8 in a GPU\npython t.py --device 0\nUltralytics YOLOv8.0.88  Python-3.9.16 "
+        'torch-2.0.0+cpu\nTraceback (most recent call last):\n  File "C:\\u\\track.py", line 365, in <module>\n'
+        '    main(opt)\n  File "C:\\u\\conda\\envs\\y\\lib\\site-packages\\torch\\utils\\_contextlib.py", line 115',
+        ("torch-cpu-only", "CPU build", "conda activate y"),
+    ),
+    "YOLOv5's own question for a device": (
+        "$ python detect.py --device 0\nAssertionError: CUDA unavailable, invalid device 0 requested",
+        ("no-cuda-gpus-available", "sees no GPU", "torch.__version__"),
+    ),
+    "TensorFlow's GPU, where torch's works": (
+        "WSL2, Ubuntu 22.04. PyTorch is working perfectly with CUDA. Tensorflow is not recognizing my GPU.\n"
+        "| NVIDIA-SMI 550.60.01              Driver Version: 551.76         CUDA Version: 12.4     |\n"
+        "W tensorflow/core/common_runtime/gpu/gpu_device.cc:2251] Cannot dlopen some GPU libraries.\n"
+        "Skipping registering GPU devices...",
+        ("gpu-libraries-of-another-framework", "TensorFlow", "tensorflow[and-cuda]"),
+    ),
+    "a form's choice of a maker above the card": (
+        "### GPU vendor\n\nAMD (ROCm)\n\n### GPU model\n\nRX 6800\n\n### Operating system\n\nLinux\n\n"
+        '{\n  "torch": "2.4.1+cu121",\n  "torchvision": "0.19.1"\n}\nIt uses the CPU.',
+        ("cuda-wheel-on-amd", "AMD", "rocm6.1 torch torchvision"),
+    ),
+    "an AMD card that is told by the way": (
+        "C:\\f>.\\python_embeded\\python.exe -s Fooocus\\entry_with_update.py\nRuntimeError: Found no NVIDIA driver on "
+        "your system.\nIt has to do with AMD on Windows, that's what I have",
+        ("cuda-wheel-on-amd", "AMD", "torch-directml"),
+    ),
+    "DirectML and random numbers": (
+        "Device: privateuseone\nRuntimeError: Device type privateuseone is not supported for torch.Generator() api.",
+        ("directml-lacks-operation", "random numbers", "git pull"),
+    ),
+    "a crash where the processor's GPU is listed beside the card": (
+        "torch 2.5.1+rocm6.2 on a RX 7600 XT\n0    1     0x7480  gfx1102\n1    2     0x164e  gfx1036   N/A\n"
+        "Segmentation fault (core dumped)",
+        ("integrated-gpu-taken", "gfx1036", "HIP_VISIBLE_DEVICES=0"),
+    ),
+    "a pod that loses its devices": (
+        "kubelet: --cpu-manager-policy=static\n# nvidia-smi\nFailed to initialize NVML: Unknown Error",
+        ("container-lost-gpu", "right to use", "PASS_DEVICE_SPECS"),
+    ),
+    "an index that has nothing, for a new Python": (
+        "Python: 3.14\nOS: Windows 11\nERROR: Could not find a version that satisfies the requirement some-tts (from "
+        "versions: none)\nERROR: No matching distribution found for some-tts",
+        ("no-matching-distribution", "fits Python 3.14", "--python 3.11"),
+    ),
+    "two pins of one package, in one line": (
+        "ERROR: Cannot install numpy==2.1.1 and numpy==2.1.2 because these package versions have conflicting "
+        "dependencies.\nThe conflict is caused by: The user requested numpy==2.1.2 The user requested numpy==2.1.1",
+        ("requirements-contradict", "another line", "numpy==2.1.1 in place of numpy==2.1.2"),
+    ),
+    "Poetry's sentence of a dependency's dependency": (
+        "  SolveFailure\n\n  Because mine depends on opencv-python (4.5.5.62) which depends on numpy (>=1.21.2), numpy "
+        "is required.\n  So, because mine depends on numpy (1.19.5), version solving failed.",
+        ("requirements-contradict", "opencv-python 4.5.5.62 wants numpy>=1.21.2", "numpy>=1.21.2 in place of"),
+    ),
+    "a certificate of a proxy's own": (
+        "WARNING: Retrying after connection broken by 'SSLError(SSLCertVerificationError(1, '[SSL: "
+        "CERTIFICATE_VERIFY_FAILED] certificate verify failed: self signed certificate in certificate chain "
+        "(_ssl.c:1108)'))': /whl/torch_stable.html",
+        ("tls-interception", "signs with its own", "REQUESTS_CA_BUNDLE"),
+    ),
+    "pip without SSL, which then finds no torch": (
+        "C:\\>pip install torch==1.4.0+cpu\nERROR: Could not find a version that satisfies the requirement "
+        "torch==1.4.0+cpu (from versions: none)\nERROR: No matching distribution found for torch==1.4.0+cpu\nWARNING: "
+        "pip is configured with locations that require TLS/SSL, however the ssl module in Python is not available.",
+        ("python-built-without-library", "ssl", "conda activate base"),
+    ),
+    "python.org's Python on a Mac": (
+        '  File "/Library/Frameworks/Python.framework/Versions/3.8/lib/python3.8/urllib/request.py", line 1350\n'
+        "urllib.error.URLError: <urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to "
+        "get local issuer certificate (_ssl.c:1108)>",
+        ("tls-interception", "not trusted", "Certificates.command"),
+    ),
+    "an update of the host, told beside a container": (
+        "I ran yum update -y on my RHEL vm.\n$ nvidia-smi\nFailed to initialize NVML: Function Not Found\n$ sudo "
+        "nvidia-docker run -it nvidia/cuda nvidia-smi\nError: nvml: Driver/library version mismatch",
+        ("driver-library-version-mismatch", "updated under", "sudo reboot"),
+    ),
+    "a card by its number and Ti alone": (
+        "5060ti 16g 无法启动\nPyTorch: 2.7.0+cu126\n"
+        "CUDA error: no kernel image is available for execution on the device",
+        ("torch-wheel-lacks-gpu-arch", "5060 Ti", "/whl/cu128"),
+    ),
+    "a CUDA library by its name without a number": (
+        '  File "/e/lib/python3.9/site-packages/cudf/utils/gpu_utils.py", line 95, in validate_setup\n'
+        "OSError: libcudart.so: cannot open shared object file: No such file or directory",
+        ("library-does-not-load", "without a number", "/usr/local/cuda/lib64"),
+    ),
+    "RAPIDS beside a newer cuda-python": (
+        ' File "rmm/_lib/device_buffer.pyx", line 1, in init rmm._lib.device_buffer\nTypeError: C function '
+        "cuda.ccudart.cudaStreamSynchronize has wrong signature (expected a, got b)",
+        ("rapids-and-cuda-python", "cuda-python", "cuda-python<11.7.1"),
+    ),
+    "float8 on a Mac": (
+        "Device: mps\nTrying to convert Float8_e4m3fn to the MPS backend but it does not have support for that dtype.",
+        ("mps-has-no-float8", "float8", "without fp8"),
+    ),
+    "torch on a Raspberry Pi 4": (
+        "Raspberry Pi 4, 8 GB\npip3 install torch\npython3 -c 'import torch'\nIllegal instruction (core dumped)",
+        ("cpu-lacks-instructions", "Raspberry Pi", "torch==2.3.1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_the_first_finding_and_its_first_steps(name: str) -> None:
+    text, (finding, title, step) = FIRST[name]
+    first = diagnose(parse_report(text)).findings[0]
+    assert first.id == finding
+    assert title in first.title
+    steps = [line for line in first.fix if "uninstall -y torch" not in line]
+    assert step in steps[0]
+
+
+# Each: a paste that is like one above, and what must not be found in it.
+NOT = {
+    "a Pi 5 has ARMv8.2": ("Raspberry Pi 5\nIllegal instruction (core dumped)", "Raspberry Pi's"),
+    "a card is no reason of its own": ("torch 2.7.0+cu128, 5060ti, 2080ti are both here", "torch-wheel-lacks-gpu-arch"),
+    "TensorFlow's complaint tells nothing of torch": (
+        "I tensorflow/stream_executor/cuda/cuda_dnn.cc:384] Loaded cuDNN version 8600\nWindows 10, T2000. I am unable "
+        "to use my GPU for training, cannot find any GPU.",
+        "torch sees no GPU",
+    ),
+    "a list with the processor's GPU, and nothing that fails": (
+        "torch 2.5.1+rocm6.2\nName: gfx1102\nName: gfx1036\ntorch.cuda.is_available(): True",
+        "integrated-gpu-taken",
+    ),
+    "pip that goes back through releases": (
+        "ERROR: Cannot install foo==1.0 and foo==1.1 because these package versions have conflicting dependencies.\n"
+        "The conflict is caused by:\n    foo 1.1 depends on bar>=2\n    foo 1.0 depends on bar>=2\n",
+        "another line",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT)
+def test_a_like_paste_does_not_give_it(name: str) -> None:
+    text, unwanted = NOT[name]
+    for finding in diagnose(parse_report(text)).findings:
+        assert unwanted not in f"{finding.id} {finding.title}"
