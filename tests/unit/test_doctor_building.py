@@ -337,6 +337,13 @@ CASES = {
         ['"ctranslate2<4"'],
         [],
     ),
+    "cuBLAS on Linux, in the environment of a uv tool": (
+        '  File "/home/kim/.local/share/uv/tools/whisper-ctranslate2/lib/python3.12/site-packages/faster_whisper/'
+        'transcribe.py", line 1301, in encode\nRuntimeError: Library libcublas.so.12 is not found or cannot be loaded',
+        "cublas-library-missing",
+        ["source /home/kim/.local/share/uv/tools/", "uv pip install", "nvidia-cublas-cu12", "LD_LIBRARY_PATH"],
+        ["PATH before"],
+    ),
     "ROCm's index on an NVIDIA GPU": (
         "ml.g4dn.xlarge (Tesla T4)\n!pip install torch --index-url https://download.pytorch.org/whl/rocm5.4.2\n"
         "subprocess.CalledProcessError: Command '['ninja', '-v']' returned non-zero exit status 1.",

@@ -231,6 +231,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     ),
     "no-nvidia-driver": (*_GPU_DOWN[: _GPU_DOWN.index("cuda-visible-devices-wrong")], "vllm-unsupported-on-windows"),
     "no-cuda-gpus-available": _GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")],
+    "program-sees-no-gpu": _GPU_DOWN[: _GPU_DOWN.index("no-cuda-gpus-available")],
     "cuda-unknown-error": _GPU_DOWN[: _GPU_DOWN.index("mig-uuid-in-cuda-visible-devices")],
     "kernel-module-not-loaded": (
         "colab-without-gpu",

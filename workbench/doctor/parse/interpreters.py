@@ -185,13 +185,15 @@ def _prefixes(line: str) -> set[str]:
 
 
 def _kind(prefix: str) -> str:
-    """``venv``, ``portable``, ``pipx`` or ``nix``; ``""`` for a Python of the system and what cannot be told."""
+    """``venv``, ``portable``, ``pipx``, ``uv`` or ``nix``; ``""`` for what cannot be told."""
     *above, name = re.split(r"[/\\]", prefix)
     folders = [folder.lower() for folder in above]
     if "..." in folders:
         return ""
     if folders[-2:] == ["pipx", "venvs"]:
         return "pipx"
+    if folders[-2:] == ["uv", "tools"]:  # of ``uv tool install``
+        return "uv"
     if folders[:3] == ["", "nix", "store"]:
         return "nix"
     windows = bool(re.match(r"[A-Za-z]:\\", prefix))

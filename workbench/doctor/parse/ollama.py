@@ -71,7 +71,7 @@ _PS = re.compile(r"\b100% CPU\b")
 _SPLIT = re.compile(r"\b(?P<on_cpu>\d{1,2})%/\d{1,2}% CPU/GPU\b")
 _COMPLAINT = re.compile(
     r"\b(?:\w{2,6}n't|can't|cannot|isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?"
-    r"(?:detect|us(?:e|ing)\b|see\b|find|found|recogni[sz]e|support|work)"
+    r"(?:detect|us(?:ed?|ing)\b|see\b|find|found|recogni[sz]e|support|work|be(?:ing)? (?:used|loaded|found|detected))"
     r"|\b(?:only|falls? back to|falling back to|instead|runs? on|keeps?)\b.{0,20}\bCPU\b|100% CPU"
     r"|\bGPU\b.{0,16}(?<!\d)0 ?%|\b(?:want|like) to use (?:my |the |a )?GPU"
     r"|\bhow (?:can|do|to) (?:i |we )?.{0,20}\bGPU\b"
@@ -93,6 +93,10 @@ _WORKED_BEFORE = re.compile(
 )
 _IN_DOCKER = re.compile(
     r"\bdocker (?:logs|exec|compose|run)\b|docker-compose|ollama/ollama(?::[\w.-]+)?\b(?!/(?:issues|blob|pull))", re.I
+)
+_FROM_CONDA = re.compile(
+    r"conda-forge/(?:linux-64/)?ollama\b|\b(?:conda|mamba|micromamba|pixi) (?:install|add|create)\b.{0,80}\bollama\b"
+    r"|^ollama {2,40}\d[\d.]{2,10} {2,40}\w{1,30} {2,20}conda-forge"
 )
 _AS_SERVICE = re.compile(r"\bollama\[\d{1,8}\]:|journalctl|systemctl|/usr/share/ollama|Started [Oo]llama", re.I)
 
@@ -188,5 +192,7 @@ def _told(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
             and not _OLLAMA_DOES.search(line)
             and (_PS.search(line) or (_COMPLAINT.search(line) and _GPU_WORD.search(line)))
         ):
-            return ErrorFact("ollama-gpu-not-used", mask_text(line.strip()[:300]), number)
+            told = ErrorFact("ollama-gpu-not-used", mask_text(line.strip()[:300]), number)
+            packed = any(_FROM_CONDA.search(line) for _, line in lines)
+            return replace(told, id="ollama-without-gpu-runners", values={"conda": "yes"}) if packed else told
     return None

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from workbench.doctor.installed import NAMED
-from workbench.doctor.parse import named_gpus
+from workbench.doctor.parse import named_gpus, other_programs
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import normalize, parse_version, release_of
 
@@ -123,7 +123,7 @@ _NO_CUDA = re.compile(
     r"\bcuda(?: is)? (?:available )?(?:as |is |: ?)?(?:false|not available|unavailable)\b"
     r"|\b(?:GPUs?|cuda) (?:(?:is |are |was |were )?not|(?:is|are|was|were)n.?t) (?:being )?"
     r"(?:detected|recogni[sz]ed|found)\b"
-    r"|\b(?:doesn't|does not|can't|cannot|not) (?:see|detect|find|use|using) (?:my |the |any |all )?"
+    r"|\b(?:doesn't|does not|can't|cannot|isn't|not) (?:see|detect|find|use|using) (?:my |the |any |all )?"
     r"(?:Nvidia |AMD |Radeon |Intel )?GPUs?\b"
     r"|\b(?:sees?|seeing|finds?|detects?|shows?) no (?:CUDA |NVIDIA )?GPUs?\b"
     r"|\b(?:using|use|on) (?:the )?(?:GPU|cuda)\s?[:=]\s?(?:False|no)\b"
@@ -257,6 +257,10 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         draft.put(draft.platform, system=system)
     mac = draft.platform.get("system") == "Darwin"
     other = mac or any(error.id.startswith("llama-cpp") for error in draft.errors)  # it is another program's GPU
+    if told and not any(error.id.startswith("llama-cpp") for error in draft.errors) and "version" not in draft.torch:
+        blind = other_programs.blind(lines, lambda line: _told_blind(line) or _WITHOUT_CUDA.search(line), mac)
+        other = other or blind is not None
+        draft.errors += [blind] if blind else []
     draft.put(draft.torch, cuda_available=False if told and not other else None)
     unix = any(_UNIX_SITE.search(line) for line in short)
     if draft.platform.get("system") is None and not unix and any(_WINDOWS.search(line) for line in short):

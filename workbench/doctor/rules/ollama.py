@@ -114,10 +114,21 @@ def _not_supported(facts: Facts, error: ErrorFact) -> Finding:
     )
 
 
+# Its CUDA builds had no libggml-base until then: https://github.com/conda-forge/ollama-feedstock/pull/59 (July 2025)
+_OF_CONDA_FORGE = (
+    "conda install -y -c conda-forge \"ollama[version='>=0.10',build='*cuda*']\"   # the build for CUDA; older ones of "
+    "it lacked a library, and ran on the CPU",
+    "or Ollama's own archive in your home, which needs no root: https://docs.ollama.com/linux#manual-install (tar -C "
+    "~/.local in place of sudo tar -C /usr; then ~/.local/bin/ollama serve)",
+)
+
+
 def _without_runners(facts: Facts, error: ErrorFact) -> Finding:
     amd = facts.has_amd() or "rocm" in error.text or "Radeon" in error.text
     if fixes.on_windows(facts) or facts.platform.system == "Darwin":
         fix: tuple[str, ...] = (update(facts),)
+    elif "conda" in error.values and not amd:
+        fix = _OF_CONDA_FORGE
     elif facts.platform.container:
         fix = (update(facts),)
     elif "Arch" in (facts.platform.os or "") or "Manjaro" in (facts.platform.os or ""):

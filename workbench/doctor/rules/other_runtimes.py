@@ -123,6 +123,8 @@ def cublas_of_another_major(facts: Facts) -> Result:
     error = facts.error("cublas-missing")
     wanted = (error.values.get("major") or error.values.get("wanted")) if error else None
     cuda = _cuda_in_use(facts)
+    if error is not None and "library" in error.values:
+        return [_cublas_on_linux(facts, error, error.values["library"], error.values["number"], cuda)]
     if error is None or wanted is None or cuda is None or cuda.split(".")[0] == wanted:
         return PASSED
     newer = older(cuda, "12.0")
@@ -152,6 +154,29 @@ def cublas_of_another_major(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _cublas_on_linux(facts: Facts, error: ErrorFact, library: str, wanted: str, cuda: Optional[str]) -> Finding:
+    """CTranslate2 opens cuBLAS by its name (src/cuda/cublas_stub.cc), through the loader."""
+    there = f", and CUDA {cuda} is here" if cuda and cuda.split(".")[0] != wanted else ""
+    cudnn = "8" if wanted == "11" or older(facts.package("ctranslate2"), "4.5") else "9"
+    return Finding(
+        "cublas-library-missing",
+        "error",
+        f"CTranslate2 (faster-whisper) does not find {library}, cuBLAS of CUDA {wanted}{there}",
+        "It opens that library by its name, through the loader's own path; the number is the CUDA major that it was "
+        "made for, and another major does not serve. The driver takes older majors too: a wheel beside what is here "
+        "is enough.",
+        {**evidence(library=library, cuda=cuda, torch__version=facts.torch.version), **seen(error)},
+        (
+            *_cudnn_wheel(facts, cudnn, wanted),
+            f"or, with a toolkit of CUDA {wanted} on the system: export "
+            f"LD_LIBRARY_PATH=$(ls -d /usr/local/cuda-{wanted}*/lib64 | tail -1):$LD_LIBRARY_PATH",
+        ),
+        "https://github.com/SYSTRAN/faster-whisper#gpu",
+        affects=("chat",),
+        observed=True,
+    )
 
 
 def onnxruntime_provider(facts: Facts) -> Result:

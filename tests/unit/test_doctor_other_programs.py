@@ -1,0 +1,58 @@
+"""Programs with GPU code of their own: what is told of them is not told of torch."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.parse.other_programs import PROGRAMS
+from workbench.doctor.parse.report import parse_report
+from workbench.doctor.tables import faults, message_of
+
+
+@pytest.mark.parametrize(
+    ("text", "finding", "said"),
+    [
+        ("LM Studio does not detect my GPU. Windows 11, RTX 4070", "program-sees-no-gpu", "Ctrl+Shift+R"),
+        ("koboldcpp is not using my GPU, linux mint", "program-sees-no-gpu", "--gpulayers"),
+        ("GPT4All isn't using the GPU", "program-sees-no-gpu", "gpt4all[cuda]"),
+        ("whisper.cpp built with make: GPU is not used, RTX 3080", "program-sees-no-gpu", "-DGGML_CUDA=1"),
+        ("GPU not detected by tensorflow 2.15, Windows 11", "tensorflow-without-gpu", '"tensorflow<2.11"'),
+        ("tensorflow does not use the GPU of my MacBook Pro", "tensorflow-without-gpu", "tensorflow-metal"),
+        ("jax doesn't see my GPU, ubuntu 22.04", "jax-without-cuda", "jax[cuda12]"),
+        ("paddleocr does not use GPU, paddlepaddle 2.6 is here", "program-sees-no-gpu", "paddlepaddle-gpu"),
+        ("xgboost: GPU not used", "program-sees-no-gpu", 'device="cuda"'),
+        ("jellyfin does not detect the GPU", "program-sees-no-gpu", "nvidia-smi"),
+        (
+            "ollama of conda-forge: https://anaconda.org/conda-forge/ollama\nGPU is not used during inference",
+            "ollama-without-gpu-runners",
+            "build='*cuda*'",
+        ),
+    ],
+)
+def test_a_program_without_torch_is_helped_by_its_own_means(text: str, finding: str, said: str) -> None:
+    findings = diagnose(parse_report(text + "\n")).findings
+    assert [found.id for found in findings] == [finding]
+    assert said in "\n".join(findings[0].fix)
+    assert "torch" not in findings[0].title
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("my torch does not see the GPU, and neither does LM Studio", "no-cuda-gpus-available"),
+        ("ComfyUI with onnxruntime: GPU not detected", "no-cuda-gpus-available"),
+        (
+            "LM Studio does not detect my GPU, Ubuntu\n$ nvidia-smi\nNVIDIA-SMI has failed because it couldn't "
+            "communicate with the NVIDIA driver. Make sure that the latest NVIDIA driver is installed and running.",
+            "kernel-module-not-loaded",
+        ),
+    ],
+)
+def test_torch_and_a_driver_that_is_down_come_first(text: str, finding: str) -> None:
+    assert diagnose(parse_report(text + "\n")).findings[0].id == finding
+
+
+def test_every_program_that_is_known_has_a_row() -> None:
+    told = {message_of(row) for row in faults()}
+    assert {f"{name or 'program'}-sees-no-gpu" for name, _ in PROGRAMS} <= told
