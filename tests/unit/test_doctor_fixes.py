@@ -506,7 +506,25 @@ def test_nightly_builds_that_do_not_fit_come_anew_from_their_own_index() -> None
     ("os", "put"),
     [
         ("Ubuntu 24.04", "sudo ubuntu-drivers install && sudo reboot"),
-        ("Fedora Linux 42", "sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda && sudo reboot"),
+        (
+            "Fedora Linux 42",
+            "sudo dnf install "
+            "https://mirrors.rpmfusion.org/free/fedora/rpmfusion-free-release-$(rpm -E %fedora).noarch.rpm "
+            "https://mirrors.rpmfusion.org/nonfree/fedora/rpmfusion-nonfree-release-$(rpm -E %fedora).noarch.rpm"
+            " && sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda && sudo reboot",
+        ),
+        (
+            "Rocky Linux 9.4 (Blue Onyx)",
+            "sudo dnf install epel-release && sudo dnf config-manager --add-repo https://developer.download.nvidia.com/"
+            "compute/cuda/repos/rhel9/x86_64/cuda-rhel9.repo && sudo dnf module install nvidia-driver:latest-dkms"
+            " && sudo reboot",
+        ),
+        (
+            "CentOS Linux 7 (Core)",
+            "sudo yum install epel-release && sudo yum-config-manager --add-repo https://developer.download.nvidia.com/"
+            "compute/cuda/repos/rhel7/x86_64/cuda-rhel7.repo && sudo yum install nvidia-driver-latest-dkms"
+            " && sudo reboot",
+        ),
         ("Arch Linux", "sudo pacman -S nvidia-open nvidia-utils && sudo reboot"),
         ("Debian GNU/Linux 12", "sudo apt install nvidia-driver && sudo reboot"),
     ],

@@ -131,8 +131,10 @@ _OF_HOST = re.compile(r"nvidia|docker|containerd|^linux-|dkms|amdgpu|libnvidia|m
 _DRIVER = re.compile(r"sudo ubuntu-drivers install(?: --gpgpu)?")
 # https://rpmfusion.org/Howto/NVIDIA, https://wiki.archlinux.org/title/NVIDIA,
 # https://wiki.gentoo.org/wiki/NVIDIA/nvidia-drivers, https://wiki.debian.org/NvidiaGraphicsDrivers
+_RPM_FUSION = "https://mirrors.rpmfusion.org/{0}/fedora/rpmfusion-{0}-release-$(rpm -E %fedora).noarch.rpm"
+_BOTH = f"{_RPM_FUSION.format('free')} {_RPM_FUSION.format('nonfree')}"
 _DRIVERS = {
-    "sudo dnf install": "sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda",
+    "sudo dnf install": f"sudo dnf install {_BOTH} && sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda",
     "sudo pacman -S": "sudo pacman -S nvidia-open nvidia-utils",
     "sudo emerge": "sudo emerge x11-drivers/nvidia-drivers",
 }
@@ -142,6 +144,33 @@ _DRIVERS = {
 _MODULE_OPTION = re.compile(
     r"echo '(?P<option>options [^'\n]{3,120})' \| sudo tee \S+ && sudo update-initramfs -u(?: && sudo reboot)?"
 )
+
+
+# https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/: Red Hat's kin take NVIDIA's own packages.
+_RED_HAT = re.compile(
+    r"(?:red hat|rhel|(?P<kin>centos|rocky|alma)|oracle linux)\D{0,40}(?P<release>[789]|10)\b"
+    r"|\.el(?P<kernel>[789]|10)(?:[._]|$)",
+    re.I,
+)
+_NVIDIAS_OWN = "https://developer.download.nvidia.com/compute/cuda/repos/rhel{0}/x86_64/cuda-rhel{0}.repo"
+
+
+def _for_red_hat(facts: Facts) -> Optional[str]:
+    """The driver's installation on Red Hat's systems, which RPM Fusion's akmods do not suit."""
+    found = _RED_HAT.search(_named_system(facts))
+    if found is None:
+        return None
+    release = found["release"] or found["kernel"]
+    repository = _NVIDIAS_OWN.format(release)
+    if release == "7":
+        add, packages = "sudo yum-config-manager --add-repo", "sudo yum install nvidia-driver-latest-dkms"
+    else:
+        add = "sudo dnf config-manager --add-repo"
+        packages = (
+            "sudo dnf install nvidia-open" if release == "10" else "sudo dnf module install nvidia-driver:latest-dkms"
+        )
+    with_dkms = f"sudo {packages.split()[1]} install epel-release && " if found["kin"] and release != "10" else ""
+    return f"{with_dkms}{add} {repository} && {packages}"
 
 
 def on_nixos(facts: Facts) -> bool:
@@ -163,6 +192,9 @@ def _early_image(facts: Facts, step: str) -> str:
 
 def _driver(facts: Facts) -> Optional[str]:
     """The command for NVIDIA's driver where it is another than Ubuntu's."""
+    red_hat = _for_red_hat(facts)
+    if red_hat:
+        return red_hat
     debian = re.search(r"\bdebian\b|\bkali\b", facts.platform.os or "", re.I)
     return "sudo apt install nvidia-driver" if debian else _DRIVERS.get(_tool(facts))
 

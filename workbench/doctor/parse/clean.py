@@ -9,6 +9,8 @@ import html
 import re
 from typing import TypeVar
 
+from workbench.doctor.parse import told_errors
+
 T = TypeVar("T")
 MAX_CHARACTERS = 2_000_000
 MAX_LINES = 40_000
@@ -42,35 +44,6 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _EMPHASIS = re.compile(r"^([ \t]{0,6}[-*][ \t]{1,3})__([A-Za-z][^_\n]{0,40})__", re.MULTILINE)
 # A C++ name that lost its underlines, or got marks in front of them, where a page took them for emphasis.
 _MANGLED = re.compile(r"(?<=symbol: )[*\\_]{0,3}(Z[NTVKI][\w*\\]{3,300})")
-# In titles and sentences Python's words are turned a little, and the quotes left out.
-_CANNOT = re.compile(
-    r"\b(?:can['’]?t|can not|cannot|could ?n['’]?t|could not|unable to|failed to|error importing) import (?:the )?name"
-    r"(?= ['\"`]?\w)",
-    re.I,
-)
-_NO_MODULE = re.compile(r"\bno module named:? (?=['\"`]?[A-Za-z_])")
-_UNQUOTED_MODULE = re.compile(
-    r"^(?![^\n]{0,200}(?:Error|\bpy(?:thon)?[\w.]{0,8}): )([^\n]{0,200}\bNo module named )"
-    r"([A-Za-z_]\w{1,40}(?:\.\w{1,40}){0,5})(?=[ \t]{0,4}$)",
-    re.MULTILINE,
-)
-# People put other quotes round the name than Python does.
-_MODULE = re.compile(r"(?<=No module named )[\"`]([\w.]{1,80})[\"`]")
-# In headings and in sentences an error is cut down to what was missing: "ImportError: libcudart.so.12".
-_BARE_LIBRARY = re.compile(
-    r"(?<=Error: )(lib[\w+-]{2,60}\.so(?:\.\d{1,3}){0,3})(?![\w:]|[.-]\w|\S{0,4}: | cannot )"
-    r"(?: (?:was |is )?(?:not found|missing)\b)?"
-)
-_BARE_MODULE = re.compile(
-    r"(?:(?<=ImportError: )|(?<=FoundError: ))['`]?([a-z]\w{1,40})['`]?"
-    r"(?: {0,2}(?:(?:is )?not found|(?:is )?missing|未找到|找不到|не найден|no encontrado))?[ \t]{0,4}$",
-    re.MULTILINE,
-)
-# The names without the quotes that Python puts round them, or with others.
-_BARE_NAME = re.compile(
-    r"(?<=cannot import name )['\"`]?(\w{1,80})['\"`]? from ['\"`]?(?!(?:partially|the|a|my|this|it|its|module)\b)"
-    r"([A-Za-z_][\w.]{1,80}\w)['\"`]?(?![\w'])"
-)
 # pyannote names the versions that a model was made with beside those that are here.
 _MADE_WITH = re.compile(r"was trained with ([\w.-]{2,40}) [\w.+]{2,30}, yours is (\d[\w.+]{1,30})")
 _TAGS = re.compile(r"</?(?:details|summary|code|pre|br|p|b)[ \t]{0,2}/?>", re.IGNORECASE)
@@ -107,17 +80,7 @@ def numbered_lines(text: str) -> tuple[list[str], list[int]]:
     text = _EMPHASIS.sub(r"\1\2", text) if "__" in text else text
     if "symbol: " in text:
         text = _MANGLED.sub(lambda found: "_" + found[1].replace("\\", "").replace("*", "_"), text)
-    if "module named" in text:
-        text = _NO_MODULE.sub("No module named ", text)
-    if "No module named" in text:
-        text = _UNQUOTED_MODULE.sub(r"\1'\2'", _MODULE.sub(r"'\1'", text))
-    if "Error: " in text:
-        text = _BARE_LIBRARY.sub(r"\1: cannot open shared object file: No such file or directory", text)
-        text = _BARE_MODULE.sub(r"No module named '\1'", text)
-    if "import" in text and "name" in text:
-        text = _CANNOT.sub("cannot import name", text)
-    if "cannot import name" in text:
-        text = _BARE_NAME.sub(r"'\1' from '\2'", text)
+    text = told_errors.in_pythons_words(text)
     if ", yours is " in text:
         text = _MADE_WITH.sub(lambda found: f"runs beside {found[1]} {found[2].rstrip('.')}", text)
     if "<" in text:

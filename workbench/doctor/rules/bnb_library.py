@@ -80,11 +80,17 @@ def legacy_loader(facts: Facts) -> Result:
         return None if version is None else PASSED
     if at_least(version, "0.43.0") or (not old_on_windows and _loaded_and_failed_elsewhere(facts)):
         return PASSED
+    unknown = facts.error("unknown-error")
+    mixed = unknown is not None and "No module named 'bitsandbytes." in unknown.text
     return [
         Finding(
             "bnb-too-old-for-windows" if windows else "bnb-legacy-loader",
             "error",
-            _title_of_old(error, windows),
+            "Files of two builds of bitsandbytes are mixed here, both older than its own support of Windows"
+            if mixed and windows
+            else "Files of two old releases of bitsandbytes are mixed here"
+            if mixed
+            else _title_of_old(error, windows),
             "Up to 0.42 it searches the file system for libcudart and has no Windows library; from 0.43 on it takes "
             "the CUDA that torch brings.",
             {
@@ -97,6 +103,7 @@ def legacy_loader(facts: Facts) -> Result:
             },
             (
                 *leave_checkout(facts),
+                *((fixes.uninstall(facts, "bitsandbytes", "bitsandbytes-windows"),) if mixed else ()),
                 *(kernels_of_this_gpu(facts) if is_jetson(facts) else (upgrade(facts),)),
                 *_newer_cuda(facts),
             ),

@@ -97,6 +97,12 @@ _HOW = {
 }
 
 
+_CARRIED = (
+    "hf download <model> --local-dir <folder>   # on a machine with a network; that folder, copied here, in place of "
+    "the model's name, with HF_HUB_OFFLINE=1"
+)
+
+
 def no_answer(facts: Facts) -> Result:
     """The Hub's address is known, and no connection to it comes about or stays."""
     error = facts.error("hub-no-answer")
@@ -115,6 +121,7 @@ def no_answer(facts: Facts) -> Result:
             "A firewall, a country's network, a proxy that programs have to be told of, or a machine without the "
             "internet.",
             (
+                *((_CARRIED,) if facts.error("no-network-told") else ()),
                 fixes.export(
                     facts,
                     "HF_ENDPOINT",

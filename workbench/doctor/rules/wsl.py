@@ -84,7 +84,8 @@ def windows_too_old(facts: Facts) -> Result:
                 if server
                 else "Settings, Update: Windows 10 22H2 or Windows 11; winver shows the build.",
                 "Then the newest NVIDIA driver in Windows (https://www.nvidia.com/drivers), none inside WSL",
-                "wsl --update; wsl --shutdown   # in PowerShell; after it nvidia-smi in WSL must list the GPU",
+                "wsl --update; wsl --set-version <distribution> 2; wsl --shutdown   # in PowerShell; wsl -l -v names "
+                "it and its version; after it nvidia-smi in WSL must list the GPU",
             ),
             WSL_GUIDE,
             affects=ALL_GPU_BENCHES,

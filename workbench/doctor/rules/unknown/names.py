@@ -15,7 +15,7 @@ from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.instead import another_copy
 from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports, may_install
-from workbench.doctor.tables import names_read, names_text, table
+from workbench.doctor.tables import names_read, names_text, packages_read, table
 from workbench.doctor.versions import at_least, older
 
 _NAME = re.compile(
@@ -34,10 +34,24 @@ _SPELLED = (
 )
 
 
+# What a title or a sentence leaves out: where the name was to come from.
+_ALONE = re.compile(r"cannot import name '(?P<name>\w{4,80})'(?! from)")
+
+
+def _only_owner(text: str) -> str:
+    """The package that a name alone stands for: the only one of those read that ever had it at its top."""
+    found = _ALONE.search(text)
+    if found is None:
+        return ""
+    at_top = re.compile(rf"(?<![\w.(]){found['name']}(?![\w.(])")
+    owners = [package for package in packages_read() if at_top.search(names_text(package))]
+    return owners[0].replace("-", "_") if len(owners) == 1 else ""
+
+
 def name_missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     """A name or module that a package does not have."""
-    told = f"{error.text} from '{error.values['module']}'" if error.values.get("module") else error.text
-    found = _NAME.search(told)
+    asked = error.values.get("module") or _only_owner(error.text)
+    found = _NAME.search(f"{error.text} from '{asked}'" if asked else error.text)
     if found is None:
         return None
     module = found["module"] or found["owner"] or found["path"]
