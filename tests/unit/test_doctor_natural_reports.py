@@ -178,6 +178,37 @@ NOT = {
         "RTX 4090, cu118: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmulAlgoGetHeuristic( CUDA_R_16BF)`",
         "fp8",
     ),
+    "a program that says so of a Mac": (
+        "Mac mini M4\nHardware detected: CPU (no GPU backend available)",
+        "colab",
+    ),
+    "an owner who doubts it": (
+        "It says my machine has no GPU, but there is one.\ntorch.cuda.is_available() is False",
+        "this machine has none",
+    ),
+    "a slip of the pen in one's own file": (
+        '  File "/work/mine.py", line 3\n    print(f"{x}" y)\n                 ^\nSyntaxError: invalid syntax',
+        "does-not-suit",
+    ),
+    "a Python that knows it": (
+        'Python 3.11.4\n  File "/v/lib/python3.11/site-packages/pkg/a.py", line 3\n    print(f"{x}" y)\n'
+        "                 ^\nSyntaxError: invalid syntax",
+        "does-not-suit",
+    ),
+    "one clone alone": (
+        '  File "/data/Tool/run.py", line 3, in <module>\n    from tool.a import b\n'
+        "ImportError: cannot import name 'b' from 'tool.a' (/data/Tool/tool/a.py)",
+        "copy-outside",
+    ),
+    "weights of a whole model": (
+        "OSError: gpt2 does not appear to have a file named pytorch_model.bin or model.safetensors.",
+        "adapter (LoRA)",
+    ),
+    "nothing where accelerate looks": (
+        '  File "/v/lib/python3.11/site-packages/accelerate/hooks.py", line 9, in f\n'
+        "AttributeError: 'NoneType' object has no attribute '_parameters'",
+        "do not agree",
+    ),
     "a file that a program does not find": ("the log says model not found", "command-not-found"),
 }
 

@@ -446,6 +446,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     ),
     "cuda-home-unset": ("cuda-home-malformed", "build-isolation-hides-torch"),
     "no-cuda-gpus-available": (
+        "model-runs-elsewhere",
         "gpu-asked-while-building-image",
         "cuda-asked-on-ascend",
         "uvm-device-missing",

@@ -65,6 +65,8 @@ REMARKS = frozenset(
         "ggml-devices",
         "cpu-asked",
         "no-gpu-in-machine",
+        "for-gpu-told",
+        "adapter-told",
         "sd-webui-told",
         "cuda-10-told",
         "cuda-answered",

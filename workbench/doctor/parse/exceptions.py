@@ -30,6 +30,7 @@ _BARE = re.compile(
     r"|(?<![\w.])'\w{1,60}' object has no attribute '\w"
     r"|\w\(\) got an unexpected keyword argument '|: undefined symbol: \w|: cannot open shared object file"
     r"|DLL load failed|: invalid ELF header|Could not import \w{2,40} python package\. Please install"
+    r"|(?<![\w.'])[A-Z]\w{2,40}(?:Fast|Tokenizer|Processor|Config|Trainer|Model) has no attribute [a-z_]\w"
 )
 _BARE_MARKS = (
     "cannot import name",
@@ -79,6 +80,7 @@ def _end_of_report(lines: Sequence[str]) -> int:
 # Cut within its words, or what a launcher says of the program that it started: a whole error above it says more.
 _SAYS_LITTLE = re.compile(
     r"(?:unexpected keyword argument|has no attribute|cannot import name|No module named)['\"`]?\s{0,4}$"
+    r"|\A\s{0,8}(?:[a-z_]\w{0,40}\.){1,6}(?!\w*(?:Error|Exception)$)[A-Z]\w{2,60}\s{0,4}$"
     r"|CalledProcessError: Command (?:$|'\['[^']{1,300}python[\w.]{0,8}', ?(?:$|'[^'-][^']{0,300}\.py'))"
 )
 

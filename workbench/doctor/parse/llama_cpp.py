@@ -71,6 +71,8 @@ _ANSWERS_WRONGLY = re.compile(r"\b(?:gibberish|garbage|nonsense|garbled)\b", re.
 _SEVERAL = re.compile(
     r"\b(?:both|two|[2-8]x?|multiple|second) ?(?:GPUs?|[AHLV]\d{2,3}s?)\b|tensor_split|split_mode", re.I
 )
+# Its installer brings a llama.cpp of its own, and says itself why that runs on the CPU.
+_INSTALLER = re.compile(r"Unsloth Studio Installer|unsloth studio setup")
 _OTHER_LOADER = re.compile(r"auto_?gptq|exllama|autoawq", re.I)
 _OWN_FORMAT = re.compile(r"llama[._-]?cpp|\bgg(?:uf|ml)\b", re.I)
 _GPU = re.compile(r"\b(?:GPU|CUDA|RTX|GTX|GeForce|Graphics card)\b", re.I)
@@ -96,7 +98,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
 
 def _without_layers(lines: Sequence[str], draft: Draft, at_work: Optional[int]) -> None:
     """A complaint about speed where nothing says that layers are to go to the GPU, or where that is said in vain."""
-    if _first(lines, _ANSWERS_WRONGLY):
+    if _first(lines, _ANSWERS_WRONGLY) or _first(lines, _INSTALLER):
         return
     slow = _first(lines, _NO_LAYER) or _first(lines, _SLOW)
     many = _first(lines, _MANY_LAYERS)

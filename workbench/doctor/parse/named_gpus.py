@@ -62,7 +62,7 @@ _INTEGRATED = re.compile(
     r"Phoenix1|Vega ?(?:[3-9]|1[01]))\b|核显|集显",
     re.I,
 )
-_INTEL = re.compile(r"\bIntel(?:\(R\))? Arc\b|\bArc ?(?:\(TM\) )?[AB]\d{3}M?\b")
+_INTEL = re.compile(r"\bIntel(?:\(R\))? Arc\b|\bArc ?(?:\(TM\) )?[AB]\d{3}M?\b", re.I)
 # A bare number is a card only beside a word that says so.
 _BARE = re.compile(
     r"(?:\b(?:my|an?|the|on|with|have|dedicated|discrete|GPU|card|\d ?[x*×])[ :]{0,2}|[有用是卡张块]\s?)"

@@ -69,3 +69,31 @@ def _copy(path: str, prefix: str) -> Optional[tuple[str, str]]:
             checkout = match[1] in root.replace("-", "_") or match[1] in rest
             return None if checkout else (match[1], root)
     return None
+
+
+_LACKS = re.compile(
+    r"cannot import name '\w{1,80}' from '(?P<module>\w{2,60})[\w.]{0,120}' \((?P<path>[^()'\n]{2,300}?\.py)\)"
+)
+
+
+def other_checkout(lines: Sequence[str]) -> Optional[ErrorFact]:
+    """The second clone of a program's repository, whose modules are imported by a script of the first.
+
+    ``pip install -e`` was run in one of the two, and the script is started in the other.
+    """
+    paths = [match["path"] for line in lines if (match := _FRAME.match(line[:_MAX_LINE]))]
+    for number, line in enumerate(lines):
+        lacks = _LACKS.search(line[:_MAX_LINE]) if "cannot import name" in line else None
+        if lacks is None or "-packages" in lacks["path"]:
+            continue
+        inside = re.search(rf"(?:[/\\]src)?[/\\]{lacks['module']}[/\\]", lacks["path"])
+        root = lacks["path"][: inside.start()] if inside else ""
+        above, _, project = root.replace("\\", "/").rpartition("/")
+        if not project or project in ("home", "root", "workspace", "src", "code", "app"):
+            continue
+        clone = re.compile(rf"(?P<root>.{{0,200}}[/\\]{re.escape(project)})[/\\]")
+        mine = next((found["root"] for path in paths if (found := clone.match(path)) and found["root"] != root), "")
+        if mine and mine.replace("\\", "/").rpartition("/")[0] != above:
+            values = {"module": lacks["module"], "root": mask_text(root), "mine": mask_text(mine)}
+            return ErrorFact("other-checkout-imported", mask_text(line.strip()[:300]), number + 1, values)
+    return None

@@ -33,10 +33,11 @@ from workbench.doctor.parse.memory import with_memory
 from workbench.doctor.parse.messages import find_messages
 from workbench.doctor.parse.notebook import with_notebook
 from workbench.doctor.parse.numpy_abi import with_numpy_files, with_numpy_user
-from workbench.doctor.parse.outside_copies import copy_outside
+from workbench.doctor.parse.outside_copies import copy_outside, other_checkout
 from workbench.doctor.parse.own_files import own_file_in_the_way
 from workbench.doctor.parse.repositories import of_the_last_attempt, with_repository
 from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom, tells_of_two_pythons
+from workbench.doctor.parse.syntax import newer_python_wanted
 from workbench.doctor.parse.tongues import in_english
 from workbench.doctor.system import xids_in
 from workbench.doctor.tables import conda_cudas, names_text
@@ -138,7 +139,8 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     draft.errors = [_completed(error, lines) for error in draft.errors]
     in_the_way = own_file_in_the_way(lines)
     outside = None if in_the_way else copy_outside(lines)
-    draft.errors += [told for told in (in_the_way, outside) if told]
+    elsewhere = None if in_the_way or outside else other_checkout(lines)
+    draft.errors += [told for told in (in_the_way, outside, elsewhere, newer_python_wanted(lines)) if told]
     if any(error.id == "container-no-gpu-driver" for error in draft.errors):
         draft.put(draft.platform, container="docker")
     draft.errors += _unknown_errors(lines, {error.line for error in draft.errors if error.id not in REMARKS})

@@ -6,7 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.facts import Facts
+from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules import web_uis
 from workbench.doctor.rules.common import (
@@ -135,6 +135,9 @@ def no_cuda_gpus(facts: Facts) -> Result:
     hip = facts.error("hip-no-gpus")
     if error is None and hip is not None and "no hip gpus" in hip.text.lower():
         return PASSED  # only a build for ROCm says so
+    alone = facts.error("no-gpu-in-machine")
+    if alone is not None and not _WONDERS.search(alone.text) and not facts.has_nvidia() and not facts.has_amd():
+        return [_without_gpu(facts, error or alone)]
     answered = error is not None and error.id == "no-cuda-gpus"
     windows = fixes.on_windows(facts) and not answered and facts.torch.build is None
     by_conda = not answered and _by_conda(facts)
@@ -175,6 +178,30 @@ def no_cuda_gpus(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+# "It says that my machine has no GPU, though it has one."
+_WONDERS = re.compile(r"\b(?:says?|said|thinks?|claims?|complain\w*|tells?|told|believes?|though|but|as if)\b", re.I)
+
+
+def _without_gpu(facts: Facts, error: ErrorFact) -> Finding:
+    """The machine has no GPU, as its owner says: nothing is wrong with what is installed."""
+    return Finding(
+        "no-cuda-gpus-available",
+        "error",
+        "The program asks for a GPU, and this machine has none",
+        "No driver and no build of torch makes one. What trains or serves with CUDA alone (Unsloth, vLLM's usual "
+        "wheels, 4-bit models of bitsandbytes before 0.49) does not run here; much else does on the processor.",
+        {**evidence(torch__version=facts.torch.version), **seen(error)},
+        (
+            "Run it where there is an NVIDIA GPU: Colab (Runtime, Change runtime type, T4), Kaggle, a rented one",
+            "or, where the program has a way without CUDA: device='cpu' in place of 'cuda' or .cuda()",
+            "To chat with a model here: llama.cpp or Ollama with a GGUF of it, which needs no GPU",
+        ),
+        "https://docs.pytorch.org/docs/stable/notes/device.html",
+        affects=ALL_GPU_BENCHES,
+        observed=True,
+    )
 
 
 def _by_conda(facts: Facts) -> bool:

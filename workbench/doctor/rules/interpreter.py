@@ -10,7 +10,7 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import PASSED, Result, Rule, evidence, from_message, seen
-from workbench.doctor.versions import minor_name, satisfies
+from workbench.doctor.versions import at_least, minor_name, older, satisfies
 
 # The most usual first: for these nearly every package has wheels.
 _OFFERED = ("3.12", "3.11", "3.10", "3.13", "3.9", "3.14", "3.8")
@@ -41,6 +41,37 @@ def other_python_wanted(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("other-python-wanted",), make)
+
+
+def code_of_newer_python(facts: Facts) -> Result:
+    """Installed code that this Python does not understand: pip took a release that is not made for it."""
+    error = facts.error("code-of-newer-python")
+    if error is None or at_least(facts.python.version, error.values["needs"]):
+        return PASSED
+    needs, have = error.values["needs"], facts.python.version
+    inside = re.search(r"-packages[/\\](\w{2,60})", error.values["file"])
+    package = pip_name(inside[1]) if inside else "What is installed"
+    new = "3.11" if older(needs, "3.12") else "3.12"
+    return [
+        Finding(
+            "python-does-not-suit-package",
+            "error",
+            f"{package} is written for Python {needs} or newer, and {f'Python {have}' if have else 'an older one'} "
+            "reads it here",
+            "The line that the SyntaxError shows is sound in a newer Python. An old pip does not look which Pythons a "
+            "release is for, and an address or a repository it takes as it is; on some systems python is another one "
+            "than python3.",
+            {**evidence(python=have, file=error.values["file"]), **seen(error)},
+            (
+                f"{fixes.new_environment(new)}   # or: conda create -n py{new} python={new}; then the same commands "
+                "there",
+                "python --version; python3 --version   # which one ran? the newer may be here already",
+            ),
+            "https://devguide.python.org/versions/",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
 
 
 def beta_of_python(facts: Facts) -> Result:
@@ -78,4 +109,4 @@ def python_for(wanted: str) -> Optional[str]:
     return next((name for name in _OFFERED if satisfies(f"{name}.9", wanted) or satisfies(f"{name}.0", wanted)), None)
 
 
-RULES: tuple[Rule, ...] = (other_python_wanted, beta_of_python)
+RULES: tuple[Rule, ...] = (other_python_wanted, code_of_newer_python, beta_of_python)

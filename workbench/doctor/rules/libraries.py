@@ -23,7 +23,7 @@ _SYMBOL = re.compile(rf"(?P<folder>/[^\s:'\"]{{0,200}}/)?{_LIBRARY}: undefined s
 # On a Mac the file that asks stands in a line of its own, after the symbol with C's underscore before it.
 _SYMBOL_ON_MAC = re.compile(
     r"dlopen\((?P<folder>/[^\s:'\",]{0,200}/)(?P<library>[\w.+-]{2,60}\.so)[^\n]{0,20}: "
-    r"Symbol not found: \(?_(?P<symbol>\w{2,200})"
+    r"Symbol not found: \(?_(?P<symbol>[\w$]{2,200})"
 )
 _VERSION = re.compile(
     r"(?P<folder>/[^\s:'\"]{0,200}/)?(?P<library>[\w.+-]{2,60}\.so[.\d]{0,12}): "
@@ -152,6 +152,20 @@ def _absent(facts: Facts, error: ErrorFact) -> Optional[Finding]:
             row["why"],
             _steps(facts, [step.replace("{major}", _major_of(library)) for step in row["fix"]], asker),
             row["source"],
+        )
+    if found["dylib"]:
+        return _finding(
+            facts,
+            error,
+            f"{who} does not find the library {library}",
+            "On a Mac a compiled file names the folders in which it looks; in none of them is a file of this name: an "
+            "upgrade took it away, or Homebrew or conda brought another number of it.",
+            (
+                again(facts, asker),
+                f"find / -name '{library}' 2>/dev/null   # is it anywhere? Homebrew's lie in /opt/homebrew/lib (Intel: "
+                "/usr/local/lib); brew reinstall the package that has it",
+            ),
+            "https://developer.apple.com/library/archive/documentation/DeveloperTools/Conceptual/DynamicLibraries/",
         )
     return _finding(
         facts,

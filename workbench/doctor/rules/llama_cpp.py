@@ -119,7 +119,8 @@ def _by_pip(facts: Facts, arguments: str) -> str:
 def ready_wheel(facts: Facts) -> tuple[str, ...]:
     """llama-cpp-python as a ready-made wheel: with CUDA where a GPU is told of, or the build was asked for it."""
     asked = facts.error("cuda-home") or facts.error("llama-cpp-option-renamed")
-    with_gpu = bool(facts.has_nvidia() or facts.toolkit.nvcc or asked)
+    for_gpu = facts.error("for-gpu-told") and not facts.has_amd() and facts.platform.system != "Darwin"
+    with_gpu = bool(facts.has_nvidia() or facts.toolkit.nvcc or asked or for_gpu)
     wheels = f"https://abetlen.github.io/llama-cpp-python/whl/{'cu124' if with_gpu else 'cpu'}"
     command = fixes.install(facts, "llama-cpp-python", options=f"--only-binary :all: --extra-index-url {wheels}")
     other = "" if with_gpu else ", without a GPU (whl/cu124: for an NVIDIA one)"

@@ -103,6 +103,9 @@ def _list(facts: Facts, path: str) -> str:
     return f'{command} "{path}"' if " " in path and not path.startswith("<") else f"{command} {path}"
 
 
+_WEIGHTS = re.compile(r"pytorch_model\.bin|model\.safetensors")
+
+
 def files_missing(facts: Facts) -> Result:
     """A folder or repository without the files that are looked for."""
     return from_message(facts, ("model-files-missing",), lambda error: _files_missing(facts, error))
@@ -121,6 +124,13 @@ def _files_missing(facts: Facts, error: ErrorFact) -> Finding:
             "tokenizer.model, tokenizer_config.json); what was trained or converted there is often saved without them."
         )
         steps = _of_folder(facts, folder)
+    elif _WEIGHTS.match(error.values.get("file", "")) and facts.error("adapter-told"):
+        title = f"{model} holds an adapter (LoRA) without the model that it belongs to, and nothing here reads it"
+        why = (
+            "transformers takes an adapter's repository for a whole model only where peft is installed: it then loads "
+            "the base model that adapter_config.json names, and the adapter onto it."
+        )
+        steps = (fixes.install(facts, "peft", upgrade=True), *_of_repository(model))
     elif "Can't load" in error.text:
         title = f"{model} is neither in the cache nor fetched from the Hub, or a folder of that name hides it"
         why = "The message comes for any failure of the download too: no network, a proxy, a mirror that is not set."

@@ -27,6 +27,8 @@ def notebook_without_gpu(facts: Facts) -> Result:
     )
     missed = service in ("colab", "kaggle") and (blind is not None or facts.torch.cuda_available is False)
     elsewhere = facts.platform.system in ("Windows", "Darwin") or facts.platform.wsl or bool(facts.platform.container)
+    if facts.platform.system in ("Windows", "Darwin") and service is None:
+        return PASSED  # a program of its own may say the same of the machine that it runs on
     if told is None and (
         not missed or elsewhere or facts.torch.build == "cpu" or cuda_works(facts) or facts.driver.version
     ):

@@ -45,4 +45,31 @@ def copy_outside(facts: Facts) -> Result:
     return from_message(facts, ("copy-outside-environment",), make)
 
 
-RULES: tuple[Rule, ...] = (copy_outside,)
+def other_checkout(facts: Facts) -> Result:
+    """A script of one clone of a repository imports the modules of another clone."""
+
+    def make(error: ErrorFact) -> Finding:
+        module, root, mine = error.values["module"], error.values["root"], error.values["mine"]
+        return Finding(
+            "copy-outside-environment",
+            "error",
+            f"Two clones of one repository: {module} is taken from {root}, and the script lies in {mine}",
+            "pip install -e names one folder, and Python takes the modules from there wherever a script is started; "
+            "the two clones are of different days.",
+            {**evidence(taken_from=root, script_in=mine), **seen(error)},
+            (
+                f'{fixes.python_command(facts)} -m pip install -e "{mine}"   # in the same environment: from now on '
+                "this clone is imported",
+                f'{fixes.python_command(facts)} -c "import {module}; print({module}.__file__)"   # where it comes '
+                "from now",
+                f"or bring the other up to date: git -C {root} pull",
+            ),
+            "https://setuptools.pypa.io/en/latest/userguide/development_mode.html",
+            affects=MODEL_BENCHES,
+            observed=True,
+        )
+
+    return from_message(facts, ("other-checkout-imported",), make)
+
+
+RULES: tuple[Rule, ...] = (copy_outside, other_checkout)

@@ -22,11 +22,16 @@ def not_for_this_system(facts: Facts) -> Result:
     package, offered = error.values.get("package", "").lower(), error.values.get("offered", "none")
     row = next((row for row in table("platforms")["package"] if package in row["names"]), None)
     system = facts.platform.system
-    if row is None or " ".join(offered.split()) not in ("", "none") or system in row["wheels"]:
+    if row is None or " ".join(offered.split()) not in ("", "none"):
         return PASSED
-    if system is None and row["wheels"] and "Linux" not in row["wheels"]:
+    kind = "needs" in row and system in (None, *row["wheels"])  # of that system not all machines
+    if system in row["wheels"] and not kind:
+        return PASSED
+    if system is None and row["wheels"] and "Linux" not in row["wheels"] and not kind:
         return None  # it may be any system
-    where = f"on {_NAMES[system]}" if system else "on Windows and Macs"
+    where = (
+        f"for this system: it needs {row['needs']}" if kind else f"on {_NAMES.get(system or '', 'Windows and Macs')}"
+    )
     return [
         Finding(
             "no-matching-distribution",
@@ -34,7 +39,7 @@ def not_for_this_system(facts: Facts) -> Result:
             f"{package} has no wheels {where}" if row["wheels"] else f"{package} is made no more",
             row["why"],
             {**evidence(system=system, package=package, python=facts.python.version), **seen(error)},
-            _instead(facts, row, package),
+            tuple(row["check"]) if kind else _instead(facts, row, package),
             f"https://pypi.org/project/{package}/#files",
             affects=("chat",),
             observed=True,

@@ -26,7 +26,15 @@ from workbench.doctor.rules.build_tools import other_python
 from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.offered import oldest_python
 from workbench.doctor.rules.platforms import instead_of
-from workbench.doctor.rules.unknown.packages import MATURE, PIP_CHECK, RESTART, again, callers_of, may_install
+from workbench.doctor.rules.unknown.packages import (
+    MATURE,
+    ONLY_ASKED_BY,
+    PIP_CHECK,
+    RESTART,
+    again,
+    callers_of,
+    may_install,
+)
 from workbench.doctor.tables import WHEELS, table, torch_releases
 from workbench.doctor.versions import at_least, local_tag, minor_name, older, without_stage
 
@@ -258,6 +266,7 @@ def half_upgraded(facts: Facts, error: ErrorFact, package: str, name: str) -> Fi
 
 def undecided(facts: Facts, error: ErrorFact, caller: str, package: str, name: str) -> Finding:
     """Two that do not fit, and nothing tells for certain which of them is too old."""
+    caller = caller or ONLY_ASKED_BY.get(package, "")
     newest = never_there(package, name, installed_version(facts, package))
     if newest:
         return _no_release_has(facts, error, caller, package, name, newest)

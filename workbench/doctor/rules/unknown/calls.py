@@ -78,7 +78,8 @@ def _call_across(facts: Facts, error: ErrorFact, call: str, what: str, callers: 
     packages = [name for name in dict.fromkeys((*callers[:3], owner)) if name]
     family = [name for name in packages if name in FAMILY]
     together = [family[0], "unsloth_zoo" if "unsloth" in family[0] else "transformers"] if family else []
-    if not family or (callers and not callers[0] and not owner):
+    # Of nothing at all no version tells anything: a file or an answer was not there.
+    if not family or call == "NoneType" or (callers and not callers[0] and not owner):
         return None
     others = [name for name in ("transformers", *packages) if name != family[0]]
     verdict = next(filter(None, (by_time(facts, family[0], other) for other in others)), None)

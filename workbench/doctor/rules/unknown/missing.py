@@ -147,6 +147,10 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     )
 
 
+# Packages of which the name alone brings little that can be imported.
+_WITH_EXTRA = {"nemo-toolkit": "nemo-toolkit[all]", "transformer-engine": "transformer-engine[pytorch]"}
+
+
 def _install_one(facts: Facts, name: str, asker: str) -> tuple[str, ...]:
     """The commands for a package, beside the one that asks for it.
 
@@ -154,6 +158,9 @@ def _install_one(facts: Facts, name: str, asker: str) -> tuple[str, ...]:
     """
     if name in (*_COMPANIONS, "flash-attn"):
         return _install_asked(facts, [(name, "")])
+    if name in _WITH_EXTRA:
+        options = "--no-build-isolation" if name == "transformer-engine" else ""
+        return (fixes.install(facts, _WITH_EXTRA[name], options=options),)
     beside = asker and asker not in (name, "torch", *_COMPANIONS) and may_install(facts, asker)
     return (fixes.lift(facts, name, *((asker,) if beside else ())),)
 

@@ -33,6 +33,9 @@ MATURE = frozenset(
 ) - {"unsloth", "unsloth-zoo", "optimum"}
 
 
+# Packages that one other package alone is written against: who asks, where no traceback tells.
+ONLY_ASKED_BY = {"sgl-kernel": "sglang", "unsloth-zoo": "unsloth"}
+
 # What only starts a program, and stands in every traceback of it.
 _STARTERS = frozenset(("fire", "click", "typer", "hydra", "absl-py", "uvicorn", "starlette", "anyio", "streamlit"))
 
