@@ -110,6 +110,77 @@ FIRST = {
         "Raspberry Pi 4, 8 GB\npip3 install torch\npython3 -c 'import torch'\nIllegal instruction (core dumped)",
         ("cpu-lacks-instructions", "Raspberry Pi", "torch==2.3.1"),
     ),
+    "an extension of another web UI": (
+        '*** Error loading script: n.py\n  File "I:\\Forge\\extensions\\sd-webui-negpip\\scripts\\negpip.py", line '
+        "5, in <module>\n    import ldm.modules.attention as atm\nModuleNotFoundError: No module named 'ldm'",
+        ("webui-extension-of-other-time", "web UI's own code", "pull"),
+    ),
+    "Arch's own toolkit, where a form asks for WSL in vain": (
+        "- OS: Arch Linux\n- WSL version (if applicable):\nsudo docker compose up\nError response from daemon: could "
+        'not select device driver "nvidia" with capabilities: [[gpu]]',
+        ("container-without-gpu-runtime", "without the GPU", "pacman -S --needed nvidia-container-toolkit"),
+    ),
+    "WSL 1": (
+        "I'm using Windows with WSL1\ndocker compose up\nnvidia-container-cli: initialization error: WSL environment "
+        "detected but no adapters were found: unknown",
+        ("wsl-shows-no-gpu", "WSL 1 has no GPU", "--set-version"),
+    ),
+    "Fedora's key for its modules": (
+        "Linux fedora 6.0.17-300.fc37.x86_64 #1 SMP x86_64 GNU/Linux\n# modprobe nvidia\nmodprobe: ERROR: could not "
+        "insert 'nvidia': Key was rejected by service",
+        ("kernel-module-not-loaded", "not loaded", "/etc/pki/akmods/certs"),
+    ),
+    "a pin that no release meets for this Python": (
+        "ERROR: Cannot install some-tts==0.1.0 and some-tts==0.1.1 because these package versions have conflicting "
+        "dependencies.\n\nThe conflict is caused by:\n    some-tts 0.1.1 depends on numpy==1.26.0\n    some-tts 0.1.0 "
+        "depends on numpy==1.26.0",
+        ("requirements-contradict", "No release of numpy==1.26.0 fits", "3.11"),
+    ),
+    "Paddle loaded before torch": (
+        "from paddleocr import PaddleOCR\nimport torch\nOSError: [WinError 127] Cannot find it. Error "
+        'loading "D:\\e\\lib\\site-packages\\torch\\lib\\shm.dll" or one of its dependencies',
+        ("two-frameworks-in-one-process", "Another framework", "import torch"),
+    ),
+    "Paddle's own cuDNN": (
+        "# Can't Run the model on GPU, but CPU is fine\nOS: windows\n"
+        '  File "C:\\e\\lib\\site-packages\\paddle\\inference\\wrapper.py", line 52, in copy_from_cpu\n'
+        "RuntimeError: The third-party dynamic library (cudnn64_8.dll) that Paddle depends on is not "
+        "configured correctly. (error code is 126)",
+        ("gpu-libraries-of-another-framework", "cudnn64_8.dll", "paddlepaddle-gpu>=3"),
+    ),
+    "Windows' own window for a symbol that is missing": (
+        "The procedure entry point\n?_singleton@UndefinedTensorImpl@c10@@0U12@A could\nnot be located in the dynamic "
+        "link library\nC:\\forge\\venv\\Lib\\site-packages\\xformers\\_C.pyd.",
+        ("extension-built-for-other-torch", "xformers", "venv\\Scripts\\activate"),
+    ),
+    "pipenv and a page of links": (
+        "pipenv install\nLocking Failed!\nCRITICAL:pipenv.patched.notpip.index:Could not find a "
+        "version that satisfies the requirement torch==1.6.0 (from -r C:\\T\\c.txt (line 3)) (from versions: none)",
+        ("torch-build-on-another-index", "pipenv", "torch_stable.html"),
+    ),
+    "pipenv and a build by its name": (
+        "$ pipenv install\nERROR: Could not find a version that satisfies the requirement torch==2.4.1+cu118 (from "
+        "versions: 2.4.0, 2.4.1, 2.5.0)\nERROR: No matching distribution found for torch==2.4.1+cu118",
+        ("torch-build-on-another-index", "pipenv", "whl/cu118"),
+    ),
+    "a card that was replaced": (
+        "I replaced my GTX 1080 with a RTX 5070 Ti. torch 2.5.1+cu121\n"
+        "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+        ("torch-wheel-lacks-gpu-arch", "5070 Ti", "/whl/cu128"),
+    ),
+    "a card that went to another machine": (
+        "I had a RTX 4090 and a 7900 XTX. I moved the 4090 into another machine; since then:\ntorch 2.5.1+rocm6.2\n"
+        "torch.cuda.is_available() False",
+        ("rocm-no-device", "ROCm finds no GPU", "render,video"),
+    ),
+    "RX 5000 and the last ROCm for it": (
+        "RX 5500 XT, rocminfo says gfx1012\ntorch 2.3.0+rocm6.0\nRuntimeError: HIP error: invalid device function",
+        ("rocm-gfx-unsupported", "gfx1012", "torch==1.13.1+rocm5.2"),
+    ),
+    "Numba's own bound": (
+        "ImportError: Numba needs NumPy 2.4 or less. Got NumPy 2.5.",
+        ("numpy-outside-range", "2.4 at most", "numpy==2.4.*"),
+    ),
 }
 
 

@@ -191,6 +191,7 @@ _SEEM_NOT_TO_FIT = (
 # What may follow from what: a finding that stands here is a consequence of the first of its causes that is there too.
 CAUSES: dict[str, tuple[str, ...]] = {
     "torch-import-broken": (
+        "two-frameworks-in-one-process",
         "python-before-its-release",
         *_TORCH_DOWN[:-1],
         "libstdcxx-too-old",

@@ -87,14 +87,25 @@ _PROGRAMS = (
 )
 # Programs that do not start without torchvision, or torchaudio.
 _NEED_VISION = (
-    *("invokeai", "kohya_ss", "sd-scripts", "fooocus", "onetrainer", "fluxgym", "framepack", "swarmui", "ai-toolkit"),
+    *(
+        "invokeai",
+        "kohya_ss",
+        "sd[-_]scripts",
+        "fooocus",
+        "onetrainer",
+        "fluxgym",
+        "framepack",
+        "swarmui",
+        "ai-toolkit",
+    ),
     *("facefusion", "musubi", "diffusion-pipe", "ultralytics", "yolov", "mmdet", "detectron2", "easyocr", "gfpgan"),
     *("realesrgan", "real-esrgan", "supir", "roop", "rembg"),
     *("whisperx", "insanely-fast-whisper", "pyannote", "xtts", "sovits", "demucs"),
 )
 _NEEDS_VISION = re.compile(rf"(?<![a-z])(?:{'|'.join(_NEED_VISION)})(?![a-rt-z])", re.I)
 _KAGGLE = re.compile(
-    r"/kaggle/(?:working|input)\b|\b(?:in|on|a|my) (?:a )?kaggle(?: notebook| kernel)?\b|\bkaggle(?:'s)? image\b"
+    r"/kaggle/(?:working|input)\b|^\W{0,4}kaggle(?: notebook)?[,:]"
+    r"|\b(?:in|on|a|my) (?:a )?kaggle(?: notebook| kernel)?\b|\bkaggle(?:'s)? image\b"
     r"|\bmachine_shape\b",
     re.I,
 )

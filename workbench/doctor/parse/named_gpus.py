@@ -97,10 +97,28 @@ _WISHED = re.compile(
 )
 
 
+# "I moved the 4090 into another machine", "replaced my GTX 1080 with an RTX 5070": a card that was in this machine.
+_GONE = re.compile(
+    r"\b(?:moved|removed|sold|unplugged|replac(?:ed|ing)|swapp(?:ed|ing)|upgrad(?:ed|ing) from|switch(?:ed|ing) from"
+    r"|(?:took|taken|pulled) out|got rid of|before I had)\s(?:(?:the|my|an?|our|old|out)\s){0,3}"
+    r"(?P<card>[^.,;!?\n]{3,40}?)(?=\s(?:in(?:to)?|to|from|with|by|for|out|and|away|(?:on|last|this|yesterday)\b)\s|[.,;!?\n]|$)",
+    re.I,
+)
+
+
+def _gone(lines: Sequence[str]) -> set[str]:
+    """The cards that were taken out; a bare number is one beside the words that say so."""
+    cards = (match["card"] for line in lines for match in _GONE.finditer(line))
+    return {name for card in cards for name in _gpu_names(f"the {card}")}
+
+
 def read_named(lines: Sequence[str], draft: Draft) -> None:
     """The cards, or at least whose they are, where all that is said of them agrees."""
     lines = [_WISHED.sub(" ", line) for line in lines]
+    gone = _gone(lines)
     names = {name for line in lines for name in _gpu_names(line)}
+    # Where nothing else is named, it may have come back.
+    names = names - gone or names
     # The graphics of a processor stand beside a card in every laptop; they are no card that torch would use.
     integrated = any(gpu_vendor(name) == "nvidia" for name in names)
     names = {name for name in names if not (integrated and gpu_vendor(name) == "amd" and _INTEGRATED.search(name))}

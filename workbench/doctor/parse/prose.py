@@ -141,7 +141,9 @@ _NO_CUDA = re.compile(
 # What has CUDA libraries of its own: that it sees no GPU says nothing of torch.
 _OF_OTHER_FRAMEWORK = re.compile(r"\b(?:tensorflow|tf ?2?|keras|jax|paddle(?:paddle)?|cupy)\b", re.I)
 _SHOWS_TENSORFLOW = re.compile(
-    r"\btensorflow/(?:core|stream_executor|compiler|python)/|^\W{0,6}TensorFlow version", re.I
+    r"\btensorflow/(?:core|stream_executor|compiler|python)/|^\W{0,6}TensorFlow version"
+    r"|site-packages[/\\]paddle(?:ocr)?[/\\]",
+    re.I,
 )
 # The same so vaguely that it counts only where no error is shown.
 _WITHOUT_CUDA = re.compile(
@@ -187,7 +189,9 @@ _MAC = re.compile(
 _OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
 _NOT_WSL = re.compile(
-    r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --", re.I
+    r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --"
+    r"|^[\s*#>-]{0,6}WSL ?\d? ?(?:version|kernel|distro\w*)\b[^:\n]{0,30}:\W{0,6}$",  # a form's question, without an answer
+    re.I,
 )
 _DONE_IN_WSL = re.compile(
     r"\b(?:in|inside|under|within|via|using|on|and) (?:my |the |a )?WSL ?-?2?\b"

@@ -36,6 +36,12 @@ _TOOLKIT_BY_APT = (
 )
 
 
+_TOOLKIT_BY_PACMAN = ("On the host: sudo pacman -S --needed nvidia-container-toolkit",)
+
+
+_PACMAN = re.compile(r"\b(?:arch(?: linux)?|cachyos|manjaro|endeavouros)\b", re.IGNORECASE)
+
+
 _DNF = re.compile(r"\b(?:rocky|red hat|rhel|fedora|alma ?linux|centos|oracle linux|amazon linux)\b", re.IGNORECASE)
 
 
@@ -77,6 +83,8 @@ def _install_toolkit(system: Optional[str]) -> tuple[str, ...]:
     """The commands for the distribution that is told, those of Debian where none is."""
     if _DNF.search(system or ""):
         return _TOOLKIT_BY_DNF
+    if _PACMAN.search(system or ""):
+        return _TOOLKIT_BY_PACMAN
     return _TOOLKIT_BY_ZYPPER if _ZYPPER.search(system or "") else _TOOLKIT_BY_APT
 
 

@@ -84,8 +84,8 @@ def _not_loaded(facts: Facts) -> str:
 def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
     """How the module comes to be built for this kernel, and to be let in."""
     signed = (
-        "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der   # Fedora: /etc/pki/akmods/certs/public_key.der; "
-        "reboot, and choose 'Enroll MOK' in the blue menu; mokutil --sb-state shows whether Secure Boot is on",
+        f"{_enrol(facts)}   # then reboot, and choose 'Enroll MOK' in the blue menu; mokutil --sb-state shows whether "
+        "Secure Boot is on",
         "or switch Secure Boot off in the firmware's settings",
     )
     built = (
@@ -116,9 +116,21 @@ def _module_steps(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
         *_without_dkms(facts),
         built[0],
         "If modprobe says 'Key was rejected', Secure Boot refuses the module: enrol its key with "
-        "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der, then reboot.",
+        f"{_enrol(facts)}, then reboot.",
         built[1],
     )
+
+
+def _enrol(facts: Facts) -> str:
+    """The command that gives the firmware the key which this distribution signs its modules with."""
+    system = " ".join(filter(None, (facts.platform.os, facts.platform.kernel))).lower()
+    if re.search(r"fedora|\.fc\d", system):  # https://rpmfusion.org/Howto/Secure%20Boot
+        return "sudo kmodgenca -a; sudo mokutil --import /etc/pki/akmods/certs/public_key.der"
+    if "suse" in system:
+        return "sudo mokutil --import /usr/share/nvidia-pubkeys/MOK-nvidia-driver-*.der"
+    if "debian" in system or re.search(r"red hat|rocky|alma|centos|\.el\d", system):  # dkms makes its own
+        return "sudo mokutil --import /var/lib/dkms/mok.pub"
+    return "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der"
 
 
 _OWN_KERNEL = re.compile(

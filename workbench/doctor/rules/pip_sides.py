@@ -13,7 +13,7 @@ _SIDE = re.compile(
     r"(?:The user requested (?P<constraint>\(constraint\) )?"
     r"|(?P<asker>[A-Za-z][\w.-]{1,40}(?:\[[\w,-]{1,40}\])? \d[\w.+!]{0,20}) depends on )"
     r"(?P<name>[A-Za-z][\w.-]{0,40})(?:\[[\w,-]{1,40}\])?"
-    r"(?P<spec>(?:[<>=!~]=?[\d.*\w+]{1,20}(?: and |, ?)?){0,4})(?=[\s*;]|$)"
+    r"(?P<spec>(?:[<>=!~]=?[\d.*\w+]{1,20}(?: and |, ?)?){0,4})(?=[\s*;`]|$)"
 )
 
 
@@ -28,8 +28,9 @@ class Side(NamedTuple):
 def title(facts: Facts) -> str:
     """Which demand the others do not meet; ``""`` where pip's list does not tell."""
     sides = _listed(facts)
-    if len(sides) > 1 and len({side.name for side in sides}) == 1 and not any(side.spec for side in sides):
-        return f"No release of {sides[0].name} fits this Python or system, and all that is asked for wants it"
+    if _all_ask_alike(sides):
+        asked = f"{sides[0].name}{sides[0].spec}"
+        return f"No release of {asked} fits this Python or system, and all that is asked for wants it"
     pinned = _pinned(sides)
     against = _against(sides, pinned) if pinned else []
     same = pinned.name if pinned and against else None
@@ -41,6 +42,11 @@ def title(facts: Facts) -> str:
         who = against[0].asker or "another line"
         return f"The pin {pinned.name}{pinned.spec} is not what {who} takes: {pinned.name}{against[0].spec}"
     return ""
+
+
+def _all_ask_alike(sides: list[Side]) -> bool:
+    """Whether all that pip lists ask for the same, which is then what it does not find."""
+    return len(sides) > 1 and len({(side.name, side.spec) for side in sides}) == 1
 
 
 def _listed(facts: Facts) -> list[Side]:
@@ -61,8 +67,8 @@ def _against(sides: list[Side], pinned: Side) -> list[Side]:
 def steps(facts: Facts) -> tuple[str, ...]:
     """What to change in the requirements, where pip's own list of who asks for what tells it."""
     sides = _listed(facts)
-    if len(sides) > 1 and len({side.name for side in sides}) == 1 and not any(side.spec for side in sides):
-        return (_of_none(sides[0].name),)
+    if _all_ask_alike(sides):
+        return (_of_none(sides[0].name + sides[0].spec),)
     pinned = _pinned(sides)
     others = [side for side in sides if side.asker and side.spec and (pinned is None or side.name == pinned.name)]
     if pinned is None:

@@ -11,7 +11,7 @@ from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.parse.symptoms import message_of_symptom
-from workbench.doctor.rules import main_memory, media, offered, pip_sides, server_memory, wheel_files
+from workbench.doctor.rules import hand_in, main_memory, media, offered, pip_sides, server_memory, wheel_files
 from workbench.doctor.rules.building import ready_wheel
 from workbench.doctor.rules.common import Result, seen
 from workbench.doctor.tables import faults, message_of, table
@@ -72,6 +72,8 @@ def _finding(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Finding:
 def _title(facts: Facts, row: dict[str, Any]) -> str:
     if row["id"] == "host-memory-exhausted" and (told := main_memory.title(facts)):
         return told
+    if row["id"] == "wsl-shows-no-gpu" and facts.platform.wsl_version == 1:
+        return "WSL 1 has no GPU, and a container in it none"
     if row["id"] == "gpu-memory-not-free-at-start" and (told := server_memory.title(facts)):
         return told
     if row["id"] == "no-wheel-for-this-platform" and "weak" not in row and (told := wheel_files.no_wheel_title(facts)):
@@ -87,6 +89,7 @@ _FIRST: dict[str, Callable[[Facts], tuple[str, ...]]] = {
     "torchcodec-does-not-load": media.torchcodec_steps,
     "requirements-contradict": pip_sides.steps,
     "tls-interception": offered.trusting,
+    "wsl-shows-no-gpu": lambda facts: hand_in.wsl_steps(facts)[:1] if facts.platform.wsl_version == 1 else (),
     "no-wheel-for-this-platform": wheel_files.no_wheel_steps,
 }
 

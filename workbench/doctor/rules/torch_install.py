@@ -8,7 +8,7 @@ from typing import Optional
 from workbench.doctor import fixes, torch_builds
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules import intel_macs, named_builds, torch_libraries, web_uis
+from workbench.doctor.rules import intel_macs, named_builds, pipenv, torch_libraries, web_uis
 from workbench.doctor.rules.common import (
     ISSUES,
     PASSED,
@@ -203,6 +203,7 @@ def no_wheel_for_python(facts: Facts) -> Result:
         return PASSED
     unpublished = (
         named_builds.not_for_this_system(facts, error)
+        or pipenv.torch_not_in_its_source(facts, error)
         or _unpublished(facts, error)
         or _nightly_gone(facts, error)
         or _not_on_this_index(facts, error)

@@ -334,6 +334,8 @@ def _gfx_fix(facts: Facts, error: Optional[ErrorFact], gfx: Optional[str]) -> tu
             *amd_windows.steps(facts),
             "HSA_OVERRIDE_GFX_VERSION does nothing on Windows; llama.cpp built with Vulkan runs on every card",
         )
+    if (gfx or "").startswith("gfx101") and not fixes.on_windows(facts):
+        return _navi1(facts, gfx)
     near = relative_of(gfx)
     own = amd_windows.index_of(gfx)
     if own and near and facts.error("override-in-vain"):
@@ -358,6 +360,22 @@ def _gfx_fix(facts: Facts, error: Optional[ErrorFact], gfx: Optional[str]) -> tu
     if facts.torch.version is None and ("tensorflow" in text.lower() or facts.package("tensorflow-rocm")):
         known = f"a newer ROCm with the tensorflow-rocm of its time: {_TENSORFLOW}"
     return (known, f"or: {override}") if gfx in _BUILT else (override, f"or {known}")
+
+
+def _navi1(facts: Facts, gfx: Optional[str]) -> tuple[str, ...]:
+    """RX 5000: ROCm from 5.3 on fails on it; see https://github.com/pytorch/pytorch/issues/106728."""
+    last = fixes.install(
+        facts,
+        "torch==1.13.1+rocm5.2",
+        "torchvision==0.14.1+rocm5.2",
+        "numpy<2",
+        options="--extra-index-url https://download.pytorch.org/whl/rocm5.2",
+    )
+    return (
+        f"{last}   # Python 3.7 to 3.10: the last that runs on {gfx}; builds for ROCm 5.3 and newer hang or fail there",
+        "export HSA_OVERRIDE_GFX_VERSION=10.3.0   # with that one; in a container -e",
+        "or llama.cpp built with Vulkan, which needs no ROCm; Windows: torch-directml",
+    )
 
 
 _TENSORFLOW = "https://rocm.docs.amd.com/projects/install-on-linux/en/latest/install/3rd-party/tensorflow-install.html"
