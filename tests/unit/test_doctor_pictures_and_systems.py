@@ -177,6 +177,25 @@ FIRST = {
         "RX 5500 XT, rocminfo says gfx1012\ntorch 2.3.0+rocm6.0\nRuntimeError: HIP error: invalid device function",
         ("rocm-gfx-unsupported", "gfx1012", "torch==1.13.1+rocm5.2"),
     ),
+    "a web UI by its own switch, on AMD": (
+        'Ubuntu 22.04 | RX 6800XT | "Torch is not able to use GPU; add --skip-torch-cuda-test to COMMANDLINE_ARGS"',
+        ("cuda-wheel-on-amd", "AMD", "TORCH_COMMAND"),
+    ),
+    "a node that brought another torch": (
+        "the node downloaded a none cuda Torch and replaced the one installed\nC:\\AI>.\\python_embeded\\python.exe -s "
+        'ComfyUI\\main.py\nTraceback (most recent call last):\n  File "C:\\AI\\ComfyUI\\main.py", line 80, in <module>',
+        ("no-cuda-gpus-available", "without CUDA", "python_embeded"),
+    ),
+    "TensorFlow's cuDNN in Windows": (
+        "Windows 10, Nvidia T2000\nI tensorflow/stream_executor/cuda/cuda_dnn.cc:384] Loaded cuDNN version 8600\n"
+        "I am unable to use my GPU for training\nCould not load library cudnn_cnn_infer64_8.dll. Error code 126",
+        ("cudnn-library-missing", "cudnn_cnn_infer64_8.dll", "cudnn=8.1.0"),
+    ),
+    "CTranslate2's cuDNN by the program's name": (
+        "# Could not load library libcudnn_ops_infer.so.8.\npip install faster-whisper\nCould not load library "
+        "libcudnn_ops_infer.so.8. Error: libcudnn_ops_infer.so.8: cannot open shared object file",
+        ("cudnn-library-missing", "A program looks for libcudnn_ops_infer.so.8", "ctranslate2>=4.5"),
+    ),
     "Numba's own bound": (
         "ImportError: Numba needs NumPy 2.4 or less. Got NumPy 2.5.",
         ("numpy-outside-range", "2.4 at most", "numpy==2.4.*"),

@@ -78,9 +78,9 @@ _PROGRAMS = (
     ),
     (
         "sd-webui",
-        ("webui", "launch_utils", "a1111", "automatic1111"),
+        ("webui", "launch_utils", "a1111", "automatic1111", "skip-torch-cuda-test"),
         re.compile(
-            r"stable-diffusion-webui|webui-user\.(?:bat|sh)|\blaunch_utils\.py|\b(?:A1111|automatic1111|sd-webui)\b",
+            r"stable-diffusion-webui|webui-user\.(?:bat|sh)|\blaunch_utils\.py|--skip-torch-cuda-test\b|\b(?:A1111|automatic1111|sd-webui)\b",
             re.I,
         ),
     ),

@@ -134,6 +134,7 @@ _NO_CUDA = re.compile(
     r"(?:the |my |any )?(?:GPUs?|cuda)\b|\bgpu is unable to run torch|torch ?\S{0,16} ?cpu ?版"
     r"|\b(?:us(?:es?|ing)|run(?:s|ning)? on|work(?:s|ing)? on) (?:the |my )?CPU (?:instead of|rather than|and not)"
     r"|\bkeeps? using (?:the |my )?CPU\b|\btorch reports (?:GPU|cuda) not available\b"
+    r"|\bnone?[- ]?cuda (?:version of |build of )?(?:py)?torch\b|\b(?:installed|got|downloaded) torch without cuda\b"
     r"|\b(?:unable to|not able to|can(?:not|'t)) run (?:[\w.-]{2,20} ){1,3}(?:on|in|with) (?:a |the |my )?GPUs?\b"
     r"(?! ?(?:mem|ram))",
     re.I,
@@ -190,7 +191,8 @@ _OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
 _NOT_WSL = re.compile(
     r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --"
-    r"|^[\s*#>-]{0,6}WSL ?\d? ?(?:version|kernel|distro\w*)\b[^:\n]{0,30}:\W{0,6}$",  # a form's question, without an answer
+    # A form's question, without an answer.
+    r"|^[\s*#>-]{0,6}WSL ?\d? ?(?:version|kernel|distro\w*)\b[^:\n]{0,30}:\W{0,6}$",
     re.I,
 )
 _DONE_IN_WSL = re.compile(
@@ -248,7 +250,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     draft.put(draft.python, kind="uv" if any(map(_OF_UV.search, short)) else None)
     _toolkit(short, draft)
     _python(short, draft)
-    of_torch = _of_torch(short)
+    of_torch = _of_torch(short, bool(draft.complaints))
     told = any(map(_told_blind, of_torch)) or (
         any(_STARTED_ON_CPU.search(line) for line in short) and any(_WANTS_GPU.search(line) for line in short)
     )
@@ -271,10 +273,13 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         draft.put(draft.platform, system="Windows")
 
 
-def _of_torch(lines: list[str]) -> list[str]:
-    """The lines that may tell of torch's GPU: none of TensorFlow's or JAX's, and none at all of a paste about it."""
-    if any(map(_SHOWS_TENSORFLOW.search, lines)) and not any("torch" in line.lower() for line in lines):
-        return []
+def _of_torch(lines: list[str], complaints: bool) -> list[str]:
+    """The lines that may tell of torch's GPU, not of TensorFlow's or JAX's beside it.
+
+    Where torch is not named at all it is another program that they tell of, and what that prints says more.
+    """
+    if not any("torch" in line.lower() for line in lines):
+        return [] if complaints and any(map(_SHOWS_TENSORFLOW.search, lines)) else lines
     return [line for line in lines if "torch" in line.lower() or not _OF_OTHER_FRAMEWORK.search(line)]
 
 

@@ -27,7 +27,10 @@ def cudnn_missing(facts: Facts) -> Result:
         return PASSED
     part = error.values.get("part")
     # CTranslate2 before 4.5 opens the parts of cuDNN 8 itself.
-    if part and not (part.endswith(".8") and older(facts.package("ctranslate2"), "4.5")):
+    of_ctranslate2 = older(facts.package("ctranslate2"), "4.5") or (
+        facts.error("of-ctranslate2") is not None and not facts.package("ctranslate2")
+    )
+    if part and not (part.endswith(".8") and of_ctranslate2):
         return [_part_not_loaded(facts, error, part)]
     major = error.values.get("major", "")
     return [
@@ -38,12 +41,29 @@ def cudnn_missing(facts: Facts) -> Result:
             "torch finds the cuDNN of its own wheels, other programs (CTranslate2 in faster-whisper, onnxruntime) only "
             "one on the loader's path, and of the major version that they were built for.",
             {**evidence(library=library, torch__version=facts.torch.version), **seen(error)},
-            _cudnn_fix(facts, major, error.values.get("folder"), library.endswith(".dll")),
+            _of_tensorflow(facts) or _cudnn_fix(facts, major, error.values.get("folder"), library.endswith(".dll")),
             ISSUES + "SYSTRAN/faster-whisper/issues/516",
             affects=("chat",),
             observed=True,
         )
     ]
+
+
+def _of_tensorflow(facts: Facts) -> tuple[str, ...]:
+    """TensorFlow's own way to its cuDNN: https://www.tensorflow.org/install/pip."""
+    if facts.error("of-tensorflow") is None or facts.error("of-ctranslate2") is not None:
+        return ()
+    if fixes.on_windows(facts):
+        return (
+            "conda install -y -c conda-forge cudatoolkit=11.2 cudnn=8.1.0   # in a conda environment with "
+            "'tensorflow<2.11', the last with a GPU in Windows; brings what is copied in vain by hand",
+            "or, by hand: cuDNN's folder bin on PATH, and zlibwapi.dll in it, which cuDNN 8 loads too",
+            "or WSL 2: python -m pip install 'tensorflow[and-cuda]'",
+        )
+    return (
+        fixes.install(facts, "tensorflow[and-cuda]", upgrade=True) + "   # brings the cuDNN that it was built with",
+        "unset LD_LIBRARY_PATH   # where another cuDNN stands there",
+    )
 
 
 def _part_not_loaded(facts: Facts, error: ErrorFact, part: str) -> Finding:

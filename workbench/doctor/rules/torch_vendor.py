@@ -318,6 +318,11 @@ def _gfx_fix(facts: Facts, error: Optional[ErrorFact], gfx: Optional[str]) -> tu
         return (fixes.install(facts, "bitsandbytes>=0.50", upgrade=True),)
     if gfx and gfx in _LEFT_BEHIND:
         return (
+            *(
+                ("Pictures: stable-diffusion.cpp or KoboldCpp, built with Vulkan   # cmake -B build -DSD_VULKAN=ON",)
+                if facts.platform.program
+                else ()
+            ),
             "Language models: llama.cpp (Ollama, KoboldCpp, LM Studio) with Vulkan, which runs on this card   # cmake "
             "-B build -DGGML_VULKAN=ON",
             f"No wheel of torch since ROCm 5 has code for {gfx}, and no HSA_OVERRIDE_GFX_VERSION makes it run "
