@@ -263,7 +263,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         draft.put(draft.platform, system=system)
     mac = draft.platform.get("system") == "Darwin"
     other = mac or any(error.id.startswith("llama-cpp") for error in draft.errors)  # it is another program's GPU
-    if told and not any(error.id.startswith("llama-cpp") for error in draft.errors) and "version" not in draft.torch:
+    of_any = told or any(map(_told_blind, short))  # lines of another framework count for a program other than torch
+    if of_any and not any(error.id.startswith("llama-cpp") for error in draft.errors) and "version" not in draft.torch:
         blind = other_programs.blind(lines, lambda line: _told_blind(line) or _WITHOUT_CUDA.search(line), mac)
         other = other or blind is not None
         draft.errors += [blind] if blind else []
