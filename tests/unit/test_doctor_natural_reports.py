@@ -26,6 +26,26 @@ FIRST = {
         "`pip install vllm` ends in\n" + _MISMATCH,
         ("nvcc-torch-cuda-mismatch", "fetched for the build", "uv venv vllm"),
     ),
+    "what trl's trainers have from transformers": (
+        "transformers 5.1\nAttributeError: 'SFTTrainer' object has no attribute 'tokenizer'",
+        ("package-versions-do-not-fit", "Trainer.tokenizer is gone", '"transformers<5.0"'),
+    ),
+    "a trainer's attribute in a sentence": (
+        "On transformers 5.1 I get 'Trainer' has no attribute 'tokenizer'.",
+        ("package-versions-do-not-fit", "Trainer.tokenizer is gone", '"transformers<5.0"'),
+    ),
+    "the tool llm installs for itself": (
+        "llm install llm-gguf, then:\nModuleNotFoundError: No module named 'llama_cpp'",
+        ("module-missing", "llama-cpp-python", "llm install llama-cpp-python"),
+    ),
+    "what sglang alone asks for": (
+        "ImportError: cannot import name 'fused_marlin_moe' from 'sgl_kernel' (/e/site-packages/sgl_kernel/a.py)",
+        ("package-versions-do-not-fit", "sglang asks sgl-kernel", "-U sglang sgl-kernel"),
+    ),
+    "a wheel of llama-cpp-python for who wants a GPU": (
+        "change to GPU mode\nFailed to build llama-cpp-python\nERROR: Failed building wheel for llama-cpp-python",
+        ("build-failed", "llama-cpp-python", "whl/cu124"),
+    ),
     "without isolation it is torch's own": (
         "pip install --no-build-isolation -e . in vllm's folder\n" + _MISMATCH,
         ("nvcc-torch-cuda-mismatch", "nvcc is of CUDA 11.8, torch of CUDA 12.1", "/whl/cu118"),

@@ -73,6 +73,7 @@ REMARKS = frozenset(
         "no-gpu-in-machine",
         "for-gpu-told",
         "adapter-told",
+        "llm-tool-told",
         "sd-webui-told",
         "cuda-10-told",
         "cuda-answered",

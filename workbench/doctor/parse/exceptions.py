@@ -27,7 +27,7 @@ _IN_LINE = re.compile(rf"(?<![A-Za-z0-9_./\\-])(?P<error>{_NAME}: {{0,2}}[^\s:].
 # What is told without the name of an exception: by transformers' lazy imports, in titles and in people's sentences.
 _BARE = re.compile(
     r"cannot import name '\w{1,80}' from '|module '[\w.]{1,80}' has no attribute '|No module named '\w"
-    r"|(?<![\w.])'\w{1,60}' object has no attribute '\w"
+    r"|(?<![\w.])'\w{1,60}' (?:object )?has no attribute '\w"
     r"|\w\(\) got an unexpected keyword argument '|: undefined symbol: \w|: cannot open shared object file"
     r"|DLL load failed|: invalid ELF header|Could not import \w{2,40} python package\. Please install"
     r"|(?<![\w.'])[A-Z]\w{2,40}(?:Fast|Tokenizer|Processor|Config|Trainer|Model) has no attribute [a-z_]\w"
@@ -355,7 +355,7 @@ def _callers(lines: Sequence[str], number: int, text: str) -> tuple[str, ...]:
 
 
 # Where a package looks up its own parts when they are asked for: whoever asks stands above.
-_LAZY_FRAME = re.compile(r"[/\\](?:import_utils|lazy_loader|_lazy\w*)\.py\b.{0,40}\b__getattr__\b")
+_LAZY_FRAME = re.compile(r"[/\\](?:import_utils|lazy_loader|_lazy\w*)\.py\b.{0,40}\b(?:__getattr__|_get_module)\b")
 
 
 def _frames_above(lines: Sequence[str], number: int) -> tuple[str, ...]:

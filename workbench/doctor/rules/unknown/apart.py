@@ -63,6 +63,9 @@ def _what(row: dict[str, Any]) -> str:
 def changed(facts: Facts, error: ErrorFact, package: str, change: Optional[Change], name: str) -> Optional[Finding]:
     callers = callers_of(error)
     caller = callers[0] if callers else ""
+    if change is not None and not change.added and not installed_version(facts, package):
+        # A release that this Python cannot have has taken nothing away: the name is not there yet.
+        change = None if older(facts.python.version, oldest_python(package, change.version or "")) else change
     if caller == package and change is None:
         return half_upgraded(facts, error, package, name)
     if not callers and change is None and re.search(r"(?:^|\.)_[a-z]\w*\.", name) and package in MATURE:

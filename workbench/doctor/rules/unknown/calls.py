@@ -52,6 +52,10 @@ def call_refused(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     whole = call if found["call"] else ".".join(filter(None, (call, found["member"])))
     owner = _owner(call)
     change = None if found["undefined"] else change_of_call(facts, whole, argument, (*callers, owner))
+    if change is None and owner == "trl" and found["member"] and call.endswith("Trainer"):
+        change = change_of_call(
+            facts, f"Trainer.{what}", "", ("transformers",)
+        )  # they are all Trainers of transformers
     caller = callers[0] if callers else _USUAL_CALLER.get(change.package, "") if change else ""
     if change is not None:
         beside = next((name for name in callers if name not in ("", change.package)), "")

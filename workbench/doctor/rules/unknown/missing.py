@@ -137,6 +137,7 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
         "It was never installed, or into another Python than the one that runs the program.",
         {**evidence(needed_by=error.values.get("importer")), **seen(error)},
         (
+            *_for_llm(facts, name),
             *(instead_of(facts, name) or compiled or _install_one(facts, name, next(iter(callers_of(error)), ""))),
             *_left_from_before(facts, name),
             f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"   # which Python it is',
@@ -163,6 +164,11 @@ def _install_one(facts: Facts, name: str, asker: str) -> tuple[str, ...]:
         return (fixes.install(facts, _WITH_EXTRA[name], options=options),)
     beside = asker and asker not in (name, "torch", *_COMPANIONS) and may_install(facts, asker)
     return (fixes.lift(facts, name, *((asker,) if beside else ())),)
+
+
+def _for_llm(facts: Facts, name: str) -> tuple[str, ...]:
+    """The tool llm lives in an environment of its own, into which it installs packages itself."""
+    return (f"llm install {name}   # into the environment of llm itself",) if facts.error("llm-tool-told") else ()
 
 
 def _left_from_before(facts: Facts, name: str) -> tuple[str, ...]:
