@@ -487,8 +487,8 @@ CASES = {
     ),
     "an extension of another torch, whose version is not told": (
         "OSError: torch_scatter/_version_cuda.so: undefined symbol: _ZN5torch3jit17parseSchemaOrNameERKSs",
-        "library-does-not-load",
-        ["torch.__version__", "https://data.pyg.org/whl/torch-$M.0+$C.html"],
+        "extension-built-for-other-torch",
+        ["torch.__version__", "torch.version.cuda else 'cpu'", "https://data.pyg.org/whl/torch-$M.0+$C.html"],
         ["<torch>"],
     ),
     "MinGW under nvcc": (

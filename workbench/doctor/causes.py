@@ -174,6 +174,15 @@ _BUILD_ROOTS = (
     "nvcc-too-old-for-source",
     "openblas-target-unknown",
     "readme-not-beside-pyproject",
+    "source-of-torch-before-1-5",
+    "source-of-torch-before-1-11",
+    "source-of-torch-before-2-6",
+    "source-names-no-cfloat",
+    "source-names-no-cstdint",
+    "torch-headers-and-msvc",
+    "host-flags-given-to-nvcc",
+    "no-gpu-seen-while-building",
+    "python-library-not-beside",
 )
 
 # What Python takes in place of a package of the environment, which then seems to be of a release that does not fit.

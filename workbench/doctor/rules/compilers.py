@@ -80,6 +80,9 @@ def _newest_gcc(facts: Facts, error: ErrorFact) -> Optional[str]:
     """The newest GCC that the toolkit takes: as the message says it, else as the table does."""
     if error.values.get("limit"):
         return error.values["limit"]
+    if error.values.get("below"):  # "gcc 4.9 and up are not supported!": the one before it is the newest
+        old, _, number = error.values["below"].rpartition(".")
+        return f"{old}.{int(number) - 1}" if old else str(int(number) - 1)
     if re.search(r"c\+\+/11/", error.text):
         return "10"  # every nvcc that says this of GCC 11's headers does so in spite of what it is documented to take
     nvcc = _toolkit(facts, error)

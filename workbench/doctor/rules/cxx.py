@@ -53,8 +53,13 @@ def libstdcxx_too_old(facts: Facts) -> Result:
 
 def _steps(facts: Facts, error: ErrorFact, gcc: Optional[str]) -> tuple[str, ...]:
     found = error.values.get("found", "")
-    conda = facts.python.kind == "conda" or any(mark in error.text for mark in ("conda", "/envs/"))
-    own = any(mark in found for mark in ("conda", "/envs/", "mamba"))
+    conda = (
+        facts.python.kind == "conda"
+        or facts.error("conda-environment-told")
+        or any(mark in error.text for mark in ("conda", "/envs/"))
+    )
+    told = facts.error("conda-environment-told") is not None
+    own = any(mark in found for mark in ("conda", "/envs/", "mamba")) or (told and not found.startswith("/"))
     newer = "conda install -y -c conda-forge 'libstdcxx-ng>=13'"
     if own:
         return (newer, "or the system's, where it is newer: export LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libstdc++.so.6")

@@ -251,7 +251,7 @@ def _extension_of(facts: Facts, error: ErrorFact, module: str) -> Optional[str]:
     """The package whose compiled part does not load; None where it may be one that has nothing to do with torch."""
     if module in ("_C", "_ext"):
         told = facts.error("compiled-package-told")
-        return told.values["name"] if told else None
+        return told.values["name"] if told else "mmcv" if module == "_ext" and _of_mmcv(facts, error) else None
     if error.id == "extension-symbol" and module == "it":
         return None
     folder = re.search(r"(?:site|dist)-packages[/\\](?P<package>[A-Za-z]\w{1,40})[/\\]", error.text)
@@ -267,6 +267,16 @@ def _extension_of(facts: Facts, error: ErrorFact, module: str) -> Optional[str]:
         error.values.get("symbol") or error.id == "extension-absent" or is_cuda_extension(normalize(name), module)
     )
     return name if of_torch and name and not package.startswith("_") else None
+
+
+def _of_mmcv(facts: Facts, error: ErrorFact) -> bool:
+    """Whether ``_ext`` is MMCV's: by the projects built on it, or because Windows' message names it and no other asks.
+
+    pointnet2_ops and a few more have a module of that name as well, and stand in the frames above then.
+    """
+    asks = {error.values.get(key) for key in ("owner", "wanted", "importer")} - {None}
+    unasked = error.values.get("dll") and not asks and facts.error("ext-imported-bare") is None
+    return facts.error("openmmlab-told") is not None or bool(unasked)
 
 
 def _not_needed(facts: Facts, name: str) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from workbench.doctor.facts import Facts
 from workbench.doctor.tables import build_of
 from workbench.doctor.versions import older
 
-# The last flash-attn with wheels for a torch before the one named: as its releases list them.
-_LAST_FLASH_ATTN = (("2.0", "2.5.8"), ("2.2", "2.6.3"), ("2.4", "2.7.4.post1"))
+# The last flash-attn with wheels for a torch before the one named: as its releases list them. Those of 2.8 that are
+# named after torch 2.6 were made with 2.7, and do not load (https://github.com/Dao-AILab/flash-attention/issues/1717).
+_LAST_FLASH_ATTN = (("2.0", "2.5.8"), ("2.2", "2.6.3"), ("2.7", "2.7.4.post1"))
 
 
 def without_nvcc(facts: Facts, package: str = "") -> tuple[str, ...]:

@@ -34,7 +34,8 @@ _SHOWS = 'python -c "import torch; print(torch.__version__, torch.version.cuda)"
 # The same for the shell, where the versions are not known.
 _TELLS = (
     "eval $(python -c \"import torch; v = torch.__version__.split('+')[0].split('.'); print('T=' + '.'.join(v), "
-    "'M=' + '.'.join(v[:2]), 'C=cu' + torch.version.cuda.replace('.', ''))\")   # the versions of this torch"
+    "'M=' + '.'.join(v[:2]), 'C=' + ('cu' + torch.version.cuda.replace('.', '') if torch.version.cuda else 'cpu'))\")"
+    "   # the versions of this torch"
 )
 _SHELL = {"torch": "$T", "minor": "$M", "tag": "$C"}
 

@@ -23,13 +23,14 @@ def name_undefined(facts: Facts) -> Result:
         return Finding(
             "compiled-part-missing",
             "error",
-            f"The compiled part {name} is not there: its import failed before, and the program went on without a word",
+            f"The compiled part {_told(facts, name)} is not there: its import failed before, and the program went on "
+            "without a word",
             "Programs import such parts inside try: … except: …, so that the reason is lost: not installed in this "
             "environment, or compiled for another torch, CUDA or Python.",
             {**evidence(torch__version=facts.torch.version, python=facts.python.version), **seen(error)},
             (
                 *_steps(facts, name),
-                f'python -c "import torch, {_module(name)}"   # no error: it is there; else the reason',
+                f'python -c "import torch{_import(facts, name)}"   # no error: it is there; else the reason',
             ),
             "https://github.com/MzeroMiko/VMamba/issues/313",
             affects=("chat", "architecture"),
@@ -39,8 +40,20 @@ def name_undefined(facts: Facts) -> Result:
     return from_message(facts, ("compiled-name-undefined",), make)
 
 
+def _told(facts: Facts, name: str) -> str:
+    told = facts.error("compiled-package-told") if name in ("_C", "_ext") else None
+    return f"{told.values['name']}.{name}" if told else name
+
+
 def _package(name: str) -> str:
     return next((package for start, package in _PACKAGES if name.startswith(start)), package_of(name) or "")
+
+
+def _import(facts: Facts, name: str) -> str:
+    if name in ("_C", "_ext"):
+        told = facts.error("compiled-package-told")
+        return f"; from {told.values['name'] if told else '<the package>'} import {name}"
+    return f", {_module(name)}"
 
 
 def _module(name: str) -> str:
@@ -50,6 +63,8 @@ def _module(name: str) -> str:
 
 def _steps(facts: Facts, name: str) -> tuple[str, ...]:
     package = _package(name)
+    if name in ("_C", "_ext"):
+        return _of_the_program(facts)
     in_folder = (
         "cd kernels/selective_scan && "
         + fixes.install(facts, ".", options="--no-build-isolation")
@@ -61,10 +76,31 @@ def _steps(facts: Facts, name: str) -> tuple[str, ...]:
         return (f"where the program has a folder of that name: {in_folder[0]}", *matching_build(facts, "mamba-ssm"))
     if package:
         return without_nvcc(facts, package) or matching_build(facts, package) or (fixes.install(facts, package),)
+    return (_in_its_folder(facts),)
+
+
+def _of_the_program(facts: Facts) -> tuple[str, ...]:
+    """GroundingDINO's setup and others leave the compiled part out where torch sees no GPU or CUDA_HOME names none."""
+    return (
+        'python -c "import torch.utils.cpp_extension as e; print(e.torch.version.cuda, e.torch.cuda.is_available(), '
+        'e.CUDA_HOME)"   # None or False: its setup compiles nothing, and says so only among its output',
+        fixes.export(
+            facts,
+            "CUDA_HOME",
+            r"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v12.1"
+            if fixes.on_windows(facts)
+            else "/usr/local/cuda",
+            "where CUDA_HOME is None: the toolkit of torch's CUDA",
+        ),
+        _in_its_folder(facts),
+    )
+
+
+def _in_its_folder(facts: Facts) -> str:
     return (
         "In the program's folder, where its setup.py or kernels are: "
         + fixes.install(facts, ".", options="--no-build-isolation")
-        + "   # with the nvcc of torch's CUDA; its README names the folder",
+        + "   # with the nvcc of torch's CUDA; its README names the folder"
     )
 
 

@@ -16,7 +16,7 @@ def made_no_more(facts: Facts) -> Result:
         return PASSED
     package = error.values.get("package", "").lower()
     row = next((row for row in table("successors")["package"] if package in row["names"]), None)
-    if row is None or (error.id == "pip-offers" and error.values.get("oldest")):
+    if row is None or (error.id == "pip-offers" and error.values.get("oldest")) or _its_own_source(facts, package):
         return PASSED
     instead = row.get("instead", "")
     out = f"Take the line {package} out of the requirements, and run the same command again"
@@ -39,6 +39,11 @@ def made_no_more(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _its_own_source(facts: Facts, package: str) -> bool:
+    """Whether what is built is no package of the index, but the other one of that name, from its repository."""
+    return package == "apex" and facts.error("apex-of-nvidia") is not None
 
 
 def of_python_2(facts: Facts) -> Result:

@@ -16,7 +16,7 @@ from workbench.doctor.rules.fetched_wheels import ready_wheels, without_nvcc
 from workbench.doctor.rules.toolkits import fresh_toolkit, not_seen, toolkit_steps
 from workbench.doctor.rules.torch_of_builds import major
 from workbench.doctor.tables import WHEELS, build_of, torch_release, torch_releases, variant_of
-from workbench.doctor.versions import minor_name, older, release_of
+from workbench.doctor.versions import at_least, minor_name, older, release_of
 
 
 def nvcc_mismatch(facts: Facts) -> Result:
@@ -159,6 +159,8 @@ def toolkit_too_old(facts: Facts) -> Result:
     def make(error: ErrorFact) -> Finding:
         needed, nvcc = error.values.get("needed", "a newer one"), facts.toolkit.nvcc
         named = "flash-attn" if "flashatt" in error.text.lower() else ""
+        if error.values.get("needed") and at_least(nvcc, needed):
+            return torch_of_builds.older_toolkit_taken(facts, error, needed)
         found = f" ({nvcc})" if nvcc else ""
         return Finding(
             "toolkit-too-old-for-package",

@@ -21,10 +21,6 @@ def major(version: Optional[str]) -> Optional[int]:
 
 def home_of_another_toolkit(facts: Facts, error: ErrorFact, detected: str, built: Optional[str]) -> Finding:
     """The nvcc of the shell fits torch, and the build takes another one, which CUDA_HOME or /usr/local/cuda names."""
-    home = fixes.export(facts, "CUDA_HOME", "$(dirname $(dirname $(readlink -f $(which nvcc))))", "nvcc's own folder")
-    if fixes.on_windows(facts):
-        folder = rf"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v{facts.toolkit.nvcc}"
-        home = fixes.export(facts, "CUDA_HOME", folder, "the nvcc's own folder")
     return Finding(
         "nvcc-torch-cuda-mismatch",
         "error",
@@ -32,8 +28,32 @@ def home_of_another_toolkit(facts: Facts, error: ErrorFact, detected: str, built
         "torch looks for the toolkit in CUDA_HOME first, then beside the nvcc on PATH, then in /usr/local/cuda; "
         "another shell, sudo or an environment may have other values of these.",
         {**evidence(nvcc=facts.toolkit.nvcc, torch__cuda=built, CUDA_HOME=facts.toolkit.cuda_home), **seen(error)},
-        (home, "Then the same command again, in this same shell."),
+        _home_of_this_nvcc(facts),
         ISSUES + "oobabooga/textgen/issues/1440",
+        observed=True,
+    )
+
+
+def _home_of_this_nvcc(facts: Facts) -> tuple[str, ...]:
+    home = fixes.export(facts, "CUDA_HOME", "$(dirname $(dirname $(readlink -f $(which nvcc))))", "nvcc's own folder")
+    if fixes.on_windows(facts):
+        folder = rf"C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v{facts.toolkit.nvcc}"
+        home = fixes.export(facts, "CUDA_HOME", folder, "the nvcc's own folder")
+    return (home, "Then the same command again, in this same shell.")
+
+
+def older_toolkit_taken(facts: Facts, error: ErrorFact, needed: str) -> Finding:
+    """The nvcc of the shell is new enough for a package's setup, which has found an older one."""
+    return Finding(
+        "toolkit-too-old-for-package",
+        "error",
+        f"The build takes an older toolkit than the nvcc of {facts.toolkit.nvcc} in this shell: it wants CUDA {needed}",
+        "torch looks for the toolkit in CUDA_HOME first, then beside the nvcc on PATH, then in /usr/local/cuda; a "
+        "newer one that conda brought lies in the environment's own folder.",
+        {**evidence(nvcc=facts.toolkit.nvcc, CUDA_HOME=facts.toolkit.cuda_home), **seen(error)},
+        _home_of_this_nvcc(facts),
+        ISSUES + "Dao-AILab/flash-attention/issues/1140",
+        affects=("chat",),
         observed=True,
     )
 
