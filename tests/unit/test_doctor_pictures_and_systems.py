@@ -36,6 +36,10 @@ FIRST = {
         "your system.\nIt has to do with AMD on Windows, that's what I have",
         ("cuda-wheel-on-amd", "AMD", "torch-directml"),
     ),
+    "mmcv 1 without its kernels": (
+        "ModuleNotFoundError: No module named 'mmcv._ext'\nThe versions I am using are mmdet 2.6.0 and mmcv 1.1.5",
+        ("extension-built-for-other-torch", "mmcv", "uninstall -y mmcv"),
+    ),
     "DirectML and random numbers": (
         "Device: privateuseone\nRuntimeError: Device type privateuseone is not supported for torch.Generator() api.",
         ("directml-lacks-operation", "random numbers", "git pull"),
@@ -211,6 +215,17 @@ def test_the_first_finding_and_its_first_steps(name: str) -> None:
     assert title in first.title
     steps = [line for line in first.fix if "uninstall -y torch" not in line]
     assert step in steps[0]
+
+
+def test_the_mmcv_of_the_program_s_time() -> None:
+    told = "ModuleNotFoundError: No module named 'mmcv._ext'\n"
+    for version, spec in (
+        ("mmdet 2.6.0 and\nmmcv 1.1.5", "mmcv-full==1.1.5"),
+        ("mmdet 2.25", "mmcv-full<1.8"),
+        ("mmdet 3.3", "mim install mmcv"),
+    ):
+        fix = "\n".join(diagnose(parse_report(told + version)).findings[0].fix)
+        assert spec in fix
 
 
 # Each: a paste that is like one above, and what must not be found in it.

@@ -66,6 +66,7 @@ REMARKS = frozenset(
         "of-tensorflow",
         "of-ctranslate2",
         "pipenv-told",
+        "mmcv-1-told",
         "raspberry-pi",
         "system-updated-told",
         "integrated-gfx-listed",

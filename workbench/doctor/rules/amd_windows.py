@@ -78,6 +78,14 @@ def _directml(facts: Facts) -> tuple[str, ...]:
             f"{fixes.install(facts, 'torch-directml')}   # and start it with --directml: python main.py --directml, or "
             "in the line of the portable build's run_nvidia_gpu.bat",
         )
+    pictures = facts.error("makes-pictures")
+    if "fooocus" in f"{pictures.text if pictures else ''}{facts.python.prefix or ''}".lower():
+        return (
+            fixes.uninstall(facts, "torch", "torchvision", "torchaudio", "xformers"),
+            fixes.install(facts, "torch-directml"),
+            "In run.bat: .\\python_embeded\\python.exe -s Fooocus\\entry_with_update.py --directml   # and start "
+            "with it from then on",
+        )
     return (
         fixes.install(facts, "torch-directml") + "   # Python 3.8 to 3.12; the device is torch_directml.device()",
         "or the program's own version for DirectML or ZLUDA, where it has one",

@@ -103,6 +103,9 @@ def matching_build(facts: Facts, name: str) -> tuple[str, ...]:
         return ()
     if older(facts.torch.version, row.get("until", "0")):
         row = {**row, "install": row["install_until"]}
+    seen = facts.error(row["if_told"]) if "if_told" in row else None
+    if seen is not None:
+        row = {**row, "install": row["install_if_told"]}
     torch, cuda = facts.torch.version, facts.torch.cuda or facts.toolkit.nvcc or facts.driver.cuda
     numbers = release_of(cuda)
     values = {
@@ -113,6 +116,9 @@ def matching_build(facts: Facts, name: str) -> tuple[str, ...]:
         "tag": variant_of(facts.torch.cuda) if facts.torch.cuda else None,
         "major": str(numbers[0]) if numbers else None,
     }
+    if seen is not None:
+        version = seen.values.get("version")
+        values["told"] = f"=={version}" if version else "<1.8"
     if _asks_shell(facts, row, values):
         return (_TELLS, *(_filled(facts, step, {**values, **_SHELL}) for step in row["install"]))
     unknown = any(values[word] is None for step in row["install"] for word in re.findall(r"\{(\w+)\}", step))
