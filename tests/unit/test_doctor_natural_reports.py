@@ -34,6 +34,14 @@ FIRST = {
         "On transformers 5.1 I get 'Trainer' has no attribute 'tokenizer'.",
         ("package-versions-do-not-fit", "Trainer.tokenizer is gone", '"transformers<5.0"'),
     ),
+    "an actor of Ray's that asked for no GPU": (
+        "vLLM inside a Ray actor, 2 x H100: RuntimeError: No CUDA GPUs are available",
+        ("no-cuda-gpus-available", "the driver answers", "@ray.remote(num_gpus=1)"),
+    ),
+    "a replica on a machine without a GPU": (
+        "kuberay: ValueError: Current node has no GPU available.",
+        ("ray-has-too-few-gpus", "fewer free GPUs", "ray status"),
+    ),
     "the tool llm installs for itself": (
         "llm install llm-gguf, then:\nModuleNotFoundError: No module named 'llama_cpp'",
         ("module-missing", "llama-cpp-python", "llm install llama-cpp-python"),

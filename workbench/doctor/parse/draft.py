@@ -79,6 +79,7 @@ REMARKS = frozenset(
         "for-gpu-told",
         "adapter-told",
         "llm-tool-told",
+        "in-ray-actor",
         "sd-webui-told",
         "cuda-10-told",
         "cuda-answered",

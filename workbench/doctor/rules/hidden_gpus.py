@@ -250,6 +250,13 @@ def _look_for_gpu(facts: Facts, answered: bool) -> tuple[str, ...]:
         else _find_variable(facts)
     )
     asked = ask_batch_system(facts)
+    if answered and facts.error("in-ray-actor") and not facts.environment.get("CUDA_VISIBLE_DEVICES"):
+        return (
+            "@ray.remote(num_gpus=1)   # on the actor or task that needs one, or .options(num_gpus=1): Ray hides all "
+            "GPUs from those that ask for none (Ray Serve: ray_actor_options={'num_gpus': 1})",
+            "ray status   # does Ray know of the GPUs? else, on each machine: ray stop; ray start ... --num-gpus=<n>",
+            hidden,
+        )
     if answered:
         return (*asked, hidden, "nvidia-smi -L   # the numbers there are; 0 is the first")
     inside = (
