@@ -24,6 +24,8 @@ from workbench.doctor.parse.told_errors import in_pythons_words
         ("AttributeError: 'LlamaTokenizer' has no attribute 'sp_model'", "'LlamaTokenizer' object has no attribute"),
         ("the module pytorch_lightning.lite cannot be found", "No module named 'pytorch_lightning.lite'"),
         ("it does not find torchvision.transforms.functional_tensor", "'torchvision.transforms.functional_tensor'"),
+        ("tokenizers>=0.21 required but 0.20.3 is installed", "of this module, but found tokenizers==0.20.3"),
+        ("in transformers 5 Trainer has no tokenizer argument", "got an unexpected keyword argument 'tokenizer'"),
     ],
 )
 def test_what_is_told_becomes_what_python_says(told: str, words: str) -> None:
@@ -52,6 +54,10 @@ def test_what_is_no_error_stays(told: str) -> None:
         ("pytorch_lightning.lite is missing\npytorch-lightning 2.0.0", "lite is gone since pytorch-lightning 2.0"),
         ("ImportError: cannot import name 'AutoModelForVision2Seq'", "gone since transformers 5.0"),
         ("ModuleNotFoundError torch._six", "it wants torch._six"),
+        ("The model 'gemma3' needs newer transformers", "gemma3"),
+        ("ollama uses cpu on my PC with an RTX 3060", "Ollama finds no GPU"),
+        ("A100 MIG: torch sees 0 devices", "MIG is on"),
+        ("nvidia module: key was rejected, secure boot enabled", "Secure Boot"),
     ],
 )
 def test_the_cause_is_found_in_it(told: str, title: str) -> None:

@@ -67,7 +67,7 @@ _NO_GPU = re.compile(
     r"|entering low vram mode.*total vram\"?=\"?0 B",
     re.I,
 )
-_PS = re.compile(r"\b100% CPU\b")
+_PS = re.compile(r"\b100% CPU\b|\bollama (?:uses|is using|runs on|keeps using) (?:the |my )?CPU\b", re.I)
 _SPLIT = re.compile(r"\b(?P<on_cpu>\d{1,2})%/\d{1,2}% CPU/GPU\b")
 _COMPLAINT = re.compile(
     r"\b(?:\w{2,6}n't|can't|cannot|isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?"

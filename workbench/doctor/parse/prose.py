@@ -133,6 +133,8 @@ _NO_CUDA = re.compile(
     r"(?:run|use|see|find|detect|access)(?: on| with)? "
     r"(?:the |my |any )?(?:GPUs?|cuda)\b|\bgpu is unable to run torch|torch ?\S{0,16} ?cpu ?版"
     r"|\b(?:us(?:es?|ing)|run(?:s|ning)? on|work(?:s|ing)? on) (?:the |my )?CPU (?:instead of|rather than|and not)"
+    r"|\btorch (?:says|reports|thinks|shows|sees|finds|found|detects?) (?:that |there is |there are |that there is )?"
+    r"(?:no|0|zero|nothing|none)(?: (?:cuda|gpus?|devices?)\b|$|[,.;])"
     r"|\bkeeps? using (?:the |my )?CPU\b|\btorch reports (?:GPU|cuda) not available\b"
     r"|\bnone?[- ]?cuda (?:version of |build of )?(?:py)?torch\b|\b(?:installed|got|downloaded) torch without cuda\b"
     r"|\b(?:unable to|not able to|can(?:not|'t)) run (?:[\w.-]{2,20} ){1,3}(?:on|in|with) (?:a |the |my )?GPUs?\b"
@@ -153,6 +155,8 @@ _WITHOUT_CUDA = re.compile(
     r"(?:无法|不能|没法|没有?)(?:使用|调用|用上|用) ?(?:gpu|cuda|显卡)|"
     r"\b(?:install\w*|downloads?|gets?|got|pulls?|uses?) (?:\w{2,10} ){0,2}?cpu(?:[- ]only)? (?:version|build|wheels?) "
     r"of (?:py)?torch"
+    r"|\b(?:pip|conda|uv|mamba|poetry)\b.{0,80}torch.{0,80}\b(?:gives?|gave|installs?|installed|got|gets?|pulls?)"
+    r" (?:me )?(?:a |the )?cpu(?:[- ]only)? (?:build|version|wheel|package|one)\b"
     r"|\b(?:py)?torch (?:\w{2,4} ){0,2}?cpu(?:[- ]only)? (?:version|build|wheel) (?:\w{2,7} ){0,2}?installed\b",
     re.I,
 )

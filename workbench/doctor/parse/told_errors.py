@@ -58,6 +58,17 @@ _TOLD_NAME = re.compile(
     r" from ['\"`]?(?P<module>(?!(?:the|a|my|this|it|its|module)\b)[a-z_]\w{1,40}(?:\.\w{1,40}){0,5})['\"`]?(?![\w'(])"
 )
 _NO_OBJECT = re.compile(r"(?<=AttributeError: )('[A-Z]\w{2,60}') (?=has no attribute)")
+# "tokenizers>=0.21 required but 0.20.3 is installed": as transformers would say it.
+_TOLD_PIN = re.compile(
+    r"(?<![\w-])(?P<name>[A-Za-z][\w-]{1,40})(?P<spec>[<>=!~]{1,2}\d[\w.,<>=!~]{0,40}) (?:is )?(?:required|needed),?"
+    r" but (?:only |found |I have |you have )?(?:version )?(?P<found>\d[\w.]{1,20})"
+    r"(?: is)?(?: installed| found| here| there)?(?![\w.])"
+)
+_TOLD_ARGUMENT = re.compile(
+    r"\b(?P<call>[A-Z]\w{2,60}) "
+    r"(?:has no|does not have|doesn't (?:accept|take|know|support|have)|no longer (?:accepts|takes|has)) "
+    r"(?:an? |the )?['\"`]?(?P<argument>[a-z]\w{2,40})['\"`]? (?:argument|parameter|keyword|kwarg)\b"
+)
 _PACKAGES = (
     r"torch|torchvision|torchaudio|torchtext|transformers|diffusers|accelerate|peft|trl|datasets|huggingface_hub"
     r"|tokenizers|pytorch_lightning|lightning|numpy|scipy|sklearn|langchain|langchain_community|gradio|timm|triton|keras"
@@ -97,6 +108,14 @@ def in_pythons_words(text: str) -> str:
     if "Error" in text:
         text = _NO_COLON.sub(r"\1: ", text)
         text = _NAMED_ONLY.sub(r"\1: No module named '\2'", text)
+    if "required" in text or "needed" in text:
+        text = _TOLD_PIN.sub(
+            r"\g<name>\g<spec> is required for a normal functioning of this module, but found \g<name>==\g<found>", text
+        )
+    if len(text) < _LONGEST_PROSE and "Error: " not in text:
+        text = _TOLD_ARGUMENT.sub(
+            r"TypeError: \g<call>.__init__() got an unexpected keyword argument '\g<argument>'", text
+        )
     if len(text) < _LONGEST_PROSE and "Traceback" not in text and "Error: " not in text:
         text = _TOLD_MODULE.sub(_not_found, text)
     return text

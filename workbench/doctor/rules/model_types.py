@@ -31,7 +31,7 @@ def unknown_architecture(facts: Facts) -> Result:
 
 
 def _finding(facts: Facts, error: ErrorFact) -> Finding:
-    model_type = error.values.get("type") or error.values.get("type2")
+    model_type = error.values.get("type") or error.values.get("type2") or error.values.get("type3")
     since = release_of_model_type(model_type) if model_type else None
     have = facts.package("transformers")
     named = f"transformers {have}" if have else "transformers"
