@@ -91,6 +91,43 @@ CASES = {
         ["flash-attn==2.7.4.post1"],
         [],
     ),
+    "a module of a repository": (
+        "ModuleNotFoundError: No module named 'tinycudann'",
+        "compiled-module-missing",
+        ["--no-build-isolation 'git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch'"],
+        ["install tinycudann"],
+    ),
+    "the compiled part of one": (
+        "ModuleNotFoundError: No module named 'simple_knn._C'",
+        "compiled-module-missing",
+        ["./submodules/simple-knn"],
+        [],
+    ),
+    "a module of the program's own folder": (
+        "ModuleNotFoundError: No module named 'MultiScaleDeformableAttention'",
+        "compiled-module-missing",
+        ["--include=setup.py MultiScaleDeformableAttention ."],
+        ["install MultiScaleDeformableAttention"],
+    ),
+    "the same on Windows": (
+        "PS C:\\pointr> python main.py\nModuleNotFoundError: No module named 'chamfer'",
+        "compiled-module-missing",
+        ["Get-ChildItem"],
+        ["dirname"],
+    ),
+    "flash-attn in NVIDIA's image, whose torch is its own": (
+        "I'm using `nvcr.io/nvidia/pytorch:23.10-py3`\nImportError: /app/v/lib/python3.10/site-packages/"
+        "flash_attn_2_cuda.cpython-310-x86_64-linux-gnu.so: undefined symbol: _ZN2at4_ops9_pad_enum4callERKNS_6TensorE",
+        "flash-attn-built-for-other-torch",
+        ["FLASH_ATTENTION_FORCE_BUILD"],
+        ["SKIP_CUDA_BUILD"],
+    ),
+    "flash-attn's Python files alone": (
+        "ModuleNotFoundError: No module named 'flash_attn_2_cuda'",
+        "flash-attn-built-for-other-torch",
+        ["--no-build-isolation --no-cache-dir flash-attn"],
+        ["compiled for another torch"],
+    ),
 }
 
 
@@ -108,6 +145,7 @@ HARMLESS = (
     "warning: 'AT_CHECK' is deprecated [-Wdeprecated-declarations]\n inline void deprecated_AT_CHECK() {}",
     "#include <cstdint>\nstatic const uint32_t size = FLT_MAX_LEVELS;",
     "UserWarning: Failed to load custom C++ ops. Running on CPU mode Only!",
+    "WARNING: No module named 'chamfer' is fine here\nepoch 3 loss 0.2",
     "/usr/include/c++/11/bits/stl_vector.h(89): warning #20012-D: __host__ annotation is ignored",
 )
 

@@ -183,6 +183,8 @@ _BUILD_ROOTS = (
     "host-flags-given-to-nvcc",
     "no-gpu-seen-while-building",
     "python-library-not-beside",
+    "compiled-by-a-newer-nvcc",
+    "compiler-output-not-decoded",
 )
 
 # What Python takes in place of a package of the environment, which then seems to be of a release that does not fit.

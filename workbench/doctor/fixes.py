@@ -385,7 +385,9 @@ def _for_older_driver(facts: Facts, keep_release: bool, wheel: Wheel) -> tuple[s
     older_wheel = choose_for_driver(facts, keep_release, minimum_driver(major - 1, on_windows(facts))[0])
     newer = minimum_driver(major, on_windows(facts))[0]
     update = f"where it shows an older CUDA: update the NVIDIA driver to {newer} or newer first"
-    if older_wheel is None or older_wheel.variant == wheel.variant:
+    # On ARM there were builds for servers from CUDA 12 on alone: whl/cu118 has none for aarch64.
+    on_arm = facts.platform.machine in ("aarch64", "arm64") and major < 13
+    if older_wheel is None or older_wheel.variant == wheel.variant or on_arm:
         return (update,)
     command = install(facts, *torch_pins(facts, older_wheel), options=f"--index-url {older_wheel.index}")
     return (f"or, where it shows CUDA {major - 1}.x: {command}", update)

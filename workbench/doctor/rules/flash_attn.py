@@ -6,7 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes, torch_builds
-from workbench.doctor.facts import Facts
+from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, cuda_major, evidence, seen
 from workbench.doctor.rules.fetched_wheels import ready_wheels, without_nvcc
@@ -16,7 +16,8 @@ from workbench.doctor.versions import at_least, minor_name, older, release_of
 
 def flash_attn_mismatch(facts: Facts) -> Result:
     """flash-attn was built for another torch."""
-    error = facts.error("flash-attn-symbol")
+    absent = _without_its_part(facts)
+    error = facts.error("flash-attn-symbol") or absent
     step = facts.probe("flash-attn")
     version, torch = facts.package("flash-attn"), facts.torch.version
     built = re.search(r"torch(\d{1,2}\.\d{1,2})", version or "")
@@ -32,7 +33,9 @@ def flash_attn_mismatch(facts: Facts) -> Result:
         Finding(
             "flash-attn-built-for-other-torch",
             "error",
-            f"flash-attn{' 3' if third else ''} was compiled for another torch",
+            "flash-attn is here without its compiled part"
+            if absent is not None and absent is error
+            else f"flash-attn{' 3' if third else ''} was compiled for another torch",
             "Its extension looks for C++ symbols that this torch does not have: another torch minor, another C++ "
             "ABI (wheels "
             "changed theirs with torch 2.7), or another CUDA major.",
@@ -59,6 +62,12 @@ def flash_attn_mismatch(facts: Facts) -> Result:
     ]
 
 
+def _without_its_part(facts: Facts) -> Optional[ErrorFact]:
+    """Its Python files alone, as a setup leaves them that skipped the build and found no wheel."""
+    error = facts.error("extension-absent")
+    return error if error is not None and "'flash_attn_2_cuda'" in error.text else None
+
+
 def _flash_attn_3(facts: Facts) -> tuple[str, ...]:
     """It is a package of its own, for Hopper, compiled from the folder hopper of the same repository."""
     return (
@@ -79,7 +88,8 @@ def flash_attn_wheel(facts: Facts, torch: Optional[str]) -> tuple[str, ...]:
             f"Install a wheel that others made, for exactly this torch, CUDA and Python: {url}   # by its address: "
             "python -m pip install --no-deps <address of the .whl>; the project itself makes none for Windows",
         )
-    if facts.torch.version and not torch_builds.is_published(facts.torch.version):
+    of_image = (facts.platform.image or "").startswith("nvcr.io/nvidia/pytorch")
+    if of_image or (facts.torch.version and not torch_builds.is_published(facts.torch.version)):
         return _flash_attn_compiled(facts)  # no wheel is made for a vendor's own build
     wanted = ", ".join(
         filter(

@@ -15,6 +15,7 @@ from workbench.doctor.rules.pairs import declared
 from workbench.doctor.rules.plain import symptoms, weak_messages
 from workbench.doctor.rules.unknown.likely import likely_apart
 from workbench.doctor.rules.unknown.names import import_cut
+from workbench.doctor.rules.unknown.own_modules import own_module
 from workbench.doctor.rules.unknown.packages import callers_of
 
 
@@ -37,7 +38,8 @@ def unexplained(facts: Facts, findings: Iterable[Finding]) -> list[Finding]:
     error = error or facts.error("extension-symbol")
     if facts.error("launched-program-failed") and error is not None and "CalledProcessError" not in error.text:
         weak = [finding for finding in weak if finding.id != "cause-stands-above"]  # what stands above is there
-    guessed = library_error(facts, error) if error else None
+    own = own_module(facts, error) if error else None
+    guessed = [own] if own else library_error(facts, error) if error else None
     # A message that a rule knows, and that no rule found to fit here, still says something in its own words.
     error = error or _failure(facts)
     guessed = guessed or (guessed_error(facts, error) if error else None)
