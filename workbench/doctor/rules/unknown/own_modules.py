@@ -9,6 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
+from workbench.doctor.rules.matching_builds import matching_build
 from workbench.doctor.tables import table
 
 _NAMED = re.compile(r"(?i:no module named) ['\"`]?(?P<module>\w{2,60})(?P<part>(?:\.\w{1,60}){0,3})")
@@ -22,6 +23,8 @@ def own_module(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     row = _row(found["module"]) if found else None
     if found is None or row is None or (found["part"] and found["part"] not in _PARTS):
         return None
+    if not found["part"] and matching_build(facts, found["module"]):
+        return None  # what is not there at all is told of with the builds for this torch
     module = f"{found['module']}{found['part']}"
     return Finding(
         "compiled-module-missing",
