@@ -122,6 +122,24 @@ CASES = {
         ["FLASH_ATTENTION_FORCE_BUILD"],
         ["SKIP_CUDA_BUILD"],
     ),
+    "SageAttention 2, which the index has not": (
+        "ImportError: cannot import name 'sageattn_qk_int8_pv_fp8_cuda' from 'sageattention' (/v/a/core.py)",
+        "sageattention-of-the-index",
+        ["git+https://github.com/thu-ml/SageAttention.git"],
+        ["install -U sageattention"],
+    ),
+    "SageAttention that is not there at all": (
+        "ModuleNotFoundError: No module named 'sageattention'",
+        "module-missing",
+        ["pip install sageattention"],
+        ["git+"],
+    ),
+    "xformers, whose newest pins another torch": (
+        "torch==2.4.1\nModuleNotFoundError: No module named 'xformers.ops'",
+        "package-versions-do-not-fit",
+        ["xformers==0.0.28.post1"],
+        ["-U xformers\n"],
+    ),
     "flash-attn's Python files alone": (
         "ModuleNotFoundError: No module named 'flash_attn_2_cuda'",
         "flash-attn-built-for-other-torch",

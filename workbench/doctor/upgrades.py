@@ -11,7 +11,7 @@ from typing import Optional
 
 from workbench.doctor.changes import declared_here, installed_version
 from workbench.doctor.facts import Facts
-from workbench.doctor.tables import table
+from workbench.doctor.tables import companion_of, table
 from workbench.doctor.versions import (
     Requirement,
     at_least,
@@ -28,10 +28,18 @@ def fitted(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]:
     What is not known to be installed restricts nothing, and a requirement that names an upper bound keeps it.
     """
     wanted = {item.name: item for item in map(parse_requirement, packages) if item is not None}
-    bounded = tuple(_bounded(facts, package, wanted) for package in packages)
+    bounded = tuple(_of_the_torch_here(facts, _bounded(facts, package, wanted), wanted) for package in packages)
     ends = {item.name: _end(item) for item in map(parse_requirement, bounded) if item is not None}
     beside = (*bounded, *_companions(facts, ends))
     return (*beside, *_of_this_torch(facts, beside))
+
+
+def _of_the_torch_here(facts: Facts, package: str, wanted: dict[str, Requirement]) -> str:
+    """xformers pins its torch: a newer one would bring another torch, and leave torchvision and the rest behind."""
+    if package != "xformers" or "torch" in wanted:
+        return package
+    own = companion_of("xformers", facts.torch.version)
+    return f"xformers=={own}" if own else package
 
 
 # What asks for a huggingface-hub of its own time, and not for transformers, which bears none of another major.

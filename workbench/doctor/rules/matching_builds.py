@@ -96,11 +96,18 @@ def is_compiled_by_pip(name: str) -> bool:
     return row is None or bool(row["compile"])
 
 
+def found_by_name(name: str) -> bool:
+    """Whether a program that only lacks the package is served by the one that pip finds by its name."""
+    return bool((_row(name) or {}).get("index"))
+
+
 def matching_build(facts: Facts, name: str) -> tuple[str, ...]:
     """The steps that bring the build of `name` for the torch and CUDA at hand; empty where the table has none."""
     row = _row(name)
     if row is None:
         return ()
+    if fixes.on_windows(facts) and "windows" in row:
+        return (_SHOWS, *row["windows"])
     if older(facts.torch.version, row.get("until", "0")):
         row = {**row, "install": row["install_until"]}
     seen = facts.error(row["if_told"]) if "if_told" in row else None

@@ -11,7 +11,7 @@ from workbench.doctor.changes import PYTHON, change_of, installed_version, pip_n
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
-from workbench.doctor.rules.matching_builds import matching_build
+from workbench.doctor.rules.matching_builds import found_by_name, matching_build
 from workbench.doctor.rules.platforms import instead_of
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.demands import packages_asked, releases_asked
@@ -127,7 +127,8 @@ def missing(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     if facts.origin == "report" and (installed_version(facts, name) or _installed_in_vain(facts, name)):
         return _in_another_python(facts, error, name)
     # Nothing is there yet that would have to stay as it is.
-    compiled = tuple(step.replace("--force-reinstall --no-deps ", "") for step in matching_build(facts, name))
+    build = () if found_by_name(name) else matching_build(facts, name)
+    compiled = tuple(step.replace("--force-reinstall --no-deps ", "") for step in build)
     if module not in known_imports() and not compiled:
         return _of_no_known_package(facts, error, module)
     return Finding(
