@@ -186,7 +186,7 @@ CASES = {
         "Can't import SageAttention: DLL load failed while importing _fused: The specified module could not be found\n"
         "pytorch version: 2.9.1+cu130",
         "extension-built-for-other-torch",
-        ["sageattention that was made for torch 2.9, CUDA 13.0"],
+        ["+cu130torch2.9"],
         [],
     ),
     "a DLL of a package that has nothing to do with torch": (

@@ -107,7 +107,7 @@ def matching_build(facts: Facts, name: str) -> tuple[str, ...]:
     if row is None:
         return ()
     if fixes.on_windows(facts) and "windows" in row:
-        return (_SHOWS, *row["windows"])
+        row = {**row, "install": row["windows"]}
     if older(facts.torch.version, row.get("until", "0")):
         row = {**row, "install": row["install_until"]}
     seen = facts.error(row["if_told"]) if "if_told" in row else None
