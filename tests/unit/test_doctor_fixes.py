@@ -11,10 +11,11 @@ from workbench.doctor import fixes
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.facts import Facts, GpuFacts, Install, PlatformFacts, PythonFacts, TorchFacts
 from workbench.doctor.findings import Finding
-from workbench.doctor.fixes import in_environment, install
+from workbench.doctor.fixes import install
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.rules.unknown import apart
 from workbench.doctor.tables import faults, gpu_capability, table, torch_release, torch_releases
+from workbench.doctor.typed_steps import in_environment
 from workbench.doctor.versions import minor_name, older, parse_version, satisfies
 
 DATA = Path(__file__).parent.parent / "data" / "doctor"

@@ -9,11 +9,11 @@ import pytest
 
 from workbench.doctor.diagnose import diagnose
 from workbench.doctor.facts import ErrorFact, Facts, PlatformFacts
-from workbench.doctor.fixes import in_environment
 from workbench.doctor.parse.report import parse_report
 from workbench.doctor.rules import plain
 from workbench.doctor.shells import for_micromamba, for_powershell
 from workbench.doctor.tables import faults, table
+from workbench.doctor.typed_steps import in_environment
 
 WINDOWS = Facts(origin="report", platform=PlatformFacts(system="Windows"))
 

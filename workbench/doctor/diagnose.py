@@ -10,7 +10,6 @@ from workbench.doctor.causes import CAUSES, ENDS_BEFORE_THE_GPU, ONLY_WARNED_OF,
 from workbench.doctor.derive import derive
 from workbench.doctor.facts import Facts
 from workbench.doctor.findings import SEVERITIES, Finding
-from workbench.doctor.fixes import in_environment
 from workbench.doctor.rules import (
     accelerate,
     amd_overrides,
@@ -36,6 +35,7 @@ from workbench.doctor.rules import (
     extensions,
     flash_attn,
     glibc,
+    gpu_kernels,
     gpu_modes,
     gpu_start,
     hanging,
@@ -88,6 +88,7 @@ from workbench.doctor.rules import (
     xformers,
 )
 from workbench.doctor.rules.last import unexplained
+from workbench.doctor.typed_steps import in_environment
 
 RULES = (
     *own_files.RULES,
@@ -120,6 +121,7 @@ RULES = (
     *intel.RULES,
     *interpreter.RULES,
     *torch_gpu.RULES,
+    *gpu_kernels.RULES,
     *crashes.RULES,
     *cxx.RULES,
     *nvidia_wheels.RULES,
