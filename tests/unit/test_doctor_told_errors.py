@@ -55,6 +55,12 @@ def test_what_is_no_error_stays(told: str) -> None:
         ("ImportError: cannot import name 'AutoModelForVision2Seq'", "gone since transformers 5.0"),
         ("ModuleNotFoundError torch._six", "it wants torch._six"),
         ("The model 'gemma3' needs newer transformers", "gemma3"),
+        ("M1 mac\nzsh: illegal hardware instruction  python train.py", "a Python for Intel"),
+        (
+            "LibMambaUnsatisfiableError: Encountered problems while solving:\n"
+            "  - nothing provides __cuda needed by pytorch-2.4.1-cuda126_generic_py312",
+            "conda sees no NVIDIA driver",
+        ),
         ("ollama uses cpu on my PC with an RTX 3060", "Ollama finds no GPU"),
         ("A100 MIG: torch sees 0 devices", "MIG is on"),
         ("nvidia module: key was rejected, secure boot enabled", "Secure Boot"),

@@ -443,6 +443,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "intel-python-on-mac": ("no-torch-wheel-for-platform",),
     "torch-cpu-only": ("musl-alpine", "cuda-wheel-on-amd"),
     "requirements-contradict": (
+        "conda-sees-no-driver",
         "library-config-missing",
         "project-allows-other-pythons",
         "no-wheel-for-this-platform",

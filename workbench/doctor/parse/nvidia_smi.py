@@ -72,7 +72,8 @@ def _failure(line: str, draft: Draft) -> None:
         if failure in line:
             draft.saw("nvidia-smi")
             missing = failure.endswith("found") and failure.startswith("nvidia-smi")
-            draft.put(draft.driver, smi=not missing, error=line.strip()[:300])
+            told = failure if failure.startswith("No devices") else line.strip()[:300]
+            draft.put(draft.driver, smi=not missing, error=told)
             if failure.startswith("No devices"):
                 draft.no_gpus = True
 

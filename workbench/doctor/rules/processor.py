@@ -29,6 +29,8 @@ def hidden_instructions(facts: Facts) -> Result:
         board = facts.error("raspberry-pi")
         if board is not None:
             return _small_arm(facts, error, board)
+        if facts.platform.system == "Darwin":
+            return _intel_code_on_a_mac(facts, error)
         machine = _machine(facts)
         steps = (*((_MACHINES[machine],) if machine else ()), *_program(facts))
         return Finding(
@@ -51,6 +53,28 @@ def hidden_instructions(facts: Facts) -> Result:
         )
 
     return from_message(facts, ("cpu-lacks-instructions",), make)
+
+
+def _intel_code_on_a_mac(facts: Facts, error: ErrorFact) -> Finding:
+    """Rosetta, which runs a Python for Intel on Apple's processors, has no AVX (before macOS 15)."""
+    return Finding(
+        "cpu-lacks-instructions",
+        "error",
+        "Most likely a Python for Intel runs on Apple's processor, and the package wants AVX, which Rosetta lacks",
+        "conda, Homebrew and Python installed for Intel bring packages for Intel; those of TensorFlow, jaxlib and "
+        "others are compiled with AVX. On a Mac with an Intel processor too old for AVX the same happens.",
+        {**evidence(python=facts.python.version, machine=facts.platform.machine), **seen(error)},
+        (
+            f'{fixes.python_command(facts)} -c "import platform; print(platform.machine())"'
+            "   # x86_64 on an M1 or newer: the wrong Python",
+            "curl -L -O https://github.com/conda-forge/miniforge/releases/latest/download/Miniforge3-MacOSX-arm64.sh "
+            "&& bash Miniforge3-MacOSX-arm64.sh   # a Python for arm64; then the packages anew in it",
+            "on an Intel Mac: an older release of the package, or it compiled there",
+        ),
+        "https://developer.apple.com/documentation/apple-silicon/about-the-rosetta-translation-environment",
+        affects=("chat", "architecture", "vram"),
+        observed=True,
+    )
 
 
 def _small_arm(facts: Facts, error: ErrorFact, board: ErrorFact) -> Finding:
