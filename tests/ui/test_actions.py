@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import re
 
+import pytest
+from textual.binding import Binding
+
 from tests.stubs.scripted_session import ScriptedSession
 from tests.ui.conftest import MakeApp, wait_until
 from workbench.ui.actions import ACTIONS, APP, BENCH_TITLES, BENCHES, actions_of, bindings_of
@@ -64,3 +67,15 @@ async def test_the_palette_lists_every_action(loaded_session: ScriptedSession, m
         titles = {command.title for command in app.get_system_commands(app.screen)}
         themes = {f"Theme: {name}" for name in app.theme_names}
     assert titles == themes | {action.palette_title for action in ACTIONS if action.palette}
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in BENCHES])
+async def test_a_bench_that_is_still_being_put_together_answers_which_keys_it_takes(
+    name: str, session: ScriptedSession, make_app: MakeApp
+) -> None:
+    app = make_app(session)
+    async with app.run_test(size=(80, 24)):
+        bench = bench_class(name)(app.link)
+        for binding in bench.BINDINGS:
+            action = binding.action if isinstance(binding, Binding) else binding[1]
+            bench.check_action(action, ())

@@ -375,7 +375,8 @@ class ArchitectureBench(Bench):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "clear":
-            return self.query_one("#tree-search").display
+            # Also asked while the bench is put together, before its field is there.
+            return any(field.display for field in self.query("#tree-search"))
         return super().check_action(action, parameters)
 
     # --- Facts ---------------------------------------------------------------------------------------------

@@ -507,7 +507,8 @@ class TokensBench(Bench):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         on_dataset = self.has_class("-dataset")
         if action == "last_dataset":
-            return not on_dataset and self.query_one(DatasetView).result is not None
+            # Also asked while the bench is put together, before its parts are there.
+            return not on_dataset and any(view.result is not None for view in self.query(DatasetView))
         if (action == "send_length" and not on_dataset) or (action in ("walk", "compare", "edit") and on_dataset):
             return False
         return super().check_action(action, parameters)
