@@ -61,6 +61,12 @@ def test_what_is_no_error_stays(told: str) -> None:
             "  - nothing provides __cuda needed by pytorch-2.4.1-cuda126_generic_py312",
             "conda sees no NVIDIA driver",
         ),
+        (
+            "WSL Version: 2.0.9, WSL 2\nDistro Version: Ubuntu 22.04\nWindows 11, 4x RTX 3090\n"
+            "With CUDA_VISIBLE_DEVICES=0,1,2,3 torch.cuda.is_available() ends in "
+            "an 'out of memory' error, with three of them it does not",
+            "want of pinned memory",
+        ),
         ("ollama uses cpu on my PC with an RTX 3060", "Ollama finds no GPU"),
         ("A100 MIG: torch sees 0 devices", "MIG is on"),
         ("nvidia module: key was rejected, secure boot enabled", "Secure Boot"),

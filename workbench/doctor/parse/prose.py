@@ -387,6 +387,8 @@ def _worked_in_wsl(lines: Sequence[str]) -> bool:
     """Whether several lines tell of what was done in WSL, on a Windows whose own Python shows no file."""
     if any(_WINDOWS_SITE.search(line) for line in lines if "\\" in line):
         return False
+    if any("WSL Version" in line for line in lines) and any("Distro Version" in line for line in lines):
+        return True  # the form of WSL's own tracker, which asks for both
     told = [line for line in lines if "wsl" in line.lower() and _DONE_IN_WSL.search(line) and not _NOT_WSL.search(line)]
     return len(told) > 1 and not any(_WORKS.search(line) for line in told)
 

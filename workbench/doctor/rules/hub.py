@@ -143,7 +143,8 @@ def _room_for_models(facts: Facts) -> tuple[str, ...]:
             "du -xh --max-depth=2 ~/.cache | sort -h | tail   # what takes the room: delete what is not needed",
         )
     return (
-        "export HF_HOME=/a/big/disk/hf   # df -h: which has room; datasets' map() too; TMPDIR: pip",
+        "export HF_HOME=/a/big/disk/hf   # df -h: which has room; datasets' map() too; TMPDIR: pip; what goes "
+        "elsewhere (--local-dir, output_dir) to that disk as well",
         "hf cache prune   # or: hf cache rm, for models that are no longer needed",
         "df -i   # room, and still full? then the number of files is",
     )

@@ -53,8 +53,11 @@ def torch_steps(facts: Facts) -> tuple[str, ...]:
         )
     if release == "5":
         return (
-            f"python3.8 -m pip install {_JP5}   # JetPack 5: Python 3.8 and no other",
-            "Another Python: a container, dustynv/l4t-pytorch:r35.4.1, or build torch from source",
+            "sudo apt install -y python3.8-venv libopenblas-dev && python3.8 -m venv ~/torch && source "
+            "~/torch/bin/activate   # JetPack 5: Python 3.8 and no other",
+            f"python -m pip install {_JP5}",
+            "Another Python: the container dustynv/l4t-pytorch:r35.4.1 has 3.8 as well: build torch from source, or "
+            "take JetPack 6",
         )
     if release in ("6", "7"):
         index, python = (_JP6, "python3.10") if release == "6" else (_JP7, "python3.12")
