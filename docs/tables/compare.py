@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from docs.tables.reading import TAKEN, fits
+from docs.tables.reading import OWN, TAKEN, fits
 
 LONGEST_GAP = 2
 """A name that is missing in so many releases in between, at most, is taken to have been there all the time."""
@@ -40,7 +40,8 @@ def events(releases: dict[str, list[str]]) -> set[Event]:
     """What came and went between the releases, which are given oldest first.
 
     What a module only ever took from another one (TAKEN) is left out. A method that another class still has did not go:
-    it is inherited now; nor did an argument of what has none now. In the same way it came, if at all, before.
+    it is inherited now; nor did an argument of what has none now. In the same way it came, if at all, before. Of a
+    class that inherits nothing (OWN) a member went as long as the class is there.
     """
     versions = list(releases)
     callables = [{name.partition("(")[0] for name in names if "(" in name} for names in releases.values()]
@@ -50,18 +51,27 @@ def events(releases: dict[str, list[str]]) -> set[Event]:
     ]
     seen: dict[str, list[int]] = {}
     for position, names in enumerate(releases.values()):
-        for name in {name.lstrip(TAKEN) for name in names}:
+        for name in {name.lstrip(TAKEN + OWN) for name in names}:
             seen.setdefault(name, []).append(position)
-    own = {name for names in releases.values() for name in names}
+    own = {name.lstrip(OWN) for names in releases.values() for name in names}
+    of_parts = {name.lstrip(OWN) for names in releases.values() for name in names if name.startswith(OWN)}
+    classes = [{name.rpartition(".")[2] for name in names if "(" not in name} for names in releases.values()]
+
+    def elsewhere(name: str, position: int) -> bool:
+        """Whether nothing can be said of a member that a release has not: inherited, or its class is not there."""
+        if name in of_parts:
+            return re.split(r"[(.]", name)[0] not in classes[position]
+        return _inherited(name, methods[position], callables[position])
+
     found = set()
     for name, positions in seen.items():
         first, last = positions[0], positions[-1]
         if name not in own or f"{name}." in seen or last - first + 1 - len(positions) > LONGEST_GAP:
             continue
-        if first > 0 and not _inherited(name, methods[first - 1], callables[first - 1]):
+        if first > 0 and not elsewhere(name, first - 1):
             found.add(Event("added", versions[first], name.rstrip(".")))
         went = last + 1
-        if went < len(versions) and not _inherited(name, methods[went], callables[went]):
+        if went < len(versions) and not elsewhere(name, went):
             found.add(Event("removed", versions[went], name.rstrip(".")))
     return found
 

@@ -79,6 +79,7 @@ def names_of(package: str, plan: dict[str, Any], releases: Releases) -> dict[str
         tuple(_rules("skipped", package, plan)),
         tuple(rules.get("outlined", ())),
         tuple(rules.get("calls", ())),
+        tuple(rules.get("parts", ())),
         marked=rules.get("shallow", False),
     )
     read = partial(read_names, reading=reading)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from docs.tables.source import (
     Definition,
@@ -36,12 +37,17 @@ class Reading:
     """Modules of which is only read that they are there."""
     calls: tuple[str, ...] = ()
     """Classes and functions whose arguments are read, and of classes the methods; "Class.method" for its arguments."""
+    parts: tuple[str, ...] = ()
+    """Classes that inherit nothing from the package: read is all that they have, and marked with OWN."""
     marked: bool = False
     """Whether what a module only takes from another one is marked with TAKEN, and all methods are read."""
 
 
 TAKEN = "~"
 """In front of a name that its module does not define, and does not export; and of "*.method" for that of any class."""
+
+OWN = "@"
+"""In front of what a class of ``parts`` has: that another class has such a name too says nothing of it."""
 
 
 def fits(name: str, patterns: Iterable[str], verdict: bool = False) -> bool:
@@ -110,6 +116,8 @@ def _names_of(module: Module, reading: Reading) -> Iterator[str]:
         yield f"{TAKEN if taken else ''}{_below(module.path, name)}"
         if reading.marked and isinstance(node, ast.ClassDef):
             yield from (f"{TAKEN}*.{item.name}" for item in node.body if isinstance(item, ast.FunctionDef))
+        if fits(name, reading.parts) and isinstance(node, ast.ClassDef):
+            yield from (f"{OWN}{name}{member}" for member in _members(node))
         if fits(name, reading.calls):
             yield from _details(name, node, reading)
     if not reading.lazy:
@@ -141,6 +149,26 @@ def _details(name: str, node: Definition, reading: Reading) -> Iterator[str]:
                 yield f"{name}.{item.name}"
                 if fits(f"{name}.{item.name}", reading.calls):
                     yield from (f"{name}.{item.name}({argument})" for argument in arguments(item))
+
+
+def _members(node: ast.ClassDef) -> Iterator[str]:
+    """Methods of a class, what they set on ``self``, and the arguments that it is made and called with."""
+    for item in node.body:
+        if not isinstance(item, ast.FunctionDef):
+            continue
+        if item.name in ("__init__", "forward"):
+            method = "" if item.name == "__init__" else f".{item.name}"
+            yield from (f"{method}({argument})" for argument in arguments(item))
+        if not item.name.startswith("__"):
+            yield f".{item.name}"
+        for inner in ast.walk(item):
+            targets = inner.targets if isinstance(inner, ast.Assign) else [getattr(inner, "target", None)]
+            yield from (f".{target.attr}" for target in targets if _is_own(target))
+
+
+def _is_own(target: object) -> TypeGuard[ast.Attribute]:
+    """Whether what is assigned to is an attribute of ``self``."""
+    return isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self"
 
 
 def _stars(module: Module, package: str) -> Iterator[str]:

@@ -55,6 +55,22 @@ def test_names_are_read_from_a_wheel(tmp_path: Path) -> None:
     assert plain == {"_parts"}
 
 
+def test_of_a_part_all_is_read_and_nothing_is_inherited(tmp_path: Path) -> None:
+    code = (
+        "class OneAttention(Module):\n    def __init__(self, config):\n        self.heads = config.heads\n"
+        "    def forward(self, states): ...\nclass TwoAttention(Module):\n    def __init__(self): self.heads = 1\n"
+    )
+    reading = Reading("thing", parts=("OneAttention",))
+    first = read_names(wheel(tmp_path, {"thing/__init__.py": code}), reading)
+    assert {"@OneAttention.heads", "@OneAttention(config)", "@OneAttention.forward(states)"} < set(first)
+    second = read_names(
+        wheel(tmp_path, {"thing/__init__.py": code.replace("self.heads = config.heads", "pass")}), reading
+    )
+    assert events({"1.0": first, "2.0": second}) == {Event("removed", "2.0", "OneAttention.heads")}
+    gone = [name for name in second if "OneAttention" not in name]
+    assert not any("(" in event.name for event in events({"1.0": first, "2.0": gone}))
+
+
 def test_what_a_lazy_package_loads_is_exported_at_its_root(tmp_path: Path) -> None:
     files = {
         "thing/__init__.py": "from .lazy import define_import_structure\n",

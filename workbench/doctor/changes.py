@@ -186,12 +186,14 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
     """
     parts = [part for part in call.split(".") if part not in ("__init__", "__new__", "<locals>")]
     wanted = {f"{part}({argument})" for part in parts} if argument else {".".join(parts[-2:])}
+    if parts[1:] and parts[-1] == "forward":  # every module has one, and each takes something else
+        wanted = {f"{parts[-2]}.forward({argument})"}
     # Only an argument of a class without a name needs a package to be found for it.
     named = [] if parts or not argument else [name for name in packages if name] or _the_one_with(facts, argument)
     for package, row in _rows(f"({argument})" if argument else ".".join(parts[-2:]), packages):
         for word in ("added", "removed"):
             for key in row.get(word, {}):
-                last = key.split(".")[-1] if argument else key
+                last = _call_of(key) if argument else key
                 nameless = package in named and key.endswith(f"({argument})")
                 nameless = nameless or (package in packages and key == f"from_pretrained({argument})")
                 change = (
@@ -201,6 +203,32 @@ def change_of_call(facts: Facts, call: str, argument: str, packages: tuple[str, 
                 )
                 if change is not None:
                     return change
+    return None
+
+
+def _call_of(key: str) -> str:
+    """``function(argument)`` at the end of a path, with the class before it where it is a ``forward``."""
+    parts = key.split(".")
+    return ".".join(parts[-2:] if parts[-1].startswith("forward(") and len(parts) > 1 else parts[-1:])
+
+
+def change_of_missing(facts: Facts, call: str, argument: str, packages: tuple[str, ...]) -> Optional[Change]:
+    """What the table says of an argument that a call leaves out: the reverse of one that it has too many.
+
+    What came with a release is asked for there, so that its callers are from before; what went with one is still asked
+    for here, so that they are from after. `added` tells which: whether the callee is the one that is too old.
+    """
+    parts = [part for part in call.split(".") if part not in ("__init__", "__new__", "<locals>")]
+    if not parts or parts == ["forward"]:
+        return None  # everybody has such a one
+    wanted = f"{'.'.join(parts[-2:]) if parts[-1] == 'forward' else parts[-1]}({argument})"
+    for package, row in _rows(f"({argument})", packages):
+        version = without_stage(installed_version(facts, package))
+        for word in ("removed", "added"):
+            for key, release in row.get(word, {}).items():
+                fits = older(version, release) if word == "removed" else at_least(version, release)
+                if _call_of(key) == wanted and release and (version is None or fits):
+                    return Change(package, key, word == "removed", str(release), str(row["source"]))
     return None
 
 

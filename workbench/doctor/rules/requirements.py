@@ -13,6 +13,7 @@ from workbench.doctor.parse.draft import REMARKS
 from workbench.doctor.rules.common import MODEL_BENCHES, PASSED, Result, Rule
 from workbench.doctor.rules.unknown.packages import may_install
 from workbench.doctor.tables import WHEELS
+from workbench.doctor.versions import parse_requirement, satisfies
 
 _NOTABLE = frozenset(
     (
@@ -91,19 +92,22 @@ def _as_asked(facts: Facts, conflict: Conflict) -> str:
 
 def _newer_askers(facts: Facts, conflicts: Sequence[Conflict]) -> tuple[str, ...]:
     """The other way out where packages are newer than what is asked for: newer releases of those that ask."""
-    capped = [
-        item
-        for item in conflicts[:4]
-        if item.found and re.search(r"<|==", item.requires) and item.package not in _OF_TORCH
-    ]
+    capped = [item for item in conflicts[:4] if _breaks(item, "<=!") and item.package not in _OF_TORCH]
     askers = sorted({item.package for item in capped if may_install(facts, item.package)})
     kept = ", ".join(sorted({f"{name_asked_for(item)} {item.found}" for item in capped}))
     return (f"or, to keep {kept}: {fixes.install(facts, *askers, upgrade=True)}",) if askers else ()
 
 
+def _breaks(conflict: Conflict, operators: str) -> bool:
+    """Whether the release that is there breaks a bound that begins with one of these."""
+    wanted = parse_requirement(conflict.requires)
+    bounds = [part.strip() for part in wanted.specifier.split(",")] if wanted else []
+    return any(satisfies(conflict.found, bound) is False for bound in bounds if bound[:1] in operators)
+
+
 def _older_askers(conflicts: Sequence[Conflict]) -> tuple[str, ...]:
     """The other way out where packages are older than what is asked for: older releases of those that ask."""
-    floors = [item for item in conflicts[:4] if item.found and re.search(r">=|>|~=", item.requires)]
+    floors = [item for item in conflicts[:4] if _breaks(item, ">~")]
     asked = sorted({f"{name_asked_for(item)} {item.found}" for item in floors})
     known = {"opencv-python": "4.12", "opencv-python-headless": "4.12", "opencv-contrib-python": "4.12"}
     limits = [

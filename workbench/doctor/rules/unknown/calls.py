@@ -6,7 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor import fixes
-from workbench.doctor.changes import Verdict, by_time, change_of_call, judge
+from workbench.doctor.changes import Change, Verdict, by_time, change_of_call, change_of_missing, judge
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import evidence, seen
@@ -17,6 +17,7 @@ _CALL = re.compile(
     r"(?P<call>[\w.<>]{1,120})\(\) got (?:an unexpected keyword argument|multiple values for argument) "
     r"'(?P<argument>\w{1,80})'"
     r"|(?P<positional>[\w.<>]{1,120})\(\) (?:takes|missing) [\w ]{1,60}positional argument"
+    r"(?:s?: '(?P<missing>\w{1,80})')?"
     r"|(?:type object |')(?P<object>[A-Za-z]\w{1,60})'? (?:object )?has no attribute '(?P<member>\w{1,80})'"
     r"|name '(?P<undefined>\w{1,80})' is not defined"
 )
@@ -37,6 +38,18 @@ _OWNERS = (
     (re.compile(r"\w+(?:DiffusionPipeline|DiffusionXLPipeline)|UNet2DConditionModel|AutoencoderKL"), "diffusers"),
 )
 
+# What the classes of transformers inherit: a table tells of the class that has it.
+_BASES = (
+    (
+        re.compile(r"\w+Tokenizer(?:Fast)?"),
+        ("PreTrainedTokenizerBase", "PreTrainedTokenizer", "PreTrainedTokenizerFast"),
+    ),
+    (re.compile(r"\w+Processor"), ("ProcessorMixin",)),
+    (re.compile(r"\w+Cache"), ("Cache",)),
+    (re.compile(r"\w+Config"), ("PretrainedConfig",)),
+    (re.compile(r"\w+(?:For[A-Z]\w+|Model|LMHeadModel)"), ("PreTrainedModel", "GenerationMixin")),
+)
+
 # Who calls a package, where no traceback tells: transformers' Trainer is built on accelerate.
 _USUAL_CALLER = {"accelerate": "transformers"}
 
@@ -51,7 +64,12 @@ def call_refused(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     argument, what = found["argument"] or "", found["argument"] or found["member"] or found["undefined"] or call
     whole = call if found["call"] else ".".join(filter(None, (call, found["member"])))
     owner = _owner(call)
+    missing = _missing(facts, error, call, found["missing"], callers) if found["missing"] else None
+    if missing is not None:
+        return missing
     change = None if found["undefined"] else change_of_call(facts, whole, argument, (*callers, owner))
+    if change is None and found["member"]:
+        change = _inherited(facts, call, what)
     if change is None and owner == "trl" and found["member"] and call.endswith("Trainer"):
         change = change_of_call(
             facts, f"Trainer.{what}", "", ("transformers",)
@@ -65,6 +83,25 @@ def call_refused(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     if owner == "vllm" and argument and trainer:
         return apart(facts, error, Verdict(owner, trainer), f"it does not know {argument}, which {trainer} gives it")
     return _call_across(facts, error, call, what, callers)
+
+
+def _inherited(facts: Facts, call: str, member: str) -> Optional[Change]:
+    """What the table says of a method that a class of transformers has from one of its bases."""
+    bases = next((bases for pattern, bases in _BASES if pattern.fullmatch(call)), ())
+    found = (change_of_call(facts, f"{base}.{member}", "", ("transformers",)) for base in bases)
+    return next((change for change in found if change is not None and change.package == "transformers"), None)
+
+
+def _missing(facts: Facts, error: ErrorFact, call: str, argument: str, callers: tuple[str, ...]) -> Optional[Finding]:
+    """An argument that the callee wants and the caller knows no more, or not yet."""
+    change = change_of_missing(facts, call, argument, (*callers, _owner(call)))
+    if change is None:
+        return None
+    caller = next((name for name in callers if name not in ("", change.package)), "")
+    verdict = judge(facts, caller, change.package, change)
+    release = f"{change.package} {change.version}"
+    words = f"{change.name} must be given {'only up to' if change.added else 'since'} {release}"
+    return apart(facts, error, verdict, words) if verdict else None
 
 
 def _owner(call: str) -> str:
