@@ -49,27 +49,6 @@ def test_every_module_has_a_forward_of_its_own() -> None:
     assert "Attention" not in found.title
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("comfy launch then stops with an error 803 on my linux box", "driver-userspace-mismatch"),
-        ("torch in docker: CUDA error code 804", "cuda-compat-on-unsupported-gpu"),
-        ("cuda initialization failure 999 after suspend", "cuda-unknown-error"),
-        ("nvidia-smi: No devices were found (RTX 3090)", "driver-lists-no-gpu"),
-        ("nvidia-smi: No devices were found (RTX 5090)", "gpu-needs-open-kernel-modules"),
-    ],
-)
-def test_a_code_is_known_without_its_words(text: str, found: str) -> None:
-    assert _first(text).id == found
-
-
-def test_a_number_that_is_no_code_of_cuda_is_none() -> None:
-    for text in ("The mean error 803.5 is far too high", "error: step 803 of 1000 was slow", "loss error=0.804"):
-        assert not {"driver-userspace-mismatch", "cuda-compat-on-unsupported-gpu"} & {
-            finding.id for finding in diagnose(parse_report(text)).findings
-        }
-
-
 def test_only_the_side_that_is_too_old_is_told_to_change() -> None:
     low = _first("transformers 4.26.0 requires huggingface-hub<1.0,>=0.11.0, but you have huggingface-hub 0.8.1")
     assert not any("-U transformers" in step for step in low.fix)

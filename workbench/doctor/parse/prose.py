@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from workbench.doctor.installed import NAMED
-from workbench.doctor.parse import named_gpus, other_programs
+from workbench.doctor.parse import named_gpus, other_programs, told_driver
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import normalize, parse_version, release_of
 
@@ -93,6 +93,12 @@ _CAME = re.compile(r"\b(?:gives|gave|got|installs|installed|brings|brought)\b.{0
 # "After upgrading to torch 2.7.0+cu128": what was done.
 _DONE = re.compile(
     r"\b(?:after|having) (?:I )?(?:upgrad|updat|downgrad|chang|switch|mov)\w{2,3} (?:to )?(?:py)?torch (?:to )?$", re.I
+)
+# "vllm upgraded my torch from 2.3.0+cu118 to 2.4.0+cu121": the second is here.
+_FROM_TO = re.compile(
+    r"\b(?:py)?torch\b[^.\n]{0,30}\bfrom v?[012]\.\d{1,2}[\w.+]{0,14} (?:to|into|with) v?"
+    r"(?P<version>[012]\.\d{1,2}\.\d(?:\+\w{3,8})?)(?![\w.+])",
+    re.I,
 )
 _BARE_TAG = re.compile(r"(?:^|\s)\+cpu\b")
 # Words before a version that say that another one is meant than what is installed.
@@ -251,6 +257,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         draft.put(draft.platform, gpu_vendors=("nvidia",))
     _distribution(short, draft)
     _by_driver_model(short, draft)
+    told_driver.read(short, draft)
     draft.put(draft.python, kind="uv" if any(map(_OF_UV.search, short)) else None)
     _toolkit(short, draft)
     _python(short, draft)
@@ -417,7 +424,8 @@ def _tag_after(rest: str, version: str) -> str:
 
 
 def _torch(lines: Sequence[str], draft: Draft) -> None:
-    found = {
+    found = {match["version"] for line in lines for match in _FROM_TO.finditer(line)}
+    found = found or {
         match["version"] + _tag_after(line[match.end() :], match["version"])
         for line in lines
         if "orch" in line.lower() and not _ABOUT_ANOTHER.search(line)

@@ -41,7 +41,7 @@ def cudnn_missing(facts: Facts) -> Result:
             "torch finds the cuDNN of its own wheels, other programs (CTranslate2 in faster-whisper, onnxruntime) only "
             "one on the loader's path, and of the major version that they were built for.",
             {**evidence(library=library, torch__version=facts.torch.version), **seen(error)},
-            _of_tensorflow(facts) or _cudnn_fix(facts, major, error.values.get("folder"), library.endswith(".dll")),
+            _of_tensorflow(facts) or _cudnn_fix(facts, major, library, error.values.get("folder")),
             ISSUES + "SYSTRAN/faster-whisper/issues/516",
             affects=("chat",),
             observed=True,
@@ -89,13 +89,13 @@ def _part_not_loaded(facts: Facts, error: ErrorFact, part: str) -> Finding:
     )
 
 
-def _cudnn_fix(facts: Facts, major: str, folder: Optional[str], dll: bool = False) -> tuple[str, ...]:
+def _cudnn_fix(facts: Facts, major: str, library: str, folder: Optional[str]) -> tuple[str, ...]:
     if folder:
         there = fixes.export(
             facts, "LD_LIBRARY_PATH", f"{folder}:$LD_LIBRARY_PATH", "it is there, on no path of the loader"
         )
         return (there, *((f"or: {_newer_ctranslate2(facts)}",) if major in ("", "8") else ()))
-    if fixes.on_windows(facts) or dll:
+    if fixes.on_windows(facts) or library.endswith(".dll"):
         newer = (_newer_ctranslate2(facts),) if major in ("", "8") else ()
         return (
             *newer,
@@ -112,6 +112,12 @@ def _cudnn_fix(facts: Facts, major: str, folder: Optional[str], dll: bool = Fals
         return (
             *of_its_time,
             "CTranslate2 4 wants CUDA 12: with CUDA 11 it is " + fixes.install(facts, "ctranslate2<4"),
+        )
+    # The library itself is anybody's, its parts are opened by CTranslate2 alone.
+    if library.startswith("libcudnn.so") and not (facts.package("ctranslate2") or facts.error("of-ctranslate2")):
+        return (
+            *of_its_time,
+            f"or, where it is CTranslate2 (faster-whisper, WhisperX) that asks: {_newer_ctranslate2(facts)}",
         )
     return (_newer_ctranslate2(facts), f"or: {of_its_time[0]}", *of_its_time[1:])
 
