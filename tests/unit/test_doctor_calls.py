@@ -13,6 +13,7 @@ REFUSED = {
     "AttributeError: 'Qwen2Attention' object has no attribute 'num_heads'": "transformers<4.48",
     "AttributeError: 'LlamaModel' object has no attribute '_prepare_decoder_attention_mask'": "transformers<4.35",
     "AttributeError: 'Qwen2_5_VLConfig' object has no attribute 'hidden_size'": "transformers<4.52",
+    "AttributeError: module 'mediapipe' has no attribute 'solutions'": "mediapipe<0.10.30",
     # What its base class had.
     "AttributeError: 'Qwen2Tokenizer' object has no attribute 'batch_encode_plus'": "transformers<5.0",
     "AttributeError: 'GPT2LMHeadModel' object has no attribute 'to_bettertransformer'": "transformers<5.0",
