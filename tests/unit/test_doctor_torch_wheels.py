@@ -53,3 +53,36 @@ def test_a_torch_that_the_driver_runs_is_told_apart_from_the_one_that_is_importe
     found = first(text)
     assert "2.2.1+cu118, which is named, runs with this driver" in found.why
     assert not any("450.80" in step for step in found.fix)
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "step"),
+    [
+        (
+            "torch 1.10.1+cu113, torchvision 0.9.0\nRuntimeError: operator torchvision::nms does not exist",
+            "torchvision 0.9.0 does not belong to torch 1.10.1",
+            "torch_stable.html --no-deps --force-reinstall torchvision==0.11.2+cu113",
+        ),
+        (
+            "torch 2.6.0+cu124\n"
+            "NotImplementedError: Could not run 'torchvision::nms' with arguments from the 'CUDA' backend.",
+            "torchvision is a build without CUDA, beside torch 2.6.0+cu124",
+            "whl/cu124 torch==2.6.0 torchvision==0.21.0",
+        ),
+    ],
+)
+def test_torchvision_comes_in_the_release_and_build_of_the_torch_that_is_there(
+    text: str, title: str, step: str
+) -> None:
+    finding = first(f"On Ubuntu 22.04\n{text}\n")
+    assert finding.id == "torchvision-torch-mismatch"
+    assert finding.title.startswith(title)
+    assert step in finding.fix[0]
+
+
+def test_a_script_that_says_torch_was_built_without_cuda_is_believed() -> None:
+    text = (
+        "I have an RTX 3060.\nPyTorch version: 2.5.1\nPyTorch built with CUDA: {}\ntorch.cuda.is_available(): False\n"
+    )
+    assert first(text.format("False")).id == "torch-cpu-only"
+    assert first(text.format("True")).id != "torch-cpu-only"

@@ -67,13 +67,15 @@ _NO_GPU = re.compile(
     r"|entering low vram mode.*total vram\"?=\"?0 B",
     re.I,
 )
-_PS = re.compile(r"\b100% CPU\b|\bollama (?:uses|is using|runs on|keeps using) (?:the |my )?CPU\b", re.I)
+_PS = re.compile(
+    r"\b100% CPU\b|\bollama (?:only )?(?:uses|is using|runs on|keeps using) (?:only )?(?:the |my )?CPU\b", re.I
+)
 _SPLIT = re.compile(r"\b(?P<on_cpu>\d{1,2})%/\d{1,2}% CPU/GPU\b")
 _COMPLAINT = re.compile(
     r"\b(?:\w{2,6}n't|can't|cannot|isn't|is not|not|n't|never|without|no) (?:\w+ ){0,2}?"
     r"(?:detect|us(?:ed?|ing)\b|see\b|find|found|recogni[sz]e|support|work|be(?:ing)? (?:used|loaded|found|detected))"
     r"|\b(?:only|falls? back to|falling back to|instead|runs? on|keeps?)\b.{0,20}\bCPU\b|100% CPU"
-    r"|\bGPU\b.{0,16}(?<!\d)0 ?%|\b(?:want|like) to use (?:my |the |a )?GPU"
+    r"|\b(?:GPU|nvidia-smi)\b.{0,16}(?<!\d)0 ?%|\b(?:want|like) to use (?:my |the |a )?GPU"
     r"|\bhow (?:can|do|to) (?:i |we )?.{0,20}\bGPU\b"
     r"|只用|没有使用|没有用到|使われ|nicht (?:erkannt|benutzt|verwendet)"
     r"|не (?:использует|видит)|no (?:usa|detecta)",
@@ -82,7 +84,7 @@ _COMPLAINT = re.compile(
 _OLLAMA_DOES = re.compile(
     r"\bollama (?:itself )?(?:uses|does|works|runs|can|is using|has no)\b(?![^.]{0,30}\bCPU)", re.I
 )
-_GPU_WORD = re.compile(r"\bG?PUs?\b|\bROCm\b|\bCUDA\b|Radeon|\b[RG]TX\b|显卡|グラ", re.I)
+_GPU_WORD = re.compile(r"\bG?PUs?\b|\bROCm\b|\bCUDA\b|Radeon|\b[RG]TX\b|\bRX ?\d{3,4}|\bArc [AB]\d{3}|显卡|グラ", re.I)
 _INTEL_MAC = re.compile(r"\bMac\w*\b.{0,40}\b(?:Intel|i[3579])\b|\bIntel\b.{0,12}\bMac\w*|\bMacBook \w+ 201\d\b", re.I)
 _WORKED_BEFORE = re.compile(
     r"\bafter (?:some|a|an|several|a few|sometimes|about|\d{1,3})\b.{0,24}(?:hours?|days?|time|while|idle|minutes)"

@@ -100,6 +100,12 @@ _FROM_TO = re.compile(
     r"(?P<version>[012]\.\d{1,2}\.\d(?:\+\w{3,8})?)(?![\w.+])",
     re.I,
 )
+# What scripts print of torch.backends.cuda.is_built().
+_BUILT_WITHOUT = re.compile(
+    r"\b(?:py)?torch\b[^\n]{0,20}\bbuilt with CUDA(?: support)?\b\W{1,12}(?:False|No)\b"
+    r"|\btorch\.backends\.cuda\.is_built\(\)\W{1,12}False\b",
+    re.I,
+)
 _BARE_TAG = re.compile(r"(?:^|\s)\+cpu\b")
 # Words before a version that say that another one is meant than what is installed.
 _OF_ANOTHER = re.compile(
@@ -251,6 +257,8 @@ def read(lines: Sequence[str], draft: Draft) -> None:
         named_gpus.read_named(short, draft)
     if draft.torch.get("version") is None and "torch" not in draft.packages and draft.torch.get("installed") is None:
         _torch(short, draft)
+    if any(_BUILT_WITHOUT.search(line) for line in short):
+        draft.put(draft.torch, build="cpu")
     if not draft.gpus and draft.platform.get("gpu_vendors") is None and any("/opt/rocm/" in line for line in short):
         draft.put(draft.platform, gpu_vendors=("amd",))
     if any(_NVIDIA_THERE.search(line) and not _SUPPOSES.search(line) for line in short):

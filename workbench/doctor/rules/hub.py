@@ -9,6 +9,7 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import DiskFacts, ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
+from workbench.doctor.rules.ollama import setting
 from workbench.text import format_bytes
 
 LOW_DISK_BYTES = 5 * 2**30
@@ -74,6 +75,11 @@ def _room(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
         return _IN_NOTEBOOKS[facts.platform.service]
     if told.get("image"):
         return _room_for_images(facts)
+    if error is not None and ".ollama" in error.text:
+        return (
+            *setting(facts, "OLLAMA_MODELS", "/a/big/disk/ollama"),
+            "ollama list; ollama rm <model that is not needed>",
+        )
     if told.get("pip") or facts.error("tmpfs-told"):
         return _room_for_pip(facts)
     if error is not None and re.search(r"\bld: |collect2|\bcc1|fatal error: |\bas: ", error.text):

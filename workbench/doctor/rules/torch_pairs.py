@@ -11,7 +11,8 @@ from workbench.doctor.findings import Finding
 from workbench.doctor.rules import companions, jetson
 from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, evidence, is_jetson, seen
 from workbench.doctor.rules.matching_builds import cuda_of_library
-from workbench.doctor.tables import WHEELS, companion, torch_release
+from workbench.doctor.tables import WHEELS, companion, companion_of, table, torch_release
+from workbench.doctor.torch_builds import is_published
 from workbench.doctor.versions import local_tag, minor_name, older
 
 
@@ -39,7 +40,9 @@ def torchvision_mismatch(facts: Facts) -> Result:
         Finding(
             "torchvision-torch-mismatch",
             "error" if fails or wrong or tags else "warning",
-            _title(facts, name, broken_off is not None, major),
+            f"torchvision is a build without CUDA, beside {_torch_here(facts)}"
+            if error is not None and "backend" in error.values
+            else _title(facts, name, broken_off is not None, major),
             "Its compiled part was made for another torch, so that it does not load, or its operators do not register; "
             "inside transformers this shows as 'Failed to import … processing_auto'.",
             {
@@ -62,13 +65,17 @@ def torchvision_mismatch(facts: Facts) -> Result:
 
 def _title(facts: Facts, name: str, broken_off: bool, major: Optional[str]) -> str:
     what = " ".join(filter(None, (name, facts.package(name))))
-    torch = f"torch {facts.torch.version}" if facts.torch.version else "the torch here"
+    torch = _torch_here(facts)
     of_xformers = _torch_of_xformers(facts)
     if of_xformers:
         return f"torchvision and xformers do not belong to {torch}: xformers was built for torch {of_xformers}"
     if broken_off:
         return f"{what} does not load: most likely it does not belong to {torch}"
     return f"{what} does not belong to {torch}" + (f": it was built for CUDA {major}" if major else "")
+
+
+def _torch_here(facts: Facts) -> str:
+    return f"torch {facts.torch.version}" if facts.torch.version else "the torch here"
 
 
 def _named(error: ErrorFact) -> str:
@@ -153,6 +160,9 @@ def _pair_of_this_torch(facts: Facts, name: str) -> tuple[str, ...]:
         # A newer torch may want a newer driver, and other packages here were made for this one.
         both = fixes.fresh_torch(facts, *dict.fromkeys(("torchvision", name)), upgrade=True)
         return (companions.for_this_torch(facts, name), f"or a newer torch with its own: {both}")
+    old_pair = companion_of("torchvision", facts.torch.version) if release is None else None
+    if old_pair and is_published(facts.torch.version):
+        return (_old_pair(facts, old_pair),)
     if release is None:
         sound = ["torchaudio"] if facts.error("torchaudio-symbol") else []
         return (fixes.fresh_torch(facts, "torchvision", *sound, upgrade=True),)
@@ -168,6 +178,14 @@ def _pair_of_this_torch(facts: Facts, name: str) -> tuple[str, ...]:
         together = fixes.install(facts, "torch", "torchvision", *audio, options=nightly)
         return (f"{together}   # nightly builds belong together by their day, and old ones are taken away",)
     return (fixes.install(facts, f"torch=={version}", pin, *audio, options=options),)
+
+
+def _old_pair(facts: Facts, vision: str) -> str:
+    """torchvision for a torch before 1.13, from the page of old wheels where the build has a tag."""
+    tag = local_tag(facts.torch.version)
+    page = f"-f {table('torch')['old']['page']} " if tag else ""
+    pin = f"torchvision=={vision}+{tag}" if tag else f"torchvision=={vision}"
+    return fixes.install(facts, pin, options=f"{page}--no-deps --force-reinstall")
 
 
 RULES: tuple[Rule, ...] = (torchvision_mismatch,)
