@@ -170,3 +170,35 @@ def test_python_of_a_portable_program_by_the_path_in_its_traceback() -> None:
     text += f'  File "{folder}\\Lib\\site-packages\\torch\\cuda\\__init__.py", line 584, in _lazy_init\n'
     steps = diagnosed(text + "AssertionError: Torch not compiled with CUDA enabled\n").findings[0].fix
     assert steps[0].startswith(f"{folder}\\python.exe -m pip")
+
+
+SPLIT = "bitsandbytes/cextension.py in <module>\n    major, minor = map(int, torch.version.cuda.split('.'))\n"
+NONE = "AttributeError: 'NoneType' object has no attribute 'split'\n"
+
+
+@pytest.mark.parametrize("torch", ["torch 2.0.1+rocm5.4.2", "torch-2.1.0+rocm5.6"])
+def test_cuda_of_torch_that_is_none_under_rocm_is_a_bitsandbytes_without_rocm(torch: str) -> None:
+    report = diagnosed(f"{torch}\n{SPLIT}{NONE}")
+    assert ids(report)[0] == "bnb-wheel-without-rocm"
+    assert ids(diagnosed(f"{torch}\nmy_config.py: name.split('.')\n{NONE}"))[:1] != ["bnb-wheel-without-rocm"]
+
+
+def test_egg_on_a_rocm_machine_is_not_said_to_lack_cuda() -> None:
+    folder = "/home/u/venv/lib/python3.12/site-packages/bitsandbytes-0.43.3-py3.12-linux-x86_64.egg/bitsandbytes/"
+    report = diagnosed(
+        f"Could not find the bitsandbytes CUDA binary at PosixPath('{folder}libbitsandbytes_rocm61.so')\n"
+        f"Could not load bitsandbytes native library: {folder}libbitsandbytes_cpu.so: cannot open shared object file: "
+        "No such file or directory\n"
+    )
+    assert "ROCm 6.1" in report.findings[0].title
+    assert any("--index-url https://download.pytorch.org/whl/rocm" in step for step in report.findings[0].fix)
+    assert "bnb-no-lib-for-cuda" not in ids(report)
+
+
+@pytest.mark.parametrize(("loss", "first"), [("0.0", True), ("nan", True), ("0.53", False)])
+def test_loss_of_zero_on_a_card_before_turing_is_int8s_own(loss: str, first: bool) -> None:
+    report = diagnosed(
+        f"Tesla V100-SXM2-32GB, train_loss is {loss}\npip install bitsandbytes==0.38.0\n"
+        "bin /home/u/env/lib/python3.10/site-packages/bitsandbytes/libbitsandbytes_cuda116_nocublaslt.so\n"
+    )
+    assert (ids(report)[:1] == ["bnb-int8-old-gpu"] and report.findings[0].severity == "error") is first

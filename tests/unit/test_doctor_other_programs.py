@@ -56,3 +56,28 @@ def test_torch_and_a_driver_that_is_down_come_first(text: str, finding: str) -> 
 def test_every_program_that_is_known_has_a_row() -> None:
     told = {message_of(row) for row in faults()}
     assert {f"{name or 'program'}-sees-no-gpu" for name, _ in PROGRAMS} <= told
+
+
+@pytest.mark.parametrize(
+    ("text", "id", "step"),
+    [
+        (
+            "ImportError: DLL load failed while importing _pywrap_tensorflow_internal: x",
+            "tensorflow-does-not-load",
+            "VC",
+        ),
+        ("transformers/utils\nFailed to load the native TensorFlow runtime.", "tensorflow-in-the-way", "uninstall"),
+        (
+            "docker, alpine 3.6\nImportError: Error relocating /usr/lib/python2.7/site-packages/tensorflow/python/"
+            "_pywrap_tensorflow_internal.so: __sprintf_chk: symbol not found",
+            "musl-alpine",
+            "Debian or Ubuntu image",
+        ),
+    ],
+)
+def test_tensorflow_that_does_not_load_is_transformers_concern_only_where_that_is_named(
+    text: str, id: str, step: str
+) -> None:
+    found = diagnose(parse_report(f"{text}\n")).findings
+    assert [each.id for each in found if each.caused_by is None] == [id]
+    assert step in found[0].fix[0]

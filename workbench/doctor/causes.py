@@ -403,6 +403,13 @@ _LLAMA_CPP = ("llama-cpp-no-layers", "llama-cpp-built-for-cpu")
 # Remarks that only repeat, in other words, what a root cause already says.
 SILENCED_BY: dict[str, tuple[str, ...]] = {
     "cuda-in-forked-process": ("kaslr-hmm-uvm",),
+    "tensorflow-does-not-load": (
+        "cpu-lacks-instructions",
+        "extension-built-for-other-cuda",
+        "musl-alpine",
+        "numpy2-with-old-torch",
+    ),
+    "tensorflow-in-the-way": ("musl-alpine",),
     "cuda-operation-not-supported": ("cuda-malloc-async-unsupported",),
     "gpu-driver-lost-its-way": ("cuda-unknown-error",),
     "gpu-memory-fault": ("gpu-fallen-off-the-bus",),

@@ -177,12 +177,14 @@ _SHOWS_AN_ERROR = re.compile(r"Traceback|\b\w{0,40}(?:Error|Exception)\b|\berror
 _STARTED_ON_CPU = re.compile(
     r"\b(?:[Uu]sing |[Rr]unning on |[Ll]oaded on )?(?:torch )?[Dd]evice(?:[_ ]type)?:?(?: is| =|=)? ?"
     r"['\"`]?(?:cpu|CPU)\b"
+    r"|\bFP16 is not supported on CPU\b"  # OpenAI's whisper
     r"|\b(?:torch|it|everything|inference|training|the model) (?:is|runs|is running|was) (?:only )?(?:on )?"
     r"(?:the )?CPU\b",
     re.I,
 )
 _WANTS_GPU = re.compile(
     r"\b(?:how|get|want|use|uses|using|see|find|detect\w*|back|on|my|the|have|has|with)\b.{0,40}\b(?:GPU|cuda|nvidia)\b"
+    r"|\b(?:have|has|with|my)\b.{0,20}\b[RG]TX ?\d{3}"
     r"|\brocm (?:is )?installed|\bGPU ?(?:is|:)? ?(?:an? )?(?:AMD|NVIDIA|Radeon|RTX|GTX|RX)\b",
     re.I,
 )

@@ -111,7 +111,7 @@ def _blames_gpu(facts: Facts) -> bool:
 
 def int8_old_gpu(facts: Facts) -> Result:
     """LLM.int8() has its fast path from 7.5 on only."""
-    error = facts.error("bnb-slow-int8", "bnb-cublaslt")
+    error = facts.error("bnb-slow-int8", "bnb-cublaslt", "bnb-int8-loss")
     old = [(gpu, capability) for gpu, capability in capabilities(facts) if older(capability, "7.5")]
     if error is None and not capabilities(facts):
         return None
@@ -119,20 +119,27 @@ def int8_old_gpu(facts: Facts) -> Result:
         return PASSED
     if error is None and not old:
         return PASSED
-    fails = error is not None and error.id == "bnb-cublaslt"
-    if fails and not old:
+    fails = error is not None and error.id != "bnb-slow-int8"
+    if error is not None and error.id == "bnb-cublaslt" and not old:
         return [_int8_fails(facts, error)]
     return [
         Finding(
             "bnb-int8-old-gpu",
             "error" if fails else "info",
-            "int8 is slow or fails on GPUs below compute capability 7.5",
-            "The fast path of LLM.int8() needs int8 tensor cores; NF4 works from 6.0 on.",
+            "int8 gives wrong numbers here: this GPU is below compute capability 7.5"
+            if error is not None and error.id == "bnb-int8-loss"
+            else "int8 is slow or fails on GPUs below compute capability 7.5",
+            "The fast path of LLM.int8() needs int8 tensor cores; without them values overflow in float16, so that a "
+            "loss becomes 0 or nan. NF4 works from 6.0 on.",
             {
                 **evidence(gpu=old[0][0].name if old else None, compute_capability=old[0][1] if old else None),
                 **seen(error),
             },
-            (*_slow_but_working(facts, error), "Load in 4 bits (NF4) in place of int8: load_in_4bit=True"),
+            (
+                *_slow_but_working(facts, error),
+                "Load in 4 bits (NF4) in place of int8: load_in_4bit=True, with float16 to compute in; bitsandbytes "
+                "from 0.39 on",
+            ),
             BNB + "issues/529",
             affects=QUANTIZED,
             observed=error is not None,

@@ -139,7 +139,7 @@ def _loaded_and_failed_elsewhere(facts: Facts) -> bool:
     if facts.error("bnb-setup-failed", "bnb-missing-dependency", "cudart-missing", *MISSING_LIBRARY):
         return False
     if facts.error(
-        "bnb-cublaslt", "int8-layers-not-on-gpu", "bnb-named-symbol"
+        "bnb-cublaslt", "bnb-int8-loss", "int8-layers-not-on-gpu", "bnb-named-symbol"
     ):  # which it was loaded for, wherever a paste shows it
         return True
     below = [error for error in facts.errors if loaded is not None and error.line > loaded.line]
@@ -316,7 +316,8 @@ def no_library_for_cuda(facts: Facts) -> Result:
     lacks = lacks_cuda(facts)
     if error is None and lacks is None:
         return None
-    if facts.bitsandbytes.works or (error is None and not lacks):
+    of_rocm = facts.error("bnb-rocm-library-not-found", "bnb-rocm-binary-not-found")
+    if facts.bitsandbytes.works or of_rocm or (error is None and not lacks):
         return PASSED
     version, cuda = facts.bitsandbytes.version, facts.torch.cuda or _wanted_cuda(error)
     shipped = shipped_for(facts, "cuda")

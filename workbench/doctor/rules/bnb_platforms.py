@@ -30,7 +30,7 @@ def rocm(facts: Facts) -> Result:
             )
         ]
     unbuilt = facts.error("bnb-rocm-library-not-found")
-    if unbuilt is not None and facts.error("bnb-required-cpu"):
+    if unbuilt is not None and (facts.error("bnb-required-cpu") or ".egg/" in unbuilt.text):
         return [_not_built_for(facts, unbuilt)]
     asked = facts.error("asks-quantized") if facts.error("traceback-cut") else None
     if asked is not None and version is None and (facts.torch.build == "rocm" or facts.has_amd()):
@@ -98,7 +98,8 @@ def _not_built_for(facts: Facts, error: ErrorFact) -> Finding:
 
 def _only_amd(facts: Facts) -> bool:
     """Whether the GPU is AMD's, on the Linux that bitsandbytes has ROCm libraries for."""
-    return bool(facts.has_amd()) and not facts.has_nvidia() and facts.platform.system in (None, "Linux")
+    amd = facts.has_amd() or facts.torch.build == "rocm"
+    return bool(amd) and not facts.has_nvidia() and facts.platform.system in (None, "Linux")
 
 
 def _rocm(facts: Facts, id: str, title: str, error: Optional[ErrorFact]) -> Finding:
@@ -127,11 +128,13 @@ def _for_rocm(facts: Facts) -> tuple[str, ...]:
         steps += [fixes.new_environment(), "source .venv/bin/activate   # bitsandbytes with ROCm wants Python 3.10"]
     # What looks for a library by its ROCm is of a time in which torch was new enough.
     recent = facts.torch.version or facts.error("bnb-rocm-binary-not-found", "bnb-rocm-symbol")
-    if steps or not recent or older(facts.torch.version, "2.4"):
+    before = older(_asked_rocm(facts.error("bnb-rocm-library-not-found", "bnb-rocm-binary-not-found")), "6.2")
+    if steps or not recent or before or older(facts.torch.version, "2.4"):
         torch = fixes.install(
             facts, "torch", options=f"--index-url {fixes.rocm_index(facts, newest=True)}", upgrade=True
         )
-        steps.append(f"{torch}   # first, if older than 2.4: pip alone would bring one for CUDA")
+        why = "no wheel has a library for the ROCm" if before else "first, if older than 2.4: pip alone would bring one"
+        steps.append(f"{torch}   # {why} {'of this torch' if before else 'for CUDA'}")
     return (*steps, *leave_checkout(facts), install)
 
 

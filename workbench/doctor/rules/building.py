@@ -157,6 +157,8 @@ def build_failed(facts: Facts) -> Result:
         return PASSED
     package, version = error.values.get("package", ""), error.values.get("version", "")
     reason, module = error.values.get("reason", ""), error.values.get("module", "")
+    if reason == "KeyError: '__version__'":
+        return [_version_by_exec(facts, error, package)]
     guessed = None if module else _guessed(facts, error, reason)
     if guessed:
         return guessed
@@ -177,6 +179,29 @@ def build_failed(facts: Facts) -> Result:
     ]
 
 
+def _version_by_exec(facts: Facts, error: ErrorFact, package: str) -> Finding:
+    """A setup.py that reads its version with exec() and locals(), which are copies from Python 3.13 on."""
+    steps = list(other_python(facts, "3.12", error.values))
+    newer = fixes.install(facts, package, upgrade=True) + "   # a newer release, whose setup knows Python 3.13"
+    if package in table("builds")["sources"]["as_it_is"]:
+        steps = [newer, f"or: {steps[0]}", *steps[1:]]
+    elif package:
+        steps.append(f"or, where there is one: {newer}")
+    return Finding(
+        "build-failed",
+        "error",
+        f"The setup of {package or 'a package'} is too old for Python 3.13: it reads its version in a way that ended "
+        "there",
+        "It runs exec() and then asks locals() for __version__; from Python 3.13 on locals() gives a copy, in which "
+        "that does not stand.",
+        {**evidence(package=package or None, python=facts.python.version), **seen(error)},
+        tuple(steps),
+        "https://peps.python.org/pep-0667/",
+        affects=("chat",),
+        observed=True,
+    )
+
+
 def _guessed(facts: Facts, error: ErrorFact, reason: str) -> Optional[list[Finding]]:
     """What the exception that ended the build tells, where it is one of Python's and about another package."""
     if not re.match(r"[\w.]{1,60}(?:Error|Exception): ", reason):
@@ -191,19 +216,34 @@ def ready_wheel(facts: Facts) -> tuple[str, ...]:
     row = build_of(package)
     if row is None or row["needs"] == "cuda" or package == "llama-cpp-python":
         return wheel_of(facts)
-    command = newest_wheel(facts, package)
     # tokenizers has wheels for Python 3.12 from 0.14 on, which transformers 4.34 was the first to take.
     pinned = facts.package("transformers")
     if package == "tokenizers" and at_least(facts.python.version, "3.12") and older(pinned, "4.34"):
         keeps = f"{fixes.new_environment('3.11')}   # to keep transformers {pinned}: Python 3.11 has"
-        return (f"{keeps} wheels of the tokenizers that it takes; then the same command there", f"or: {command}")
-    return (f"{command}   # a release with a ready wheel for this Python, so that nothing is compiled; else:",)
+        newest = newest_wheel(facts, package, "")
+        return (
+            f"{keeps} wheels of the tokenizers that it takes; then the same command there",
+            *(f"or: {step}" for step in newest),
+        )
+    note = "   # a release with a ready wheel for this Python, so that nothing is compiled; else:"
+    return newest_wheel(facts, package, note)
 
 
-def newest_wheel(facts: Facts, package: str) -> str:
-    """The command that takes the newest release with a wheel; of tokenizers the one that a transformers asks for."""
+def newest_wheel(facts: Facts, package: str, note: str = "   # a release with a wheel") -> tuple[str, ...]:
+    """The newest release with a wheel; of tokenizers the one that a transformers asks for.
+
+    Empty for what the index has sources of alone, and the release that builds by itself where there is one.
+    """
+    sources = table("builds")["sources"]
+    other = table("builds")["same_module"].get(package)
+    if other:
+        return (f"{fixes.install(facts, other)}   # the same module as wheels",)
+    if package in sources["as_it_is"]:
+        return (fixes.install(facts, package, upgrade=True) + "   # it comes as sources only; its newest builds",)
+    if package in sources["only"]:
+        return ()
     names = ("transformers", "tokenizers") if package == "tokenizers" else (package,)
-    return fixes.install(facts, *names, options="--only-binary :all:", upgrade=True)
+    return (fixes.install(facts, *names, options="--only-binary :all:", upgrade=True) + note,)
 
 
 def wheel_of(facts: Facts) -> tuple[str, ...]:
@@ -231,6 +271,8 @@ def _title(facts: Facts, named: str, row: Optional[dict[str, Any]]) -> str:
         )
     if named == "a package" or (row and row["needs"] == "cuda"):
         return f"The build of {named} failed"
+    if named.split(" ")[0] in table("builds")["sources"]["only"]:
+        return f"{named} comes as sources only, and building it failed"
     python = minor_name(facts.python.version)
     where = f"Python {python}" if python else "this Python"
     return f"pip found no ready wheel of {named} for {where}, and compiling it failed"
@@ -244,6 +286,9 @@ def _why(facts: Facts, named: str, row: Optional[dict[str, Any]]) -> str:
         "cmake": f"Compiling it takes CMake and a C++ compiler; {wheels}",
         "c": f"Compiling it takes a C compiler; {wheels}",
     }
+    if named.split(" ")[0] in table("builds")["sources"]["only"]:
+        needs = " It takes a C compiler and Python's headers." if row else ""
+        return f"The index has no wheel of it for today's Pythons: pip builds it where it is installed.{needs}"
     python = minor_name(facts.python.version)
     general = f"pip found no ready wheel of {named} for " + (f"Python {python}" if python else "this Python")
     return f"{general} and system and built it from source. {wants[row['needs']] if row else ''}".strip()
@@ -274,6 +319,9 @@ def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: st
         return tuple(steps)
     steps += _with_a_wheel(facts, package)
     steps += _compiler(facts, row)
+    if package in table("builds")["sources"]["only"] and steps[0].startswith("python -m pip install -U pip"):
+        # The compiler is what it lacks most often, since no other Python brings a wheel.
+        steps = [f"{steps[-1].removeprefix('or, to compile it: ')}   # then the same command again", steps[0]]
     return tuple(steps)
 
 
@@ -305,7 +353,7 @@ def _with_a_wheel(facts: Facts, package: str) -> list[str]:
     typed = failed.values if failed else {}
     numbers = release_of(facts.python.version)
     last = too_new_for(facts, package, typed.get("version", ""))
-    newest = [f"{newest_wheel(facts, package)}   # a release with a wheel"] if package != "<package>" else []
+    newest = list(newest_wheel(facts, package)) if package != "<package>" else []
     held = typed.get("pinned") or older(typed.get("version", ""), facts.package(package) or "0")
     if last and held:
         first, *rest = other_python(facts, last, typed)

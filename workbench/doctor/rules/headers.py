@@ -57,6 +57,9 @@ def _whose(header: str) -> str:
     return first[0] if first and row and row["needs"] != "cuda" else ""
 
 
+_COMPILES_NOTHING = "   # a release with a wheel, so that nothing is compiled; else:"
+
+
 def _of_its_own(facts: Facts, error: ErrorFact, header: str, package: str) -> Finding:
     python = minor_name(facts.python.version)
     return Finding(
@@ -69,7 +72,7 @@ def _of_its_own(facts: Facts, error: ErrorFact, header: str, package: str) -> Fi
         "have wheels only for the Pythons of their time, and none for a 32-bit one.",
         {**evidence(package=package, python=facts.python.version, header=header), **seen(error)},
         (
-            f"{newest_wheel(facts, package)}   # a release with a wheel",
+            *newest_wheel(facts, package),
             f"or an environment with a 64-bit Python that has wheels of it: {fixes.new_environment()}",
         ),
         f"https://pypi.org/project/{package}/#files",
@@ -87,11 +90,7 @@ def _steps(facts: Facts, row: Optional[dict[str, Any]], header: str) -> tuple[st
     if row is None:
         package = _package(facts)
         return (
-            *(
-                (f"{newest_wheel(facts, package)}   # a release with a wheel, so that nothing is compiled; else:",)
-                if package
-                else ()
-            ),
+            *(newest_wheel(facts, package, _COMPILES_NOTHING) if package else ()),
             f"apt-file search {header}   # which package has it (sudo apt install apt-file && sudo apt-file update); "
             f"Fedora: dnf provides '*/{header}'",
             "Install that package, whose name mostly ends in -dev; or a release with a ready wheel of what is built.",

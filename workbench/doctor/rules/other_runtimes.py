@@ -9,8 +9,11 @@ from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
 from workbench.doctor.rules.common import ISSUES, PASSED, Result, Rule, evidence, from_message, seen
-from workbench.doctor.tables import table
+from workbench.doctor.tables import minimum_driver, table
 from workbench.doctor.versions import at_least, older
+
+# How CTranslate2 begins what CUDA tells it (src/cuda/utils.h).
+OF_CTRANSLATE2 = "CUDA failed with error"
 
 
 def cudnn_missing(facts: Facts) -> Result:
@@ -287,4 +290,31 @@ def _onnxruntime_fix(facts: Facts, error: ErrorFact, row: Optional[dict[str, Any
     return (*system, *upgrade) if old else (*wheels, *keep)
 
 
-RULES: tuple[Rule, ...] = (cudnn_missing, cublas_of_another_major, onnxruntime_provider)
+def driver_too_old_for_ctranslate2(facts: Facts) -> Result:
+    """CTranslate2 brings its CUDA in itself, whatever torch there is: 12 from its release 4 on, 11 before."""
+    error = facts.error("driver-insufficient")
+    if error is None or OF_CTRANSLATE2 not in error.text:
+        return PASSED
+    windows = fixes.on_windows(facts)
+    minimum = minimum_driver(12, windows)[0]
+    return [
+        Finding(
+            "driver-too-old-for-wheel-cuda",
+            "error",
+            "The NVIDIA driver is too old for this CTranslate2 (faster-whisper, WhisperX), which is built with CUDA 12",
+            f"CUDA 12 needs driver {minimum} or newer; CTranslate2 up to 3.24 was built with CUDA 11.",
+            {**evidence(driver=facts.driver.version, ctranslate2=facts.package("ctranslate2")), **seen(error)},
+            (
+                f"Update the NVIDIA driver to {minimum} or newer, then reboot; nvidia-smi must show CUDA 12 or newer",
+                "or, with the driver as it is (CUDA 11.x in nvidia-smi): "
+                + fixes.install(facts, "ctranslate2<4", "faster-whisper==0.10.1")
+                + "   # the last for CUDA 11",
+            ),
+            "https://github.com/OpenNMT/CTranslate2/releases/tag/v4.0.0",
+            affects=("chat",),
+            observed=True,
+        )
+    ]
+
+
+RULES: tuple[Rule, ...] = (driver_too_old_for_ctranslate2, cudnn_missing, cublas_of_another_major, onnxruntime_provider)

@@ -27,6 +27,7 @@ from workbench.doctor.rules.common import (
     seen,
 )
 from workbench.doctor.rules.conda_builds import conda_steps
+from workbench.doctor.rules.other_runtimes import OF_CTRANSLATE2
 from workbench.doctor.tables import (
     WHEELS,
     cuda_of,
@@ -233,6 +234,8 @@ _SINCE_CUDA_13 = ". Since torch 2.11 the default wheel is built with CUDA 13, wh
 def driver_too_old(facts: Facts) -> Result:
     """The driver cannot run the CUDA major that torch was built with."""
     error = facts.error("driver-too-old", "driver-insufficient")
+    if error is not None and OF_CTRANSLATE2 in error.text:
+        return PASSED  # other_runtimes tells of it
     cuda = _cuda_wanted(facts)
     numbers = release_of(cuda)
     major = numbers[0] if numbers else None

@@ -466,7 +466,8 @@ def musl(facts: Facts) -> Result:
             "musl-alpine",
             "error",
             f"Alpine uses musl, and {_made_for_glibc(error)}",
-            "All torch wheels are made for glibc; pip finds no matching distribution, and a forced one does not load.",
+            "All wheels of torch and TensorFlow are made for glibc; pip finds no matching distribution, and a "
+            "forced one does not load.",
             {**evidence(os=facts.platform.os, libc=facts.platform.libc), **seen(error or facts.error("pip-no-torch"))},
             ("Use a Debian or Ubuntu image, such as python:3.12-slim, in place of one whose name holds alpine.",),
             ISSUES + "docker-library/python/issues/341",
@@ -478,7 +479,7 @@ def musl(facts: Facts) -> Result:
 
 def _made_for_glibc(error: Optional[ErrorFact]) -> str:
     """What was made for glibc: the library that a message names where it is not torch's."""
-    path = error.values.get("path", "") if error else ""
+    path = (error.values.get("path") or error.values.get("cut") or "") if error else ""
     other = path and "/torch/" not in path
     return f"{path.split('/')[-1]} was made for glibc" if other else "torch has no wheels for it"
 

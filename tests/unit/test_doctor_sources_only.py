@@ -1,0 +1,71 @@
+"""Packages that come as sources, and setups that a newer Python no longer runs: what to type first."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.findings import Finding
+from workbench.doctor.parse.report import parse_report
+
+FAILED = "error: subprocess-exited-with-error\n  × Getting requirements to build wheel did not run successfully.\n"
+
+
+def first(text: str) -> Finding:
+    return diagnose(parse_report(text)).findings[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "step"),
+    [
+        (
+            "Python 3.10, Ubuntu 22.04\n  ERROR: Failed building wheel for fairseq\n",
+            "fairseq comes as sources only",
+            "sudo apt install build-essential python3.10-dev",
+        ),
+        (
+            "  ERROR: Failed building wheel for openai-whisper\n",
+            "openai-whisper comes",
+            "pip install -U openai-whisper",
+        ),
+        (
+            f"pip install basicsr\n{FAILED}      KeyError: '__version__'\n",
+            "The setup of basicsr is too old for Python 3.13",
+            "uv venv --seed --python 3.12",
+        ),
+        (
+            f"pip install openai-whisper==20240930\n{FAILED}      KeyError: '__version__'\n",
+            "The setup of openai-whisper is too old",
+            "pip install -U openai-whisper",
+        ),
+        (
+            "Windows 10, Python 3.11\n  ERROR: Failed building wheel for webrtcvad\n"
+            "error: Microsoft Visual C++ 14.0 or greater is required.\n",
+            "A package wants to be compiled",
+            "pip install webrtcvad-wheels",
+        ),
+    ],
+)
+def test_no_step_asks_for_a_wheel_that_the_index_has_not(text: str, title: str, step: str) -> None:
+    finding = first(text)
+    assert finding.title.startswith(title)
+    assert step in finding.fix[0]
+    assert not any("--only-binary" in each for each in finding.fix)
+
+
+def test_what_has_wheels_is_still_taken_as_one() -> None:
+    assert "--only-binary :all: pyarrow" in first("  ERROR: Failed building wheel for pyarrow\n").fix[0]
+
+
+def test_whisper_that_computes_on_the_processor_beside_a_gpu_has_a_torch_without_cuda() -> None:
+    said = "transcribe.py:115: UserWarning: FP16 is not supported on CPU; using FP32 instead\n"
+    assert first(said + "I have a RTX 3060\n").id == "no-cuda-gpus-available"
+    assert not diagnose(parse_report(said)).findings
+
+
+def test_ctranslate2_names_its_own_cuda_not_that_of_torch() -> None:
+    text = "RuntimeError: CUDA {}driver version is insufficient for CUDA runtime version\n"
+    ours = first("faster_whisper\n" + text.format("failed with error CUDA "))
+    assert "CTranslate2" in ours.title
+    assert any("ctranslate2<4" in step for step in ours.fix)
+    assert "CTranslate2" not in first(text.format("")).title
