@@ -443,7 +443,7 @@ SILENCED_BY: dict[str, tuple[str, ...]] = {
     "files-in-use": ("download-broke-off",),
     "container-without-gpu-runtime": ("wsl-shows-no-gpu", "driver-beside-the-path", "container-toolkit-too-old"),
     "bnb-too-old-for-windows": _LLAMA_CPP,
-    "bitsandbytes-unusable": (*_LLAMA_CPP, "server-image-needs-gpu"),
+    "bitsandbytes-unusable": (*_LLAMA_CPP, "server-image-needs-gpu", "colab-without-gpu"),
     "torch-shadowed": ("duplicate-torch-installs",),
     "numpy-mixed": (
         "package-shadowed",

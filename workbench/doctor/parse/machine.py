@@ -104,7 +104,7 @@ _NEED_VISION = (
 )
 _NEEDS_VISION = re.compile(rf"(?<![a-z])(?:{'|'.join(_NEED_VISION)})(?![a-rt-z])", re.I)
 _KAGGLE = re.compile(
-    r"/kaggle/(?:working|input)\b|^\W{0,4}kaggle(?: notebook)?[,:]"
+    r"/kaggle/(?:working|input)\b|^\W{0,4}kaggle(?: notebook| P100| T4(?: x2)?)?[,:]"
     r"|\b(?:in|on|a|my) (?:a )?kaggle(?: notebook| kernel)?\b|\bkaggle(?:'s)? image\b"
     r"|\bmachine_shape\b",
     re.I,

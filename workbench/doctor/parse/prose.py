@@ -208,7 +208,7 @@ _MAC = re.compile(
 _OTHER_SYSTEM = re.compile(r"\b(?:linux|ubuntu|windows)\b", re.I)
 _WSL = re.compile(r"\bWSL ?-?(?P<version>[12])?\b|\b(?:Windows|Linux|Ubuntu) Subsystem\b", re.I)
 _NOT_WSL = re.compile(
-    r"\b(?:not|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --"
+    r"\b(?:not(?! found\b)|no|without|outside|isn't|native|instead|if|or) [^.\n]{0,20}WSL|\[ \]|https?://\S*wsl|wsl --"
     # A form's question, without an answer.
     r"|^[\s*#>-]{0,6}WSL ?\d? ?(?:version|kernel|distro\w*)\b[^:\n]{0,30}:\W{0,6}$",
     re.I,
@@ -219,6 +219,7 @@ _DONE_IN_WSL = re.compile(
     r"|\b(?:Ubuntu|Debian)[ \d.-]{0,8}(?:\(|on |in )?WSL",
     re.I,
 )
+_UNIX_SHELL = re.compile(r"\b(?:ba|z|da)?sh: (?:line )?(?:\d+: )?[\w.-]{1,40}: (?:command )?not found\b")
 _WORKS = re.compile(r"\b(?:works?|worked|fine|no (?:problem|issue|error)s?|tried|also)\b", re.I)
 _WINDOWS_SITE = re.compile(r"[A-Za-z]:\\[^\n]{0,200}(?:site-packages|\\Lib\\|python\.exe)", re.I)
 _OLD_WSL_KERNEL = re.compile(r"\b4\.4\.0-\d{4,6}-Microsoft\b|/lib/modules/3\.4\.0\+/")
@@ -406,6 +407,8 @@ def _worked_in_wsl(lines: Sequence[str]) -> bool:
         return False
     if any("WSL Version" in line for line in lines) and any("Distro Version" in line for line in lines):
         return True  # the form of WSL's own tracker, which asks for both
+    if any(_UNIX_SHELL.search(line) for line in lines):
+        return any(_WSL.search(line) and not _NOT_WSL.search(line) for line in lines if "wsl" in line.lower())
     told = [line for line in lines if "wsl" in line.lower() and _DONE_IN_WSL.search(line) and not _NOT_WSL.search(line)]
     return len(told) > 1 and not any(_WORKS.search(line) for line in told)
 

@@ -24,6 +24,7 @@ def notebook_without_gpu(facts: Facts) -> Result:
         "driver-lists-no-gpu",
         "smi-cannot-communicate",
         "libcuda-missing",
+        "bnb-no-device",
     )
     missed = service in ("colab", "kaggle") and (blind is not None or facts.torch.cuda_available is False)
     elsewhere = facts.platform.system in ("Windows", "Darwin") or facts.platform.wsl or bool(facts.platform.container)

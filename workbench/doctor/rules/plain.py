@@ -109,6 +109,7 @@ def _steps(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Sequence[str]
     fits = {
         "named": bool(error.values.get("caller")),
         "rented": facts.error("rented-machine") is not None,
+        "kaggle": facts.platform.service == "kaggle",
         "kubernetes": facts.platform.container == "kubernetes",
         "wsl": in_wsl,
         "windows": windows,

@@ -1,0 +1,55 @@
+"""Installers and their surroundings in pasted reports: conda, WSL, notebooks, PowerShell."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.findings import Finding
+from workbench.doctor.parse.report import parse_report
+
+
+def roots(text: str) -> list[Finding]:
+    return [finding for finding in diagnose(parse_report(f"{text}\n")).findings if finding.caused_by is None]
+
+
+@pytest.mark.parametrize(
+    ("text", "id", "step"),
+    [
+        (
+            "On Kaggle, I get:\nRuntimeError: No GPU found. A GPU is needed for quantization.",
+            "colab-without-gpu",
+            "Kaggle: Settings, Accelerator",
+        ),
+        (
+            "On Kaggle: pip install trl\nWARNING: Retrying (Retry(total=4)) after connection broken by "
+            "'NewConnectionError': Temporary failure in name resolution: /simple/trl/",
+            "name-not-resolved",
+            "Settings, Internet on",
+        ),
+        (
+            "bash: nvidia-smi: command not found   (WSL2, Ubuntu, RTX 4070 on Windows 11)",
+            "nvidia-smi-missing",
+            "/usr/lib/wsl/lib/nvidia-smi",
+        ),
+        (
+            "feature:/linux-64::__cuda==11.4=0\n  - pytorch -> __cuda >=12\nYour version: __cuda==11.4",
+            "conda-sees-an-old-driver",
+            "Update the NVIDIA driver",
+        ),
+        ("pip._vendor.urllib3.exceptions.IncompleteRead", "download-broke-off", "--timeout 120"),
+        (
+            ".\\venv\\Scripts\\activate : File cannot be loaded because running scripts is disabled on this system.",
+            "powershell-refuses-scripts",
+            "Set-ExecutionPolicy -Scope CurrentUser RemoteSigned",
+        ),
+    ],
+)
+def test_first_step_is_that_of_the_place(text: str, id: str, step: str) -> None:
+    found = roots(text)
+    assert [finding.id for finding in found] == [id]
+    assert step in found[0].fix[0]
+
+
+def test_a_gpu_that_quantization_misses_elsewhere_is_no_notebooks_setting() -> None:
+    assert roots("RuntimeError: No GPU found. A GPU is needed for quantization.")[0].id == "bitsandbytes-unusable"
