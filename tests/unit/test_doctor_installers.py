@@ -53,3 +53,36 @@ def test_first_step_is_that_of_the_place(text: str, id: str, step: str) -> None:
 
 def test_a_gpu_that_quantization_misses_elsewhere_is_no_notebooks_setting() -> None:
     assert roots("RuntimeError: No GPU found. A GPU is needed for quantization.")[0].id == "bitsandbytes-unusable"
+
+
+@pytest.mark.parametrize(
+    ("text", "id", "step"),
+    [
+        (
+            "k8s: the pod runs, but nvidia-smi: command not found",
+            "container-without-gpu-runtime",
+            "resources.limits: {nvidia.com/gpu: 1}",
+        ),
+        (
+            "apptainer: torch.cuda.is_available() is False in the container, nvidia-smi works on the node",
+            "container-without-gpu-runtime",
+            "--nv",
+        ),
+        (
+            "Jetson Nano, JetPack 4.6, Python 3.8\nimport torch\nImportError: libcudart.so.10.2: cannot open shared "
+            "object file: No such file or directory",
+            "extension-built-for-other-cuda",
+            "cat /etc/nv_tegra_release",
+        ),
+        (
+            "CentOS Linux 7.9.2009 (Core)\nImportError: /lib64/libstdc++.so.6: version `GLIBCXX_3.4.26' not found "
+            "(required by /home/u/venv/lib/python3.9/site-packages/torch/_C.so)",
+            "libstdcxx-too-old",
+            "conda create -y -p ~/libstdcxx",
+        ),
+    ],
+)
+def test_first_step_is_that_of_the_cluster_or_the_board(text: str, id: str, step: str) -> None:
+    found = roots(text)
+    assert found[0].id == id
+    assert step in found[0].fix[0]

@@ -50,7 +50,13 @@ _CONTAINERS = (
     (
         "apptainer",
         ("singularity", "apptainer"),
-        re.compile(r"\b(?:singularity|apptainer) (?:exec|run|shell|instance)\b|^(?:Singularity|Apptainer)> ", re.I),
+        re.compile(
+            r"\b(?:singularity|apptainer) (?:exec|run|shell|instance)\b|^(?:Singularity|Apptainer)> "
+            r"|\b(?:in|inside|with|using|via|under) (?:an? |the |my )?(?:singularity|apptainer)\b"
+            r"|^(?:singularity|apptainer)[:,]"
+            r"|\b(?:singularity|apptainer) (?:container|image)\b",
+            re.I,
+        ),
     ),
     (
         "docker",

@@ -71,12 +71,18 @@ def _steps(facts: Facts, error: ErrorFact, gcc: Optional[str]) -> tuple[str, ...
         return (newer, f"{first}   # so that it comes before the system's")
     wanted = f"libstdc++ of GCC {gcc} or newer" if gcc else "a newer libstdc++"
     asker = error.values.get("asker", "")
+    by_conda = (
+        "conda create -y -p ~/libstdcxx -c conda-forge 'libstdcxx-ng>=13' && export "
+        "LD_LIBRARY_PATH=~/libstdcxx/lib:$LD_LIBRARY_PATH"
+    )
+    of_a_module = "on a cluster: module avail gcc, and module load of one that is new enough, in the job too"
+    if re.search(r"centos|red hat|rhel|rocky|alma|scientific|suse", facts.platform.os or "", re.I):
+        return (*_rebuilt(facts, asker, error.values.get("symbol", "")), by_conda, of_a_module)
     return (
         *_rebuilt(facts, asker, error.values.get("symbol", "")),
         "Ubuntu: sudo add-apt-repository -y ppa:ubuntu-toolchain-r/test && sudo apt update && sudo apt install -y "
         f"--only-upgrade libstdc++6   # {wanted}, beside the compiler that is here",
-        "elsewhere, and without root: conda create -y -p ~/libstdcxx -c conda-forge 'libstdcxx-ng>=13' && export "
-        "LD_LIBRARY_PATH=~/libstdcxx/lib:$LD_LIBRARY_PATH",
+        f"elsewhere, and without root: {by_conda}",
         f"or a release of {asker or 'the package'} that was built on an older system, or a newer system or container.",
     )
 

@@ -8,8 +8,18 @@ from typing import Optional
 from workbench.doctor import fixes
 from workbench.doctor.facts import ErrorFact, Facts
 from workbench.doctor.findings import Finding
-from workbench.doctor.rules import ascend, companions
-from workbench.doctor.rules.common import ISSUES, MODEL_BENCHES, PASSED, Result, Rule, cuda_major, evidence, seen
+from workbench.doctor.rules import ascend, companions, jetson
+from workbench.doctor.rules.common import (
+    ISSUES,
+    MODEL_BENCHES,
+    PASSED,
+    Result,
+    Rule,
+    cuda_major,
+    evidence,
+    is_jetson,
+    seen,
+)
 from workbench.doctor.rules.flash_attn import flash_attn_wheel
 from workbench.doctor.rules.matching_builds import (
     cuda_of_library,
@@ -43,6 +53,8 @@ def extension_for_other_cuda(facts: Facts) -> Result:
     importer = _importer(error)
     vllm = importer == "vllm" or bool(error and "vllm" in error.text) or (not importer and _speaks_of_vllm(facts))
     who = "vLLM" if vllm else importer.replace("_", "-") or "An extension"
+    if error is not None and library and is_jetson(facts):
+        return [_of_jetpack(facts, error, library)]
     if error is not None and library and major and major == str(own) and runtime_of(facts, library):
         return [_of_the_same_cuda(facts, error, library, "" if who == "An extension" else who)]
     return [
@@ -94,6 +106,29 @@ def _of_the_same_cuda(facts: Facts, error: ErrorFact, library: str, who: str) ->
             f"or the build of {who or 'that package'} that was made for torch {minor_name(facts.torch.version)}.",
         ),
         ISSUES + "vllm-project/vllm/issues/52300",
+        affects=MODEL_BENCHES,
+        observed=True,
+    )
+
+
+def _of_jetpack(facts: Facts, error: ErrorFact, library: str) -> Finding:
+    """A Jetson's wheels take CUDA from JetPack's own packages, which not every image has."""
+    return Finding(
+        "extension-built-for-other-cuda",
+        "error",
+        f"{library} is a part of JetPack's CUDA, and is not found: those packages are not installed, or the wheel was "
+        "made for another JetPack",
+        "On a Jetson torch and what stands on it take CUDA, cuDNN and the rest from JetPack, not from wheels.",
+        {**evidence(library=library), **seen(error)},
+        (
+            f"cat /etc/nv_tegra_release; ls /usr/local/cuda*/lib64/{library}* /usr/lib/aarch64-linux-gnu/{library}*   "
+            "# R36 is JetPack 6 (CUDA 12.6), R35 is 5 (11.4), R32 is 4 (10.2); is the file there?",
+            "sudo apt update && sudo apt install -y nvidia-jetpack   # brings this JetPack's CUDA and cuDNN; then "
+            "export LD_LIBRARY_PATH=/usr/local/cuda/lib64:$LD_LIBRARY_PATH",
+            *(f"where the number is of another CUDA: {step}" for step in jetson.torch_steps(facts)[:1]),
+            *jetson.torch_steps(facts)[1:],
+        ),
+        "https://docs.nvidia.com/jetson/jetpack/install-setup/index.html",
         affects=MODEL_BENCHES,
         observed=True,
     )

@@ -125,7 +125,7 @@ def told_of_a_container(facts: Facts) -> Optional[str]:
     blind = (
         facts.torch.cuda_available is False and facts.torch.build != "cpu" and not (facts.driver.version or answered)
     )
-    without_smi = kind == "docker" and facts.error("nvidia-smi-missing") is not None
+    without_smi = kind in ("docker", "kubernetes", "podman") and facts.error("nvidia-smi-missing") is not None
     nvml = facts.error("nvml-fails")
     without_nvml = kind == "docker" and nvml is not None and "an't initialize" in nvml.text  # torch's own warning
     known = kind in ("podman", "kubernetes", "apptainer") or without_smi or without_nvml or _host_answers(facts)

@@ -6,7 +6,7 @@ import re
 from typing import Optional
 
 from workbench.doctor.facts import Facts
-from workbench.doctor.tables import table
+from workbench.doctor.tables import companion_of, table
 from workbench.doctor.versions import minor_name, older, release_of
 
 _JP6 = "https://pypi.jetson-ai-lab.io/jp6/cu126"
@@ -103,7 +103,9 @@ def _from_source(torch: Optional[str]) -> tuple[str, ...]:
     minor = minor_name(torch) or ""
     vision = next((name for name, wanted in table("companions")["torchvision"].items() if wanted == minor), None)
     numbers = release_of((torch or "").split("a")[0]) or ()
-    number = f"{vision}.{numbers[2] if len(numbers) > 2 else 0}" if vision else "<number>"
+    exact = companion_of("torchvision", ".".join(map(str, numbers[:3])))
+    exact = exact if exact and exact.count(".") > 1 else None
+    number = exact or (f"{vision}.{numbers[2] if len(numbers) > 2 else 0}" if vision else "<number>")
     branch = f"v{number}" if vision else "v<number>"
     which = "" if vision else "   # the release that belongs to this torch: 0.16 to 2.1, 0.18 to 2.3, 0.20 to 2.5"
     return (
