@@ -57,3 +57,26 @@ def test_only_the_side_that_is_too_old_is_told_to_change() -> None:
     high = _first("transformers 4.26.0 requires huggingface-hub<1.0,>=0.11.0, but you have huggingface-hub 1.2.0")
     assert any("-U transformers" in step for step in high.fix)
     assert not any("transformers<4.26.0" in step for step in high.fix)
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "step"),
+    [
+        (
+            "AssertionError: no sync context manager is incompatible with gradient partitioning logic of ZeRO stage 3",
+            "transformers is too old for deepspeed",
+            "pip install -U transformers",
+        ),
+        ("AttributeError: 'AdamW' object has no attribute 'train'", "accelerate", "pip install -U accelerate"),
+    ],
+)
+def test_two_packages_that_parted_ways_by_what_neither_names(text: str, old: str, step: str) -> None:
+    finding = diagnose(parse_report(f"{text}\n")).findings[0]
+    assert finding.id == "package-versions-do-not-fit"
+    assert finding.title.startswith(old)
+    assert step in finding.fix[0]
+
+
+def test_a_gpu_of_a_number_that_lightning_does_not_find() -> None:
+    text = "MisconfigurationException: You requested gpu: [1]\n But your machine only has: [0]\n"
+    assert diagnose(parse_report(text)).findings[0].id == "invalid-device-index"
