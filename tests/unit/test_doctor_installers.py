@@ -86,3 +86,31 @@ def test_first_step_is_that_of_the_cluster_or_the_board(text: str, id: str, step
     found = roots(text)
     assert found[0].id == id
     assert step in found[0].fix[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "id", "step"),
+    [
+        (
+            "cudaGetDeviceCount returned 35 -> CUDA driver version is insufficient for CUDA runtime version",
+            "driver-too-old-for-wheel-cuda",
+            "Update the NVIDIA driver",
+        ),
+        (
+            "error C1189: #error:  -- unsupported Microsoft Visual Studio version! Only the versions between 2017 and "
+            "2022 (inclusive) are supported!",
+            "host-compiler-too-new-for-nvcc",
+            "CUDA 12.4 or newer",
+        ),
+        (
+            "dmesg: NVRM: Xid 119, Timeout after 6s of waiting for RPC response from GPU0 GSP",
+            "gsp-does-not-answer",
+            "sudo reboot",
+        ),
+    ],
+)
+def test_a_toolkit_without_torch_gets_no_step_for_torch(text: str, id: str, step: str) -> None:
+    found = roots(text)
+    assert found[0].id == id
+    assert step in found[0].fix[0]
+    assert not any("pip" in each or "apt install gcc" in each for each in found[0].fix)

@@ -28,14 +28,15 @@ def host_compiler(facts: Facts) -> Result:
     def make(error: ErrorFact) -> Finding:
         nvcc, limit = _toolkit(facts, error), _newest_gcc(facts, error)
         msvc = error.values.get("msvc")
+        windows = fixes.on_windows(facts) or "Visual Studio" in error.text
         return Finding(
             "host-compiler-too-new-for-nvcc",
             "error",
             "The C++ compiler is too new for " + (f"CUDA {nvcc}'s nvcc" if nvcc else "this CUDA toolkit"),
             "nvcc calls the system's C++ compiler, and each toolkit takes compilers up to a certain version"
-            + (f": this one GCC {limit}." if limit and not fixes.on_windows(facts) else "."),
+            + (f": this one GCC {limit}." if limit and not windows else "."),
             {**evidence(nvcc=nvcc, newest_gcc=limit, msvc=msvc), **seen(error)},
-            (*wheel_of(facts), *(_visual_studio(facts, nvcc, msvc) if fixes.on_windows(facts) else _gcc(facts, limit))),
+            (*wheel_of(facts), *(_visual_studio(facts, nvcc, msvc) if windows else _gcc(facts, limit))),
             _HOST_COMPILERS,
             affects=("chat",),
             observed=True,

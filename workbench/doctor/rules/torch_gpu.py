@@ -276,6 +276,14 @@ def driver_too_old(facts: Facts) -> Result:
         fix = [*fixes.reinstall_torch(facts), f"or: {fix[0][0].lower()}{fix[0][1:]}" if fix else ""]
     elif not fix:
         fix = [fixes.reinstall_torch(facts)[0], *fixes.reinstall_torch(facts)[1:]]
+    alone = error is not None and "cudaGetDeviceCount returned" in error.text  # NVIDIA's deviceQuery
+    if alone:
+        newest = minimum or minimum_driver(12, windows)[0]
+        fix = [
+            f"Update the NVIDIA driver{host} to one of that CUDA or newer ({newest} for CUDA 12), then reboot: "
+            "sudo ubuntu-drivers install; Windows: https://www.nvidia.com/drivers",
+            "nvidia-smi   # the CUDA in its heading is the newest that the driver runs: or a toolkit of that one",
+        ]
     wants = f"CUDA {cuda}" if cuda else "a newer CUDA"
     there = found_cuda(facts) or facts.driver.cuda
     offers = f"; the driver offers {there}" if there else ""
@@ -284,8 +292,8 @@ def driver_too_old(facts: Facts) -> Result:
         Finding(
             "driver-too-old-for-wheel-cuda",
             "error",
-            f"The NVIDIA driver is too old for this torch ({wants}{offers})",
-            f"torch brings {wants}"
+            f"The NVIDIA driver is too old for {'this program' if alone else 'this torch'} ({wants}{offers})",
+            f"{'The program' if alone else 'torch'} brings {wants}"
             + (f", which needs driver {minimum} or newer" if minimum else "")
             + ("." if major and major < 13 else _SINCE_CUDA_13)
             + (note if newer_than_table("torch", facts.torch.version) else "")
