@@ -396,7 +396,8 @@ def stale_kernel(facts: Facts) -> Result:
 def kernels_of_this_gpu(facts: Facts) -> tuple[str, ...]:
     """How the library is compiled for this GPU."""
     capability = next((gpu.compute_capability for gpu in facts.gpus or () if gpu.compute_capability), None)
-    wanted = (capability or "87").replace(".", "")
+    board = is_jetson(facts) or facts.platform.machine == "aarch64"
+    wanted = (capability or ("87" if board else "<86 for 8.6>")).replace(".", "", 1 if capability else 0)
     # The last release that takes Python 3.8 and the CUDA 11.4 of JetPack 5; 0.45 wants newer ones.
     old = older(facts.python.version, "3.9") or older(_cuda_to_build_with(facts), "11.8")
     build = (
@@ -405,7 +406,7 @@ def kernels_of_this_gpu(facts: Facts) -> tuple[str, ...]:
         f"-DCOMPUTE_BACKEND=cuda -DCOMPUTE_CAPABILITY={wanted} -S . && make && "
         f"{fixes.python_command(facts)} -m pip install ."
     )
-    if is_jetson(facts) or facts.platform.machine == "aarch64":
+    if board:
         return (build,)
     built = ".egg" in (facts.bitsandbytes.location or "") or bool(leave_checkout(facts))
     away = leave_checkout(facts) or ((fixes.uninstall(facts, "bitsandbytes"),) if built else ())

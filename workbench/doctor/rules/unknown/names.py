@@ -15,7 +15,7 @@ from workbench.doctor.rules.common import evidence, seen
 from workbench.doctor.rules.unknown.apart import changed
 from workbench.doctor.rules.unknown.instead import another_copy
 from workbench.doctor.rules.unknown.packages import again, callers_of, known_imports, may_install
-from workbench.doctor.tables import names_read, names_text, packages_read, table
+from workbench.doctor.tables import build_of, names_read, names_text, packages_read, table
 from workbench.doctor.versions import at_least, older
 
 _NAME = re.compile(
@@ -234,6 +234,29 @@ def _shadowed(error: ErrorFact, module: str, half: bool) -> Optional[Finding]:
     )
 
 
+def _emptied_folder(facts: Facts, error: ErrorFact, module: str, name: str) -> Finding:
+    """Python knows no file of the package: only a folder of its name is there."""
+    builds = " --no-build-isolation" if (build_of(name) or {}).get("needs") == "cuda" else ""
+    options = f"--force-reinstall --no-deps{builds}"
+    return Finding(
+        "package-shadowed",
+        "error",
+        f"What is imported as {module} is a folder without the package: what an install or an uninstall left, or one "
+        "of that name where the program starts",
+        "Without an __init__.py in it any folder of that name is taken. An uninstall takes the files along that "
+        "another package of the same folder needs, and one that breaks off leaves half of them.",
+        seen(error),
+        (
+            f"{fixes.install(facts, name, options=options)}   # puts its files back",
+            f'{fixes.python_command(facts)} -c "import {module}; print({module}.__path__)"   # still without, and this '
+            "is no folder of site-packages? Then rename it, or start the program elsewhere",
+        ),
+        "https://docs.python.org/3/tutorial/modules.html#the-module-search-path",
+        affects=("chat",),
+        observed=True,
+    )
+
+
 # Packages whose name on the index belongs to somebody else.
 _REALLY_CALLED = {"whisper": "openai-whisper"}
 
@@ -251,6 +274,8 @@ def _not_the_package(facts: Facts, error: ErrorFact, package: str, module: str, 
     if not (core or nowhere) or (place and re.search(r"(?:site|dist)-packages", place[1])):
         return None
     name = _REALLY_CALLED.get(module, package)
+    if nowhere and not core and module not in _REALLY_CALLED:
+        return _emptied_folder(facts, error, module, name)
     return Finding(
         "package-shadowed",
         "error",
