@@ -81,3 +81,37 @@ def test_tensorflow_that_does_not_load_is_transformers_concern_only_where_that_i
     found = diagnose(parse_report(f"{text}\n")).findings
     assert [each.id for each in found if each.caused_by is None] == [id]
     assert step in found[0].fix[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "id", "step"),
+    [
+        (
+            "cmake finished without errors, then: llama-server -m a.gguf -ngl 99\n"
+            "warning: no usable GPU found, --gpu-layers option will be ignored\n"
+            "warning: one possible reason is that llama.cpp was compiled without GPU support\n",
+            "llama-cpp-built-for-cpu",
+            "type -a llama-server",
+        ),
+        (
+            "from llama_cpp import Llama\nwarning: no usable GPU found, --gpu-layers option will be ignored\n",
+            "llama-cpp-built-for-cpu",
+            "nvcc --version",
+        ),
+        (
+            "container nvcr.io/nvidia/tritonserver:24.05-py3\nModuleNotFoundError: No module named 'tensorrt_llm'\n",
+            "image-without-this-backend",
+            "-trtllm-python-py3",
+        ),
+        (
+            "ImportError: /home/u/.local/lib/python3.10/site-packages/sgl_kernel/common_ops.abi3.so: undefined symbol: "
+            "_ZN3c104cuda9SetDeviceEa\nPyTorch: 2.9.0.dev20250722+cu128\nsglang: 0.4.9.post2\ntriton: 3.3.1\n",
+            "extension-built-for-other-torch",
+            "sglang[all]==",
+        ),
+    ],
+)
+def test_the_program_that_runs_decides_what_is_typed(text: str, id: str, step: str) -> None:
+    found = diagnose(parse_report(text)).findings
+    assert [each.id for each in found if each.caused_by is None] == [id]
+    assert step in found[0].fix[0]

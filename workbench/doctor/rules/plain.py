@@ -108,6 +108,7 @@ def _steps(facts: Facts, row: dict[str, Any], error: ErrorFact) -> Sequence[str]
     in_wsl = bool(facts.platform.wsl or (windows and facts.platform.container))
     fits = {
         "named": bool(error.values.get("caller")),
+        "own_program": facts.error("llama-cpp-own-program") is not None,
         "rented": facts.error("rented-machine") is not None,
         "kaggle": facts.platform.service == "kaggle",
         "kubernetes": facts.platform.container == "kubernetes",

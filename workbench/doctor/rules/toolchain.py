@@ -242,6 +242,7 @@ def triton_missing(facts: Facts) -> Result:
         facts.torch.build == "cuda"
         and found
         and pinned
+        and torch_builds.is_published(facts.torch.version)  # a nightly one pins a triton of its own day
         and facts.platform.system in (None, "Linux")
         and minor_name(found) != minor_name(pinned)
     )
