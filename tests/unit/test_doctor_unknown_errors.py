@@ -457,3 +457,11 @@ def test_a_name_that_was_cut_off_is_the_one_of_the_import_above_it() -> None:
     assert "'create_repo' from 'huggingface_hub'" in found.text
     vague = parse_report(shown.replace("whoami", "create_tag") + "ImportError: cannot import name 'crea")
     assert "create_repo'" not in " ".join(error.text for error in vague.errors)
+
+
+@pytest.mark.parametrize("rest", [". Run `pip install einops transformers_stream_generator`", ""])
+def test_all_that_a_models_own_code_asks_for_is_installed_at_once(rest: str) -> None:
+    text = "ImportError: This modeling file requires the following packages that were not found in your environment: "
+    finding = first(f"{text}einops, transformers_stream_generator{rest}\n")
+    assert finding.id == "module-missing"
+    assert finding.fix[0].endswith("einops transformers-stream-generator")

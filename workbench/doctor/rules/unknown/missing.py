@@ -239,6 +239,12 @@ _SAYS_MISSING = re.compile(
 )
 
 
+# transformers' dynamic_module_utils.py, of what a model's own code imports.
+_OF_MODELS_CODE = re.compile(
+    r"packages that were not found in your environment: (?P<modules>\w{2,40}(?:, \w{2,40}){0,9})"
+)
+
+
 def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     """A package that the library itself tells the reader to install."""
     advice = [
@@ -250,13 +256,16 @@ def advised(facts: Facts, error: ErrorFact) -> Optional[Finding]:
     wanted = [(normalize(found["asked"]), found["spec"]) for found in advice]
     wanted = wanted or [(name, "") for name in packages_asked(error.text)]
     wanted = [(name, spec) for name, spec in dict(wanted).items() if name != "torch" and may_install(facts, name)]
+    listed = _OF_MODELS_CODE.search(error.text)
+    if listed:
+        wanted = [(normalize(pip_name(module)), "") for module in re.findall(r"[A-Za-z]\w+", listed["modules"])]
     if not wanted:
         return None
     # Of several those that are not there; where none is known to be missing, all.
     absent = [item for item in wanted if installed_version(facts, item[0]) is None] or wanted
     name = absent[0][0]
     have = installed_version(facts, name)
-    names = " and ".join(f"{item}{extras.get(item, '')}" for item, _ in absent[:3])
+    names = " and ".join(f"{item}{extras.get(item, '')}" for item, _ in absent[:5])
     refused = bool(have) and "not import" in error.text
     if not have and len(absent) == 1 and facts.origin == "report" and _installed_in_vain(facts, name):
         return _in_another_python(facts, error, name)
