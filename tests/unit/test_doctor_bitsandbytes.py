@@ -202,3 +202,37 @@ def test_loss_of_zero_on_a_card_before_turing_is_int8s_own(loss: str, first: boo
         "bin /home/u/env/lib/python3.10/site-packages/bitsandbytes/libbitsandbytes_cuda116_nocublaslt.so\n"
     )
     assert (ids(report)[:1] == ["bnb-int8-old-gpu"] and report.findings[0].severity == "error") is first
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "step"),
+    [
+        (
+            "RTX 5090, bitsandbytes 0.45\nError no kernel image is available for execution on the device at line 9 in "
+            "file /src/csrc/ops.cu",
+            "bitsandbytes has no kernels",
+            "pip install -U bitsandbytes",
+        ),
+        (
+            "Could not find the bitsandbytes ROCm binary at PosixPath('/v/lib/python3.11/site-packages/bitsandbytes/"
+            "libbitsandbytes_rocm62.so')",
+            "bitsandbytes has no library for ROCm 6.2",
+            "/whl/rocm",
+        ),
+        (
+            "NVIDIA Jetson AGX Orin, aarch64\nThe installed version of bitsandbytes was compiled without GPU support.\n"
+            "libbitsandbytes_cpu.so: cannot open shared object file",
+            "This bitsandbytes was compiled without CUDA",
+            "COMPUTE_CAPABILITY=87",
+        ),
+        (
+            "TypeError: Params4bit.__new__() got an unexpected keyword argument '_is_hf_initialized'",
+            "bitsandbytes is too old for transformers",
+            "pip install -U bitsandbytes",
+        ),
+    ],
+)
+def test_library_that_is_asked_for_decides_what_is_installed(text: str, title: str, step: str) -> None:
+    report = diagnosed(f"{text}\n")
+    assert report.findings[0].title.startswith(title)
+    assert step in report.findings[0].fix[0]

@@ -165,7 +165,7 @@ def leave_checkout(facts: Facts) -> tuple[str, ...]:
 
 def source_not_compiled(facts: Facts) -> Result:
     """A checkout or source build without any native library; those for ROCm have a rule of their own."""
-    if facts.error("bnb-rocm-library-not-found"):
+    if facts.error("bnb-rocm-library-not-found") or is_jetson(facts):
         return PASSED
     error = facts.error("bnb-required-cpu", "bnb-forgot-compile")
     libraries = facts.bitsandbytes.libraries

@@ -32,6 +32,9 @@ def rocm(facts: Facts) -> Result:
     unbuilt = facts.error("bnb-rocm-library-not-found")
     if unbuilt is not None and (facts.error("bnb-required-cpu") or ".egg/" in unbuilt.text):
         return [_not_built_for(facts, unbuilt)]
+    if unbuilt is not None and not facts.bitsandbytes.works:
+        title = f"bitsandbytes has no library for ROCm {_asked_rocm(unbuilt) or ''}".strip()
+        return [_rocm(facts, "bnb-no-lib-for-rocm", title, unbuilt)]
     asked = facts.error("asks-quantized") if facts.error("traceback-cut") else None
     if asked is not None and version is None and (facts.torch.build == "rocm" or facts.has_amd()):
         # The traceback is cut, and loading in 8 or 4 bits is what AMD's GPUs fail in with older releases.

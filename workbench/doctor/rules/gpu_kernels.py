@@ -162,12 +162,14 @@ def no_kernel_image(facts: Facts) -> Result:
     covered = uncovered(facts) == []
     old = next((gpu for gpu, capability in capabilities(facts) if older(capability, "7.5")), None)
     who = re.search(r"\[(TensorRT-LLM|TRT|vLLM|onnxruntime)[\]:]|(bitsandbytes)\S{0,40}[\\/]ops\.\w{2,3}", error.text)
+    # What CUDA_CHECK_RETURN of bitsandbytes prints, whose wheels are built in /src.
+    bnb = re.search(r"at line \d{1,4} in file \S{0,80}csrc[\\/]ops\.cu", error.text) is not None
     own = own_kernels.package_named(error.text)
     ggml = facts.error("ggml-devices") is not None and not who
     unnamed = "An extension" if covered else "Some library"
-    library = (who[1] or who[2]) if who else own or ("llama.cpp" if ggml else unnamed)
+    library = "bitsandbytes" if bnb else (who[1] or who[2]) if who else own or ("llama.cpp" if ggml else unnamed)
     old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
-    bare = not covered and facts.torch.version is None and not (who or ggml or own)
+    bare = not covered and facts.torch.version is None and not (who or bnb or ggml or own)
     capability = next((item for _, item in capabilities(facts)), None)
     told = _raised_by_torch(error) or facts.platform.service == "kaggle"  # whose image is meant
     dropped = bare and older(capability, "7.5") and told
