@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from workbench.doctor.installed import NAMED
-from workbench.doctor.parse import named_gpus, other_programs, told_driver
+from workbench.doctor.parse import named_gpus, other_programs, told_copies, told_driver
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import normalize, parse_version, release_of
 
@@ -269,6 +269,7 @@ def read(lines: Sequence[str], draft: Draft) -> None:
     _distribution(short, draft)
     _by_driver_model(short, draft)
     told_driver.read(short, draft)
+    told_copies.read(short, draft)
     draft.put(draft.python, kind="uv" if any(map(_OF_UV.search, short)) else None)
     _toolkit(short, draft)
     _python(short, draft)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from workbench.doctor import fixes
 from workbench.doctor.changes import pip_name
 from workbench.doctor.facts import ErrorFact, Facts
@@ -72,4 +74,55 @@ def other_checkout(facts: Facts) -> Result:
     return from_message(facts, ("other-checkout-imported",), make)
 
 
-RULES: tuple[Rule, ...] = (copy_outside, other_checkout)
+def copy_told(facts: Facts) -> Result:
+    """Somebody says that another release is imported than the one that is installed."""
+
+    def make(error: ErrorFact) -> Finding:
+        values = error.values
+        name = values.get("name", "python")
+        have, want = values.get("imported"), values.get("listed") or values.get("installed")
+        module = name.replace("-", "_") if name != "python" else "sys"
+        show = (
+            f'{fixes.python_command(facts)} -c "import sys, {module}; print(sys.executable, {module}.__file__)"'
+            if module != "sys"
+            else f'{fixes.python_command(facts)} -c "import sys; print(sys.executable)"'
+        )
+        path = fixes.unset(facts, "PYTHONPATH", f"and in {fixes.where_set(facts)}: it comes before the environment")
+        home = fixes.export(facts, "PYTHONNOUSERSITE", "1", "leaves out what the home directory has")
+        own = f"{name}=={want}" if want and want.count(".") > 1 else name
+        again = fixes.install(facts, own) + "   # by the very python that runs the program, in place of pip or pip3"
+        steps: tuple[str, ...] = (again, path, home) if values.get("installed") else (path, home, again)
+        if "python" in values and not fixes.on_windows(facts):
+            steps = ("unalias python pip; hash -r; type -a python   # then activate again: its own must be first", path)
+        notebook = (
+            "python -m pip install ipykernel && python -m ipykernel install --user --name this-env   # in the "
+            "environment that is meant; then choose that kernel in the notebook"
+        )
+        if re.search(r"jupyter|notebook|kernel", error.text, re.I):
+            steps = (notebook,)
+        return Finding(
+            "copy-outside-environment",
+            "error",
+            f"{name} {have} is imported, and not the {want} that is installed: it comes from another environment"
+            if have
+            else f"What runs is {values['python']}, and not the environment's Python"
+            if "python" in values
+            else f"{name} is imported from another place than the environment that is active",
+            "PYTHONPATH, the home directory (pip install --user), an alias, or a shell or notebook that was started in "
+            "another environment comes before the one that is active; pip may belong to a third.",
+            seen(error),
+            (
+                *steps,
+                f"{show}   # another folder still? Then this python is another environment's: deactivate, a new shell, "
+                "activate again; type -a python pip",
+                *((f"In a notebook: {notebook}",) if notebook not in steps else ()),
+            ),
+            "https://docs.python.org/3/using/cmdline.html#envvar-PYTHONPATH",
+            affects=MODEL_BENCHES,
+            observed=True,
+        )
+
+    return from_message(facts, ("another-copy-told",), make)
+
+
+RULES: tuple[Rule, ...] = (copy_outside, other_checkout, copy_told)

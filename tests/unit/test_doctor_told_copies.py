@@ -1,0 +1,45 @@
+"""A package that is imported in another release than the installed one, as people say it."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.doctor.diagnose import diagnose
+from workbench.doctor.parse.report import parse_report
+
+TOLD = {
+    "pip list shows torch 0.4.0 but python prints 1.6.0.": "torch 1.6.0 is imported, and not the 0.4.0",
+    "torch.__version__ says 1.13.1 although I installed 2.0.1 in this conda env.": "torch 1.13.1 is imported",
+    "pip show torch: Version: 2.4.0\n>>> torch.__version__\n'1.13.1'": "torch 1.13.1 is imported, and not the 2.4.0",
+    "transformers.__version__ is 4.30.2 but pip freeze says transformers==4.44.0": "transformers 4.30.2 is imported",
+    "When I switch from A to B, still the torch of A is loaded.": "torch is imported from another place",
+    "after activating the environment, which python points to /usr/bin/python": "What runs is /usr/bin/python",
+    "Jupyter uses another torch version than the terminal: 2.1.0 against 1.13.1": "torch is imported from another",
+}
+
+
+@pytest.mark.parametrize("text", TOLD)
+def test_other_copy_is_told_in_a_sentence(text: str) -> None:
+    finding = diagnose(parse_report(f"{text}\n")).findings[0]
+    assert finding.id == "copy-outside-environment"
+    assert finding.title.startswith(TOLD[text])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip list shows torch 2.4.0, and python prints 2.4.0+cu121.",
+        "I upgraded transformers to 4.44.0; torch.__version__ is 4.44.0",
+        "pip install transformers==4.30.2, with Python 3.11.4 and CUDA 12.1",
+        "The old torch is fine; which python: /home/u/env/bin/python",
+    ],
+)
+def test_no_copy_is_made_out_of_one_release(text: str) -> None:
+    assert "copy-outside-environment" not in {each.id for each in diagnose(parse_report(f"{text}\n")).findings}
+
+
+def test_what_was_installed_in_vain_is_installed_by_the_python_that_runs() -> None:
+    text = "torch.__version__ says 1.13.1 although I installed 2.0.1 in this conda environment.\n"
+    assert diagnose(parse_report(text)).findings[0].fix[0].startswith("python -m pip install torch==2.0.1")
+    listed = "pip list shows torch 0.4.0 but python prints 1.6.0.\n"
+    assert diagnose(parse_report(listed)).findings[0].fix[0].startswith("unset PYTHONPATH")
