@@ -465,3 +465,21 @@ def test_all_that_a_models_own_code_asks_for_is_installed_at_once(rest: str) -> 
     finding = first(f"{text}einops, transformers_stream_generator{rest}\n")
     assert finding.id == "module-missing"
     assert finding.fix[0].endswith("einops transformers-stream-generator")
+
+
+@pytest.mark.parametrize(("name", "release"), [("SAFE_WEIGHTS_NAME", "4.23"), ("cached_file", "4.22")])
+def test_what_transformers_utils_has_since_before_the_tables(name: str, release: str) -> None:
+    finding = first(f"ImportError: cannot import name '{name}' from 'transformers.utils'\n")
+    assert finding.title.startswith("transformers is too old for ")
+    assert finding.title.endswith(f"utils.{name} came with transformers {release}")
+    assert f"transformers>={release}" in finding.fix[0]
+
+
+def test_wheel_of_vllm_for_cuda_11_gets_its_own_torch_back() -> None:
+    text = (
+        "ImportError: /opt/c/envs/v/lib/site-packages/vllm/_C.cpython-39-x86_64-linux-gnu.so: undefined symbol: "
+        "_ZN2at4_ops15to_dtype_layout4callE\nexport VLLM_VERSION=0.2.7\npip uninstall torch -y\n"
+        "pip install torch --upgrade --index-url https://download.pytorch.org/whl/cu118\n"
+    )
+    assert first(text).title.startswith("vLLM 0.2.7 was compiled for torch 2.1.2")
+    assert any("whl/cu118 torch==2.1.2 xformers==0.0.23.post1" in step for step in first(text).fix)

@@ -28,6 +28,10 @@ _TORCH = re.compile(
 _PIN = re.compile(
     r"(?<![\w.-])(?P<name>[A-Za-z][\w-]{1,40}) ?== ?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?:\+\w{1,12})?)(?<![.])"
 )
+# "export VLLM_VERSION=0.2.4", as guides have it before the address of a wheel.
+_VARIABLE = re.compile(
+    r"\W{0,4}(?:export |ARG |ENV |set )?(?P<name>VLLM|SGLANG|XFORMERS)_VERSION=v?(?P<version>\d+\.\d+[\w.]*)"
+)
 _PROGRAM = re.compile(
     r"\b(?:(?<!even )if|assert|elif|while|require\w*"
     r"|(?<!\bI )(?<!\bwe )(?<!\bhave )(?<!\bI've )(?<!\bare )(?<!\bis )pinned"
@@ -232,6 +236,7 @@ _WINDOWS = re.compile(
     r"|\b(?:downloaded|installed|installing|have) (?:microsoft )?visual ?studio\b(?! code)|\bComfyUI_windows_portable\b"
     r"|(?<![a-z])windows ?(?:[上下里中跑用]|系统|环境|平台|电脑|机器|主机|笔记本|で|の|版|에서|パソコン)"
     r"|[在用] ?windows|(?<![\w/])[A-Z]:\\\\?\w"
+    r"|\bmsinfo(?:32)?\b|\bsystem ?32\b|\bdevice manager\b"
     r"|is not recogni[sz]ed as (?:an internal or external|(?:the|a) name of a cmdlet)"
     r"|without arguments to install from the Microsoft",
     re.I,
@@ -337,6 +342,8 @@ def _pins(lines: Sequence[str], draft: Draft) -> None:
         for match in itertools.islice(_PIN.finditer(line), 40):
             name = normalize(match["name"])
             found.setdefault(_MISSPELLED.get(name, name), set()).add(match["version"])
+    for match in filter(None, (_VARIABLE.match(line) for line in lines if "VERSION=" in line)):
+        found.setdefault(match["name"].lower(), set()).add(match["version"])
     for line in lines:
         if _ABOUT_ANOTHER.search(line) or _PROGRAM.search(line) or _COMPARES.search(line):
             have = _HAVE.search(line)

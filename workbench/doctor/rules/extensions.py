@@ -29,7 +29,7 @@ from workbench.doctor.rules.matching_builds import (
     package_of,
     runtime_of,
 )
-from workbench.doctor.tables import companion, torch_release
+from workbench.doctor.tables import WHEELS, companion, companion_of, torch_release, variant_of
 from workbench.doctor.versions import minor_name, normalize
 
 
@@ -69,7 +69,7 @@ def extension_for_other_cuda(facts: Facts) -> Result:
             if library
             else f"{who} was compiled without a part of its own, which its other files call"
             if error and _OWN_SYMBOL.search(error.text)
-            else f"{who} does not fit this torch",
+            else _for_its_torch(facts, who),
             "A compiled package looks for the CUDA runtime or the torch symbols that it was built with, and this "
             "environment has others.",
             {**evidence(library=library, torch__cuda=facts.torch.cuda, vllm=facts.package("vllm")), **seen(error)},
@@ -109,6 +109,14 @@ def _of_the_same_cuda(facts: Facts, error: ErrorFact, library: str, who: str) ->
         affects=MODEL_BENCHES,
         observed=True,
     )
+
+
+def _for_its_torch(facts: Facts, who: str) -> str:
+    pair = companion("vllm", facts.package("vllm")) if who == "vLLM" else None
+    here = f"torch {facts.torch.version}" if facts.torch.version else "the torch here"
+    if pair is None or minor_name(pair[0]) == minor_name(facts.torch.version):
+        return f"{who} does not fit this torch"
+    return f"vLLM {facts.package('vllm')} was compiled for torch {pair[0]}, and {here} is another"
 
 
 def _of_jetpack(facts: Facts, error: ErrorFact, library: str) -> Finding:
@@ -207,6 +215,13 @@ def vllm_anew(facts: Facts) -> tuple[str, ...]:
     if pair is None:
         return (fresh,)
     release = torch_release(pair[0])
+    asked = facts.torch.asked_cuda or ""
+    if asked.startswith("11."):
+        # vLLM's own wheels for CUDA 11 stay; only torch, which an unpinned upgrade replaced, goes back.
+        xformers = companion_of("xformers", pair[0])
+        names = (f"torch=={pair[0]}", *((f"xformers=={xformers}",) if xformers else ()))
+        index = f"--index-url {WHEELS}/{variant_of(asked)}"
+        return (f"{fixes.install(facts, *names, options=index)}   # those that vLLM {version} was compiled with",)
     pins = [
         f"vllm=={version}",
         f"torch=={pair[0]}",
