@@ -69,3 +69,13 @@ def test_ctranslate2_names_its_own_cuda_not_that_of_torch() -> None:
     assert "CTranslate2" in ours.title
     assert any("ctranslate2<4" in step for step in ours.fix)
     assert "CTranslate2" not in first(text.format("")).title
+
+
+def test_deepspeed_on_windows_compares_its_toolkit_with_a_torch_that_has_none() -> None:
+    text = (
+        "C:\\Users\\u\\vall-e> pip install deepspeed\nRequirement already satisfied: torch in c:\\u\\py (1.13.1)\n"
+        "  Using cached deepspeed-0.7.7.tar.gz (712 kB)\n  Preparing metadata (setup.py) ... error\n"
+        '  error: subprocess-exited-with-error\n    op_builder\\builder.py", line 89, in assert_no_cuda_mismatch\n'
+    )
+    assert "compares the CUDA toolkit" in first(text).title
+    assert "compares the CUDA toolkit" not in first(text.replace("(1.13.1)", "(1.13.1+cu117)")).title

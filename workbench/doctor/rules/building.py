@@ -157,6 +157,9 @@ def build_failed(facts: Facts) -> Result:
         return PASSED
     package, version = error.values.get("package", ""), error.values.get("version", "")
     reason, module = error.values.get("reason", ""), error.values.get("module", "")
+    blind = facts.error("deepspeed-compares-cuda")
+    if blind is not None and fixes.on_windows(facts) and facts.torch.build is None and not facts.torch.cuda:
+        return [_torch_without_cuda(facts, blind)]
     if reason == "KeyError: '__version__'":
         return [_version_by_exec(facts, error, package)]
     guessed = None if module else _guessed(facts, error, reason)
@@ -177,6 +180,27 @@ def build_failed(facts: Facts) -> Result:
             observed=True,
         )
     ]
+
+
+def _torch_without_cuda(facts: Facts, error: ErrorFact) -> Finding:
+    """DeepSpeed on Windows, where pip's torch has no CUDA that its setup could compare."""
+    return Finding(
+        "build-failed",
+        "error",
+        "DeepSpeed's setup compares the CUDA toolkit with torch's CUDA, and this torch most likely has none: on "
+        "Windows pip brings the build without it",
+        "Its setup asks torch for the CUDA that it was built with; a build for the CPU answers None, and the setup "
+        "ends there.",
+        {**evidence(torch__version=facts.torch.version, python=facts.python.version), **seen(error)},
+        (
+            *fixes.reinstall_torch(facts),
+            *_for_windows(facts, build_of("deepspeed")),
+            "or, without its kernels: $env:DS_BUILD_OPS = '0'; " + fixes.install(facts, "deepspeed"),
+        ),
+        "https://github.com/deepspeedai/DeepSpeed/blob/v0.7.7/op_builder/builder.py",
+        affects=("chat",),
+        observed=True,
+    )
 
 
 def _version_by_exec(facts: Facts, error: ErrorFact, package: str) -> Finding:

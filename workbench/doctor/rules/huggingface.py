@@ -95,8 +95,12 @@ def too_new_for_torch(facts: Facts) -> Result:
 
 def _gained(error: Optional[ErrorFact], torch: Optional[str]) -> Optional[str]:
     """The torch release that brought the attribute which an error misses; None where the table has it not."""
-    name = re.search(r"has no attribute '(\w{2,60})'", error.text) if error else None
-    change = change_of("torch", name[1], torch) if name else None
+    name = re.search(
+        r"has no attribute '(\w{2,60})'|cannot import name '(?P<name>\w{2,60})' from 'torch\.(?P<path>[\w.]{2,80})'",
+        error.text if error else "",
+    )
+    path = f"{name['path']}.{name['name']}" if name and name["path"] else name[1] if name else None
+    change = change_of("torch", path, torch) if path else None
     return change.version if change is not None and change.added else None
 
 
