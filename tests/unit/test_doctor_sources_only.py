@@ -79,3 +79,13 @@ def test_deepspeed_on_windows_compares_its_toolkit_with_a_torch_that_has_none() 
     )
     assert "compares the CUDA toolkit" in first(text).title
     assert "compares the CUDA toolkit" not in first(text.replace("(1.13.1)", "(1.13.1+cu117)")).title
+
+
+def test_a_release_with_a_wheel_comes_before_the_tools_for_one_without() -> None:
+    text = (
+        "Windows 11, Python 3.12\npip install sentencepiece\n  Using cached sentencepiece-0.1.99.tar.gz (2.6 MB)\n"
+        f"{FAILED}ModuleNotFoundError: No module named 'cmake'\n"
+    )
+    finding = first(text)
+    assert "--only-binary :all: sentencepiece" in finding.fix[0]
+    assert any("install cmake" in step for step in finding.fix[1:])

@@ -483,3 +483,24 @@ def test_wheel_of_vllm_for_cuda_11_gets_its_own_torch_back() -> None:
     )
     assert first(text).title.startswith("vLLM 0.2.7 was compiled for torch 2.1.2")
     assert any("whl/cu118 torch==2.1.2 xformers==0.0.23.post1" in step for step in first(text).fix)
+
+
+def test_release_before_all_that_the_tables_know_is_too_old_for_a_name_that_later_ones_have() -> None:
+    text = "ImportError: cannot import name 'CamembertModel' from 'transformers' (/opt/e/lib/python3.8/transformers)\n"
+    row = "`transformers              2.1.1              pyhd3eb1b0_0`\n"
+    assert first(text + row).title.startswith("transformers 2.1.1 is too old for the program: it has no CamembertModel")
+    assert "too old" not in first(text + row.replace("2.1.1", "4.40.0")).title
+
+
+def test_code_of_a_program_is_not_the_models_own() -> None:
+    text = "ImportError: cannot import name 'LlamaFlashAttention2' from 'transformers.models.llama.modeling_llama'\n"
+    report = diagnose(parse_report(f"transformers 4.48.2\nllamafactory-cli train qwen.yaml\n{text}"))
+    assert "model-code-too-old" not in {finding.id for finding in report.findings}
+
+
+def test_cpu_build_gives_way_to_the_torch_that_xformers_was_made_for() -> None:
+    text = (
+        "WARNING[XFORMERS]: xFormers can't load C++/CUDA extensions. xFormers was built for:\n"
+        "    PyTorch 2.1.2+cu121 with CUDA 1201 (you have 2.1.0+cpu)\n"
+    )
+    assert any("whl/cu121 torch==2.1.2" in step for step in first(text).fix)

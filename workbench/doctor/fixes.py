@@ -248,6 +248,9 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
     kept = _same_old_release(facts) if keep_release else None
     if kept:
         return (*steps, *_remove_torch(facts), kept)
+    of_xformers = _torch_of_xformers(facts) if keep_release else None
+    if of_xformers:
+        return (*steps, *_remove_torch(facts), of_xformers)
     wheel = choose_wheel(facts, keep_release)
     asks = asks_driver(facts) and wheel is not None
     asked = f"   # nvidia-smi must show CUDA {_cuda_of_wheel(wheel)} or newer in its heading" if asks and wheel else ""
@@ -271,6 +274,16 @@ def reinstall_torch(facts: Facts, keep_release: bool = True) -> tuple[str, ...]:
     steps += _remove_torch(facts)
     steps.append(install(facts, *torch_pins(facts, wheel), options=f"--index-url {wheel.index}") + asked)
     return (*steps, *(_for_older_driver(facts, keep_release, wheel) if asks else ()))
+
+
+def _torch_of_xformers(facts: Facts) -> Optional[str]:
+    """The command for the CUDA build that xformers here was made for, beside a CPU build of the same minor release."""
+    error = facts.error("xformers-extensions")
+    number, _, tag = ((error.values.get("built") if error else "") or "").partition("+")
+    if not tag.startswith("cu") or facts.torch.build != "cpu" or minor_name(number) != minor_name(facts.torch.version):
+        return None
+    packages = (f"torch=={number}", *torch_companions(facts))
+    return f"{install(facts, *packages, options=f'--index-url {WHEELS}/{tag}')}   # the one that xformers was built for"
 
 
 def project_torch(facts: Facts) -> tuple[str, ...]:

@@ -28,6 +28,11 @@ _TORCH = re.compile(
 _PIN = re.compile(
     r"(?<![\w.-])(?P<name>[A-Za-z][\w-]{1,40}) ?== ?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?:\+\w{1,12})?)(?<![.])"
 )
+# One line of "conda list": the package, its version and its build.
+_CONDA_ROW = re.compile(
+    r"[`\s>]{0,6}(?P<name>[A-Za-z][\w.-]{1,40}) {2,40}(?P<version>\d[\w.]{0,20}) {2,40}"
+    r"(?:py\w{0,20}_\w{1,12}|pypi_0|h[0-9a-f]{7}_\d{1,3})\b"
+)
 # "export VLLM_VERSION=0.2.4", as guides have it before the address of a wheel.
 _VARIABLE = re.compile(
     r"\W{0,4}(?:export |ARG |ENV |set )?(?P<name>VLLM|SGLANG|XFORMERS)_VERSION=v?(?P<version>\d+\.\d+[\w.]*)"
@@ -342,6 +347,8 @@ def _pins(lines: Sequence[str], draft: Draft) -> None:
         for match in itertools.islice(_PIN.finditer(line), 40):
             name = normalize(match["name"])
             found.setdefault(_MISSPELLED.get(name, name), set()).add(match["version"])
+    for match in filter(None, (_CONDA_ROW.match(line) for line in lines if "  " in line)):
+        found.setdefault(normalize(match["name"]), set()).add(match["version"])
     for match in filter(None, (_VARIABLE.match(line) for line in lines if "VERSION=" in line)):
         found.setdefault(match["name"].lower(), set()).add(match["version"])
     for line in lines:

@@ -319,9 +319,13 @@ def _why(facts: Facts, named: str, row: Optional[dict[str, Any]]) -> str:
 
 
 def _steps(facts: Facts, package: str, row: Optional[dict[str, Any]], module: str) -> tuple[str, ...]:
-    steps = []
+    steps: list[str] = []
+    made = row is not None and row["needs"] != "cuda" and package != "llama-cpp-python"
     if module and module.replace("_", "-") in _BUILD_TOOLS:
-        steps.append(fixes.install(facts, module.replace("_", "-")))
+        # What has wheels by now needs no tool to build it.
+        newest = newest_wheel(facts, package) if made else ()
+        steps += newest
+        steps.append(("or, to build this one: " if newest else "") + fixes.install(facts, module.replace("_", "-")))
         steps.append("Then the same command with --no-build-isolation.")
     elif module:
         steps.append(f"{fixes.install(facts, pip_name(module))}   # then the same command with --no-build-isolation")

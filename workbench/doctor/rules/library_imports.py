@@ -14,7 +14,7 @@ from workbench.doctor.rules.guess import decided_name
 from workbench.doctor.rules.unknown.apart import first_without
 from workbench.doctor.rules.unknown.instead import no_package
 from workbench.doctor.rules.unknown.packages import may_install
-from workbench.doctor.tables import table
+from workbench.doctor.tables import names_read, table
 from workbench.doctor.versions import at_least, older, parse_version
 
 
@@ -55,6 +55,9 @@ def import_finding(facts: Facts, package: str, error: ErrorFact) -> Finding:
     told = decided_name(facts, error)
     if told is not None and (bound_of(package, name) is None or not (importer or users_without(package, name))):
         return replace(told, id=IMPORT_FINDINGS[package], affects=MODEL_BENCHES)
+    first = next(iter(names_read(package).get("added", {})), "0")
+    if told is None and older(facts.package(package), first):
+        return _before_the_tables(facts, package, name or "", error)
     return Finding(
         IMPORT_FINDINGS[package],
         "error",
@@ -67,6 +70,26 @@ def import_finding(facts: Facts, package: str, error: ErrorFact) -> Finding:
         },
         import_fix(facts, package, importer, error),
         ISSUES + "huggingface/transformers/pull/41973",
+        affects=MODEL_BENCHES,
+        observed=True,
+    )
+
+
+def _before_the_tables(facts: Facts, package: str, name: str, error: ErrorFact) -> Finding:
+    """A release older than all whose names were read, which lacks what no later one is known to have taken away."""
+    version = facts.package(package)
+    return Finding(
+        IMPORT_FINDINGS[package],
+        "error",
+        f"{package} {version} is too old for the program: it has no {name} yet",
+        f"{version} is older than every {package} whose names are known here; no later one is known to have taken this "
+        "name away.",
+        {**evidence(**{package.replace("-", "_"): version}, name=name), **seen(error)},
+        (
+            fixes.install(facts, package, upgrade=True) + "   # or the release that the program's requirements name",
+            "Restart the notebook kernel or the program, in case it was upgraded while running.",
+        ),
+        f"https://pypi.org/project/{package}/#history",
         affects=MODEL_BENCHES,
         observed=True,
     )
