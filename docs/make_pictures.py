@@ -18,6 +18,9 @@ from pathlib import Path
 
 PICTURES = Path(__file__).parent / "pictures"
 SIZE = (120, 34)
+STATUS_ROW = 1
+SAME_LOOKS = 8
+"""So many looks, a tenth of a second apart, must see the same screen."""
 MODEL = "smollm2-135m-instruct"
 CATALOGUE_MODEL = "llama-3.1-8b"
 TOKENIZERS = (MODEL, "tiny-t5", "tiny-llama", "tiny-bert", "tiny-gpt2")
@@ -65,15 +68,25 @@ async def make(folder: Path) -> None:
                 raise TimeoutError("the screen never came to what it should show; see stuck.svg")
             await pilot.pause(0.1)
 
+    def screen_lines() -> list[str]:
+        return ["".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips()]
+
     def shows(*texts: str, times: int = 1) -> Callable[[], bool]:
         def condition() -> bool:
-            lines = ("".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips())
-            screen = "\n".join(lines)
+            screen = "\n".join(screen_lines())
             return all(screen.count(text) >= times for text in texts)
 
         return condition
 
-    def save(name: str) -> None:
+    async def save(pilot: Pilot[object], name: str) -> None:
+        """Once the screen stands still; the line that tells memory and load never does."""
+        seen: list[list[str]] = []
+
+        def still() -> bool:
+            seen.append([line for row, line in enumerate(screen_lines()) if row != STATUS_ROW])
+            return len(seen) > SAME_LOOKS and all(lines == seen[-1] for lines in seen[-SAME_LOOKS:])
+
+        await until(pilot, still)
         app.save_screenshot(f"{name}.svg", path=str(folder))
         print(folder / f"{name}.svg")
 
@@ -84,8 +97,8 @@ async def make(folder: Path) -> None:
         await until(pilot, lambda: bool(app.screen.query("PasteScreen TextArea")))
         app.screen.query("PasteScreen TextArea").first().text = REPORT.read_text("utf-8")  # type: ignore[attr-defined]
         await pilot.press("ctrl+s")
-        await until(pilot, shows("✖ broken", "FIX"))
-        save("doctor")
+        await until(pilot, shows("✖ broken", "FIX", "WHY", "SEEN", "source"))
+        await save(pilot, "doctor")
         await app.link.ask(LoadModel(MODEL, dtype="float32"), ModelLoaded)
         await pilot.press("f2")
         await until(pilot, lambda: bool(app.screen.query("TextArea")))
@@ -93,7 +106,7 @@ async def make(folder: Path) -> None:
         await pilot.press("escape")
         await until(pilot, shows(*TOKENIZERS, "best", "rank"))
         await until(pilot, lambda: not any(lane.job for lane in app.session.status.lanes))
-        save("tokens")
+        await save(pilot, "tokens")
         await pilot.press("f5")
         await until(pilot, shows("Write a message"))
         # Greedy and in float32, so that another CPU says the same.
@@ -103,8 +116,7 @@ async def make(folder: Path) -> None:
             await pilot.press("enter")
             await until(pilot, shows(" out · ", times=number))
             await until(pilot, lambda: not app.session.status.lanes[0].job)
-        await pilot.pause(0.5)
-        save("chat")
+        await save(pilot, "chat")
     planning = WorkbenchApp(
         Settings(), lambda: open_session(options), bench="architecture", model=CATALOGUE_MODEL, remember=False
     )
@@ -112,12 +124,10 @@ async def make(folder: Path) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, shows("8,030,261,248"))
         await pilot.press("a")
-        await pilot.pause(0.5)
-        save("architecture")
+        await save(pilot, "architecture")
         await pilot.press("f4")
         await until(pilot, shows("peak in", "int8 weights"))
-        await pilot.pause(0.5)
-        save("vram")
+        await save(pilot, "vram")
     await stop_session("pictures", force=True)
 
 
