@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from workbench.doctor.installed import NAMED
-from workbench.doctor.parse import named_gpus, other_programs, told_copies, told_driver
+from workbench.doctor.parse import named_gpus, other_programs, told_copies, told_driver, told_states
 from workbench.doctor.parse.draft import Draft
 from workbench.doctor.versions import normalize, parse_version, release_of
 
@@ -44,9 +44,9 @@ _PROGRAM = re.compile(
     r"|\binstall\b",
     re.I,
 )
-_MISSPELLED = {"transformer": "transformers", "pytorch": "torch", "bitsandbyte": "bitsandbytes"}
+_MISSPELLED = {"transformer": "transformers", "pytorch": "torch", "bitsandbyte": "bitsandbytes", "bnb": "bitsandbytes"}
 # "I have diffusers 0.33.1, accelerate 0.31 and peft 0.14".
-_NAMES = "|".join(sorted(NAMED - {"torch", "setuptools"}, key=len, reverse=True)).replace("-", "[-_]")
+_NAMES = "|".join(sorted((NAMED - {"torch", "setuptools"}) | {"bnb"}, key=len, reverse=True)).replace("-", "[-_]")
 _SAID = re.compile(
     rf"(?<![\w./@-])(?P<name>{_NAMES})"
     r"(?:\[\w+\])?(?: version)?(?:[ :=(`'\"*]| is){1,4}v?(?P<version>\d{1,4}\.\d[\w.]{0,20}(?<![.]))(?![\w/-]|\.\w"
@@ -156,6 +156,7 @@ _NO_CUDA = re.compile(
     r"|\b(?:us(?:es?|ing)|run(?:s|ning)? on|work(?:s|ing)? on) (?:the |my )?CPU (?:instead of|rather than|and not)"
     r"|\btorch (?:says|reports|thinks|shows|sees|finds|found|detects?) (?:that |there is |there are |that there is )?"
     r"(?:no|0|zero|nothing|none)(?: (?:cuda|gpus?|devices?)\b|$|[,.;])"
+    r"|\bno (?:version of )?(?:py)?torch (?:version |release )?(?:sees|finds|detects|supports) (?:the|my|this)\b"
     r"|\bkeeps? using (?:the |my )?CPU\b|\btorch reports (?:GPU|cuda) not available\b"
     r"|\bnone?[- ]?cuda (?:version of |build of )?(?:py)?torch\b|\b(?:installed|got|downloaded) torch without cuda\b"
     r"|\b(?:unable to|not able to|can(?:not|'t)) run (?:[\w.-]{2,20} ){1,3}(?:on|in|with) (?:a |the |my )?GPUs?\b"
@@ -262,6 +263,7 @@ _OF_NO_TOOLKIT = re.compile(
 def read(lines: Sequence[str], draft: Draft) -> None:
     """Take what nothing else has told."""
     short = _around([line for line in lines if 4 < len(line) <= _MAX_LINE])
+    told_states.read(lines, draft)
     _pins(short, draft)
     named_gpus.read_started(short, draft)
     _wsl(short, draft)
@@ -358,7 +360,8 @@ def _pins(lines: Sequence[str], draft: Draft) -> None:
             continue
         for match in itertools.islice(itertools.chain(_SAID.finditer(line), _WITH.finditer(line)), 40):
             if not _OF_ANOTHER.search(line[max(0, match.start() - 30) : match.start()]):
-                found.setdefault(normalize(match["name"]), set()).add(match["version"])
+                name = normalize(match["name"])
+                found.setdefault(_MISSPELLED.get(name, name), set()).add(match["version"])
     for also in filter(None, map(_ALSO.search, lines)):
         found.setdefault(normalize(also["name"]), set()).add(also["version"])
     for name, versions in found.items():
@@ -448,7 +451,9 @@ def _wsl(lines: Sequence[str], draft: Draft) -> None:
 def _tag_after(rest: str, version: str) -> str:
     """ "torch 2.8.0 cu128": the build that follows the number, as the version itself would end."""
     tag = re.match(r" \(?(cu\d{3})\b(?!\.)", rest)
-    return f"+{tag[1]}" if tag and "+" not in version and version.count(".") == 2 else ""
+    if not tag or "+" in version:
+        return ""
+    return (".0" if version.count(".") == 1 else "") + f"+{tag[1]}"
 
 
 def _torch(lines: Sequence[str], draft: Draft) -> None:

@@ -66,8 +66,32 @@ _TOLD_PIN = re.compile(
 )
 _TOLD_ARGUMENT = re.compile(
     r"\b(?P<call>[A-Z]\w{2,60}) "
-    r"(?:has no|does not have|doesn't (?:accept|take|know|support|have)|no longer (?:accepts|takes|has)) "
-    r"(?:an? |the )?['\"`]?(?P<argument>[a-z]\w{2,40})['\"`]? (?:argument|parameter|keyword|kwarg)\b"
+    r"(?:has no|(?:does not|doesn't|did not|didn't) (?:accept|take|know|support|have|recogni[sz]e)"
+    r"|no longer (?:accepts|takes|has|knows|supports)) "
+    r"(?:an? |the )?(?:"
+    r"['\"`]?(?P<argument>[a-z]\w{2,40})['\"`]? (?:argument|parameter|keyword|kwarg)\b"
+    r"|(?:argument|parameter|keyword|kwarg) ['\"`]?(?P<behind>[a-z]\w{2,40})['\"`]?"
+    r"|['\"`]?(?P<alone>[a-z]{2,20}_\w{2,40})['\"`]?(?: any ?more| any longer)?(?=$|[.,;:)]| since| with| in | after)"
+    r")",
+    re.MULTILINE,
+)
+# "load_in_8bit is no longer accepted by from_pretrained".
+_ARGUMENT_OF = re.compile(
+    r"(?<![\w.])['\"`]?(?P<argument>[a-z]{2,20}_\w{2,40})['\"`]? (?:is|was) "
+    r"(?:no longer|not) (?:accepted|taken|known|supported|recogni[sz]ed|a parameter|an argument) (?:by|of|in) "
+    r"['\"`]?(?P<call>[A-Z]\w{2,60}|from_pretrained|from_config)\b"
+)
+# "LlamaForCausalLM has no attribute generate".
+_NO_ATTRIBUTE = re.compile(
+    r"(?<![\w'.])(?P<kind>[A-Z][a-z]\w{2,60}[a-z][A-Z]\w{0,40}) (?:object )?has no attribute:? "
+    r"['\"`]?(?P<name>[a-z_]\w{1,60})['\"`]?"
+)
+# "tokenizers 0.20 is installed, transformers asks for >=0.21".
+_TOLD_ASKED = re.compile(
+    r"(?<![\w-])(?P<name>[A-Za-z][\w-]{1,40}) (?:package )?(?:version )?v?(?P<found>\d{1,3}\.\d[\w.]{0,12}) "
+    r"(?:is |was )?(?:installed|there|here),? (?:but |and |while |whereas )?(?P<asker>[A-Za-z][\w-]{1,40}) "
+    r"(?:asks? for|needs?|requires?|wants?|demands?) (?:at least |(?P=name) ?)?"
+    r"(?P<spec>[<>=!~]{1,2} ?\d[\w.,<>=!~]{0,40})"
 )
 _PACKAGES = (
     r"torch|torchvision|torchaudio|torchtext|transformers|diffusers|accelerate|peft|trl|datasets|huggingface_hub"
@@ -112,13 +136,25 @@ def in_pythons_words(text: str) -> str:
         text = _TOLD_PIN.sub(
             r"\g<name>\g<spec> is required for a normal functioning of this module, but found \g<name>==\g<found>", text
         )
-    if len(text) < _LONGEST_PROSE and "Error: " not in text:
-        text = _TOLD_ARGUMENT.sub(
-            r"TypeError: \g<call>.__init__() got an unexpected keyword argument '\g<argument>'", text
+    if "installed" in text or " here" in text:
+        text = _TOLD_ASKED.sub(
+            r"\g<name>\g<spec> is required for a normal functioning of this module, but found \g<name>==\g<found>", text
         )
+    if len(text) < _LONGEST_PROSE and "Error: " not in text:
+        text = _TOLD_ARGUMENT.sub(_unexpected, text)
+        text = _ARGUMENT_OF.sub(_unexpected, text)
+        text = _NO_ATTRIBUTE.sub(r"AttributeError: '\g<kind>' object has no attribute '\g<name>'", text)
     if len(text) < _LONGEST_PROSE and "Traceback" not in text and "Error: " not in text:
         text = _TOLD_MODULE.sub(_not_found, text)
     return text
+
+
+def _unexpected(found: re.Match[str]) -> str:
+    """The error of a call that does not take an argument."""
+    named = found.groupdict()
+    argument = named["argument"] or named.get("behind") or named.get("alone")
+    call = named["call"] + (".__init__" if named["call"][0].isupper() else "")
+    return f"TypeError: {call}() got an unexpected keyword argument '{argument}'"
 
 
 def _not_found(found: re.Match[str]) -> str:

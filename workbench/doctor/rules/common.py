@@ -80,6 +80,8 @@ def _first_unknown(version: Optional[str], cuda: Optional[str]) -> Optional[str]
     # Ampere came with CUDA 11, which torch has been built with since 1.7; Blackwell with torch 2.7.
     if older(version, "1.7") or (older(cuda, "11.0") and older(version, "2.0")):
         return "8.0"
+    if older(version, "2.0") and older(cuda, "11.8"):
+        return "9.0"  # https://docs.nvidia.com/cuda/hopper-compatibility-guide/
     return "10.0" if older(version, "2.7") else None
 
 

@@ -169,7 +169,9 @@ def no_kernel_image(facts: Facts) -> Result:
     unnamed = "An extension" if covered else "Some library"
     library = "bitsandbytes" if bnb else (who[1] or who[2]) if who else own or ("llama.cpp" if ggml else unnamed)
     old_torch = "/THC/" in error.text or "\\THC\\" in error.text  # torch's own folder up to 1.10
-    bare = not covered and facts.torch.version is None and not (who or bnb or ggml or own)
+    # From 2.8 on the default build is one for CUDA 12.8 or 13, without the oldest cards.
+    unsure = facts.torch.version is None or (facts.torch.cuda is None and at_least(facts.torch.version, "2.8"))
+    bare = not covered and unsure and not (who or bnb or ggml or own)
     capability = next((item for _, item in capabilities(facts)), None)
     told = _raised_by_torch(error) or facts.platform.service == "kaggle"  # whose image is meant
     dropped = bare and older(capability, "7.5") and told
@@ -240,7 +242,8 @@ def _other_build(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
     newest = at_least(capability, "9.0") and facts.torch.version is None and not image
     hopper = older(capability, "10.0")
     # The default builds have left out what is older than Turing; what torch itself says was launched by torch.
-    left_out = older(capability, "7.5") and facts.torch.version is None and not image and _raised_by_torch(error)
+    unsure = facts.torch.version is None or (facts.torch.cuda is None and at_least(facts.torch.version, "2.8"))
+    left_out = older(capability, "7.5") and unsure and not image and _raised_by_torch(error)
     fresh = fixes.fresh_torch(facts, "torchvision", upgrade=True) if newest else ""
     covered = uncovered(facts) == []
     build = (
@@ -288,7 +291,8 @@ def _which_code(facts: Facts) -> tuple[str, ...]:
 
 def _raised_by_torch(error: ErrorFact) -> bool:
     other = re.search(r"ollama|ggml|llama.?cpp", error.text, re.IGNORECASE)
-    return not other and re.search(r"AcceleratorError|RuntimeError|CUDA error: no kernel", error.text) is not None
+    words = r"AcceleratorError|RuntimeError|CUDA error: no kernel|\b(?i:py)?[Tt]orch\b"
+    return not other and re.search(words, error.text) is not None
 
 
 def _build_for_old_cards(facts: Facts, capability: str) -> tuple[str, ...]:

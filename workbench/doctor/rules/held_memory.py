@@ -15,6 +15,7 @@ _MIB = 2**20
 # A process has some hundred MiB beside what torch counts (CUDA's context and libraries); a desktop takes up to 1 GiB.
 _LEAST_FOREIGN_MIB = 1536
 _LEAST_FOREIGN_PART = 0.15
+_COMPLAINTS = tuple(map(message_of_symptom, ("gpu-memory-held-by-other-process", "others-use-the-memory")))
 
 
 def gpu_memory_held(facts: Facts) -> Result:
@@ -24,6 +25,9 @@ def gpu_memory_held(facts: Facts) -> Result:
     held = [gpu for gpu in known if (gpu.memory_used_bytes or 0) > 0.5 * (gpu.memory_bytes or 1)]
     if told is not None:
         return [_told_finding(facts, told)]
+    complained_of = facts.error(*_COMPLAINTS)
+    if complained_of is not None and facts.error("oom") and not held:
+        return [_complained_of(facts, complained_of)]
     if not known:
         return None
     return [_told_by_the_driver(facts, held[0])] if held else PASSED
@@ -82,9 +86,24 @@ def _ranks_of_one_run(error: ErrorFact) -> bool:
     return len(numbers) >= _LEAST_RANKS and numbers[-1] - numbers[0] < 4 * len(numbers)
 
 
+def _complained_of(facts: Facts, error: ErrorFact) -> Finding:
+    return Finding(
+        "gpu-memory-held-by-other-process",
+        "error",
+        "Another process holds the GPU's memory",
+        "What is held by others is not there for a model: an earlier run that did not end, a server that keeps its "
+        "model, another user, the desktop.",
+        seen(error),
+        _who_holds_it(facts),
+        ISSUES + "vllm-project/vllm/issues/34296",
+        affects=("chat", "vram"),
+        observed=True,
+    )
+
+
 def _told_by_the_driver(facts: Facts, gpu: GpuFacts) -> Finding:
     out_of_memory = facts.error("oom")
-    complained_of = facts.error(message_of_symptom("gpu-memory-held-by-other-process"))
+    complained_of = facts.error(*_COMPLAINTS)
     return Finding(
         "gpu-memory-held-by-other-process",
         "error" if out_of_memory else "warning" if complained_of else "info",
