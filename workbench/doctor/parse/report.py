@@ -36,7 +36,7 @@ from workbench.doctor.parse.numpy_abi import with_numpy_files, with_numpy_user
 from workbench.doctor.parse.outside_copies import copy_outside, other_checkout
 from workbench.doctor.parse.own_files import own_file_in_the_way
 from workbench.doctor.parse.repositories import of_the_last_attempt, with_repository
-from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom, tells_of_two_pythons
+from workbench.doctor.parse.symptoms import explains_idle_gpu, find_symptom, is_symptom, tells_of_two_pythons
 from workbench.doctor.parse.syntax import newer_python_wanted
 from workbench.doctor.parse.tongues import in_english
 from workbench.doctor.system import xids_in
@@ -150,8 +150,9 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
     # Of a traceback that was cut off, what was said around it tells more than its code.
     said = [line for line in lines if not line.startswith("    ")] if "traceback-cut" in told else lines
     says_little = {"traceback-cut", "import-cut", "no-framework"}
-    symptom = None if told - says_little else find_symptom(said, bool(draft.formats or told))
-    draft.errors += [symptom] if symptom else []
+    by_sentence = next((error for error in draft.errors if is_symptom(error)), None)
+    symptom = by_sentence or (None if told - says_little else find_symptom(said, bool(draft.formats or told)))
+    draft.errors += [symptom] if symptom and not by_sentence else []
     if symptom and explains_idle_gpu(symptom) and torch.get("version") is None:
         torch.pop("cuda_available", None)  # told as a part of it, and not of torch
     if symptom and not draft.formats and tells_of_two_pythons(symptom):

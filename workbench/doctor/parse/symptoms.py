@@ -72,6 +72,11 @@ def _says(symptom: ErrorFact, key: str) -> bool:
     return any(row.get(key) for row in rows if message_of_symptom(row.get("variant", row["id"])) == symptom.id)
 
 
+def is_symptom(error: ErrorFact) -> bool:
+    """Whether an error is a symptom of the table."""
+    return error.id.startswith(_PREFIX)
+
+
 def message_of_symptom(name: str) -> str:
     """The id under which a symptom stands among the messages."""
     return _PREFIX + name

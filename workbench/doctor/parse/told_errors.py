@@ -59,6 +59,7 @@ _TOLD_NAME = re.compile(
 )
 _NO_OBJECT = re.compile(r"(?<=AttributeError: )('[A-Z]\w{2,60}') (?=has no attribute)")
 # "tokenizers>=0.21 required but 0.20.3 is installed": as transformers would say it.
+_PIN_UNMET = r"\g<name>\g<spec> is required for a normal functioning of this module, but found \g<name>==\g<found>"
 _TOLD_PIN = re.compile(
     r"(?<![\w-])(?P<name>[A-Za-z][\w-]{1,40})(?P<spec>[<>=!~]{1,2}\d[\w.,<>=!~]{0,40}) (?:is )?(?:required|needed),?"
     r" but (?:only |found |I have |you have )?(?:version )?(?P<found>\d[\w.]{1,20})"
@@ -92,6 +93,13 @@ _TOLD_ASKED = re.compile(
     r"(?:is |was )?(?:installed|there|here),? (?:but |and |while |whereas )?(?P<asker>[A-Za-z][\w-]{1,40}) "
     r"(?:asks? for|needs?|requires?|wants?|demands?) (?:at least |(?P=name) ?)?"
     r"(?P<spec>[<>=!~]{1,2} ?\d[\w.,<>=!~]{0,40})"
+)
+# "requires trl<=0.9.6, I've trl 0.14".
+_TOLD_NEED = re.compile(
+    r"\b(?:requires?|needs?|wants?|asks? for) (?P<name>[A-Za-z][\w-]{1,40})"
+    r"(?P<spec>[<>=!~]{1,2} ?\d[\w.,<>=!~]{0,40}?),? (?:but |and |while )?"
+    r"(?:I have|I've|I've got|I got|there is|there's|mine is|found|here is)(?: (?P=name))? "
+    r"(?:version )?v?(?P<found>\d{1,3}\.\d[\w.]{0,12}\w)"
 )
 _PACKAGES = (
     r"torch|torchvision|torchaudio|torchtext|transformers|diffusers|accelerate|peft|trl|datasets|huggingface_hub"
@@ -133,13 +141,11 @@ def in_pythons_words(text: str) -> str:
         text = _NO_COLON.sub(r"\1: ", text)
         text = _NAMED_ONLY.sub(r"\1: No module named '\2'", text)
     if "required" in text or "needed" in text:
-        text = _TOLD_PIN.sub(
-            r"\g<name>\g<spec> is required for a normal functioning of this module, but found \g<name>==\g<found>", text
-        )
+        text = _TOLD_PIN.sub(_PIN_UNMET, text)
+    if "I've" in text or "I have" in text or "there" in text or "found" in text:
+        text = _TOLD_NEED.sub(_PIN_UNMET, text)
     if "installed" in text or " here" in text:
-        text = _TOLD_ASKED.sub(
-            r"\g<name>\g<spec> is required for a normal functioning of this module, but found \g<name>==\g<found>", text
-        )
+        text = _TOLD_ASKED.sub(_PIN_UNMET, text)
     if len(text) < _LONGEST_PROSE and "Error: " not in text:
         text = _TOLD_ARGUMENT.sub(_unexpected, text)
         text = _ARGUMENT_OF.sub(_unexpected, text)

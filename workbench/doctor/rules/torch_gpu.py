@@ -330,8 +330,8 @@ def _cuda_wanted(facts: Facts) -> Optional[str]:
     """The CUDA of this torch: as it says itself, else as the command says that installed it."""
     if facts.torch.build == "cuda":
         return facts.torch.cuda
-    unseen = facts.torch.build is None and facts.torch.cuda_available is False
-    return facts.torch.asked_cuda if unseen else None
+    unproven = facts.torch.build is None and not facts.torch.cuda_available
+    return facts.torch.asked_cuda if unproven else None
 
 
 def _older_than(facts: Facts, cuda: Optional[str], offered: Optional[int]) -> Optional[bool]:
