@@ -43,3 +43,36 @@ def test_what_was_installed_in_vain_is_installed_by_the_python_that_runs() -> No
     assert diagnose(parse_report(text)).findings[0].fix[0].startswith("python -m pip install torch==2.0.1")
     listed = "pip list shows torch 0.4.0 but python prints 1.6.0.\n"
     assert diagnose(parse_report(listed)).findings[0].fix[0].startswith("unset PYTHONPATH")
+
+
+def test_what_only_a_package_itself_asks_is_of_two_releases() -> None:
+    text = "AttributeError: module 'pyarrow.lib' has no attribute 'ListViewType'\n"
+    assert diagnose(parse_report(text)).findings[0].title.startswith("pyarrow does not fit itself")
+
+
+def test_numpys_own_generator_tells_of_two_numpys() -> None:
+    text = (
+        "[/usr/local/lib/python3.11/dist-packages/numpy/random/_pickle.py](x) in <module>\n"
+        "----> 1 from .mtrand import RandomState\n\nnumpy/random/mtrand.pyx in init numpy.random.mtrand()\n\n"
+        "ValueError: numpy.dtype size changed, may indicate binary incompatibility. "
+        "Expected 96 from C header, got 88 from PyObject\n"
+    )
+    findings = diagnose(parse_report(text)).findings
+    assert [finding.id for finding in findings] == ["numpy-mixed"]
+    assert findings[0].fix[0].startswith("Restart")
+
+
+def test_torch_that_xformers_names_comes_before_that_of_sentences() -> None:
+    text = (
+        "xFormers can't load C++/CUDA extensions. xFormers was built for:\n"
+        "   PyTorch 2.1.0+cu121 with CUDA 1201 (you have 2.1.0+cpu)\n"
+        "How do I get torch from 2.1.0+cpu to 2.1.0+cu121?\n"
+    )
+    assert diagnose(parse_report(text)).findings[0].id == "torch-cpu-only"
+
+
+def test_paste_that_ends_within_the_message_is_read_by_its_title() -> None:
+    text = (
+        "cannot import name 'FluxPipeline' from 'diffusers'\n> 9 from diffusers import FluxPipeline\nImportError: canno"
+    )
+    assert "FluxPipeline" in diagnose(parse_report(text)).findings[0].title

@@ -298,7 +298,12 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "accelerate-message-without-cuda": (*_TORCH_DOWN, *_GPU_DOWN, "bnb-unsupported-on-macos"),
     "accelerate-missing": ("transformers-pin-conflict",),
     # What pip did not install, because it gave up before, is not there.
-    "module-missing": ("requirements-contradict", "no-matching-distribution", "build-failed"),
+    "module-missing": (
+        "embedded-python-without-its-path",
+        "requirements-contradict",
+        "no-matching-distribution",
+        "build-failed",
+    ),
     **{name: (*_IMPORT_ROOTS, *_FAMILY[: _FAMILY.index(name)], "import-hangs") for name in _FAMILY},
     "transformers-import-broken": (
         *_FAMILY[:3],

@@ -132,6 +132,7 @@ REMARKS = frozenset(
         "llama-cpp-image-told",
         "llama-cpp-of-brew",
         "llama-cpp-built-here",
+        "deepspeed-compiles-told",
     )
 )
 

@@ -51,6 +51,8 @@ _OUTCOMES = (
     ("ollama-discovery-timeout", re.compile(r"failed to finish discovery before timeout")),
 )
 _RUNNERS = re.compile(r"Dynamic LLM libraries\"? ?(?:runners=\"?)?\[(?P<runners>[\w ]{2,120})\]")
+# Of what lies in lib/ollama nothing is for the GPU that was found (llm/server.go).
+_NONE_FITS = re.compile(r"\bcompatible (?:gpu )?libraries\"? ?(?:compatible)?=\[ ?\]")
 _GPU_RUNNER = re.compile(r"\b(?:cuda|rocm|metal|oneapi|vulkan)")
 _GPU_SEEN = re.compile(
     r"\blibrary=(?:cuda|CUDA|rocm|ROCm)\b|Radeon GPU detected|Nvidia GPU detected|gpu_type=gfx", re.I
@@ -150,6 +152,8 @@ def _no_runners(lines: list[tuple[int, str]]) -> Optional[ErrorFact]:
     """Ollama listed the kinds of processor that it was packed for, and a GPU is none of them."""
     seen = any(_GPU_SEEN.search(line) for _, line in lines)
     for number, line in lines:
+        if seen and _NONE_FITS.search(line):
+            return ErrorFact("ollama-without-gpu-runners", mask_text(line.strip()[:300]), number)
         found = _RUNNERS.search(line)
         if found and seen and not _GPU_RUNNER.search(found["runners"]):
             return ErrorFact("ollama-without-gpu-runners", mask_text(line.strip()[:300]), number)

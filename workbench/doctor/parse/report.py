@@ -67,6 +67,7 @@ def parse_report(text: str) -> Facts:
     commands.read(lines, draft)
     fields.read_forms(lines, draft)
     draft.errors += find_messages(lines)
+    _torch_of_xformers(draft)
     builds.read(lines, draft)
     offers.read(lines, draft)
     resolutions.read(lines, draft)
@@ -82,6 +83,13 @@ def parse_report(text: str) -> Facts:
     facts = draft.facts()
     driver = replace(facts.driver, error=mask_text(facts.driver.error)) if facts.driver.error else facts.driver
     return replace(facts, driver=driver, duplicates=_copies(draft))
+
+
+def _torch_of_xformers(draft: Draft) -> None:
+    """The torch that xformers says is here, which is surer than what sentences say of torch."""
+    built = next((error for error in draft.errors if error.id == "xformers-extensions"), None)
+    if built and built.values.get("have") and draft.torch.get("version") is None:
+        draft.put(draft.torch, version=built.values["have"], installed=True)
 
 
 _OF_TORCH = re.compile(
@@ -127,9 +135,6 @@ def _conclude(draft: Draft, lines: list[str]) -> None:
         python = re.search(r"\bpy(3\.\d{1,2})_cpu", taken.text)
         draft.put(torch, build="cpu", installed=True)
         draft.put(draft.python, kind="conda", version=python[1] if python else None)
-    built = next((error for error in draft.errors if error.id == "xformers-extensions"), None)
-    if built and built.values.get("have") and torch.get("version") is None:
-        draft.put(torch, version=built.values["have"], installed=True)
     if draft.platform.get("system") is None and any(name.startswith("nvidia-c") for name in draft.packages):
         # NVIDIA's runtime wheels are dependencies of the Linux wheels only.
         draft.put(draft.platform, system="Linux")

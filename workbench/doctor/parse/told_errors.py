@@ -31,10 +31,12 @@ _BARE_LIBRARY = re.compile(
     r"(?: (?:was |is )?(?:not found|missing)\b)?"
 )
 _BARE_MODULE = re.compile(
-    r"(?:(?<=ImportError: )|(?<=FoundError: ))['`]?([a-z]\w{1,40})['`]?"
+    r"(?:(?<=ImportError: )|(?<=FoundError: ))['`]?((?!ca(?:n(?:n(?:ot?)?)?)?[ \t]*$)[a-z]\w{1,40})['`]?"
     r"(?: {0,2}(?:(?:is )?not found|(?:is )?missing|未找到|找不到|не найден|no encontrado))?[ \t]{0,4}$",
     re.MULTILINE,
 )
+# A paste that ends in the middle of "cannot import name": the import above it says more.
+_CUT_OFF = re.compile(r"\bImportError: c(?:an?n?o?t?)?(?: i\w{0,6})?(?: n\w{0,4})?\s{0,8}\Z")
 # The names without the quotes that Python puts round them, or with others.
 _BARE_NAME = re.compile(
     r"(?<=cannot import name )['\"`]?(\w{1,80})['\"`]? from ['\"`]?(?!(?:partially|the|a|my|this|it|its|module)\b)"
@@ -129,6 +131,7 @@ def in_pythons_words(text: str) -> str:
     if "No module named" in text:
         text = _UNQUOTED_MODULE.sub(r"\g<said>'\g<name>'", _MODULE.sub(r"'\1'", text))
     if "Error: " in text:
+        text = _CUT_OFF.sub("", text)
         text = _BARE_LIBRARY.sub(r"\1: cannot open shared object file: No such file or directory", text)
         text = _BARE_MODULE.sub(r"No module named '\1'", text)
         text = _NO_OBJECT.sub(r"\1 object ", text)

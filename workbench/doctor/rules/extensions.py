@@ -180,7 +180,7 @@ def _rebuilt(facts: Facts, who: str, cuda: Optional[int]) -> tuple[str, ...]:
             return _VLLM_AGAIN
         if error is not None and "undefined symbol" in error.text and "-packages" not in error.text:
             return (
-                "python use_existing_torch.py   # in the checkout",
+                "test ! -f use_existing_torch.py || python use_existing_torch.py   # in the checkout, from vLLM 0.6 on",
                 "python -m pip install --no-build-isolation -e .",
             )
         return vllm_anew(facts)

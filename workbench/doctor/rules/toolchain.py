@@ -47,7 +47,7 @@ def nvcc_mismatch(facts: Facts) -> Result:
                 *_wheel_for_windows(facts, error),
                 *(() if older(built, "11.6") else without_nvcc(facts)),
                 *_same_cuda(facts, nvcc, built),
-                *(("or: export DS_BUILD_OPS=0",) if "DeepSpeed" in error.text and not fixes.on_windows(facts) else ()),
+                *_without_kernels(facts, error),
                 "or take a prebuilt wheel of the package",
             ),
             ISSUES + "oobabooga/textgen/issues/1440",
@@ -58,6 +58,16 @@ def nvcc_mismatch(facts: Facts) -> Result:
     if told:
         return [make(max(told, key=lambda error: sum(map(bool, error.values.values()))))]
     return _failed_with_another_nvcc(facts, make)
+
+
+def _without_kernels(facts: Facts, error: ErrorFact) -> tuple[str, ...]:
+    """DeepSpeed's setup compiles at once where DS_BUILD_OPS says so, which is the default on Windows (its setup.py)."""
+    windows = fixes.on_windows(facts)
+    if "DeepSpeed" in error.text:
+        return () if windows else ("or: export DS_BUILD_OPS=0",)
+    if windows and facts.error("deepspeed-compiles-told"):
+        return (f"or without its kernels: $env:DS_BUILD_OPS = '0'; {fixes.install(facts, 'deepspeed')}",)
+    return ()
 
 
 def _wheel_for_windows(facts: Facts, error: ErrorFact) -> tuple[str, ...]:

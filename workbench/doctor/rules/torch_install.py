@@ -154,6 +154,14 @@ def _import_fix(facts: Facts, error: Optional[ErrorFact]) -> tuple[str, ...]:
             "Install the Microsoft Visual C++ Redistributable: https://aka.ms/vs/17/release/vc_redist.x64.exe",
             *(f"or, if it stays: {step}" for step in (repair[-1:] or (fixes.fresh_torch(facts, upgrade=True),))),
         )
+    if is_jetson(facts) and not facts.platform.container:
+        return (
+            "sudo apt update && sudo apt install nvidia-jetpack   # the CUDA, cuDNN and TensorRT of this JetPack",
+            "echo /usr/local/cuda/lib64 | sudo tee /etc/ld.so.conf.d/cuda.conf && sudo ldconfig   # where ls "
+            "/usr/local/cuda/lib64 shows it already",
+            "cat /etc/nv_tegra_release   # else the torch is for another JetPack; NVIDIA makes one for each",
+            "In a container: docker run --runtime nvidia …   # without it nothing of the host's CUDA is seen inside",
+        )
     if is_jetson(facts):
         return (
             "cat /etc/nv_tegra_release   # on a Jetson CUDA is the host's: the container must be of this L4T release",

@@ -267,8 +267,14 @@ def half_upgraded(facts: Facts, error: ErrorFact, package: str, name: str) -> Fi
     )
 
 
+# Compiled parts that nobody but the package's own files asks for a name.
+_ASKS_ITSELF = {"pyarrow": ("lib.", "_"), "pandas": ("_libs.",), "scipy": ("_lib.",), "scikit-learn": ("_",)}
+
+
 def undecided(facts: Facts, error: ErrorFact, caller: str, package: str, name: str) -> Finding:
     """Two that do not fit, and nothing tells for certain which of them is too old."""
+    if package in _ASKS_ITSELF and name.startswith(_ASKS_ITSELF[package]):
+        return half_upgraded(facts, error, package, name)
     caller = caller or ONLY_ASKED_BY.get(package, "")
     newest = never_there(package, name, installed_version(facts, package))
     if newest:
