@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from workbench.doctor.parse import told_imports
+
 # Only a text of a person's length is searched for what is said without any word of Python's.
 _LONGEST_PROSE = 20_000
 
@@ -103,6 +105,12 @@ _TOLD_NEED = re.compile(
     r"(?:I have|I've|I've got|I got|there is|there's|mine is|found|here is)(?: (?P=name))? "
     r"(?:version )?v?(?P<found>\d{1,3}\.\d[\w.]{0,12}\w)"
 )
+# "Unrecognized model type gemma3".
+_MODEL_TYPE = re.compile(
+    r"\b(?:[Uu]nrecogni[sz]ed|[Uu]nknown|[Uu]nsupported) (?:model type|model_type|architecture):? ['\"`]?"
+    r"(?P<type>[a-z][a-z0-9_-]{2,30}\d?)['\"`]?(?=[.,;:)]|$| (?:in|with|by|and|for|but)\b)",
+    re.MULTILINE,
+)
 _PACKAGES = (
     r"torch|torchvision|torchaudio|torchtext|transformers|diffusers|accelerate|peft|trl|datasets|huggingface_hub"
     r"|tokenizers|pytorch_lightning|lightning|numpy|scipy|sklearn|langchain|langchain_community|gradio|timm|triton|keras"
@@ -150,11 +158,12 @@ def in_pythons_words(text: str) -> str:
     if "installed" in text or " here" in text:
         text = _TOLD_ASKED.sub(_PIN_UNMET, text)
     if len(text) < _LONGEST_PROSE and "Error: " not in text:
+        text = _MODEL_TYPE.sub(r"has model type `\g<type>` but Transformers does not recognize this architecture", text)
         text = _TOLD_ARGUMENT.sub(_unexpected, text)
         text = _ARGUMENT_OF.sub(_unexpected, text)
         text = _NO_ATTRIBUTE.sub(r"AttributeError: '\g<kind>' object has no attribute '\g<name>'", text)
     if len(text) < _LONGEST_PROSE and "Traceback" not in text and "Error: " not in text:
-        text = _TOLD_MODULE.sub(_not_found, text)
+        text = told_imports.in_pythons_words(_TOLD_MODULE.sub(_not_found, text))
     return text
 
 
